@@ -1,0 +1,221 @@
+"""The app's side of commands: each is run once, and each is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import uuid
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import msgspec
+
+from openfactory.apps.methods import MethodContract
+from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent, carried_value
+from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command, reply_attribute_id
+from openfactory.concurrency import Lane, OrderedExecutor
+from openfactory.exceptions import InvalidEventError, OpenFactoryError
+
+__all__ = ["CommandHandler"]
+
+# So many correlation ids are remembered: a command that comes again gets its reply again.
+_REMEMBERED = 4_096
+
+# Methods of all apps of a process share these threads; each method has a lane of its own.
+_executor = OrderedExecutor("openfactory-command")
+
+
+class CommandHandler:
+    """Runs the commands of one app.
+
+    The calls of one method run one after the other; different methods run beside each other, so that `stop_axis` gets
+    through while `move_axis` moves.
+
+    Args:
+        owner: the app, whose methods are called.
+        asset_uuid: its UUID.
+        contracts: its methods by the name they are called by.
+        publish: writes a reply.
+        submit: starts a coroutine on the app's loop.
+        logger: gives the logger of the app.
+    """
+
+    def __init__(
+        self,
+        owner: object,
+        asset_uuid: str,
+        contracts: Mapping[str, MethodContract],
+        publish: Callable[[AssetEvent], object],
+        submit: Callable[[Coroutine[Any, Any, Any]], Future[Any]],
+    ) -> None:
+        self._owner = owner
+        self._asset_uuid = asset_uuid
+        self._contracts = contracts
+        self._publish = publish
+        self._submit = submit
+        self._lanes: dict[str, Lane] = {}
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._early: deque[AssetEvent] | None = deque()
+        self._open: dict[str, str] = {}  # correlation id → method, of commands that have no reply yet
+        self._replies: OrderedDict[str, tuple[str, CommandReply] | None] = OrderedDict()
+        self._stopping = False
+        self._logger = logging.getLogger("openfactory.commands")
+        self.counters = {"succeeded": 0, "failed": 0, "rejected": 0}
+
+    def start(self, known: Iterable[AssetEvent], logger: logging.Logger) -> None:
+        """Run what has come since the app is built, and refuse what was sent before.
+
+        Args:
+            known: the last event of each attribute as the app found it.
+            logger: what it says goes here.
+        """
+        self._logger = logger
+        self._reject_older(list(known))
+        with self._lock:
+            early, self._early = self._early or deque(), None
+        for event in early:
+            self.receive(event)
+
+    def receive(self, event: AssetEvent) -> None:
+        """Take a command; returns at once."""
+        with self._lock:
+            if self._early is not None:
+                self._early.append(event)
+                return
+        method = method_of_command(event.id)
+        envelope = self._parse(event, method)
+        if envelope is None:
+            return
+        correlation_id = str(envelope.header.correlation_id)
+        with self._lock:
+            is_new = correlation_id not in self._replies
+            answered = self._replies.get(correlation_id)
+            if is_new:
+                self._remember(correlation_id, None)
+                self._open[correlation_id] = method
+        if answered is not None:
+            self._publish(answered[1].event(self._asset_uuid, method))
+        elif is_new:
+            self._admit(method, envelope)
+
+    def stop(self, timeout: float) -> None:
+        """Take no more commands, wait for those that run, and answer those that do not end in time, in seconds."""
+        with self._lock:
+            self._stopping = True
+            self._idle.wait_for(lambda: not self._open, timeout)
+            left = dict(self._open)
+        for correlation_id, method in left.items():
+            self._reply(method, correlation_id, "failed", error="The app stopped before the method ended. Start it, then call again.")
+
+    def _admit(self, method: str, envelope: CommandEnvelope) -> None:
+        correlation_id = str(envelope.header.correlation_id)
+        contract = self._contracts.get(method)
+        if self._stopping:
+            self._reject(method, correlation_id, "The app is stopping. Call again when it is AVAILABLE.")
+        elif contract is None:
+            names = ", ".join(self._contracts) or "none"
+            self._reject(method, correlation_id, f"{self._asset_uuid} has no method {method!r}. It has {names}.")
+        else:
+            lane = self._lanes.setdefault(method, _executor.lane(f"{self._asset_uuid}.{method}"))
+            lane.submit(self._run, contract, envelope)
+
+    def _run(self, contract: MethodContract, envelope: CommandEnvelope) -> None:
+        """Run one command; on its lane."""
+        correlation_id = str(envelope.header.correlation_id)
+        if self._stopping:
+            self._reject(contract.name, correlation_id, "The app is stopping. Call again when it is AVAILABLE.")
+            return
+        try:
+            arguments = contract.bind(envelope.arguments)
+        except ValueError as error:
+            self._reject(contract.name, correlation_id, str(error))
+            return
+        self._logger.debug("Command %s %s from %s", contract.name, correlation_id, envelope.header.sender_uuid)
+        try:
+            result = getattr(self._owner, contract.attribute)(**arguments)
+            if asyncio.iscoroutine(result):
+                result = self._submit(result).result()
+            result = carried_value(msgspec.to_builtins(result, str_keys=True))
+        except (InvalidEventError, TypeError) as error:
+            self._fail(contract, correlation_id, error, "; its result, or what it did, is the cause")
+        except Exception as error:
+            self._fail(contract, correlation_id, error, "")
+        except BaseException as error:  # sys.exit() in a method ends the method, not a thread nobody watches
+            self._fail(contract, correlation_id, error, "; a method cannot end the app")
+        else:
+            self._reply(contract.name, correlation_id, "succeeded", result=result)
+
+    def _fail(self, contract: MethodContract, correlation_id: str, error: BaseException, hint: str) -> None:
+        if isinstance(error, RuntimeError) and "no running event loop" in str(error):
+            hint = "; a plain method runs without an event loop, make it an async def"
+        kind = type(error).__name__
+        text = f"{kind}: {error}" if str(error) else kind
+        self._logger.error(
+            "Method %s failed with %s (command %s)%s.", contract.name, kind, correlation_id, hint, exc_info=error
+        )
+        self._reply(contract.name, correlation_id, "failed", error=text)
+
+    def _reject(self, method: str, correlation_id: str, reason: str) -> None:
+        self._logger.warning("Command %s (%s) is rejected: %s", method, correlation_id, reason)
+        self._reply(method, correlation_id, "rejected", error=reason)
+
+    def _reply(self, method: str, correlation_id: str, status: Any, *, result: Any = None, error: str | None = None) -> None:
+        """Answer a command, once: after a stop has answered for a method, the method's own end says no more."""
+        reply = CommandReply(uuid.UUID(correlation_id), status, result, error)
+        with self._lock:
+            if self._replies.get(correlation_id) is not None:
+                return
+            self._remember(correlation_id, (method, reply))
+        self.counters[status] += 1
+        try:
+            self._publish(reply.event(self._asset_uuid, method))
+        except OpenFactoryError as failure:
+            self._logger.error("The reply to %s (command %s) was not written: %s", method, correlation_id, failure)
+        with self._lock:
+            self._open.pop(correlation_id, None)
+            self._idle.notify_all()
+
+    def _remember(self, correlation_id: str, answer: tuple[str, CommandReply] | None) -> None:
+        self._replies[correlation_id] = answer
+        while len(self._replies) > _REMEMBERED:
+            self._replies.popitem(last=False)
+
+    def _parse(self, event: AssetEvent, method: str) -> CommandEnvelope | None:
+        try:
+            return CommandEnvelope.parse(event.value)
+        except (msgspec.MsgspecError, UnicodeError) as error:
+            reason = f"It is no command: {error}. Send a header with correlation_id and sender_uuid, and arguments as text."
+            correlation_id = _correlation_id_in(event.value)
+            if correlation_id is None:
+                self._logger.warning("%s at position %s is dropped: %s", event.id, event.position, reason)
+            else:
+                self._reject(method, correlation_id, reason)
+            return None
+
+    def _reject_older(self, known: list[AssetEvent]) -> None:
+        """Answer the commands that the app finds at its start, and that nobody has answered."""
+        replies = {event.id: _correlation_id_in(event.value) for event in known if event.tag == REPLY_TAG}
+        for event in known:
+            if event.tag != COMMAND_TAG:
+                continue
+            method = method_of_command(event.id)
+            correlation_id = _correlation_id_in(event.value)
+            if correlation_id is not None and correlation_id != replies.get(reply_attribute_id(method)):
+                when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+                reason = f"It was sent before the app's start at {when} and is not run now. Call again."
+                self._reject(method, correlation_id, reason)
+
+
+def _correlation_id_in(value: Any) -> str | None:
+    """The correlation id of what may be a command or a reply, proper or not."""
+    try:
+        said = msgspec.json.decode(value) if isinstance(value, str) else value
+        header = said.get("header", said)
+        return str(uuid.UUID(header["correlation_id"]))
+    except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,220 @@
+"""How an app ends: signals, the steps of a stop, and the time it may take.
+
+A signal handler publishes nothing. It ends the main loop, by an exception in the main thread or by cancelling the task,
+and `run` does the stop. A watchdog does it where the main loop does not end, and ends the process when the budget is
+used up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol
+
+__all__ = ["Lifecycle", "StopRequested", "end_process", "handle_signals"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# The main loop gets this share of the budget to end by itself.
+_PATIENCE = 0.3
+
+# C code that does not return within this time, in seconds, keeps a signal from being handled.
+_UNREACHABLE_SECONDS = 1.0
+
+
+class StopRequested(SystemExit):
+    """Ends the main loop after a signal; nothing that catches errors catches it."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
+class Lifecycle:
+    """What is known of one app's end: whether it was asked for, who does it, and until when.
+
+    Args:
+        steps: does the stop, within the seconds it is given.
+        budget: how long the whole stop may take, in seconds.
+    """
+
+    def __init__(self, steps: Callable[[float], None], budget: float) -> None:
+        self._steps = steps
+        self._budget = budget
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._loop_ended = False
+        self._begun = False
+        self._done = threading.Event()
+        self._deadline: float | None = None
+        self._runner: threading.Thread | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has asked for the stop."""
+        return self._deadline is not None
+
+    @property
+    def done(self) -> bool:
+        """Whether the stop is over."""
+        return self._done.is_set()
+
+    def main_loop_begins(self, task: asyncio.Task[Any] | None = None) -> None:
+        """Note that the main loop runs in this thread, or as this task."""
+        self._runner = threading.current_thread()
+        self._task = task
+
+    def main_loop_ended(self) -> None:
+        """Note that there is nothing left that a signal could end."""
+        self._loop_ended = True
+
+    def stop(self) -> None:
+        """Do the steps, once; whoever comes second waits until they are done."""
+        if os.getpid() != self._process:
+            return  # a fork's copy of the app is not the app
+        with self._lock:
+            first, self._begun = not self._begun, True
+        if not first:
+            self._done.wait(self._budget)
+            return
+        try:
+            self._steps(self._budget if self._deadline is None else max(self._deadline - time.monotonic(), 0.5))
+        finally:
+            self._done.set()
+
+    def request(self) -> bool:
+        """A signal asks for the stop.
+
+        Returns:
+            whether the caller, in the main thread, ends the main loop by raising `StopRequested`.
+        """
+        self._deadline = time.monotonic() + self._budget
+        threading.Thread(target=self._watch, args=(self._deadline,), name="openfactory-watchdog", daemon=True).start()
+        if self._loop_ended or self._begun:
+            return False
+        if self._task is not None:
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+            return False
+        return True
+
+    def _watch(self, deadline: float) -> None:
+        """Do the stop if the main loop does not end, and end the process if that does not."""
+        ends_by_itself = self._task is not None or self._runner in (None, threading.main_thread())
+        give_up = time.monotonic() + (self._budget * _PATIENCE if ends_by_itself else 0)
+        while time.monotonic() < give_up and not self._begun:
+            time.sleep(0.02)
+        self.stop()
+        time.sleep(max(deadline - time.monotonic(), 0))
+        end_process(0)
+
+
+class App(Protocol):
+    """What a signal is handed to."""
+
+    _lifecycle: Lifecycle
+
+    def signal_handler(self, signum: int, frame: FrameType | None) -> None:
+        """End the main loop."""
+
+
+_apps: weakref.WeakSet[App] = weakref.WeakSet()
+_previous: dict[int, Any] = {}
+_wakeup: socket.socket | None = None
+
+
+def handle_signals(app: App, logger: logging.Logger) -> None:
+    """Stop an app on SIGINT and SIGTERM, and when the interpreter ends; all apps of a process stop together."""
+    _apps.add(app)
+    if threading.current_thread() is not threading.main_thread():
+        logger.info("Built outside the main thread, so this app sets no signal handlers.")
+        return
+    for signum in _SIGNALS:
+        previous = signal.signal(signum, _on_signal)
+        if previous is not _on_signal:
+            _previous[signum] = previous
+    _listen_for_signals()
+
+
+def end_process(status: int) -> None:
+    """End now, whatever other threads do."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue  # nobody reads it any more
+    os._exit(status)
+
+
+def _alive() -> list[App]:
+    return [app for app in _apps if not app._lifecycle.done]
+
+
+def _on_signal(signum: int, frame: FrameType | None) -> None:
+    apps = _alive()
+    if not apps:
+        _pass_on(signum, frame)
+    stop: SystemExit | None = None
+    for app in apps:
+        try:
+            app.signal_handler(signum, frame)
+        except SystemExit as request:
+            stop = request
+    if stop is not None:
+        raise stop
+
+
+def _pass_on(signum: int, frame: FrameType | None) -> None:
+    """A signal after all apps have stopped does what it did before there were any."""
+    previous = _previous.get(signum, signal.SIG_DFL)
+    if callable(previous):
+        previous(signum, frame)
+    elif previous == signal.SIG_DFL:
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+
+
+def _listen_for_signals() -> None:
+    """Python handles signals between two steps of the main thread; C code that does not return keeps them waiting.
+
+    So the interpreter writes the signal's number to a socket as well, at once, and a thread looks after it.
+    """
+    global _wakeup
+    if _wakeup is not None:
+        return
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    if previous != -1:
+        signal.set_wakeup_fd(previous)  # somebody listens already, such as an event loop
+        receiver.close()
+        sender.close()
+        return
+    _wakeup = sender
+    threading.Thread(target=_look_after_signals, args=(receiver,), name="openfactory-signals", daemon=True).start()
+
+
+def _look_after_signals(receiver: socket.socket) -> None:
+    while number := receiver.recv(1):
+        if number[0] not in _SIGNALS:
+            continue
+        time.sleep(_UNREACHABLE_SECONDS)
+        for app in _alive():
+            if not app._lifecycle.requested:
+                app._lifecycle.request()  # the handler has not run, so the watchdog does it all
+
+
+@atexit.register
+def _stop_all() -> None:
+    """An app that was built and never stopped is taken off the register when the program ends."""
+    for app in _alive():
+        app._lifecycle.stop()

@@ -1,0 +1,218 @@
+"""Methods that other assets may call: the decorator, the contract that is published, and its arguments."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from openfactory.apps.conversion import converted
+from openfactory.assets.attribute import AssetAttribute
+
+__all__ = ["MethodContract", "ofa_method", "published_methods"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_METADATA = "_ofa_method_metadata"
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+class Argument(NamedTuple):
+    """One argument of a method.
+
+    Attributes:
+        annotation: its type, `str` where none is given.
+        default: what it is when left out; without meaning where it is required.
+    """
+
+    name: str
+    annotation: Any
+    required: bool
+    default: Any
+    description: str
+
+
+class MethodContract(NamedTuple):
+    """What others may know of a method: its name, what it does, and its arguments.
+
+    Attributes:
+        name: by which others call it.
+        attribute: by which the class has it.
+        is_async: whether it runs on the app's loop.
+    """
+
+    name: str
+    attribute: str
+    description: str
+    arguments: tuple[Argument, ...]
+    is_async: bool
+
+    def published(self) -> AssetAttribute:
+        """The attribute that tells others of this method."""
+        said = {"description": self.description, "arguments": [_said(argument) for argument in self.arguments]}
+        value = msgspec.json.encode(said).decode()
+        return AssetAttribute(id=self.name, value=value, type="Method", tag="Method")
+
+    def bind(self, texts: Mapping[str, str]) -> dict[str, Any]:
+        """The arguments as the method wants them, from the text that travels.
+
+        Raises:
+            ValueError: one is missing, unknown or cannot be converted; the text names it.
+        """
+        known = [argument.name for argument in self.arguments]
+        for name in texts:
+            if name not in known:
+                raise ValueError(f"Unknown argument {name!r}. {self.name} takes {', '.join(known) or 'no arguments'}.")
+        values = {}
+        for argument in self.arguments:
+            if argument.name in texts:
+                values[argument.name] = _convert(argument, texts[argument.name])
+            elif argument.required:
+                raise ValueError(f"Missing required argument {argument.name!r}. {self.name} takes {', '.join(known)}.")
+        return values
+
+
+def ofa_method(
+    name: str | None = None, description: str | None = None, param_description: Mapping[str, str] | None = None
+) -> Callable[[Function], Function]:
+    """Let other assets call this method of an app.
+
+    Arguments arrive as text and are converted by the annotations; what the method returns is the reply. A plain method
+    runs on a thread of its own, an `async def` on the app's loop.
+
+    >>> @ofa_method(description="Move to a position")
+    ... def move_axis(self, x: float, y: float, speed: int = 100): ...
+
+    Args:
+        name: by which others call it, else its own name.
+        description: what it does, else its docstring.
+        param_description: what its arguments mean, by name; else what `Annotated` says.
+
+    Raises:
+        TypeError: it is used without parentheses, or on something whose arguments cannot be named.
+    """
+    if callable(name):
+        raise TypeError("ofa_method is used without parentheses. Write @ofa_method().")
+
+    def mark(function: Function) -> Function:
+        parameters = _parameters(function)
+        metadata = {
+            "method_name": name or function.__name__,
+            "description": inspect.cleandoc(description or function.__doc__ or "").strip(),
+            "parameters": {
+                parameter.name: {
+                    "annotation": None if parameter.annotation is parameter.empty else parameter.annotation,
+                    "default": None if parameter.default is parameter.empty else parameter.default,
+                    "required": parameter.default is parameter.empty,
+                    "description": (param_description or {}).get(parameter.name, "").strip(),
+                }
+                for parameter in parameters
+            },
+        }
+        setattr(function, _METADATA, metadata)
+        return function
+
+    return mark
+
+
+def published_methods(app_class: type) -> dict[str, MethodContract]:
+    """The methods of a class that others may call, inherited ones included, by the name they are called by."""
+    found: dict[str, MethodContract] = {}
+    names = dict.fromkeys(name for base in reversed(app_class.__mro__) for name in vars(base))
+    for attribute in names:
+        function = inspect.getattr_static(app_class, attribute)
+        metadata = getattr(function, _METADATA, None) or _inherited_metadata(app_class, attribute, function)
+        if metadata is not None:
+            contract = _contract(attribute, function, metadata)
+            found[contract.name] = contract
+    return found
+
+
+def _inherited_metadata(app_class: type, attribute: str, function: Any) -> Any:
+    """What a parent said of a method that a child overrides without saying it again."""
+    if not isinstance(function, types.FunctionType):
+        return None
+    for base in app_class.__mro__:
+        metadata = getattr(vars(base).get(attribute), _METADATA, None)
+        if metadata is not None:
+            return {**metadata, "parameters": {}}
+    return None
+
+
+def _contract(attribute: str, function: Any, metadata: Mapping[str, Any]) -> MethodContract:
+    try:
+        annotations = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(
+            f"{function.__qualname__} has an annotation that is not known: {error}. "
+            "Import the type where the method is defined, outside of `if TYPE_CHECKING`."
+        ) from error
+    arguments = []
+    for parameter in _parameters(function):
+        said = metadata["parameters"].get(parameter.name, {})
+        annotation, in_annotation = _without_description(annotations.get(parameter.name, str))
+        required = parameter.default is parameter.empty
+        arguments.append(
+            Argument(
+                parameter.name,
+                annotation,
+                required,
+                None if required else parameter.default,
+                said.get("description") or in_annotation,
+            )
+        )
+    is_async = inspect.iscoroutinefunction(function)
+    return MethodContract(metadata["method_name"], attribute, metadata["description"], tuple(arguments), is_async)
+
+
+def _parameters(function: Any) -> list[inspect.Parameter]:
+    """The parameters behind `self`.
+
+    Raises:
+        TypeError: the first is not `self`, or one cannot be named.
+    """
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or parameters[0].name != "self":
+        raise TypeError(f"{function.__qualname__} is no method. Give it `self` as its first parameter.")
+    for parameter in parameters[1:]:
+        if parameter.kind not in _NAMED:
+            raise TypeError(
+                f"{function.__qualname__} cannot be called by others: {parameter} cannot be given by name. "
+                "Use named parameters only."
+            )
+    return parameters[1:]
+
+
+def _without_description(annotation: Any) -> tuple[Any, str]:
+    """The type, and the first text that `Annotated` adds to it."""
+    if typing.get_origin(annotation) is not typing.Annotated:
+        return annotation, ""
+    kind, *extras = typing.get_args(annotation)
+    return kind, next((extra.strip() for extra in extras if isinstance(extra, str)), "")
+
+
+def _said(argument: Argument) -> dict[str, Any]:
+    said = {
+        "name": argument.name,
+        "description": argument.description,
+        "type": inspect.formatannotation(argument.annotation),
+        "required": argument.required,
+    }
+    if not argument.required:
+        try:
+            said["default"] = msgspec.to_builtins(argument.default)
+        except TypeError:
+            said["default"] = repr(argument.default)
+    return said
+
+
+def _convert(argument: Argument, text: str) -> Any:
+    try:
+        return converted(text, argument.annotation)
+    except (ValueError, TypeError) as error:
+        wanted = inspect.formatannotation(argument.annotation)
+        raise ValueError(f"Failed to convert argument {argument.name!r} to {wanted}: {text!r} ({error}).") from error

@@ -1,0 +1,138 @@
+"""The state of one asset: the last event of each attribute, by the order of the log and not of arrival."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from openfactory.assets.event import AssetEvent
+from openfactory.assets.receipt import Receipt
+
+__all__ = ["AssetState"]
+
+
+class _OwnWrite(NamedTuple):
+    """What this process wrote and has no position yet."""
+
+    event: AssetEvent
+    receipt: Receipt
+
+
+class AssetState:
+    """Keeps what is known of an asset's attributes, and wakes those who wait for a change.
+
+    An own write shows at once. It yields only to an event that stands after it in the log: its echo, or an older
+    event that arrives late, changes nothing. A write that failed is taken back.
+    """
+
+    __slots__ = ("_changed", "_changes", "_confirmed", "_lock", "_own", "_waiting")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._changed: threading.Condition | None = None  # made by the first who waits: most assets have none
+        self._changes = 0  # counted only while somebody waits
+        self._waiting = 0
+        self._confirmed: dict[str, AssetEvent] = {}
+        self._own: dict[str, _OwnWrite] = {}
+
+    def load(self, events: Iterable[AssetEvent]) -> None:
+        """Take in a snapshot; a row of it never replaces an event that stands after it."""
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: AssetEvent) -> None:
+        """Take in an event from the log."""
+        attribute_id = event.id
+        with self._lock:
+            known = self._confirmed.get(attribute_id)
+            if known is None or not _stands_before(event, known):
+                self._confirmed[attribute_id] = event
+            if attribute_id in self._own:
+                self._settle(attribute_id)
+            if self._waiting:
+                self._wake()
+
+    def write(self, event: AssetEvent, receipt: Receipt) -> None:
+        """Show an event that this process has just published."""
+        with self._lock:
+            own = self._own.get(event.id)
+            if own is None or own.receipt.number < receipt.number:
+                self._own[event.id] = _OwnWrite(event, receipt)
+            if self._waiting:
+                self._wake()
+
+    def get(self, attribute_id: str) -> AssetEvent | None:
+        """The event that holds for an attribute, or None if nobody has said anything of it."""
+        if attribute_id in self._own:
+            with self._lock:
+                self._settle(attribute_id)
+                own = self._own.get(attribute_id)
+                if own is not None:
+                    return own.event
+        return self._confirmed.get(attribute_id)
+
+    def __contains__(self, attribute_id: object) -> bool:
+        return attribute_id in self._confirmed or attribute_id in self._own
+
+    def events(self) -> list[AssetEvent]:
+        """The event that holds for each attribute, in the order in which the attributes became known."""
+        with self._lock:
+            ids = list(dict.fromkeys((*self._confirmed, *self._own)))
+        held = (self.get(attribute_id) for attribute_id in ids)
+        return [event for event in held if event is not None]
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float) -> bool:
+        """Wait until something that depends on this state is true.
+
+        Args:
+            predicate: asked after every change, never while the state is locked.
+            timeout: how long to wait, in seconds.
+
+        Returns:
+            whether it became true in time.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            changed = self._changed
+            if changed is None:
+                changed = self._changed = threading.Condition(self._lock)
+            self._waiting += 1
+        try:
+            while True:
+                seen = self._changes
+                if predicate():
+                    return True
+                with self._lock:
+                    remaining = deadline - time.monotonic()
+                    if remaining <= 0:
+                        return False
+                    if self._changes == seen:
+                        changed.wait(remaining)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def _wake(self) -> None:
+        self._changes += 1
+        if self._changed is not None:
+            self._changed.notify_all()
+
+    def _settle(self, attribute_id: str) -> None:
+        """Give an own write the place that its receipt tells, or take it back; the lock is held."""
+        own = self._own.get(attribute_id)
+        if own is None or not own.receipt.settled:
+            return
+        position = own.receipt.position
+        if position is not None:
+            known = self._confirmed.get(attribute_id)
+            placed = own.event.placed(position)
+            if known is None or not _stands_before(placed, known):
+                self._confirmed[attribute_id] = placed
+        del self._own[attribute_id]
+
+
+def _stands_before(event: AssetEvent, other: AssetEvent) -> bool:
+    """Whether both have a place in the log and the first stands before the second."""
+    return event.position is not None and other.position is not None and event.position < other.position

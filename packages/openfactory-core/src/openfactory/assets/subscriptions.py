@@ -1,0 +1,148 @@
+"""Who wants to hear of an asset's events: the callbacks, and the lane on which they run in order."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import threading
+from collections import UserDict
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.concurrency import Lane, OrderedExecutor
+from openfactory.exceptions import SubscriptionError
+
+__all__ = ["ALL_EVENTS", "AssetCallback", "CaseInsensitiveDict", "Subscriptions"]
+
+#: The topic of callbacks that hear every event of the asset.
+ALL_EVENTS = "*"
+
+_logger = logging.getLogger("openfactory.assets")
+
+
+class CaseInsensitiveDict(UserDict[str, Any]):
+    """A message's dictionary, read without regard to the case of its keys, because writers differ in it.
+
+    >>> message = CaseInsensitiveDict({"VALUE": 3})
+    >>> message["value"], "Value" in message
+    (3, True)
+    """
+
+    def __getitem__(self, key: str) -> Any:
+        return self.data[self._spelling(key)]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.data[self._spelling(key)] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.data[self._spelling(key)]
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._spelling(key) in self.data
+
+    def _spelling(self, key: str) -> str:
+        """The spelling under which a key stands already, or the given one."""
+        if key in self.data:
+            return key
+        folded = key.casefold()
+        return next((known for known in self.data if known.casefold() == folded), key)
+
+
+#: What a subscriber gives: called with the subject `<asset uuid>.<attribute id>` and the message, whose keys are
+#: VALUE, TAG, TYPE and attributes (with the timestamp).
+AssetCallback = Callable[[str, CaseInsensitiveDict], object]
+
+
+class Subscriptions:
+    """The callbacks of one asset; they run in the order of the events, and one that raises stops no other."""
+
+    def __init__(self, asset_uuid: str, executor: OrderedExecutor) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: dict[str, tuple[AssetCallback, ...]] = {}
+        self._asset_uuid = asset_uuid
+        self._executor = executor
+        self._lane: Lane | None = None  # made with the first callback: most watched assets only feed their state
+
+    def add(self, topic: str, callback: AssetCallback) -> None:
+        """Call back for each event of a topic: an attribute id as `.id`, an attribute type, or `ALL_EVENTS`.
+
+        A coroutine function runs on the loop that is running where it is subscribed; the lane waits for it, so that
+        the order holds.
+
+        Raises:
+            SubscriptionError: the callback cannot be called, or is a coroutine function and no loop is running.
+        """
+        if not callable(callback):
+            raise SubscriptionError(f"{callback!r} cannot be called. Pass a function of (subject, message).")
+        if inspect.iscoroutinefunction(callback):
+            callback = _on_running_loop(callback)
+        with self._lock:
+            if self._lane is None:
+                self._lane = self._executor.lane(self._asset_uuid)
+            self._callbacks[topic] = (*self._callbacks.get(topic, ()), callback)
+
+    def remove(self, topic: str) -> None:
+        """Call back no more for a topic; nothing happens when nobody listened."""
+        with self._lock:
+            self._callbacks.pop(topic, None)
+
+    def clear(self) -> None:
+        """Call back no more."""
+        with self._lock:
+            self._callbacks.clear()
+
+    def dispatch(self, event: AssetEvent) -> None:
+        """Have the callbacks called that want this event; returns at once."""
+        if not self._callbacks:
+            return
+        callbacks = tuple(self._wanting(event))
+        if callbacks and self._lane is not None:
+            self._lane.submit(_call, callbacks, event)
+
+    def _wanting(self, event: AssetEvent) -> Iterator[AssetCallback]:
+        if event.type == "Method":
+            return  # a method that is announced is no event of the machine
+        wanted = self._callbacks
+        yield from wanted.get("." + event.id, ())
+        yield from wanted.get(ALL_EVENTS, ())
+        if event.tag not in (COMMAND_TAG, REPLY_TAG):
+            yield from wanted.get(event.type, ())
+
+
+def _on_running_loop(callback: Callable[..., Coroutine[Any, Any, object]]) -> AssetCallback:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise SubscriptionError(
+            f"{callback.__qualname__} is an async def and no event loop is running here to run it on. "
+            "Subscribe inside a coroutine, or pass a plain function."
+        ) from error
+
+    @functools.wraps(callback)
+    def call(subject: str, message: CaseInsensitiveDict) -> object:
+        return asyncio.run_coroutine_threadsafe(callback(subject, message), loop).result()
+
+    return call
+
+
+def _call(callbacks: tuple[AssetCallback, ...], event: AssetEvent) -> None:
+    subject = f"{event.asset_uuid}.{event.id}"
+    for callback in callbacks:
+        message = CaseInsensitiveDict()
+        message.data = {
+            "VALUE": event.value,
+            "TAG": event.tag,
+            "TYPE": event.type,
+            "attributes": {"timestamp": event.timestamp},
+        }
+        try:
+            callback(subject, message)
+        except Exception:
+            _logger.exception(
+                "The callback %s for %s raised; the other callbacks run all the same.",
+                getattr(callback, "__qualname__", callback),
+                subject,
+            )

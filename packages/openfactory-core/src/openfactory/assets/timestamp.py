@@ -1,0 +1,39 @@
+"""Timestamps as they stand in every message: UTC, milliseconds, `2026-11-21T07:30:00.123Z`."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+
+__all__ = ["current_timestamp", "openfactory_timestamp"]
+
+# The part up to the second is the same for thousands of writes, so it is kept with its second. The pair is one
+# object: another thread sees the old pair or the new one, never a mixture.
+_prefix: tuple[int, str] = (-1, "")
+
+
+def current_timestamp() -> str:
+    """The time now.
+
+    >>> len(current_timestamp())
+    24
+    """
+    global _prefix
+    milliseconds = time.time_ns() // 1_000_000
+    second, fraction = divmod(milliseconds, 1000)
+    known, text = _prefix
+    if known != second:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        _prefix = (second, text)
+    return f"{text}.{fraction:03d}Z"
+
+
+def openfactory_timestamp(moment: datetime) -> str:
+    """A moment in that form; one without a zone is taken as UTC.
+
+    >>> openfactory_timestamp(datetime(2026, 11, 21, 8, 30, tzinfo=timezone.utc))
+    '2026-11-21T08:30:00.000Z'
+    """
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

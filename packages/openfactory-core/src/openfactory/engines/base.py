@@ -1,0 +1,195 @@
+"""What an engine promises: the verbs by which everything else writes, reads and watches.
+
+All verbs are synchronous and may be called from any thread. None of their names or types belongs to Kafka.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from openfactory.assets.event import AssetEvent
+from openfactory.assets.receipt import Receipt
+from openfactory.assets.registration import Registration
+
+__all__ = ["Engine", "EngineHealth", "OnEvent", "OnGap", "Snapshot", "Subscription"]
+
+#: Called for each event of a subscription, on the engine's delivery thread: it must return soon.
+OnEvent = Callable[[AssetEvent], None]
+
+#: Called after a cut: read a snapshot again and give back its position, from which events go on.
+OnGap = Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The last event of each attribute, as of one position of the log.
+
+    Attributes:
+        events: by asset and in the order of the log; an asset that nobody has ever written is not in it.
+        position: all events up to this one are taken into account.
+    """
+
+    events: Mapping[str, list[AssetEvent]]
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHealth:
+    """How an engine is.
+
+    Attributes:
+        connected: whether it can write and read now.
+        reason: why not, empty where it can.
+        queued: how many published events wait to be written.
+        counters: what happened since the engine was opened, by name.
+    """
+
+    connected: bool
+    reason: str = ""
+    queued: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+class Subscription:
+    """The handle of a subscription; closing it ends the calls."""
+
+    __slots__ = ("_forget", "asset_uuid", "closed", "on_event", "on_gap", "position")
+
+    def __init__(
+        self,
+        asset_uuid: str | None,
+        on_event: OnEvent,
+        on_gap: OnGap | None,
+        position: int,
+        forget: Callable[[Subscription], None],
+    ) -> None:
+        self.asset_uuid = asset_uuid
+        self.on_event = on_event
+        self.on_gap = on_gap
+        self.position = position
+        self.closed = False
+        self._forget = forget
+
+    def close(self) -> None:
+        """Hear no more; a call that is under way may still end."""
+        if not self.closed:
+            self.closed = True
+            self._forget(self)
+
+
+class Engine(ABC):
+    """One place where the data of a factory is written, read and watched.
+
+    Attributes:
+        url: what it was opened by.
+    """
+
+    url: str
+
+    @abstractmethod
+    def publish(self, event: AssetEvent) -> Receipt:
+        """Hand an event over to be written; it does not wait for a disk or a broker.
+
+        Returns:
+            the receipt, which tells later where the event stands or why it could not be written.
+
+        Raises:
+            EngineClosedError: the engine takes no more events.
+            DeliveryTimeout: its queue stayed full for as long as it may.
+        """
+
+    @abstractmethod
+    def flush(self, timeout: float = 10.0) -> None:
+        """Wait until everything published before is acknowledged.
+
+        Args:
+            timeout: how long to wait, in seconds.
+
+        Raises:
+            DeliveryError: events failed since the last flush; it names them.
+            DeliveryTimeout: some are not acknowledged yet.
+        """
+
+    @abstractmethod
+    def snapshot(self, asset_uuids: Collection[str] | None = None) -> Snapshot:
+        """The last event of each attribute of some assets, or of all."""
+
+    @abstractmethod
+    def subscribe(
+        self,
+        asset_uuid: str | None,
+        on_event: OnEvent,
+        on_gap: OnGap | None = None,
+        from_position: int | None = None,
+    ) -> Subscription:
+        """Hear the events of an asset, or of all assets with None, in order per asset.
+
+        Args:
+            from_position: the events after this one, such as a snapshot's; without it, those written from now on.
+        """
+
+    @abstractmethod
+    def register(self, registration: Registration) -> None:
+        """Make an asset known: its type, its container, and its place in the unified namespace."""
+
+    @abstractmethod
+    def deregister(self, asset_uuid: str) -> None:
+        """Take an asset off the register; what it said stays readable."""
+
+    @abstractmethod
+    def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
+        """The type of each registered asset, of some or of all."""
+
+    @abstractmethod
+    def availability(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
+        """The availability that each registered asset has stated, of some or of all."""
+
+    @abstractmethod
+    def uns_map(self) -> dict[str, str]:
+        """The UNS id of each asset that has a place in the unified namespace."""
+
+    @abstractmethod
+    def history(
+        self,
+        asset_uuid: str,
+        attribute_id: str,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int = 1000,
+    ) -> list[AssetEvent]:
+        """What the log still holds of an attribute, newest last.
+
+        Args:
+            since: not older than this timestamp.
+            until: not newer than this timestamp.
+            limit: at most so many, the newest.
+        """
+
+    @abstractmethod
+    def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
+        """A SELECT on the tables of the ksqlDB topology; the columns come in upper case.
+
+        Raises:
+            QueryError: this engine cannot answer it.
+        """
+
+    @abstractmethod
+    def tables(self) -> list[str]:
+        """The names of the tables that can be queried, in upper case."""
+
+    @abstractmethod
+    def health(self) -> EngineHealth:
+        """How the engine is; it never raises."""
+
+    @abstractmethod
+    def close(self, timeout: float = 5.0) -> None:
+        """Write what was published, then let go of everything; closing twice does nothing.
+
+        Raises:
+            DeliveryError: events could not be written.
+            DeliveryTimeout: some were not written in time, in seconds.
+        """

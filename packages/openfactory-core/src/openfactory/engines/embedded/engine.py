@@ -1,0 +1,162 @@
+"""The embedded engine's verbs, put together from its parts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+
+from openfactory.assets.event import AssetEvent
+from openfactory.assets.receipt import Receipt
+from openfactory.assets.registration import Registration
+from openfactory.engines.base import Engine, EngineHealth, OnEvent, OnGap, Snapshot, Subscription
+from openfactory.engines.embedded.database import Database, FileDatabase, MemoryDatabase
+from openfactory.engines.embedded.location import Location
+from openfactory.engines.embedded.queries import TABLES, read_history, read_pairs, read_snapshot, run_select
+from openfactory.engines.embedded.retention import Retention
+from openfactory.engines.embedded.tail import Tail
+from openfactory.engines.embedded.writer import Writer
+from openfactory.exceptions import EngineClosedError
+
+__all__ = ["EmbeddedEngine"]
+
+# Sorts after every timestamp.
+_END_OF_TIME = "\U0010ffff"
+
+_DEREGISTER = """
+INSERT INTO deregistered VALUES (?, (SELECT coalesce(max(id), 0) FROM log))
+ON CONFLICT (asset) DO UPDATE SET id = excluded.id
+"""
+_SET_UNS = """
+INSERT INTO uns VALUES (?, ?, ?, ?) ON CONFLICT (asset_uuid) DO UPDATE
+SET uns_id = excluded.uns_id, uns_levels = excluded.uns_levels, updated_at = excluded.updated_at
+"""
+
+
+class EmbeddedEngine(Engine):
+    """A factory in one SQLite file, `sqlite:///factory.db`, or in this process, `memory://name`.
+
+    Options in the URL: `synchronous=full` (keeps the newest commits through a power cut too), `keep_events=N` and
+    `keep_days=N` (how much of the log is kept; the last value of each attribute always is).
+
+    Raises:
+        ConfigurationError: the URL cannot be understood.
+        EngineUnavailableError: the file cannot be opened, or is not ours.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        location = Location.of(url)
+        self._database: Database = MemoryDatabase() if location.path is None else FileDatabase(location)
+        self._writer = Writer(self._database, Retention(location))
+        self._tail = Tail(self._database)
+        self._closed = False
+        self._process = os.getpid()
+
+    @staticmethod
+    def place(url: str) -> str:
+        """What is the same for all URLs that mean this file or name."""
+        return Location.of(url).place
+
+    def publish(self, event: AssetEvent) -> Receipt:
+        self._check_open()
+        return self._writer.publish(event)
+
+    def flush(self, timeout: float = 10.0) -> None:
+        self._check_open()
+        self._writer.flush(timeout)
+
+    def snapshot(self, asset_uuids: Collection[str] | None = None) -> Snapshot:
+        self._check_open()
+        with self._database.reading() as connection:
+            return read_snapshot(connection, asset_uuids)
+
+    def subscribe(
+        self,
+        asset_uuid: str | None,
+        on_event: OnEvent,
+        on_gap: OnGap | None = None,
+        from_position: int | None = None,
+    ) -> Subscription:
+        self._check_open()
+        return self._tail.subscribe(asset_uuid, on_event, on_gap, from_position)
+
+    def register(self, registration: Registration) -> None:
+        for event in registration.events():
+            self.publish(event)
+        if registration.uns_id is not None:
+            levels = msgspec.json.encode(registration.uns_levels).decode()
+            self._writer.execute(_SET_UNS, registration.asset_uuid, registration.uns_id, levels, _now_ms())
+
+    def deregister(self, asset_uuid: str) -> None:
+        self._check_open()
+        self._writer.execute(_DEREGISTER, asset_uuid)
+        self._writer.execute(_SET_UNS, asset_uuid, None, None, _now_ms())
+
+    def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
+        return self._pairs("assets_type", "type", asset_uuids)
+
+    def availability(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
+        return self._pairs("assets_avail", "availability", asset_uuids)
+
+    def uns_map(self) -> dict[str, str]:
+        return self._pairs("asset_to_uns_map", "uns_id")
+
+    def history(
+        self,
+        asset_uuid: str,
+        attribute_id: str,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int = 1000,
+    ) -> list[AssetEvent]:
+        self._check_open()
+        with self._database.reading() as connection:
+            return read_history(connection, asset_uuid, attribute_id, since or "", until or _END_OF_TIME, limit)
+
+    def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
+        self._check_open()
+        with self._database.reading() as connection:
+            return run_select(connection, sql, parameters)
+
+    def tables(self) -> list[str]:
+        return list(TABLES)
+
+    def health(self) -> EngineHealth:
+        if self._closed:
+            return EngineHealth(False, "The engine is closed.")
+        trouble = self._database.trouble()
+        counters = self._writer.counters | self._tail.counters
+        return EngineHealth(not trouble, trouble, self._writer.queued, counters)
+
+    def close(self, timeout: float = 5.0) -> None:
+        if self._closed or os.getpid() != self._process:
+            return  # a fork's copy of the engine belongs to the parent
+        self._closed = True
+        try:
+            self._writer.close(timeout)
+        finally:
+            self._tail.close(timeout)
+            self._database.close()
+
+    def _pairs(self, view: str, column: str, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
+        self._check_open()
+        with self._database.reading() as connection:
+            return read_pairs(connection, view, column, asset_uuids)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineClosedError(f"{self.url} is closed. Open it again, by a new client or asset.")
+        if os.getpid() != self._process:
+            raise EngineClosedError(
+                f"{self.url} was opened before this process was forked, and a database does not survive a fork. "
+                "Start processes by spawn (multiprocessing.set_start_method('spawn')), or open it only in the child."
+            )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

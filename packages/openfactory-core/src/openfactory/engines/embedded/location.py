@@ -1,0 +1,86 @@
+"""What an URL of the embedded engine says: a file or a name in memory, and the options behind the `?`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from openfactory.exceptions import ConfigurationError
+
+__all__ = ["Location"]
+
+_OPTIONS = "synchronous=normal|full, keep_events=N, keep_days=N"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an embedded engine keeps its data, and how.
+
+    Attributes:
+        path: the file, or None in memory.
+        name: in memory, what tells one engine of the process from another.
+        synchronous: `normal` survives the end of a process, `full` also a power cut.
+        keep_events: how many events the log keeps at most.
+        keep_days: for how many days it keeps them, or None for ever.
+    """
+
+    path: Path | None
+    name: str = ""
+    synchronous: str = "normal"
+    keep_events: int = 1_000_000
+    keep_days: float | None = None
+
+    @classmethod
+    def of(cls, url: str) -> Location:
+        """Read an URL: three slashes before a relative path, four before an absolute one.
+
+        >>> Location.of("sqlite:///factory.db?keep_events=1000").keep_events
+        1000
+        >>> Location.of("memory://cell-1").name
+        'cell-1'
+
+        Raises:
+            ConfigurationError: it cannot be understood.
+        """
+        parts = urlsplit(url)
+        options = _options(url, parts.query)
+        if parts.scheme == "memory":
+            return cls(None, unquote(parts.netloc + parts.path), **options)
+        text = unquote(parts.path.removeprefix("/"))
+        if parts.netloc:
+            raise ConfigurationError(
+                f"{url} has two slashes before its path. Write sqlite:///{parts.netloc}{parts.path} for a path "
+                "from the working directory, sqlite:////… for an absolute one."
+            )
+        if not text or text.endswith("/"):
+            raise ConfigurationError(f"{url} names no file. Write sqlite:///factory.db, for example.")
+        if text == ":memory:":
+            raise ConfigurationError(f"{url} names no file. Write memory:// to keep the data in this process.")
+        return cls(Path(text).expanduser().resolve(), **options)
+
+    @property
+    def place(self) -> str:
+        """What is the same for all URLs that mean this file or name."""
+        return f"memory://{self.name}" if self.path is None else str(self.path)
+
+
+def _options(url: str, query: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        try:
+            options[name] = _option(name, text)
+        except ValueError as error:
+            raise ConfigurationError(f"{url} has the option {name}={text!r}. The options are {_OPTIONS}.") from error
+    return options
+
+
+def _option(name: str, text: str) -> str | int | float:
+    if name == "synchronous" and text.lower() in ("normal", "full"):
+        return text.lower()
+    if name == "keep_events" and int(text) > 0:
+        return int(text)
+    if name == "keep_days" and float(text) > 0:
+        return float(text)
+    raise ValueError(name)

@@ -1,0 +1,165 @@
+"""What is read: batches of the log, snapshots, histories, and users' own SELECTs.
+
+Rows come as one JSON text: a fetch of many rows would give up the interpreter lock at each of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import msgspec
+
+from openfactory.assets.attribute import attribute_type
+from openfactory.assets.event import AssetEvent
+from openfactory.engines.base import Snapshot
+from openfactory.exceptions import QueryError
+
+__all__ = ["TABLES", "Batch", "decode", "read_batch", "read_history", "read_pairs", "read_snapshot", "run_select"]
+
+_logger = logging.getLogger("openfactory.engines")
+
+#: What users may SELECT from, as the ksqlDB topology names it.
+TABLES = ("ASSETS", "ASSETS_AVAIL", "ASSETS_TYPE", "ASSETS_UNS", "ASSET_TO_UNS_MAP", "DOCKER_SERVICES")
+
+# How long a user's query may take, in seconds.
+_QUERY_SECONDS = 10.0
+
+_EVENT = "json_array(log.asset, log.attr, json(log.value), log.type, log.tag, log.ts, log.id)"
+_ONLY = "IN (SELECT value FROM json_each(?))"
+
+_BATCH = f"""
+SELECT (SELECT coalesce(max(id), 0) FROM log), (SELECT up_to FROM trimmed),
+       (SELECT json_group_array({_EVENT}) FROM (SELECT * FROM log WHERE id > ? AND id <= ? {{only}} ORDER BY id) AS log)
+"""  # noqa: S608 - only names of our own schema
+_SNAPSHOT = f"""
+SELECT (SELECT coalesce(max(id), 0) FROM log),
+       (SELECT json_group_array({_EVENT}) FROM
+           (SELECT log.* FROM latest JOIN log ON log.id = latest.id {{only}} ORDER BY latest.id) AS log)
+"""  # noqa: S608
+_HISTORY = f"""
+SELECT json_group_array({_EVENT}) FROM (
+    SELECT * FROM (
+        SELECT * FROM log WHERE asset = ? AND attr = ? AND ts >= ? AND ts <= ? ORDER BY id DESC LIMIT ?
+    ) ORDER BY id) AS log
+"""  # noqa: S608
+
+_events = msgspec.json.Decoder(list[AssetEvent])
+
+
+class Batch(NamedTuple):
+    """A piece of the log: the newest position there is, up to where it is trimmed, and the events."""
+
+    newest: int
+    trimmed: int
+    events: list[AssetEvent]
+
+
+def read_batch(
+    connection: sqlite3.Connection, after: int, up_to: int, asset_uuids: Collection[str] | None = None
+) -> Batch:
+    """The events after one position up to another, of some assets or of all."""
+    parameters: list[Any] = [after, up_to]
+    if asset_uuids is not None:
+        parameters.append(json.dumps(list(asset_uuids)))
+    only = "" if asset_uuids is None else f"AND asset {_ONLY}"
+    try:
+        newest, trimmed, text = connection.execute(_BATCH.format(only=only), parameters).fetchone()
+        return Batch(newest, trimmed, decode(text))
+    except (sqlite3.OperationalError, msgspec.DecodeError) as error:
+        if isinstance(error, sqlite3.OperationalError) and "JSON" not in str(error):
+            raise
+        return _read_row_by_row(connection, after, up_to, asset_uuids)
+
+
+def _read_row_by_row(
+    connection: sqlite3.Connection, after: int, up_to: int, asset_uuids: Collection[str] | None
+) -> Batch:
+    """The same where a foreign tool wrote what is no event: the others are read, that one is named."""
+    newest, trimmed = connection.execute(
+        "SELECT (SELECT coalesce(max(id), 0) FROM log), (SELECT up_to FROM trimmed)"
+    ).fetchone()
+    rows = connection.execute(
+        "SELECT asset, attr, value, type, tag, ts, id FROM log WHERE id > ? AND id <= ? ORDER BY id", (after, up_to)
+    ).fetchall()
+    events = []
+    for asset, attr, value, kind, tag, ts, position in rows:
+        if asset_uuids is not None and asset not in asset_uuids:
+            continue
+        try:
+            event = AssetEvent(asset, attr, msgspec.json.decode(value), attribute_type(kind), str(tag), str(ts), position)
+        except (ValueError, TypeError) as error:
+            _logger.warning("The log holds no event at position %d (%s.%s): %s. It is skipped.", position, asset, attr, error)
+        else:
+            events.append(event)
+    return Batch(newest, trimmed, events)
+
+
+def decode(text: str) -> list[AssetEvent]:
+    """Events from the JSON text of the queries above."""
+    return _events.decode(text)
+
+
+def read_snapshot(connection: sqlite3.Connection, asset_uuids: Collection[str] | None) -> Snapshot:
+    """The last event of each attribute, of some assets or of all."""
+    only = "" if asset_uuids is None else f"WHERE latest.asset {_ONLY}"
+    parameters = () if asset_uuids is None else (json.dumps(list(asset_uuids)),)
+    position, text = connection.execute(_SNAPSHOT.format(only=only), parameters).fetchone()
+    by_asset: dict[str, list[AssetEvent]] = {}
+    for event in decode(text):
+        by_asset.setdefault(event.asset_uuid, []).append(event)
+    return Snapshot(by_asset, position)
+
+
+def read_history(
+    connection: sqlite3.Connection, asset_uuid: str, attribute_id: str, since: str, until: str, limit: int
+) -> list[AssetEvent]:
+    """What the log still holds of an attribute, newest last."""
+    text = connection.execute(_HISTORY, (asset_uuid, attribute_id, since, until, limit)).fetchone()[0]
+    return decode(text)
+
+
+def read_pairs(
+    connection: sqlite3.Connection, view: str, column: str, asset_uuids: Collection[str] | None = None
+) -> dict[str, str]:
+    """One column of a view by asset UUID."""
+    sql = f"SELECT asset_uuid, {column} FROM {view} WHERE {column} IS NOT NULL"  # noqa: S608 - our own names
+    if asset_uuids is None:
+        return dict(connection.execute(sql))
+    return dict(connection.execute(f"{sql} AND asset_uuid {_ONLY}", (json.dumps(list(asset_uuids)),)))
+
+
+def run_select(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """A user's SELECT, which may neither write nor take for ever; the columns come in upper case.
+
+    Raises:
+        QueryError: it is no SELECT, or cannot be answered.
+    """
+    statement = sql.strip().rstrip(";").strip()
+    if statement.partition(" ")[0].partition("\n")[0].upper() not in ("SELECT", "WITH"):
+        raise QueryError(
+            f"The embedded engine answers SELECT only, not {statement[:60]!r}. "
+            "Write through an asset's attributes, or use a ksqlDB for statements.",
+            statement=sql,
+        )
+    deadline = time.monotonic() + _QUERY_SECONDS
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+    was_query_only = connection.execute("PRAGMA query_only").fetchone()[0]
+    connection.execute("PRAGMA query_only = ON")
+    try:
+        cursor = connection.execute(statement, parameters)
+        columns = [column[0].upper() for column in cursor.description]
+        return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+    except sqlite3.Error as error:
+        raise QueryError(
+            f"The embedded engine cannot answer {statement!r}: {error}. "
+            f"Use plain SELECTs on {', '.join(TABLES)}; EMIT CHANGES needs a ksqlDB, to watch use an asset's subscriptions.",
+            statement=sql,
+        ) from error
+    finally:
+        connection.set_progress_handler(None, 0)
+        connection.execute(f"PRAGMA query_only = {was_query_only}")

@@ -1,0 +1,105 @@
+"""What keeps the file within its bounds: the log is trimmed a piece with a commit, the WAL is checkpointed.
+
+All of it runs in the writer's thread while the lock is held, and none of it may fail a commit.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from datetime import datetime, timedelta, timezone
+
+from openfactory.assets.timestamp import openfactory_timestamp
+from openfactory.engines.embedded.location import Location
+
+__all__ = ["Retention"]
+
+_logger = logging.getLogger("openfactory.engines")
+
+# Trim so many at once, as soon as so many have been written: the lock is held meanwhile.
+_TRIM_EVENTS = 1_000
+
+# A checkpoint is tried when the WAL has grown to this, and made to wait for readers when it has grown to that.
+_WAL_CHECKPOINT_BYTES = 4 * 1024 * 1024
+_WAL_TRUNCATE_BYTES = 64 * 1024 * 1024
+_WAL_WORTH_A_WARNING_BYTES = 512 * 1024 * 1024
+_EVENTS_BETWEEN_LOOKS = 2_000
+
+# How often it is looked whether the file is still in its place, in seconds.
+_LOOK_SECONDS = 1.0
+
+_NOT_THE_LATEST = "id IS NOT (SELECT latest.id FROM latest WHERE latest.asset = log.asset AND latest.attr = log.attr)"
+
+
+class Retention:
+    """Trims the log and checkpoints the WAL, a little after each commit."""
+
+    def __init__(self, location: Location) -> None:
+        self._wal = None if location.path is None else f"{location.path}-wal"
+        self._keep_events = location.keep_events
+        self._keep_days = location.keep_days
+        self._written_since_trim = 0
+        self._written_since_look = 0
+        self._warned = False
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+
+    def is_time_to_look(self) -> bool:
+        """Whether the file's place should be looked at again."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + _LOOK_SECONDS
+        return True
+
+    def after_commit(self, connection: sqlite3.Connection, newest: int, written: int) -> None:
+        """Do what is due after a commit of so many events, the newest at that position."""
+        self._written_since_trim += written
+        self._written_since_look += written
+        try:
+            if self._written_since_trim >= _TRIM_EVENTS:
+                self._trim(connection, newest)
+            if self._wal is not None and self._written_since_look >= _EVENTS_BETWEEN_LOOKS:
+                self._written_since_look = 0
+                self._checkpoint(connection, os.stat(self._wal).st_size)
+        except (sqlite3.Error, OSError) as error:
+            _logger.warning("The log could not be tidied up: %s. It is tried again later; what was written stands.", error)
+
+    def _trim(self, connection: sqlite3.Connection, newest: int) -> None:
+        trimmed = connection.execute("SELECT up_to FROM trimmed").fetchone()[0]
+        up_to = min(trimmed + self._written_since_trim + _TRIM_EVENTS, newest - 1)
+        self._written_since_trim = 0
+        if up_to > newest - self._keep_events and not self._is_too_old(connection, up_to):
+            up_to = newest - self._keep_events
+        if up_to <= trimmed:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute(f"DELETE FROM log WHERE id > ? AND id <= ? AND {_NOT_THE_LATEST}", (trimmed, up_to))
+            connection.execute("UPDATE trimmed SET up_to = ?", (up_to,))
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+    def _is_too_old(self, connection: sqlite3.Connection, position: int) -> bool:
+        if self._keep_days is None:
+            return False
+        row = connection.execute("SELECT ts FROM log WHERE id >= ? ORDER BY id LIMIT 1", (position,)).fetchone()
+        oldest = openfactory_timestamp(datetime.now(timezone.utc) - timedelta(days=self._keep_days))
+        return row is not None and row[0] < oldest
+
+    def _checkpoint(self, connection: sqlite3.Connection, size: int) -> None:
+        if size < _WAL_CHECKPOINT_BYTES:
+            return
+        mode = "TRUNCATE" if size >= _WAL_TRUNCATE_BYTES else "PASSIVE"
+        connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        if size >= _WAL_WORTH_A_WARNING_BYTES and not self._warned:
+            self._warned = True
+            _logger.warning(
+                "%s has grown to %d MB because something reads without a pause. "
+                "Look for a program that keeps a query open on the database.",
+                self._wal,
+                size // 1_000_000,
+            )

@@ -1,0 +1,166 @@
+"""From the log to subscribers: one thread reads what is new and hands it on, however many assets are watched."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+
+from openfactory.assets.event import AssetEvent
+from openfactory.engines.base import OnEvent, OnGap, Subscription
+from openfactory.engines.embedded.database import Database
+from openfactory.engines.embedded.queries import read_batch
+from openfactory.exceptions import EngineClosedError
+
+__all__ = ["Tail"]
+
+_logger = logging.getLogger("openfactory.engines")
+
+# A wake-up that gets lost costs this much, in seconds.
+_POLL_SECONDS = 0.25
+
+# Read so many positions at once: readers are short, else the WAL cannot be checkpointed.
+_BATCH_POSITIONS = 2_000
+
+# With more watched assets than this, all events are read and sorted out here.
+_ASSETS_TO_SELECT = 48
+
+
+class Tail:
+    """Follows the log and calls subscribers, in the order of the log."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.RLock()
+        self._subscriptions: dict[str | None, tuple[Subscription, ...]] = {}
+        self._position = 0
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._in_trouble = False
+        self.counters = {"delivered": 0, "gaps": 0, "failed_deliveries": 0}
+
+    def subscribe(
+        self, asset_uuid: str | None, on_event: OnEvent, on_gap: OnGap | None, from_position: int | None
+    ) -> Subscription:
+        """Hand on the events after a position, or from now on; those that the thread has passed come at once."""
+        with self._lock:
+            if self._closed:
+                raise EngineClosedError("The engine is closed. Open it again to subscribe.")
+            if self._thread is None:
+                self._start()
+            start = self._position if from_position is None else from_position
+            subscription = Subscription(asset_uuid, on_event, on_gap, start, self._forget)
+            self._subscriptions[asset_uuid] = (*self._subscriptions.get(asset_uuid, ()), subscription)
+            if start < self._position:
+                self._catch_up(subscription)
+            return subscription
+
+    def close(self, timeout: float) -> None:
+        """End the thread."""
+        with self._lock:
+            self._closed = True
+            self._subscriptions.clear()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._database.wake.notify()
+            self._thread.join(timeout)
+
+    def _start(self) -> None:
+        self._database.listen()
+        with self._database.tailing() as connection:
+            self._position = read_batch(connection, 0, 0).newest
+        self._thread = threading.Thread(target=self._run, name="openfactory-tail", daemon=True)
+        self._thread.start()
+
+    def _forget(self, subscription: Subscription) -> None:
+        with self._lock:
+            left = tuple(one for one in self._subscriptions.get(subscription.asset_uuid, ()) if one is not subscription)
+            if left:
+                self._subscriptions[subscription.asset_uuid] = left
+            else:
+                self._subscriptions.pop(subscription.asset_uuid, None)
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._database.wake.wait(_POLL_SECONDS)
+            try:
+                while self._deliver_some():
+                    pass
+                self._in_trouble = False
+            except sqlite3.Error as error:
+                if not (self._in_trouble or self._closed):
+                    _logger.error("The log cannot be read (%s). It is tried again until it can.", error)
+                self._in_trouble = True
+
+    def _deliver_some(self) -> bool:
+        """Read and hand on one batch; returns whether there may be more."""
+        with self._lock:
+            if self._closed:
+                return False
+            assets = None
+            if None not in self._subscriptions and len(self._subscriptions) <= _ASSETS_TO_SELECT:
+                assets = [asset for asset in self._subscriptions if asset is not None]
+            up_to = self._position + _BATCH_POSITIONS
+            with self._database.tailing() as connection:
+                batch = read_batch(connection, self._position, up_to, assets)
+            if batch.trimmed > self._position:
+                self._announce_gap(batch.trimmed)
+                return True
+            self._position = min(up_to, batch.newest)
+            for event in batch.events:
+                self._hand_on(event)
+            return self._position < batch.newest
+
+    def _hand_on(self, event: AssetEvent) -> None:
+        for subscription in self._subscriptions.get(event.asset_uuid, ()):
+            self._call(subscription, event)
+        for subscription in self._subscriptions.get(None, ()):
+            self._call(subscription, event)
+
+    def _call(self, subscription: Subscription, event: AssetEvent) -> None:
+        if subscription.closed or event.position is None or event.position <= subscription.position:
+            return
+        subscription.position = event.position
+        try:
+            subscription.on_event(event)
+        except Exception:
+            self.counters["failed_deliveries"] += 1
+            _logger.exception("A subscriber failed at position %s (%s.%s).", event.position, event.asset_uuid, event.id)
+        else:
+            self.counters["delivered"] += 1
+
+    def _catch_up(self, subscription: Subscription) -> None:
+        """Hand on what stands between a subscription's start and the thread's position; the lock is held."""
+        assets = None if subscription.asset_uuid is None else [subscription.asset_uuid]
+        position = subscription.position
+        while position < self._position:
+            up_to = min(position + _BATCH_POSITIONS, self._position)
+            with self._database.tailing() as connection:
+                batch = read_batch(connection, position, up_to, assets)
+            if batch.trimmed > position:
+                self._tell_gap(subscription)
+                return
+            for event in batch.events:
+                self._call(subscription, event)
+            position = up_to
+
+    def _announce_gap(self, trimmed: int) -> None:
+        """Go on behind what the log no longer has, and tell everybody to read again."""
+        _logger.warning(
+            "This process lags: the log is trimmed up to %d and was read up to %d. "
+            "Subscribers get the latest values; keep more of the log with keep_events in the URL.",
+            trimmed,
+            self._position,
+        )
+        self._position = trimmed
+        for subscriptions in list(self._subscriptions.values()):
+            for subscription in subscriptions:
+                self._tell_gap(subscription)
+
+    def _tell_gap(self, subscription: Subscription) -> None:
+        self.counters["gaps"] += 1
+        if subscription.on_gap is None:
+            return
+        try:
+            subscription.position = subscription.on_gap()
+        except Exception:
+            _logger.exception("A subscriber to %s failed to read again after a gap.", subscription.asset_uuid)

@@ -1,0 +1,156 @@
+"""The wake-up: one byte from a writer to each subscriber that says "look at the log".
+
+It carries no data, so one that gets lost costs at most the time until the subscriber looks by itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Protocol
+
+__all__ = ["DatagramWake", "LocalWake", "Wake"]
+
+# The longest path that a unix socket can have is 107 bytes on Linux, 103 elsewhere.
+_LONGEST_SOCKET_PATH = 100
+
+# A folder's time stamp stands still for some milliseconds, so a listing that is younger is not relied on.
+_LISTING_SETTLED_NS = 100_000_000
+
+_numbers = itertools.count()
+
+
+class Wake(Protocol):
+    """How a writer wakes the subscribers of the same data."""
+
+    def notify(self) -> None:
+        """Wake every subscriber; it never waits and never raises."""
+
+    def wait(self, timeout: float) -> None:
+        """Sleep until woken, or until so many seconds have passed."""
+
+    def close(self) -> None:
+        """Be woken no more."""
+
+
+class LocalWake:
+    """Wakes the one subscriber there is when the data is in this process."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def notify(self) -> None:
+        self._event.set()
+
+    def wait(self, timeout: float) -> None:
+        self._event.wait(timeout)
+        self._event.clear()
+
+    def close(self) -> None:
+        self._event.set()
+
+
+class DatagramWake:
+    """Wakes subscribers in all processes by datagrams: unix sockets in a folder, or UDP on loopback where they can't be.
+
+    A subscriber is a file of the folder: `<pid>-<n>.sock` is its socket, `<pid>-<n>.udp` holds its port.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._listener: socket.socket | None = None
+        self._entry: Path | None = None
+        self._peers: list[Path] = []
+        self._listed_ns = -1
+        self._senders: dict[str, socket.socket] = {}
+        folder.mkdir(exist_ok=True)
+
+    def listen(self) -> None:
+        """Become a subscriber."""
+        name = f"{os.getpid()}-{next(_numbers)}"
+        path = self._folder / f"{name}.sock"
+        if hasattr(socket, "AF_UNIX") and len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+            path.unlink(missing_ok=True)
+            self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._listener.bind(os.fspath(path))
+        else:
+            path = self._folder / f"{name}.udp"
+            self._listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._listener.bind(("127.0.0.1", 0))
+            path.write_text(str(self._listener.getsockname()[1]), encoding="ascii")
+        self._entry = path
+
+    def wait(self, timeout: float) -> None:
+        listener = self._listener
+        assert listener is not None
+        try:
+            listener.settimeout(timeout)
+            listener.recv(16)
+            listener.setblocking(False)
+            while True:
+                listener.recv(16)
+        except OSError:
+            return  # nothing (more) came, or it is closed
+
+    def notify(self) -> None:
+        for peer in self._subscribers():
+            try:
+                self._send(peer)
+            except BlockingIOError:
+                pass  # its queue is full: it has been woken often enough
+            except (ConnectionRefusedError, FileNotFoundError):
+                peer.unlink(missing_ok=True)  # left behind by a process that was killed
+            except OSError:
+                pass  # it will look by itself
+
+    def close(self) -> None:
+        if self._entry is not None:
+            self._entry.unlink(missing_ok=True)
+        for one in (self._listener, *self._senders.values()):
+            if one is not None:
+                one.close()
+        self._listener = None
+        self._senders.clear()
+
+    def _subscribers(self) -> list[Path]:
+        """The subscribers' files; the folder is listed again only when it has changed."""
+        try:
+            changed_ns = os.stat(self._folder).st_mtime_ns
+            if changed_ns != self._listed_ns:
+                self._peers = [path for path in self._folder.iterdir() if path.suffix in (".sock", ".udp")]
+                settled = time.time_ns() - changed_ns > _LISTING_SETTLED_NS
+                self._listed_ns = changed_ns if settled else -1
+        except OSError:
+            return []
+        return self._peers
+
+    def _send(self, peer: Path) -> None:
+        kind = peer.suffix
+        sender = self._senders.get(kind)
+        if sender is None:
+            family = socket.AF_UNIX if kind == ".sock" else socket.AF_INET
+            sender = self._senders[kind] = socket.socket(family, socket.SOCK_DGRAM)
+            sender.setblocking(False)
+        if kind == ".sock":
+            sender.sendto(b"w", os.fspath(peer))
+            return
+        if not _is_alive(int(peer.name.partition("-")[0])):
+            raise ConnectionRefusedError
+        sender.sendto(b"w", ("127.0.0.1", int(peer.read_text(encoding="ascii"))))
+
+
+def _is_alive(pid: int) -> bool:
+    if sys.platform == "win32":
+        return True  # asking there means ending it
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

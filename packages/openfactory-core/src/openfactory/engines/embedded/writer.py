@@ -1,0 +1,281 @@
+"""From publish to commit: a queue, and one thread that takes all that waits in it into one transaction."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+import msgspec
+
+from openfactory.assets.event import AssetEvent
+from openfactory.assets.receipt import Receipt
+from openfactory.engines.embedded.database import Database
+from openfactory.engines.embedded.retention import Retention
+from openfactory.exceptions import DeliveryError, DeliveryTimeout, EngineClosedError
+
+__all__ = ["Writer"]
+
+_logger = logging.getLogger("openfactory.engines")
+
+# What may wait to be written before publish makes its caller wait, and for how long it does, in seconds.
+_QUEUE_BYTES = 64 * 1024 * 1024
+_QUEUE_SECONDS = 10.0
+
+# The largest transaction: others wait for the lock meanwhile.
+_BATCH_EVENTS = 5_000
+_BATCH_BYTES = 4 * 1024 * 1024
+
+# What an event takes beside a long value.
+_EVENT_BYTES = 200
+
+# So many failed events are kept for the next flush to name.
+_FAILED_KEPT = 1_000
+
+_INSERT = """
+INSERT INTO log (asset, attr, value, type, tag, ts)
+SELECT value ->> 0, value ->> 1, value -> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?)
+"""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Statement(NamedTuple):
+    """A change of a table that is not an event, in its turn among the events."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
+class _Entry(NamedTuple):
+    """What waits in the queue."""
+
+    work: AssetEvent | _Statement
+    receipt: Receipt
+    size: int
+
+
+class Writer:
+    """Writes events in the order in which they were published, as many as wait in one commit.
+
+    Args:
+        database: where to.
+        retention: what is done to keep the log within its bounds.
+    """
+
+    def __init__(self, database: Database, retention: Retention) -> None:
+        self._database = database
+        self._retention = retention
+        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._progress = threading.Condition(self._lock)
+        self._waiting = 0
+        self._closed = False
+        self._abandoned = False
+        self._queued_bytes = 0
+        self._published = 0
+        self._settled = 0
+        self._failed: list[AssetEvent] = []
+        self._failure: Exception | None = None
+        self.counters = {"written": 0, "failed": 0, "commits": 0}
+        self._thread = threading.Thread(target=self._run, name="openfactory-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        """How many published events wait."""
+        return self._published - self._settled
+
+    def publish(self, event: AssetEvent) -> Receipt:
+        """Queue an event; waits only while the queue is full."""
+        value = event.value
+        size = _EVENT_BYTES
+        if type(value) is str:
+            size += len(value)
+        elif isinstance(value, (list, dict)):
+            size += len(_encode(value))
+        return self._put(event, size)
+
+    def execute(self, sql: str, *parameters: Any) -> Receipt:
+        """Queue a change of another table."""
+        return self._put(_Statement(sql, parameters), _EVENT_BYTES)
+
+    def flush(self, timeout: float) -> None:
+        """Wait until all that was published is settled, and raise what failed since the last flush."""
+        with self._lock:
+            if not self._wait_for(self._published, timeout):
+                pending = self.queued
+                trouble = self._database.trouble() or "Wait longer, or publish less at once."
+                raise DeliveryTimeout(
+                    f"{pending} published events were not written within {timeout:g} s: {trouble}", pending=pending
+                )
+            failed, failure = self._failed, self._failure
+            self._failed, self._failure = [], None
+        if failure is not None:
+            first = f"{failed[0].asset_uuid}.{failed[0].id}" if failed else "a registration"
+            raise DeliveryError(f"{len(failed)} events were not written, first {first}: {failure}", events=failed) from failure
+
+    def close(self, timeout: float) -> None:
+        """Write what waits, then end the thread."""
+        with self._lock:
+            self._closed = True
+            self._progress.notify_all()
+        self._queue.put(None)
+        self._thread.join(timeout)
+        self._abandoned = True
+        self.flush(0)
+
+    def _put(self, work: AssetEvent | _Statement, size: int) -> Receipt:
+        with self._lock:
+            if self._queued_bytes > _QUEUE_BYTES and not self._closed:
+                self._wait_for_room()
+            if self._closed:
+                raise EngineClosedError("The engine is closed and takes no more events. Open it again to write.")
+            self._queued_bytes += size
+            self._published += 1
+            receipt = Receipt(self._published, self._await_settled)
+            self._queue.put(_Entry(work, receipt, size))
+            return receipt
+
+    def _wait_for_room(self) -> None:
+        deadline = time.monotonic() + _QUEUE_SECONDS
+        self._waiting += 1
+        try:
+            while self._queued_bytes > _QUEUE_BYTES and not self._closed:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    trouble = self._database.trouble() or "Publish less at once, or call flush() in between."
+                    raise DeliveryTimeout(
+                        f"{self.queued} events wait to be written and there is no room for more: {trouble}",
+                        pending=self.queued,
+                    )
+                self._progress.wait(remaining)
+        finally:
+            self._waiting -= 1
+
+    def _await_settled(self, receipt: Receipt, timeout: float) -> bool:
+        with self._lock:
+            return self._wait_for(receipt.number, timeout)
+
+    def _wait_for(self, number: int, timeout: float) -> bool:
+        self._waiting += 1
+        try:
+            return self._progress.wait_for(lambda: self._settled >= number, timeout)
+        finally:
+            self._waiting -= 1
+
+    def _run(self) -> None:
+        while True:
+            batch, ended = self._take()
+            if batch:
+                self._commit(batch)
+            if ended:
+                return
+
+    def _take(self) -> tuple[list[_Entry], bool]:
+        """All that waits, up to the bounds of a transaction; and whether the end was among it."""
+        entry = self._queue.get()
+        batch: list[_Entry] = []
+        size = 0
+        while entry is not None:
+            batch.append(entry)
+            size += entry.size
+            if len(batch) >= _BATCH_EVENTS or size >= _BATCH_BYTES:
+                return batch, False
+            try:
+                entry = self._queue.get_nowait()
+            except Empty:
+                return batch, False
+        return batch, True
+
+    def _commit(self, batch: list[_Entry]) -> None:
+        try:
+            self._until_not_busy(lambda: self._write(batch))
+        except Exception as error:
+            self._fail(batch, error)
+        else:
+            self._database.wake.notify()
+        with self._lock:
+            self._settled = batch[-1].receipt.number
+            self._queued_bytes -= sum(entry.size for entry in batch)
+            if self._waiting:
+                self._progress.notify_all()
+
+    def _until_not_busy(self, write: Callable[[], None]) -> None:
+        """Try again while a foreign tool keeps the database locked: what was published is not given up for that."""
+        while True:
+            try:
+                return write()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or self._abandoned:
+                    raise
+                _logger.warning("Another program keeps the database locked (%s); writing is tried again. End it.", error)
+
+    def _write(self, batch: list[_Entry]) -> None:
+        trouble = self._database.trouble() if self._retention.is_time_to_look() else ""
+        if trouble:
+            raise DeliveryError(trouble)
+        with self._database.writing() as connection:
+            if all(isinstance(entry.work, AssetEvent) for entry in batch):
+                newest = _insert(connection, batch)  # one statement is a transaction of its own
+            else:
+                newest = _insert_mixed(connection, batch)
+            self.counters["written"] += len(batch)
+            self.counters["commits"] += 1
+            self._retention.after_commit(connection, newest, len(batch))
+
+    def _fail(self, batch: list[_Entry], error: Exception) -> None:
+        events = [entry.work for entry in batch if isinstance(entry.work, AssetEvent)]
+        failure = DeliveryError(f"An event was not written: {error}", events=events)
+        failure.__cause__ = error
+        for entry in batch:
+            entry.receipt.error = failure
+        self.counters["failed"] += len(batch)
+        first = f"{events[0].asset_uuid}.{events[0].id}" if events else "a registration"
+        _logger.error("%d events were not written, first %s: %s", len(batch), first, error)
+        with self._lock:
+            self._failure = error
+            self._failed = (self._failed + events)[:_FAILED_KEPT]
+
+
+def _insert(connection: sqlite3.Connection, entries: list[_Entry]) -> int:
+    """Insert a run of events, tell each receipt its position, and give back the last one."""
+    text = _encode([entry.work for entry in entries]).decode()
+    last = connection.execute(_INSERT, (text,)).lastrowid
+    assert last is not None
+    position = last - len(entries)
+    for entry in entries:
+        position += 1
+        entry.receipt.position = position
+    return last
+
+
+def _insert_mixed(connection: sqlite3.Connection, batch: list[_Entry]) -> int:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        newest = _insert_in_turn(connection, batch)
+        connection.execute("COMMIT")
+        return newest
+    except BaseException:
+        connection.execute("ROLLBACK")
+        for entry in batch:
+            entry.receipt.position = None
+        raise
+
+
+def _insert_in_turn(connection: sqlite3.Connection, batch: list[_Entry]) -> int:
+    newest = int(connection.execute("SELECT coalesce(max(id), 0) FROM log").fetchone()[0])
+    run: list[_Entry] = []
+    for entry in batch:
+        if isinstance(entry.work, AssetEvent):
+            run.append(entry)
+            continue
+        if run:
+            newest, run = _insert(connection, run), []
+        connection.execute(entry.work.sql, entry.work.parameters)
+        entry.receipt.position = newest
+    return _insert(connection, run) if run else newest

@@ -1,0 +1,150 @@
+"""How an URL becomes an engine: a table by scheme, and one shared engine a process for each place."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from importlib import import_module
+from types import MappingProxyType
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+from openfactory.engines.base import Engine
+from openfactory.exceptions import ConfigurationError, MissingDistributionError, OpenFactoryError
+
+__all__ = ["ENTRY_POINT_GROUP", "EngineReference", "engine_schemes", "open_engine"]
+
+#: Other distributions add engines here: name = scheme, value = `module:class`.
+ENTRY_POINT_GROUP = "openfactory.engines"
+
+_logger = logging.getLogger("openfactory.engines")
+
+# Scheme → class, and what installs it; alphabetical.
+_KNOWN: dict[str, tuple[str, str]] = {
+    "http": ("openfactory.engines.ksqldb_probe:KsqlDBProbe", "pip install openfactory-core"),
+    "https": ("openfactory.engines.ksqldb_probe:KsqlDBProbe", "pip install openfactory-core"),
+    "memory": ("openfactory.engines.embedded:EmbeddedEngine", "pip install openfactory-core"),
+    "sqlite": ("openfactory.engines.embedded:EmbeddedEngine", "pip install openfactory-core"),
+}
+
+
+class _EngineClass(Protocol):
+    def place(self, url: str) -> str:
+        """What an URL names, in one spelling: two URLs with the same place share one engine."""
+
+    def __call__(self, url: str) -> Engine: ...
+
+
+class _Shared:
+    """An engine and how many hold it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.holders = 0
+
+
+_lock = threading.RLock()
+_open: dict[str, _Shared] = {}
+
+
+class EngineReference:
+    """A share of an engine; the one that is given back last closes it. Also a context manager."""
+
+    def __init__(self, place: str, engine: Engine) -> None:
+        self.engine = engine
+        self._place = place
+        self._closed = False
+
+    def __enter__(self) -> EngineReference:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Give the share back; doing it twice does nothing.
+
+        Raises:
+            DeliveryError, DeliveryTimeout: it was the last, and what was published could not be written.
+        """
+        with _lock:
+            if self._closed:
+                return
+            self._closed = True
+            shared = _open.get(self._place)
+            if shared is None or shared.engine is not self.engine:
+                return
+            shared.holders -= 1
+            if shared.holders:
+                return
+            del _open[self._place]
+        self.engine.close(timeout)
+
+
+def open_engine(url: str) -> EngineReference:
+    """A share of the engine that an URL names; the first one opens it.
+
+    >>> with open_engine("memory://example") as reference:
+    ...     reference.engine.tables()[0]
+    'ASSETS'
+
+    Raises:
+        ConfigurationError: the URL has a scheme that nobody knows, or cannot be understood.
+        EngineUnavailableError: what it names cannot be reached or opened.
+        MissingDistributionError: the engine is known and not installed.
+    """
+    engine_class = _engine_class(url)
+    place = engine_class.place(url)
+    with _lock:
+        shared = _open.get(place)
+        if shared is None:
+            shared = _open[place] = _Shared(engine_class(url))
+        elif shared.engine.url != url and urlsplit(shared.engine.url).query != urlsplit(url).query:
+            raise ConfigurationError(
+                f"{url} is open in this process already, as {shared.engine.url}. Use the same options in both."
+            )
+        shared.holders += 1
+        return EngineReference(place, shared.engine)
+
+
+def engine_schemes() -> MappingProxyType[str, str]:
+    """The schemes an URL may have, each with the class behind it; those of other distributions too."""
+    known = {scheme: target for scheme, (target, _) in _KNOWN.items()}
+    return MappingProxyType(known | _entry_points())
+
+
+def _engine_class(url: str) -> _EngineClass:
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
+    target, hint = _KNOWN.get(scheme) or (_entry_points().get(scheme), "")
+    if target is None:
+        raise ConfigurationError(
+            f"{url!r} names no engine: its scheme is none of {', '.join(sorted(engine_schemes()))}. "
+            "Set KSQLDB_URL to sqlite:///factory.db to run without any server."
+        )
+    module, _, name = target.partition(":")
+    try:
+        return cast(_EngineClass, getattr(import_module(module), name))
+    except ImportError as error:
+        raise MissingDistributionError(
+            f"The engine for {scheme}:// cannot be loaded ({error}). Install it: {hint or 'see its documentation'}."
+        ) from error
+
+
+def _entry_points() -> dict[str, str]:
+    from importlib.metadata import entry_points  # slow to import, and rarely needed
+
+    return {found.name: found.value for found in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+@atexit.register
+def _close_all() -> None:
+    """A program that ends without closing its clients loses nothing that it published."""
+    with _lock:
+        left = list(_open.values())
+        _open.clear()
+    for shared in left:
+        try:
+            shared.engine.close()
+        except OpenFactoryError as error:
+            _logger.error("%s was not closed cleanly: %s", shared.engine.url, error)
