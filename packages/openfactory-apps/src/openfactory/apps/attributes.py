@@ -77,7 +77,7 @@ class SampleAttribute(AttributeField):
 
 
 def declared_attributes(app_class: type) -> dict[str, AttributeField]:
-    """The declarations of a class: those of its bases from left to right, then its own; overriding one keeps its place."""
+    """The declarations of a class: those of its bases from left to right, then its own; overriding keeps a place."""
     members = ((name, inspect.getattr_static(app_class, name)) for name in _names_in_order(app_class))
     return {name: member for name, member in members if isinstance(member, AttributeField)}
 

@@ -18,7 +18,7 @@ from openfactory.apps.methods import MethodContract
 from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent, carried_value
 from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command, reply_attribute_id
 from openfactory.concurrency import Lane, OrderedExecutor
-from openfactory.exceptions import InvalidEventError, OpenFactoryError
+from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["CommandHandler"]
 
@@ -110,7 +110,12 @@ class CommandHandler:
             self._idle.wait_for(lambda: not self._open, timeout)
             left = dict(self._open)
         for correlation_id, method in left.items():
-            self._reply(method, correlation_id, "failed", error="The app stopped before the method ended. Start it, then call again.")
+            self._reply(
+                method,
+                correlation_id,
+                "failed",
+                error="The app stopped before the method ended. Start it, then call again.",
+            )
 
     def _admit(self, method: str, envelope: CommandEnvelope) -> None:
         correlation_id = str(envelope.header.correlation_id)
@@ -141,16 +146,13 @@ class CommandHandler:
             if asyncio.iscoroutine(result):
                 result = self._submit(result).result()
             result = carried_value(msgspec.to_builtins(result, str_keys=True))
-        except (InvalidEventError, TypeError) as error:
-            self._fail(contract, correlation_id, error, "; its result, or what it did, is the cause")
-        except Exception as error:
-            self._fail(contract, correlation_id, error, "")
-        except BaseException as error:  # sys.exit() in a method ends the method, not a thread nobody watches
-            self._fail(contract, correlation_id, error, "; a method cannot end the app")
+        except BaseException as error:  # noqa: BLE001 - whatever it raises, sys.exit() too, is the caller's answer
+            self._fail(contract, correlation_id, error)
         else:
             self._reply(contract.name, correlation_id, "succeeded", result=result)
 
-    def _fail(self, contract: MethodContract, correlation_id: str, error: BaseException, hint: str) -> None:
+    def _fail(self, contract: MethodContract, correlation_id: str, error: BaseException) -> None:
+        hint = ""
         if isinstance(error, RuntimeError) and "no running event loop" in str(error):
             hint = "; a plain method runs without an event loop, make it an async def"
         kind = type(error).__name__
@@ -164,7 +166,9 @@ class CommandHandler:
         self._logger.warning("Command %s (%s) is rejected: %s", method, correlation_id, reason)
         self._reply(method, correlation_id, "rejected", error=reason)
 
-    def _reply(self, method: str, correlation_id: str, status: Any, *, result: Any = None, error: str | None = None) -> None:
+    def _reply(
+        self, method: str, correlation_id: str, status: Any, *, result: Any = None, error: str | None = None
+    ) -> None:
         """Answer a command, once: after a stop has answered for a method, the method's own end says no more."""
         reply = CommandReply(uuid.UUID(correlation_id), status, result, error)
         with self._lock:
@@ -189,7 +193,9 @@ class CommandHandler:
         try:
             return CommandEnvelope.parse(event.value)
         except (msgspec.MsgspecError, UnicodeError) as error:
-            reason = f"It is no command: {error}. Send a header with correlation_id and sender_uuid, and arguments as text."
+            reason = (
+                f"It is no command: {error}. Send a header with correlation_id and sender_uuid, and arguments as text."
+            )
             correlation_id = _correlation_id_in(event.value)
             if correlation_id is None:
                 self._logger.warning("%s at position %s is dropped: %s", event.id, event.position, reason)

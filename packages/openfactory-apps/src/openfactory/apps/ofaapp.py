@@ -126,7 +126,7 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
     def welcome_banner(self) -> None:
         """Print who starts here."""
         said = {name: str(self[name].value) for name in self.attributes()}
-        print(banner_text(self.asset_uuid, self._engine.url, said), flush=True)
+        print(banner_text(self.asset_uuid, self._engine.url, said), flush=True)  # noqa: T201 - the banner
 
     # From start to stop
 
@@ -176,7 +176,7 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         finally:
             await asyncio.shield(asyncio.to_thread(self._lifecycle.stop))
 
-    def signal_handler(self, signum: int, frame: FrameType | None) -> None:
+    def signal_handler(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signals are handed on
         """End the main loop, so that the app stops; the second signal ends the process at once."""
         if self._lifecycle.requested:
             end_process(128 + signum)
@@ -257,7 +257,7 @@ def _bounded(hook: Callable[[], None], seconds: float) -> None:
     def call() -> None:
         try:
             hook()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again below
             raised.append(error)
 
     thread = threading.Thread(target=call, name="openfactory-stop-hook", daemon=True)
@@ -283,6 +283,7 @@ def _storage_from_environment() -> Any:
         from openfactory.storage import storage_from_environment
     except ImportError as error:
         raise MissingDistributionError(
-            "STORAGE is set and openfactory-storage is not installed. Install it: pip install 'openfactory-apps[storage]'."
+            "STORAGE is set and openfactory-storage is not installed. "
+            "Install it: pip install 'openfactory-apps[storage]'."
         ) from error
     return storage_from_environment(text)

@@ -4,19 +4,32 @@ Read in this order: `attribute` and `event` (what is said), `state` (what holds)
 `asset_class` (the whole, as users see it).
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from openfactory.assets.__about__ import __version__
-from openfactory.assets.asset_class import Asset
 from openfactory.assets.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.assets.event import AssetEvent
-from openfactory.assets.state import AssetState
 from openfactory.assets.timestamp import current_timestamp
+
+if TYPE_CHECKING:
+    from openfactory.assets.asset_class import Asset
 
 __all__ = [
     "UNAVAILABLE",
     "Asset",
     "AssetAttribute",
     "AssetEvent",
-    "AssetState",
     "__version__",
     "current_timestamp",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`Asset` is loaded when it is asked for: it stands on the engines, which stand on the events of this package."""
+    if name == "Asset":
+        from openfactory.assets.asset_class import Asset
+
+        return Asset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

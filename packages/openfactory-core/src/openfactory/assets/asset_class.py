@@ -245,7 +245,7 @@ class Asset:
         """Call back for each event of an attribute, in order, on a thread of the asset's own.
 
         Args:
-            callback: gets the subject `<asset uuid>.<attribute id>` and the message with VALUE, TAG, TYPE and attributes.
+            callback: gets the subject `<asset uuid>.<attribute id>` and the message: VALUE, TAG, TYPE, attributes.
         """
         self._subscriptions.add(f".{attribute_id}", callback)
 
@@ -393,13 +393,15 @@ class Asset:
         if isinstance(value, AssetAttribute):
             if value.id != attribute_id:
                 raise ConfigurationError(
-                    f"The attribute {value.id!r} cannot be written as {attribute_id!r}. Give it that id, or write it as "
-                    f"{value.id!r}."
+                    f"The attribute {value.id!r} cannot be written as {attribute_id!r}. "
+                    f"Give it that id, or write it as {value.id!r}."
                 )
             self._publish(AssetEvent.of(self.asset_uuid, value))
             return
         if known is None:
-            raise UnknownAttributeError(f"{self.asset_uuid} has no attribute {attribute_id!r}. Add it by add_attribute().")
+            raise UnknownAttributeError(
+                f"{self.asset_uuid} has no attribute {attribute_id!r}. Add it by add_attribute()."
+            )
         if known.type == "Method":
             raise ConfigurationError(
                 f"{attribute_id!r} is a method of {self.asset_uuid} and holds no value. Call it, or use another name."
@@ -419,7 +421,9 @@ class Asset:
 
     def _call_method(self, method: str, *args: Any, sender_uuid: str = "", **kwargs: Any) -> str:
         if args:
-            raise TypeError(f"{self.asset_uuid}.{method} takes its arguments by name. Write {method}(sender_uuid=…, x=1).")
+            raise TypeError(
+                f"{self.asset_uuid}.{method} takes its arguments by name. Write {method}(sender_uuid=…, x=1)."
+            )
         return self.method(method, sender_uuid, kwargs)
 
 

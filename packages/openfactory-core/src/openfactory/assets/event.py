@@ -13,7 +13,16 @@ from openfactory.assets.attribute import AssetAttribute, attribute_type, sample_
 from openfactory.assets.timestamp import current_timestamp
 from openfactory.exceptions import InvalidEventError
 
-__all__ = ["COMMAND_TAG", "MAX_VALUE_BYTES", "REPLY_TAG", "AssetEvent", "carried_value", "check_asset_uuid", "check_attribute_id", "new_event"]
+__all__ = [
+    "COMMAND_TAG",
+    "MAX_VALUE_BYTES",
+    "REPLY_TAG",
+    "AssetEvent",
+    "carried_value",
+    "check_asset_uuid",
+    "check_attribute_id",
+    "new_event",
+]
 
 #: Tag of an event that carries a command, and of the one that answers it.
 COMMAND_TAG = "Method.Command"
@@ -25,7 +34,7 @@ MAX_VALUE_BYTES = 256 * 1024
 _MAX_NAME_LENGTH = 255
 _INTEGERS = (-(2**63), 2**63 - 1)  # what a column of the tables can hold
 
-# White space and control characters end a NATS subject, `*` and `>` are its wildcards, `|` joins the two in a table's key.
+# White space and control characters end a NATS subject, `*` and `>` are its wildcards, `|` joins both in a table's key.
 _NOT_IN_NAMES = re.compile(r"[\s\x00-\x1f\x7f*>|\ud800-\udfff]")
 
 
@@ -61,7 +70,12 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
             InvalidEventError: the UUID, the id or the value cannot be carried.
         """
         return new_event(
-            asset_uuid, attribute.id, attribute.value, attribute_type(attribute.type), attribute.tag, attribute.timestamp
+            asset_uuid,
+            attribute.id,
+            attribute.value,
+            attribute_type(attribute.type),
+            attribute.tag,
+            attribute.timestamp,
         )
 
     def attribute(self) -> AssetAttribute:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 __all__ = ["current_timestamp", "openfactory_timestamp"]
 
@@ -35,5 +35,5 @@ def openfactory_timestamp(moment: datetime) -> str:
     '2026-11-21T08:30:00.000Z'
     """
     if moment.tzinfo is not None:
-        moment = moment.astimezone(timezone.utc)
+        moment = moment.astimezone(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

@@ -72,7 +72,11 @@ class Caller:
             reply = CommandReply.parse(event.value)
         except msgspec.MsgspecError as error:
             _logger.warning(
-                "%s.%s at position %s is no reply: %s. It is skipped.", event.asset_uuid, event.id, event.position, error
+                "%s.%s at position %s is no reply: %s. It is skipped.",
+                event.asset_uuid,
+                event.id,
+                event.position,
+                error,
             )
             return
         waiting = self._waiting.pop(str(reply.correlation_id), None)

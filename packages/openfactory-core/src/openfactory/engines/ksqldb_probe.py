@@ -1,4 +1,4 @@
-"""What stands behind `http://` URLs until the Kafka engine is there: it looks whether a server answers, and explains."""
+"""What stands behind `http://` URLs until the Kafka engine is there: it looks for a server, and explains."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ class KsqlDBProbe:
                 + _WAY_OUT,
                 address=url,
             )
-        raise EngineUnavailableError(f"No ksqlDB server answers at {url} ({failure}). {_WAY_OUT}", address=url) from failure
+        raise EngineUnavailableError(
+            f"No ksqlDB server answers at {url} ({failure}). {_WAY_OUT}", address=url
+        ) from failure
 
 
 def _probe(url: str) -> Exception | None:

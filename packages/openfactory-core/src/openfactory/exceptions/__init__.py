@@ -1,21 +1,21 @@
 """Every error of OpenFactory, each with the facts as attributes and the remedy at the end of its text.
 
-    OpenFactoryError, also named OFAException
-    ├── ConfigurationError, also named OFAConfigurationException   (a ValueError)
-    ├── MissingDistributionError                                   (an ImportError)
-    ├── InvalidEventError                                          (a ValueError)
-    ├── UnknownAttributeError                                      (a LookupError)
-    ├── SubscriptionError
-    ├── EngineError
-    │   ├── EngineUnavailableError                                 (a ConnectionError)
-    │   ├── EngineClosedError
-    │   ├── QueryError                                             (a ValueError)
-    │   ├── DeliveryError
-    │   └── DeliveryTimeout                                        (a TimeoutError)
-    └── CommandError
-        ├── CommandRejected
-        ├── CommandFailed
-        └── CommandTimeout                                         (a TimeoutError)
+OpenFactoryError, also named OFAException
+├── ConfigurationError, also named OFAConfigurationException   (a ValueError)
+├── MissingDistributionError                                   (an ImportError)
+├── InvalidEventError                                          (a ValueError)
+├── UnknownAttributeError                                      (a LookupError)
+├── SubscriptionError
+├── EngineError
+│   ├── EngineUnavailableError                                 (a ConnectionError)
+│   ├── EngineClosedError
+│   ├── QueryError                                             (a ValueError)
+│   ├── DeliveryError
+│   └── DeliveryTimeout                                        (a TimeoutError)
+└── CommandError
+    ├── CommandRejected
+    ├── CommandFailed
+    └── CommandTimeout                                         (a TimeoutError)
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ _TABLE = (
     Variable("ASSET_ROUTER_URL", None, "Address of the asset router; the embedded engine does not need one."),
     Variable("KAFKA_BROKER", None, "Address of the Kafka broker; the embedded engine does not need one."),
     Variable("KSQLDB_URL", None, "Where the data is: `sqlite:///factory.db`, `memory://`, `http://ksqldb:8088`."),
+    Variable("OPENFACTORY_ROOT_PATH", None, "Path prefix under which a gateway serves the app's web pages."),
+    Variable("PORT", "4000", "Port of the app's web pages."),
     Variable("STORAGE", None, "JSON that describes the app's file storage, see `app.storage`."),
     Variable("SWARM_REPLICAS", "1", "How many replicas of the app run; above 1 the UUID gets a suffix."),
     Variable("SWARM_TASK_SLOT", None, "Number of this replica: the suffix of its UUID."),

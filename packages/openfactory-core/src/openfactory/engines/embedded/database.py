@@ -105,7 +105,9 @@ class FileDatabase:
 
     def _open(self) -> None:
         if not self.lock.acquire(_LOCK_TIMEOUT):
-            raise EngineUnavailableError(f"{self.path} cannot be opened: {self._lock_is_held()}", address=str(self.path))
+            raise EngineUnavailableError(
+                f"{self.path} cannot be opened: {self._lock_is_held()}", address=str(self.path)
+            )
         try:
             self._writer = self._connect()
             _check_schema(self._writer, self.path)
@@ -212,8 +214,8 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
         )
     elif version > SCHEMA_VERSION:
         raise EngineUnavailableError(
-            f"{path} was written by a later version of OpenFactory (schema {version}, this one knows {SCHEMA_VERSION}). "
-            "Upgrade it: pip install --upgrade openfactory-core.",
+            f"{path} was written by a later version of OpenFactory: its schema is {version}, "
+            f"this one knows {SCHEMA_VERSION}. Upgrade it: pip install --upgrade openfactory-core.",
             address=str(path),
         )
 

@@ -91,9 +91,13 @@ def _read_row_by_row(
         if asset_uuids is not None and asset not in asset_uuids:
             continue
         try:
-            event = AssetEvent(asset, attr, msgspec.json.decode(value), attribute_type(kind), str(tag), str(ts), position)
+            event = AssetEvent(
+                asset, attr, msgspec.json.decode(value), attribute_type(kind), str(tag), str(ts), position
+            )
         except (ValueError, TypeError) as error:
-            _logger.warning("The log holds no event at position %d (%s.%s): %s. It is skipped.", position, asset, attr, error)
+            _logger.warning(
+                "The log holds no event at position %d (%s.%s): %s. It is skipped.", position, asset, attr, error
+            )
         else:
             events.append(event)
     return Batch(newest, trimmed, events)
@@ -157,7 +161,7 @@ def run_select(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, 
     except sqlite3.Error as error:
         raise QueryError(
             f"The embedded engine cannot answer {statement!r}: {error}. "
-            f"Use plain SELECTs on {', '.join(TABLES)}; EMIT CHANGES needs a ksqlDB, to watch use an asset's subscriptions.",
+            f"Use plain SELECTs on {', '.join(TABLES)}; to watch, use an asset's subscriptions.",
             statement=sql,
         ) from error
     finally:

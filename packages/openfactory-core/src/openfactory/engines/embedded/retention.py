@@ -9,7 +9,7 @@ import logging
 import os
 import sqlite3
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from openfactory.assets.timestamp import openfactory_timestamp
 from openfactory.engines.embedded.location import Location
@@ -30,7 +30,10 @@ _EVENTS_BETWEEN_LOOKS = 2_000
 # How often it is looked whether the file is still in its place, in seconds.
 _LOOK_SECONDS = 1.0
 
-_NOT_THE_LATEST = "id IS NOT (SELECT latest.id FROM latest WHERE latest.asset = log.asset AND latest.attr = log.attr)"
+_TRIM = """
+DELETE FROM log WHERE id > ? AND id <= ?
+AND id IS NOT (SELECT latest.id FROM latest WHERE latest.asset = log.asset AND latest.attr = log.attr)
+"""
 
 
 class Retention:
@@ -64,7 +67,9 @@ class Retention:
                 self._written_since_look = 0
                 self._checkpoint(connection, os.stat(self._wal).st_size)
         except (sqlite3.Error, OSError) as error:
-            _logger.warning("The log could not be tidied up: %s. It is tried again later; what was written stands.", error)
+            _logger.warning(
+                "The log could not be tidied up: %s. It is tried again later; what was written stands.", error
+            )
 
     def _trim(self, connection: sqlite3.Connection, newest: int) -> None:
         trimmed = connection.execute("SELECT up_to FROM trimmed").fetchone()[0]
@@ -76,7 +81,7 @@ class Retention:
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.execute(f"DELETE FROM log WHERE id > ? AND id <= ? AND {_NOT_THE_LATEST}", (trimmed, up_to))
+            connection.execute(_TRIM, (trimmed, up_to))
             connection.execute("UPDATE trimmed SET up_to = ?", (up_to,))
             connection.execute("COMMIT")
         except BaseException:
@@ -87,7 +92,7 @@ class Retention:
         if self._keep_days is None:
             return False
         row = connection.execute("SELECT ts FROM log WHERE id >= ? ORDER BY id LIMIT 1", (position,)).fetchone()
-        oldest = openfactory_timestamp(datetime.now(timezone.utc) - timedelta(days=self._keep_days))
+        oldest = openfactory_timestamp(datetime.now(UTC) - timedelta(days=self._keep_days))
         return row is not None and row[0] < oldest
 
     def _checkpoint(self, connection: sqlite3.Connection, size: int) -> None:

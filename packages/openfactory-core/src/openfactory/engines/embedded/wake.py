@@ -56,7 +56,7 @@ class LocalWake:
 
 
 class DatagramWake:
-    """Wakes subscribers in all processes by datagrams: unix sockets in a folder, or UDP on loopback where they can't be.
+    """Wakes subscribers in all processes by datagrams: unix sockets in a folder, else UDP on loopback.
 
     A subscriber is a file of the folder: `<pid>-<n>.sock` is its socket, `<pid>-<n>.udp` holds its port.
     """

@@ -117,7 +117,9 @@ class Writer:
             self._failed, self._failure = [], None
         if failure is not None:
             first = f"{failed[0].asset_uuid}.{failed[0].id}" if failed else "a registration"
-            raise DeliveryError(f"{len(failed)} events were not written, first {first}: {failure}", events=failed) from failure
+            raise DeliveryError(
+                f"{len(failed)} events were not written, first {first}: {failure}", events=failed
+            ) from failure
 
     def close(self, timeout: float) -> None:
         """Write what waits, then end the thread."""
@@ -195,7 +197,7 @@ class Writer:
     def _commit(self, batch: list[_Entry]) -> None:
         try:
             self._until_not_busy(lambda: self._write(batch))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - every receipt tells it
             self._fail(batch, error)
         else:
             self._database.wake.notify()
@@ -213,7 +215,9 @@ class Writer:
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or self._abandoned:
                     raise
-                _logger.warning("Another program keeps the database locked (%s); writing is tried again. End it.", error)
+                _logger.warning(
+                    "Another program keeps the database locked (%s); writing is tried again. End it.", error
+                )
 
     def _write(self, batch: list[_Entry]) -> None:
         trouble = self._database.trouble() if self._retention.is_time_to_look() else ""

@@ -1,0 +1,3 @@
+"""The version of openfactory-storage, read by the build and by whoever asks at run time."""
+
+__version__ = "0.1.0"
