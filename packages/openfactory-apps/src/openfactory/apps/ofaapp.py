@@ -97,7 +97,7 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         self.ksql = ksqlClient or self._own_client
         self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
         _show_library_lines(asset_uuid)
-        self._found = self._state.events()
+        self._found = [event for event in self._state.events() if (event.position or 0) <= self._found_at]
         self.storage = _storage_from_environment()
         self._announce([contract.published() for contract in methods.values()])
         handle_signals(self, self.logger)

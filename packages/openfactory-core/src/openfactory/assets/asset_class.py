@@ -13,12 +13,14 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from openfactory.assets.attribute import UNAVAILABLE, AssetAttribute
+from openfactory.assets.commanding import Commanding
 from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent, new_event
 from openfactory.assets.receipt import Receipt
 from openfactory.assets.state import AssetState
-from openfactory.assets.subscriptions import ALL_EVENTS, AssetCallback, Subscriptions
+from openfactory.assets.subscriptions import Subscriptions
 from openfactory.assets.timestamp import current_timestamp
-from openfactory.commands.caller import Caller, CommandArguments
+from openfactory.assets.watching import Watching
+from openfactory.commands.caller import Caller
 from openfactory.concurrency import OrderedExecutor
 from openfactory.engines.registry import open_engine
 from openfactory.exceptions import ConfigurationError, UnknownAttributeError
@@ -36,7 +38,7 @@ class _Client(Protocol):
     ksqldb_url: str
 
 
-class Asset:
+class Asset(Watching, Commanding):
     """One machine, sensor or app of the factory, wherever it runs.
 
     Its attributes are read and written as attributes of the object; an id that the class itself uses is reached
@@ -96,7 +98,7 @@ class Asset:
         try:
             snapshot = self._engine.snapshot([asset_uuid])
             self._state.load(snapshot.events.get(asset_uuid, ()))
-            self._delivered = snapshot.position
+            self._found_at = self._delivered = snapshot.position
             self._feed = self._engine.subscribe(asset_uuid, self._receive, self._read_again, snapshot.position)
         except BaseException:
             self._reference.close()
@@ -208,10 +210,6 @@ class Asset:
             object.__setattr__(self, name, value)
 
     def __setitem__(self, attribute_id: str, value: Any) -> None:
-        if attribute_id not in self._state:
-            raise UnknownAttributeError(
-                f"{self.asset_uuid} has no attribute {attribute_id!r} to write. Add it by add_attribute() first."
-            )
         self._write(attribute_id, value)
 
     def add_attribute(
@@ -238,109 +236,6 @@ class Asset:
             DeliveryError, DeliveryTimeout: some of it was not.
         """
         self._engine.flush(timeout)
-
-    # Watching
-
-    def subscribe_to_attribute(self, attribute_id: str, callback: AssetCallback) -> None:
-        """Call back for each event of an attribute, in order, on a thread of the asset's own.
-
-        Args:
-            callback: gets the subject `<asset uuid>.<attribute id>` and the message: VALUE, TAG, TYPE, attributes.
-        """
-        self._subscriptions.add(f".{attribute_id}", callback)
-
-    def subscribe_to_messages(self, callback: AssetCallback) -> None:
-        """Call back for each event of the asset, commands and replies included."""
-        self._subscriptions.add(ALL_EVENTS, callback)
-
-    def subscribe_to_samples(self, callback: AssetCallback) -> None:
-        """Call back for each sample."""
-        self._subscriptions.add("Samples", callback)
-
-    def subscribe_to_events(self, callback: AssetCallback) -> None:
-        """Call back for each event attribute."""
-        self._subscriptions.add("Events", callback)
-
-    def subscribe_to_conditions(self, callback: AssetCallback) -> None:
-        """Call back for each condition."""
-        self._subscriptions.add("Condition", callback)
-
-    def stop_attribute_subscription(self, attribute_id: str) -> None:
-        """End all subscriptions to an attribute."""
-        self._subscriptions.remove(f".{attribute_id}")
-
-    def stop_messages_subscription(self) -> None:
-        """End the subscriptions to all events."""
-        self._subscriptions.remove(ALL_EVENTS)
-
-    def stop_samples_subscription(self) -> None:
-        """End the subscriptions to samples."""
-        self._subscriptions.remove("Samples")
-
-    def stop_events_subscription(self) -> None:
-        """End the subscriptions to event attributes."""
-        self._subscriptions.remove("Events")
-
-    def stop_conditions_subscription(self) -> None:
-        """End the subscriptions to conditions."""
-        self._subscriptions.remove("Condition")
-
-    # Commanding
-
-    def method(self, method: str, sender_uuid: str, args: CommandArguments | None = None) -> str:
-        """Send a command and do not wait for what comes of it; `call` waits.
-
-        Args:
-            method: name of the method.
-            sender_uuid: the asset that sends the command.
-            args: its arguments.
-
-        Returns:
-            the correlation id, by which both sides log the command.
-
-        Raises:
-            ValueError: there is no sender.
-        """
-        return self._caller.send(method, sender_uuid, args or {})
-
-    def call(
-        self,
-        method: str,
-        args: CommandArguments | None = None,
-        /,
-        *,
-        sender_uuid: str | None = None,
-        timeout: float = 10.0,
-        **kwargs: Any,
-    ) -> Any:
-        """Send a command and wait for the method's result.
-
-        Args:
-            method: name of the method.
-            args: arguments whose names cannot be keywords here, such as `timeout`.
-            sender_uuid: the asset that sends the command, else APP_UUID.
-            timeout: how long to wait, in seconds.
-
-        Raises:
-            CommandRejected: nothing was run: the method is unknown, an argument is wrong, the app is stopping.
-            CommandFailed: the method raised.
-            CommandTimeout: no answer came.
-            ValueError: there is no sender.
-        """
-        return self._caller.call(method, sender_uuid, {**dict(args or {}), **kwargs}, timeout)
-
-    async def call_async(
-        self,
-        method: str,
-        args: CommandArguments | None = None,
-        /,
-        *,
-        sender_uuid: str | None = None,
-        timeout: float = 10.0,
-        **kwargs: Any,
-    ) -> Any:
-        """`call`, for coroutines: the loop goes on while it waits."""
-        return await self._caller.call_async(method, sender_uuid, {**dict(args or {}), **kwargs}, timeout)
 
     # Ending
 
@@ -390,14 +285,6 @@ class Asset:
     def _write(self, attribute_id: str, value: Any) -> None:
         """Write an attribute that is known; a bare value keeps its type and tag."""
         known = self._state.get(attribute_id)
-        if isinstance(value, AssetAttribute):
-            if value.id != attribute_id:
-                raise ConfigurationError(
-                    f"The attribute {value.id!r} cannot be written as {attribute_id!r}. "
-                    f"Give it that id, or write it as {value.id!r}."
-                )
-            self._publish(AssetEvent.of(self.asset_uuid, value))
-            return
         if known is None:
             raise UnknownAttributeError(
                 f"{self.asset_uuid} has no attribute {attribute_id!r}. Add it by add_attribute()."
@@ -406,7 +293,16 @@ class Asset:
             raise ConfigurationError(
                 f"{attribute_id!r} is a method of {self.asset_uuid} and holds no value. Call it, or use another name."
             )
-        self._publish(new_event(self.asset_uuid, attribute_id, value, known.type, known.tag, self._clock()))
+        if not isinstance(value, AssetAttribute):
+            event = new_event(self.asset_uuid, attribute_id, value, known.type, known.tag, self._clock())
+        elif value.id == attribute_id:
+            event = AssetEvent.of(self.asset_uuid, value)
+        else:
+            raise ConfigurationError(
+                f"The attribute {value.id!r} cannot be written as {attribute_id!r}. "
+                f"Give it that id, or write it as {value.id!r}."
+            )
+        self._publish(event)
 
     def _attribute_events(self) -> list[AssetEvent]:
         hidden = (COMMAND_TAG, REPLY_TAG)
