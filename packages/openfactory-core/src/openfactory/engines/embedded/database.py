@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +26,7 @@ _APPLICATION_ID = 0x4F464165
 
 _OLDEST_SQLITE = (3, 38, 0)
 
-# How long opening and closing try to get the lock, in seconds.
+# How long opening tries to get the lock, in seconds.
 _LOCK_TIMEOUT = 5.0
 
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "fuse.glusterfs", "ceph"}
@@ -52,8 +52,8 @@ class Database(Protocol):
     def listen(self) -> None:
         """Be woken from now on."""
 
-    def close(self) -> None:
-        """Let go of everything."""
+    def close(self, timeout: float) -> None:
+        """Let go of everything, within so many seconds."""
 
 
 class MemoryDatabase:
@@ -78,7 +78,7 @@ class MemoryDatabase:
     def listen(self) -> None:
         pass
 
-    def close(self) -> None:
+    def close(self, timeout: float) -> None:  # noqa: ARG002 - nothing here has to be waited for
         with self._lock:
             self._connection.close()
         self.wake.close()
@@ -94,11 +94,20 @@ class FileDatabase:
         self._reading = threading.Lock()
         self._connections: list[sqlite3.Connection] = []
         _refuse_network_file_system(self.path)
+        lock_path, wake_path = (self.path.with_name(self.path.name + suffix) for suffix in (".lock", ".wake"))
+        is_new_here = not lock_path.exists()
+        lock: FileLock | None = None
         try:
-            self.lock = FileLock(self.path.with_name(self.path.name + ".lock"))
-            self.wake: Wake = DatagramWake(self.path.with_name(self.path.name + ".wake"))
+            self.lock = lock = FileLock(lock_path)
+            self.wake: Wake = DatagramWake(wake_path)
             self._open()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, EngineUnavailableError) as error:
+            if lock is not None:
+                lock.close()
+            if is_new_here:
+                _remove(lock_path, wake_path)  # no litter beside a file that is none of ours
+            if isinstance(error, EngineUnavailableError):
+                raise
             raise EngineUnavailableError(
                 f"{self.path} cannot be opened ({error}). {_remedy(self.path, error)}", address=str(self.path)
             ) from error
@@ -110,7 +119,10 @@ class FileDatabase:
             )
         try:
             self._writer = self._connect()
-            _check_schema(self._writer, self.path)
+            _refuse_what_is_not_ours(self._writer, self.path)
+            self._writer.execute("PRAGMA journal_mode = WAL")  # stays with the file
+            if self._writer.execute("PRAGMA user_version").fetchone()[0] == 0:
+                _create_schema(self._writer)
             self._reader, self._tailer = self._connect(), self._connect()
             for connection in (self._reader, self._tailer):
                 connection.execute("PRAGMA query_only = ON")
@@ -164,11 +176,11 @@ class FileDatabase:
         assert isinstance(self.wake, DatagramWake)
         self.wake.listen()
 
-    def close(self) -> None:
+    def close(self, timeout: float) -> None:
         self.wake.close()
         # The last connection that closes checkpoints, which needs the lock. Without it they stay open until the
         # process ends: that checkpoints nothing, and the next one to open the file finds the log as it is.
-        if self.lock.acquire(_LOCK_TIMEOUT):
+        if self.lock.acquire(timeout):
             try:
                 self._close_connections()
             finally:
@@ -190,7 +202,6 @@ def _connect(path: str, synchronous: str) -> sqlite3.Connection:
         )
     connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=64)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # only under the lock, see `writer`
         connection.execute("PRAGMA secure_delete = OFF")  # some distributions compile it on
@@ -201,18 +212,16 @@ def _connect(path: str, synchronous: str) -> sqlite3.Connection:
     return connection
 
 
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables in a new file, and refuse one that is not ours or too new."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+def _refuse_what_is_not_ours(connection: sqlite3.Connection, path: Path) -> None:
+    """A new file is fine, and one that we have written; nothing else is touched."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    is_empty = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
-    if is_empty and application in (0, _APPLICATION_ID):
-        _create_schema(connection)
-    elif application != _APPLICATION_ID:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    is_new = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+    if application != _APPLICATION_ID and not (is_new and application == version == 0):
         raise EngineUnavailableError(
             f"{path} is a database of something else. Name another file in KSQLDB_URL.", address=str(path)
         )
-    elif version > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         raise EngineUnavailableError(
             f"{path} was written by a later version of OpenFactory: its schema is {version}, "
             f"this one knows {SCHEMA_VERSION}. Upgrade it: pip install --upgrade openfactory-core.",
@@ -225,6 +234,12 @@ def _create_schema(connection: sqlite3.Connection) -> None:
     connection.executescript(
         f"BEGIN; {schema}\nPRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     )
+
+
+def _remove(lock_path: Path, wake_path: Path) -> None:
+    with suppress(OSError):
+        lock_path.unlink(missing_ok=True)
+        wake_path.rmdir()
 
 
 def _remedy(path: Path, error: Exception) -> str:

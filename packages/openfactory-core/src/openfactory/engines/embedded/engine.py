@@ -137,11 +137,12 @@ class EmbeddedEngine(Engine):
         if self._closed or os.getpid() != self._process:
             return  # a fork's copy of the engine belongs to the parent
         self._closed = True
+        deadline = time.monotonic() + timeout
         try:
             self._writer.close(timeout)
         finally:
-            self._tail.close(timeout)
-            self._database.close()
+            self._tail.close(max(deadline - time.monotonic(), 0.1))
+            self._database.close(max(deadline - time.monotonic(), 0.1))
 
     def _pairs(self, view: str, column: str, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
         self._check_open()
