@@ -31,10 +31,16 @@ __all__ = ["OpenFactoryApp"]
 
 
 class _StartsWhenBuilt(type):
-    """Lets commands in only when every constructor is through: no method sees a half-built app."""
+    """Lets commands in when every constructor is through, and takes an app that cannot be built off the register."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        app = super().__call__(*args, **kwargs)
+        app: OpenFactoryApp = cls.__new__(cls, *args, **kwargs)  # type: ignore[arg-type]
+        try:
+            cls.__init__(app, *args, **kwargs)  # type: ignore[misc]
+        except BaseException:
+            if "_engine" in vars(app):
+                app.shutdown()
+            raise
         app._accept_commands()
         return app
 
@@ -99,8 +105,8 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         _show_library_lines(asset_uuid)
         self._found = [event for event in self._state.events() if (event.position or 0) <= self._found_at]
         self.storage = _storage_from_environment()
-        self._announce([contract.published() for contract in methods.values()])
         handle_signals(self, self.logger)
+        self._announce([contract.published() for contract in methods.values()])
 
     # What an app does
 

@@ -1,0 +1,100 @@
+"""What commands print: tables for people, aligned lines where nobody looks, JSON for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import click
+import msgspec
+
+from openfactory.assets.attribute import UNAVAILABLE
+from openfactory.assets.timestamp import current_timestamp
+
+__all__ = ["moment", "one_line", "print_json", "print_json_line", "print_table"]
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
+# Columns whose text goes on in the next line; all others stay in theirs.
+_WRAPPED = ("value", "arguments", "description")
+_NARROW = 110
+_STYLES = {"AVAILABLE": "green", UNAVAILABLE: "yellow"}
+
+# A table shows so much of a long value; --json has all of it.
+_LONGEST_VALUE = 200
+
+
+def print_json(value: Any) -> None:
+    """Print JSON over several lines."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def print_json_line(value: Any) -> None:
+    """Print JSON in one line."""
+    click.echo(msgspec.json.encode(value))
+
+
+def one_line(value: Any) -> str:
+    """A value as people read it: text as it is, everything else as JSON; nothing in it can steer a terminal.
+
+    >>> one_line("idle"), one_line(True), one_line([1, 2]), one_line("two\\nlines")
+    ('idle', 'true', '[1,2]', 'two\\\\nlines')
+    """
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def moment(timestamp: str) -> str:
+    """When something was, in full; on a terminal the time of a moment of today, else the day."""
+    if not sys.stdout.isatty() or len(timestamp) < len("2026-11-21T07:30:00"):
+        return one_line(timestamp)
+    return one_line(timestamp[11:19] if timestamp[:10] == current_timestamp()[:10] else timestamp[:10])
+
+
+def print_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", gives_way: Mapping[str, int] = NOTHING
+) -> None:
+    """Print rows under their headers; on a terminal as a table that fits it, elsewhere in aligned lines.
+
+    Args:
+        gives_way: columns that are cut to so many characters on a narrow terminal.
+    """
+    if sys.stdout.isatty():
+        _print_on_terminal(headers, rows, title, gives_way)
+        return
+    if title:
+        click.echo(f"{title}\n")
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    for row in (headers, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _print_on_terminal(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, gives_way: Mapping[str, int]
+) -> None:
+    from rich import box  # slow to import, and only wanted here
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if title:
+        console.print(Text(title, style="bold"))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    for number, header in enumerate(headers):
+        table.add_column(
+            header,
+            style="bold" if number == 0 else "",
+            no_wrap=header not in _WRAPPED,
+            overflow="fold" if header in _WRAPPED else "ellipsis",
+            max_width=gives_way.get(header) if console.width < _NARROW else None,
+        )
+    for row in rows:
+        table.add_row(*(Text(_shortened(cell), style=_STYLES.get(cell, "")) for cell in row))
+    console.print(table)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"

@@ -1,0 +1,81 @@
+"""`ofa run`: an app file as it is, on an embedded factory."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from openfactory.apps.cli.place import default_url
+from openfactory.apps.cli.reload import run_and_reload
+from openfactory.exceptions import OpenFactoryError
+from openfactory.settings import environment
+
+__all__ = ["app_uuid_of", "run"]
+
+# What `check_asset_uuid` refuses.
+_NOT_IN_UUIDS = re.compile(r"[\s\x00-\x1f\x7f*>|.\ud800-\udfff]")
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENTS…]")
+@click.option("--reload", is_flag=True, help="Start the app again when a *.py file of its folder changes.")
+def run(file: Path, arguments: tuple[str, ...], reload: bool) -> None:
+    """Run an app file unchanged.
+
+    It runs as by `python FILE`. Where they are not set, these variables are:
+
+    \b
+      KSQLDB_URL  the file factory.db in the working directory
+      APP_UUID    the file's name, such as mill for mill.py; white space,
+                  dots, '*', '>' and '|' in it become '-'
+
+    The exit status is the app's. What stands behind -- is given to the app.
+    """
+    if not environment("KSQLDB_URL"):
+        os.environ["KSQLDB_URL"] = default_url()
+    if not environment("APP_UUID"):
+        os.environ["APP_UUID"] = app_uuid_of(file)
+    if reload:
+        run_and_reload(file, arguments)
+    else:
+        _run_as_main(file, arguments)
+
+
+def app_uuid_of(file: Path) -> str:
+    """The UUID of an app that is named after its file.
+
+    >>> app_uuid_of(Path("cell 1/press.v2.py"))
+    'press-v2'
+    """
+    return _NOT_IN_UUIDS.sub("-", file.stem)
+
+
+def _run_as_main(file: Path, arguments: Sequence[str]) -> None:
+    """What `python FILE` does, in this process.
+
+    Unlike by `runpy`, the module stays `__main__` to the end, for hooks and threads that outlive its last line.
+    """
+    path = os.path.abspath(file)
+    module = types.ModuleType("__main__")
+    module.__file__ = path
+    sys.modules["__main__"] = module
+    sys.argv = [os.fspath(file), *arguments]
+    sys.path.insert(0, os.path.dirname(os.path.realpath(file)))
+    try:
+        code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
+        exec(code, vars(module))
+    except (OpenFactoryError, SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001 - it is shown and ends the process, as without us
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename != path:
+            trace = trace.tb_next  # from here on it is the user's
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
+        sys.exit(1)

@@ -1,0 +1,162 @@
+"""`ofa asset set` and `ofa asset call`: changing an asset from outside."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+import msgspec
+
+from openfactory.apps.cli.failure import Failure
+from openfactory.apps.cli.options import (
+    asset_uuid_argument,
+    attribute_id_argument,
+    json_option,
+    method_argument,
+    url_option,
+)
+from openfactory.apps.cli.output import one_line, print_json
+from openfactory.apps.cli.place import known_asset, opened
+from openfactory.assets.asset_class import Asset
+from openfactory.assets.attribute import UNAVAILABLE, AssetAttribute
+
+__all__ = ["call", "set_attribute"]
+
+
+@click.command("set", context_settings={"ignore_unknown_options": True})  # -4.5 is a value
+@asset_uuid_argument
+@attribute_id_argument
+@click.argument("text", metavar="VALUE")
+@click.option(
+    "--string/--no-string", default=None, help="Write VALUE as text whatever it looks like, or as JSON in any case."
+)
+@url_option
+@json_option
+def set_attribute(
+    asset_uuid: str, attribute_id: str, text: str, string: bool | None, url: str | None, as_json: bool
+) -> None:
+    """Write an attribute that an asset has.
+
+    A sample takes a number, or UNAVAILABLE. An attribute that holds text keeps text. All others take VALUE as JSON
+    where it is a number, true, false, null, a list or an object, and as text where it is none of these.
+
+    \b
+    --json: {"asset_uuid", "id", "value", "type", "tag", "timestamp"}
+    """
+    with opened(url) as client, known_asset(client, asset_uuid) as asset:
+        _check_attribute(asset, attribute_id)
+        asset[attribute_id] = _value(text, asset[attribute_id], string, f"{asset_uuid}.{attribute_id}")
+        asset.flush()
+        written = asset[attribute_id]
+    if as_json:
+        print_json({"asset_uuid": asset_uuid, **asdict(written)})
+    else:
+        click.echo(f"{asset_uuid}.{attribute_id} = {one_line(written.value)}")
+
+
+@click.command()
+@asset_uuid_argument
+@method_argument
+@click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]…")
+@click.option("--sender", default="ofa", show_default=True, metavar="UUID", help="The asset in whose name it is sent.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="How long to wait for the reply, in seconds.",
+)
+@url_option
+@json_option
+def call(
+    asset_uuid: str,
+    method: str,
+    arguments: tuple[str, ...],
+    sender: str,
+    timeout: float,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Call a method and print its result.
+
+    The app converts each VALUE to the type that its method wants. It is an error if the method fails, if the app
+    rejects the command, or if no reply comes in time.
+
+    \b
+    --json: {"asset_uuid", "method", "result"}
+    """
+    named = _named(arguments)
+    if not sender:
+        raise click.BadParameter("The empty text is no UUID.", param_hint="--sender")
+    with opened(url) as client, known_asset(client, asset_uuid) as asset:
+        if method not in asset.methods():
+            raise Failure(f"{asset_uuid} has no method {method!r}. It has {', '.join(asset.methods()) or 'none'}.")
+        result = asset.call(method, named, sender_uuid=sender, timeout=timeout)
+    if as_json:
+        print_json({"asset_uuid": asset_uuid, "method": method, "result": result})
+    elif result is None:
+        click.echo(f"{asset_uuid}.{method} succeeded.")
+    else:
+        for line in result.splitlines() if isinstance(result, str) else [result]:
+            click.echo(one_line(line))
+
+
+def _check_attribute(asset: Asset, attribute_id: str) -> None:
+    if attribute_id in asset.methods():
+        raise Failure(
+            f"{attribute_id!r} is a method of {asset.asset_uuid} and holds no value. "
+            f"Call it with `ofa asset call {asset.asset_uuid} {attribute_id}`."
+        )
+    known = asset.attributes()
+    if attribute_id not in known:
+        raise Failure(f"{asset.asset_uuid} has no attribute {attribute_id!r}. It has {', '.join(known) or 'none'}.")
+
+
+def _value(text: str, known: AssetAttribute, string: bool | None, name: str) -> Any:
+    """What is written for a text, by what the attribute is now; `string` is the user's own decision."""
+    if string:
+        return text
+    if known.type == "Samples":
+        return _number(text, name)
+    if string is None and isinstance(known.value, str) and known.value != UNAVAILABLE:
+        return text
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        if string is False:
+            raise Failure(f"{text!r} is no JSON ({error}). Leave out --no-string to write it as text.") from error
+        return text
+    return text if string is None and isinstance(value, str) else value
+
+
+def _number(text: str, name: str) -> Any:
+    if text == UNAVAILABLE:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        pass  # it may have a fraction
+    try:
+        return float(text)
+    except ValueError as error:
+        raise Failure(
+            f"{name} is a sample and {text!r} is no number. Give a number or {UNAVAILABLE}, or force text by --string."
+        ) from error
+
+
+def _named(arguments: tuple[str, ...]) -> dict[str, str]:
+    """`name=value` as a dictionary.
+
+    Raises:
+        UsageError: one is none, or a name comes twice.
+    """
+    named: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not name or not equals:
+            raise click.UsageError(f"{argument!r} names no argument. Write {argument or 'speed'}=VALUE.")
+        if name in named:
+            raise click.UsageError(f"The argument {name!r} is given twice. Give it once.")
+        named[name] = value
+    return named

@@ -1,0 +1,154 @@
+"""Queries: users' own SELECTs on the tables of the ksqlDB topology, the same rows on every engine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from openfactory.assets.event import new_event
+from openfactory.assets.registration import Registration
+from openfactory.engines import Engine
+from openfactory.exceptions import QueryError
+
+__all__ = ["QueryingConformance"]
+
+_TABLES = {"ASSETS", "ASSETS_AVAIL", "ASSETS_TYPE", "ASSETS_UNS", "ASSET_TO_UNS_MAP", "DOCKER_SERVICES"}
+
+# Every value is text in the tables.
+_TEXTS: dict[str, tuple[Any, str | None]] = {
+    "text": ("idle", "idle"),
+    "quoted": ("it's", "it's"),
+    "empty": ("", ""),
+    "integer": (3, "3"),
+    "float": (100.0, "100.0"),
+    "true": (True, "true"),
+    "false": (False, "false"),
+    "list": ([1, 2.5, None], "[1,2.5,null]"),
+    "dictionary": ({"a": "ü"}, '{"a":"ü"}'),
+    "null": (None, None),
+}
+
+_WRITES = [
+    "INSERT INTO assets VALUES ('a', 'b', 'c', 'd', 'e', 'f', 'g')",
+    "UPDATE assets SET value = 'changed'",
+    "DELETE FROM assets",
+    "DROP VIEW assets",
+    "DROP TABLE assets",
+    "CREATE TABLE mine (id INTEGER)",
+    "ATTACH DATABASE ':memory:' AS other",
+    "PRAGMA query_only = OFF",
+    "VACUUM",
+    "WITH one AS (SELECT 1) DELETE FROM assets",
+    "SELECT 1; DELETE FROM assets",
+]
+
+
+class QueryingConformance:
+    """What `query` and `tables` promise."""
+
+    def test_the_tables_of_the_topology_are_there(self, engine: Engine) -> None:
+        assert set(engine.tables()) >= _TABLES
+
+    @pytest.mark.parametrize("table", sorted(_TABLES))
+    def test_every_table_can_be_queried(self, engine: Engine, table: str) -> None:
+        assert isinstance(engine.query(f"SELECT * FROM {table} LIMIT 1"), list)  # noqa: S608
+
+    def test_rows_have_their_columns_in_upper_case(self, engine: Engine, asset_uuid: str) -> None:
+        event = new_event(asset_uuid, "speed", 7, "Samples", "Speed")
+        engine.publish(event).wait()
+        assert engine.query("SELECT * FROM assets WHERE asset_uuid = ?", asset_uuid) == [
+            {
+                "KEY": f"{asset_uuid}|speed",
+                "ASSET_UUID": asset_uuid,
+                "ID": "speed",
+                "VALUE": "7",
+                "TYPE": "Samples",
+                "TAG": "Speed",
+                "TIMESTAMP": event.timestamp,
+            }
+        ]
+        [row] = engine.query("SELECT id AS mine FROM Assets WHERE ASSET_UUID = ?", asset_uuid)
+        assert row == {"MINE": "speed"}
+
+    @pytest.mark.parametrize("name", _TEXTS)
+    def test_values_are_text(self, engine: Engine, asset_uuid: str, name: str) -> None:
+        value, text = _TEXTS[name]
+        engine.publish(new_event(asset_uuid, "x", value, "Events", "Test")).wait()
+        assert engine.query("SELECT value FROM assets WHERE asset_uuid = ?", asset_uuid) == [{"VALUE": text}]
+
+    def test_a_table_has_the_last_value(self, engine: Engine, asset_uuid: str) -> None:
+        for value in ("idle", "busy"):
+            engine.publish(new_event(asset_uuid, "x", value, "Events", "Test")).wait()
+        assert engine.query("SELECT value FROM assets WHERE asset_uuid = ?", asset_uuid) == [{"VALUE": "busy"}]
+
+    def test_parameters_are_data(self, engine: Engine, asset_uuid: str) -> None:
+        uuid = f"{asset_uuid}-O'BRIEN"
+        engine.publish(new_event(uuid, "x", 1, "Events", "Test")).wait()
+        sql = "SELECT id FROM assets WHERE asset_uuid = ? AND id = ?"
+        assert engine.query(sql, uuid, "x") == [{"ID": "x"}]
+        assert engine.query(sql, "nobody' OR '1'='1", "x") == []
+        with pytest.raises(QueryError):
+            engine.query(sql, uuid)
+
+    @pytest.mark.parametrize(
+        "sql", ["SELECT id FROM assets;", " \n select id\nfrom assets ; \n", "SELECT\tid FROM assets"]
+    )
+    def test_the_layout_of_a_query_does_not_matter(self, engine: Engine, asset_uuid: str, sql: str) -> None:
+        engine.publish(new_event(asset_uuid, "x", 1, "Events", "Test")).wait()
+        assert {"ID": "x"} in engine.query(sql)
+
+    def test_nothing_found_is_an_empty_list(self, engine: Engine, asset_uuid: str) -> None:
+        assert engine.query("SELECT * FROM assets WHERE asset_uuid = ?", asset_uuid) == []
+
+    def test_the_register_can_be_queried(self, engine: Engine, asset_uuid: str) -> None:
+        levels = {"line": "7"}
+        engine.register(
+            Registration(asset_uuid, "Device", docker_service="mill-7", uns_id="ACME/7/mill", uns_levels=levels)
+        )
+        event = new_event(asset_uuid, "avail", "AVAILABLE", "Events", "Availability")
+        engine.publish(event).wait()
+
+        def rows(table: str) -> list[dict[str, Any]]:
+            return engine.query(f"SELECT * FROM {table} WHERE asset_uuid = ?", asset_uuid)  # noqa: S608
+
+        assert rows("assets_type") == [{"ASSET_UUID": asset_uuid, "TYPE": "Device"}]
+        assert rows("assets_avail") == [{"ASSET_UUID": asset_uuid, "AVAILABILITY": "AVAILABLE"}]
+        assert rows("docker_services") == [{"ASSET_UUID": asset_uuid, "DOCKER_SERVICE": "mill-7"}]
+        [place] = rows("asset_to_uns_map")
+        assert place["UNS_ID"] == "ACME/7/mill"
+        levels_read = place["UNS_LEVELS"]
+        assert (json.loads(levels_read) if isinstance(levels_read, str) else levels_read) == levels
+        assert place["UPDATED_AT"] > 1_600_000_000_000
+        [uns] = [row for row in rows("assets_uns") if row["ID"] == "avail"]
+        assert uns == {
+            "ASSET_UUID_KEY": f"{asset_uuid}|avail",
+            "UNS_KEY": "ACME/7/mill|avail",
+            "UNS_ID": "ACME/7/mill",
+            "ASSET_UUID": asset_uuid,
+            "ID": "avail",
+            "VALUE": "AVAILABLE",
+            "TYPE": "Events",
+            "TAG": "Availability",
+            "TIMESTAMP": event.timestamp,
+        }
+        engine.deregister(asset_uuid)
+        engine.flush()
+        assert [rows(table) for table in ("assets_type", "assets_avail", "docker_services", "assets_uns")] == [[]] * 4
+
+    @pytest.mark.parametrize(
+        "sql", ["SELECT * FROM nosuch", "SELECT nosuch FROM assets", "SELECT FROM WHERE", "", "nonsense"]
+    )
+    def test_a_query_that_cannot_be_answered_is_an_error(self, engine: Engine, sql: str) -> None:
+        with pytest.raises(QueryError) as caught:
+            engine.query(sql)
+        assert caught.value.statement == sql
+
+    @pytest.mark.parametrize("sql", _WRITES)
+    def test_a_query_cannot_write(self, engine: Engine, asset_uuid: str, sql: str) -> None:
+        engine.publish(new_event(asset_uuid, "x", "kept", "Events", "Test")).wait()
+        with pytest.raises(QueryError):
+            engine.query(sql)
+        assert engine.query("SELECT value FROM assets WHERE asset_uuid = ?", asset_uuid) == [{"VALUE": "kept"}]
+        engine.publish(new_event(asset_uuid, "x", "written", "Events", "Test")).wait()

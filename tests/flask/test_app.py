@@ -1,0 +1,285 @@
+"""The class itself, in this process: its Flask app, its rules and its runs."""
+
+from __future__ import annotations
+
+import asyncio
+import doctest
+import importlib
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from flask import Flask, current_app, redirect, session, url_for
+
+import openfactory.flaskapp.app
+from openfactory.apps import EventAttribute, OpenFactoryApp, OpenFactoryFlaskApp, ofa_method
+from openfactory.assets import Asset, AssetAttribute
+from openfactory.exceptions import ConfigurationError
+from openfactory.kafka import KSQLDBClient
+
+
+class Panel(OpenFactoryFlaskApp):
+    """An app with a few routes."""
+
+    status = EventAttribute(value="idle", tag="App.Status")
+
+    def create_flask_app(self) -> Flask:
+        app = super().create_flask_app()
+        app.config.update(SECRET_KEY="a test's secret", SERVER_NAME="panel.example")
+        return app
+
+    def configure_routes(self) -> None:
+        @self.app.route("/")
+        def root() -> Any:
+            return {"status": current_app.ofa_app.status.value}  # type: ignore[attr-defined]
+
+        @self.app.route("/start")
+        def start() -> Any:
+            session["started"] = "yes"
+            self.status = self.call("start", sender_uuid="HMI")
+            return redirect(url_for("root"))
+
+    @ofa_method(description="Start")
+    def start(self) -> str:
+        return "busy"
+
+
+Build = Callable[..., Any]
+
+
+@pytest.fixture
+def build() -> Iterator[Build]:
+    """Build an app in test mode, and shut it down at the end."""
+    with ExitStack() as stack:
+
+        def make(app_class: type[OpenFactoryFlaskApp], **options: Any) -> OpenFactoryFlaskApp:
+            options = {"test_mode": True, "ksqlClient": None, "host": "127.0.0.1", **options}
+            app = app_class(app_uuid=f"PANEL-{uuid4().hex}", **options)
+            stack.callback(app.shutdown)
+            return app
+
+        yield make
+
+
+# Where it is found
+
+
+def test_every_path_leads_to_the_same_class() -> None:
+    real = importlib.import_module("openfactory.flaskapp")
+    fixed_path = importlib.import_module("openfactory.apps.ofa_flask_app")
+    assert real.OpenFactoryFlaskApp is fixed_path.OpenFactoryFlaskApp is OpenFactoryFlaskApp
+    assert fixed_path is real
+    assert issubclass(OpenFactoryFlaskApp, OpenFactoryApp)
+
+
+def test_the_example_in_the_documentation_runs() -> None:
+    assert doctest.testmod(openfactory.flaskapp.app).attempted > 0
+
+
+# In test mode
+
+
+def test_a_test_client_reaches_routes_attributes_and_methods_without_a_server(build: Build) -> None:
+    client = build(Panel).app.test_client()
+    assert client.get("/").json == {"status": "idle"}
+    assert client.get("/start").headers["Location"] == "/"
+    assert client.get("/").json == {"status": "busy"}
+
+
+def test_redirects_keep_the_prefix_that_the_gateway_strips(build: Build) -> None:
+    client = build(Panel).app.test_client()
+    assert client.get("/start", headers={"X-Forwarded-Prefix": "/my-app"}).headers["Location"] == "/my-app/"
+
+
+# APPLICATION_ROOT
+
+
+@pytest.mark.parametrize(
+    ("variable", "own", "root"),
+    [
+        (None, "/", "/"),
+        ("", "/", "/"),
+        ("/my-app", "/", "/my-app"),
+        ("my-app/", "/", "/my-app"),
+        ("/my-app", "/own", "/own"),
+    ],
+)
+def test_the_application_root_comes_from_the_environment_unless_the_user_sets_it(
+    build: Build, monkeypatch: pytest.MonkeyPatch, variable: str | None, own: str, root: str
+) -> None:
+    class Rooted(Panel):
+        def create_flask_app(self) -> Flask:
+            app = super().create_flask_app()
+            app.config["APPLICATION_ROOT"] = own
+            return app
+
+    if variable is not None:
+        monkeypatch.setenv("OPENFACTORY_ROOT_PATH", variable)
+    app = build(Rooted).app
+    assert app.config["APPLICATION_ROOT"] == root
+    with app.app_context():
+        assert url_for("root") == f"http://panel.example{root.rstrip('/')}/"
+    assert f"Path={root}" in app.test_client().get("/start").headers["Set-Cookie"]
+
+
+# The Flask app
+
+
+def test_the_flask_app_is_that_of_the_users_module(build: Build) -> None:
+    assert build(Panel).app.import_name == __name__
+
+
+def test_the_app_is_complete_when_it_makes_its_flask_app(build: Build) -> None:
+    class Curious(OpenFactoryFlaskApp):
+        status = EventAttribute(value="idle", tag="App.Status")
+
+        def create_flask_app(self) -> Flask:
+            self.logger.debug("%s has %s", self.asset_uuid, self.ksql)
+            app = Flask(__name__)
+            app.config["STATUS"] = self.status.value
+            return app
+
+    assert build(Curious).app.config["STATUS"] == "idle"
+
+
+def test_an_asset_attribute_named_app_is_not_written_by_the_flask_app() -> None:
+    url = f"memory://{uuid4().hex}"
+    uuid = f"PANEL-{uuid4().hex}"
+    with KSQLDBClient(url) as client, Asset(uuid, client) as before:
+        before.add_attribute(AssetAttribute("app", "a value", "Events", "A.Tag"))
+        app = Panel(client, app_uuid=uuid)
+        assert isinstance(app.app, Flask)
+        assert app["app"].value == "a value"
+        app.shutdown()
+
+
+def test_an_app_whose_routes_fail_is_off_the_register() -> None:
+    class Broken(OpenFactoryFlaskApp):
+        def configure_routes(self) -> None:
+            raise KeyError("no such page")
+
+    uuid = f"PANEL-{uuid4().hex}"
+    with KSQLDBClient(f"memory://{uuid4().hex}") as client, Asset(uuid, client) as panel:
+        with pytest.raises(KeyError, match="no such page"):
+            Broken(client, app_uuid=uuid)
+        assert panel.application_version.value == "latest"  # it had begun
+        assert panel.type == "UNAVAILABLE"
+
+
+def test_a_factory_that_returns_no_flask_app_is_refused() -> None:
+    class Forgetful(OpenFactoryFlaskApp):
+        def create_flask_app(self) -> Flask:
+            return None  # type: ignore[return-value]
+
+    with pytest.raises(TypeError, match=r"create_flask_app of Forgetful returned None\. Return the Flask app"):
+        Forgetful(None, test_mode=True)
+
+
+# Rules
+
+
+def test_a_class_that_overrides_main_loop_is_refused_when_it_is_built() -> None:
+    with pytest.raises(TypeError, match=r"Old overrides main_loop.*Override async_main_loop instead"):
+
+        class Old(OpenFactoryFlaskApp):
+            def main_loop(self) -> None: ...
+
+
+def test_a_main_loop_that_is_mixed_in_is_refused_too() -> None:
+    class Loop:
+        def main_loop(self) -> None: ...
+
+    with pytest.raises(TypeError, match="async_main_loop"):
+
+        class Mixed(Loop, OpenFactoryFlaskApp): ...
+
+
+@pytest.mark.parametrize("port", ["None", "http", "-1", "65536"])
+def test_a_port_that_is_none_is_refused_before_anything_is_written(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
+    monkeypatch.setenv("PORT", port)
+    uuid = f"PANEL-{uuid4().hex}"
+    with KSQLDBClient(f"memory://{uuid4().hex}") as client, Asset(uuid, client) as panel:
+        with pytest.raises(ConfigurationError, match=f"PORT is '?{port}'?, .* Set it to"):
+            Panel(client, app_uuid=uuid)
+        assert panel.attributes() == []
+
+
+# Runs
+
+
+class Visited(Panel):
+    """Asks itself for a page as soon as its main loop runs, then returns or raises."""
+
+    failure: Exception | None = None
+    answer: bytes | None = None
+
+    async def async_main_loop(self) -> None:
+        self.answer = await asyncio.to_thread(self._visit)
+        if self.failure is not None:
+            raise self.failure
+
+    def _visit(self) -> bytes:
+        assert self._server is not None
+        with socket.create_connection(("127.0.0.1", self._server.port), timeout=10) as connection:
+            connection.sendall(b"GET /?\x1b[31m HTTP/1.1\r\nHost: panel.example\r\n\r\n")
+            return connection.makefile("rb").read().partition(b"\r\n\r\n")[2]
+
+
+@pytest.fixture
+def any_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "0")
+
+
+@pytest.mark.usefixtures("any_port")
+def test_run_returns_when_the_main_loop_returns(eventually: Callable[..., None]) -> None:
+    with KSQLDBClient(f"memory://{uuid4().hex}") as client:
+        app = Visited(client, app_uuid=f"PANEL-{uuid4().hex}", host="127.0.0.1")
+        with Asset(app.asset_uuid, client) as panel:
+            app.run()
+            assert app.answer == b'{"status":"idle"}\n'
+            eventually(lambda: panel.avail.value == "UNAVAILABLE")
+            assert panel.type == "UNAVAILABLE"
+
+
+@pytest.mark.usefixtures("any_port")
+def test_run_ends_with_status_1_when_the_main_loop_raises(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
+    app = build(Visited)
+    app.failure = ValueError("out of oil")
+    with pytest.raises(SystemExit) as ended:
+        app.run()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.count("ValueError: out of oil") == 1
+
+
+@pytest.mark.usefixtures("any_port")
+def test_async_run_hands_on_what_the_main_loop_raises(build: Build) -> None:
+    app = build(Visited)
+    app.failure = ValueError("out of oil")
+    with pytest.raises(ValueError, match="out of oil"):
+        asyncio.run(app.async_run())
+
+
+@pytest.mark.usefixtures("any_port")
+def test_a_host_of_another_machine_fails_the_start_and_the_app_is_off_the_register() -> None:
+    with KSQLDBClient(f"memory://{uuid4().hex}") as client:
+        app = Panel(client, app_uuid=f"PANEL-{uuid4().hex}", host="192.0.2.1")
+        with pytest.raises(ConfigurationError, match=r"Port 0 of '192\.0\.2\.1' cannot be opened.*set PORT"):
+            asyncio.run(app.async_run())
+        assert client.engine.types([app.asset_uuid]) == {}
+
+
+@pytest.mark.usefixtures("any_port")
+@pytest.mark.parametrize("wanted", [True, False])
+def test_requests_are_logged_unless_that_is_switched_off(
+    build: Build, capsys: pytest.CaptureFixture[str], wanted: bool
+) -> None:
+    app = build(Visited, log_http_requests=wanted)
+    app.run()
+    line = f"[{app.asset_uuid.upper()}] ("
+    logged = [text for text in capsys.readouterr().err.splitlines() if "GET /" in text]
+    assert len(logged) == wanted
+    assert all(text.startswith(line) for text in logged)
+    assert all(text.endswith(r'INFO 127.0.0.1 "GET /?\x1b[31m HTTP/1.1" 200 -') for text in logged)
