@@ -25,19 +25,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left_open() -> Iterator[None]:
-    """A test that leaves an engine open, or a thread of one, fails."""
+    """A test that leaves an engine open, or a thread of one, fails; those after it do not."""
+    before = _open_threads()
     yield
-    if not (left := _left_open()):
-        return
     deadline = time.monotonic() + 5  # what ends by itself may take a moment to
-    while (left := _left_open()) and time.monotonic() < deadline:
+    while (left := _open_threads() - before) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not left, f"left open: {left}. Close the asset, the app or the client."
+    assert not left, f"left open: {sorted(t.name for t in left)}. Close the asset, the app or the client."
 
 
-def _left_open() -> list[str]:
+def _open_threads() -> set[threading.Thread]:
     names = ("openfactory-writer", "openfactory-tail", "openfactory-loop")
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(names)]
+    return {thread for thread in threading.enumerate() if thread.name.startswith(names)}
 
 
 @pytest.fixture

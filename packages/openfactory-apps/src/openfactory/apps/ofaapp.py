@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import signal
 import threading
@@ -10,7 +11,7 @@ import uuid
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openfactory.apps.attributes import declared_attributes
 from openfactory.apps.banner import banner_text
@@ -33,16 +34,24 @@ __all__ = ["OpenFactoryApp"]
 class _StartsWhenBuilt(type):
     """Lets commands in when every constructor is through, and takes an app that cannot be built off the register."""
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        app: OpenFactoryApp = cls.__new__(cls, *args, **kwargs)  # type: ignore[arg-type]
-        try:
-            cls.__init__(app, *args, **kwargs)  # type: ignore[misc]
-        except BaseException:
-            if "_engine" in vars(app):
-                app.shutdown()
-            raise
-        app._accept_commands()
-        return app
+    if not TYPE_CHECKING:  # which would no longer see what a constructor takes and gives
+
+        def __call__(cls, *args, **kwargs):
+            app = cls.__new__(cls, *args, **kwargs)
+            try:
+                app.__init__(*args, **kwargs)
+            except BaseException:
+                if "_engine" in vars(app):
+                    app.shutdown()
+                raise
+            app._accept_commands()
+            return app
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """What the constructor takes, for those who ask."""
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
@@ -208,7 +217,7 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         self._step("deregister", lambda: self._engine.deregister(self.asset_uuid))
         self._step("flush", lambda: self.flush(share))
         self._step("call app_event_loop_stopped", lambda: _bounded(self.app_event_loop_stopped, share))
-        self._step("close", self.close)
+        self._step("close", self._disconnect)
 
     def _stop_serving(self, timeout: float) -> None:
         """Take no more requests from outside and finish those that run; a plain app has none."""
@@ -220,7 +229,11 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
             self.logger.error("The stop could not %s: %s", name, error, exc_info=error)
 
     def close(self) -> None:
-        """Give back what the app holds; after this it is no longer an asset. Doing it twice does nothing."""
+        """Stop the app, as `shutdown` does."""
+        self._lifecycle.stop()
+
+    def _disconnect(self) -> None:
+        """Give back what the app holds; after this it is no longer an asset."""
         if self._loop_thread is not None:
             self._loop_thread.close(1.0)
         super().close()

@@ -129,7 +129,7 @@ class Asset(Watching, Commanding):
             return partial(self._call_method, attribute_id)
         return event.attribute()
 
-    def __contains__(self, attribute_id: object) -> bool:
+    def __contains__(self, attribute_id: str) -> bool:
         return attribute_id in self._state
 
     @property
@@ -269,10 +269,10 @@ class Asset(Watching, Commanding):
         snapshot = self._engine.snapshot([self.asset_uuid])
         events = snapshot.events.get(self.asset_uuid, [])
         missed = [event for event in events if event.position is None or event.position > self._delivered]
-        self._delivered = snapshot.position
-        self._state.load(events)
         for event in missed:
-            self._subscriptions.dispatch(event)
+            self._receive(event)
+        self._state.load(events)
+        self._delivered = snapshot.position
         return snapshot.position
 
     # Inside

@@ -96,10 +96,13 @@ def new_event(
     Raises:
         InvalidEventError: the UUID, the id or the value cannot be carried.
     """
-    check_asset_uuid(asset_uuid)
-    check_attribute_id(attribute_id)
     try:
+        check_asset_uuid(asset_uuid)
+        check_attribute_id(attribute_id)
         value = carried_value(value)
+        _check_text("tag", tag)
+        if timestamp is not None:
+            _check_text("timestamp", timestamp)
     except InvalidEventError as error:
         raise InvalidEventError(
             f"{asset_uuid}.{attribute_id} was not written: {error}", asset_uuid=asset_uuid, attribute_id=attribute_id
@@ -157,6 +160,11 @@ def _check_name(what: str, name: object) -> None:
         )
 
 
+def _check_text(what: str, text: object) -> None:
+    if not isinstance(text, str) or not text.isprintable():
+        raise InvalidEventError(f"its {what} is {text!r}. Give it plain text, without control characters.")
+
+
 def carried_value(value: Any) -> Any:
     """The value as readers will get it; a list or dictionary becomes a copy of what JSON keeps of it.
 
@@ -182,6 +190,7 @@ def _through_json(value: Any) -> Any:
         value = value.item()  # a number of numpy or of what follows its interface
     try:
         encoded = msgspec.json.encode(value)
+        decoded = msgspec.json.decode(encoded)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidEventError(
             f"a {type(value).__name__} cannot be said in JSON ({error}). "
@@ -193,7 +202,7 @@ def _through_json(value: Any) -> Any:
             f"the value has {len(encoded):,} bytes and {MAX_VALUE_BYTES:,} is the most that every reader can take. "
             "Put large data into a file of app.storage and write its name."
         )
-    return msgspec.json.decode(encoded)
+    return decoded
 
 
 def _refuse_not_finite(value: Any) -> None:

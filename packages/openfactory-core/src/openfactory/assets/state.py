@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ from openfactory.assets.event import AssetEvent
 from openfactory.assets.receipt import Receipt
 
 __all__ = ["AssetState"]
+
+
+_RECEIPT_SECONDS = 0.02
 
 
 class _OwnWrite(NamedTuple):
@@ -35,7 +39,7 @@ class AssetState:
         self._changes = 0  # counted only while somebody waits
         self._waiting = 0
         self._confirmed: dict[str, AssetEvent] = {}
-        self._own: dict[str, _OwnWrite] = {}
+        self._own: dict[str, deque[_OwnWrite]] = {}  # without a place yet, oldest first
 
     def load(self, events: Iterable[AssetEvent]) -> None:
         """Take in a snapshot; a row of it never replaces an event that stands after it."""
@@ -57,9 +61,11 @@ class AssetState:
     def write(self, event: AssetEvent, receipt: Receipt) -> None:
         """Show an event that this process has just published."""
         with self._lock:
-            own = self._own.get(event.id)
-            if own is None or own.receipt.number < receipt.number:
-                self._own[event.id] = _OwnWrite(event, receipt)
+            self._settle(event.id)
+            writes = self._own.setdefault(event.id, deque())
+            writes.append(_OwnWrite(event, receipt))
+            if len(writes) > 1 and writes[-2].receipt.number > receipt.number:  # two threads wrote at once
+                self._own[event.id] = deque(sorted(writes, key=lambda write: write.receipt.number))
             if self._waiting:
                 self._wake()
 
@@ -68,13 +74,12 @@ class AssetState:
         if attribute_id in self._own:
             with self._lock:
                 self._settle(attribute_id)
-                own = self._own.get(attribute_id)
-                if own is not None:
-                    return own.event
+                if own := self._own.get(attribute_id):
+                    return own[-1].event
         return self._confirmed.get(attribute_id)
 
-    def __contains__(self, attribute_id: object) -> bool:
-        return attribute_id in self._confirmed or attribute_id in self._own
+    def __contains__(self, attribute_id: str) -> bool:
+        return attribute_id in self._confirmed or (attribute_id in self._own and self.get(attribute_id) is not None)
 
     def events(self) -> list[AssetEvent]:
         """The event that holds for each attribute, in the order in which the attributes became known."""
@@ -109,7 +114,8 @@ class AssetState:
                     if remaining <= 0:
                         return False
                     if self._changes == seen:
-                        changed.wait(remaining)
+                        # A receipt that settles wakes nobody, so while one is open it is asked for again.
+                        changed.wait(min(remaining, _RECEIPT_SECONDS) if self._own else remaining)
         finally:
             with self._lock:
                 self._waiting -= 1
@@ -120,17 +126,18 @@ class AssetState:
             self._changed.notify_all()
 
     def _settle(self, attribute_id: str) -> None:
-        """Give an own write the place that its receipt tells, or take it back; the lock is held."""
-        own = self._own.get(attribute_id)
-        if own is None or not own.receipt.settled:
-            return
-        position = own.receipt.position
-        if position is not None:
+        """Give own writes the places that their receipts tell, and take failed ones back; the lock is held."""
+        writes = self._own.get(attribute_id)
+        while writes and writes[0].receipt.settled:
+            event, receipt = writes.popleft()
+            if receipt.position is None:
+                continue
+            placed = event.placed(receipt.position)
             known = self._confirmed.get(attribute_id)
-            placed = own.event.placed(position)
             if known is None or not _stands_before(placed, known):
                 self._confirmed[attribute_id] = placed
-        del self._own[attribute_id]
+        if writes is not None and not writes:
+            del self._own[attribute_id]
 
 
 def _stands_before(event: AssetEvent, other: AssetEvent) -> bool:

@@ -123,6 +123,8 @@ def _on_running_loop(callback: Callable[..., Coroutine[Any, Any, object]]) -> As
 
     @functools.wraps(callback)
     def call(subject: str, message: CaseInsensitiveDict) -> object:
+        if loop.is_closed():
+            raise SubscriptionError("Its event loop has ended. End the subscription before the loop.")
         return asyncio.run_coroutine_threadsafe(callback(subject, message), loop).result()
 
     return call

@@ -31,7 +31,7 @@ def current_timestamp() -> str:
 def openfactory_timestamp(moment: datetime) -> str:
     """A moment in that form; one without a zone is taken as UTC.
 
-    >>> openfactory_timestamp(datetime(2026, 11, 21, 8, 30, tzinfo=timezone.utc))
+    >>> openfactory_timestamp(datetime(2026, 11, 21, 8, 30, tzinfo=UTC))
     '2026-11-21T08:30:00.000Z'
     """
     if moment.tzinfo is not None:

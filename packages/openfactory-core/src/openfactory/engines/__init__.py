@@ -1,6 +1,6 @@
 """Engines move and keep the data: one interface, one implementation for each kind of URL.
 
-Read `base` for what an engine promises, `registry` for how an URL becomes one, then a single engine.
+Read `base` for what an engine promises, `registry` for how a URL becomes one, then a single engine.
 """
 
 from openfactory.engines.base import Engine, EngineHealth, Snapshot, Subscription

@@ -1,4 +1,4 @@
-"""How an URL becomes an engine: a table by scheme, and one shared engine a process for each place."""
+"""How a URL becomes an engine: a table by scheme, and one shared engine a process for each place."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KNOWN: dict[str, tuple[str, str]] = {
 
 class _EngineClass(Protocol):
     def place(self, url: str) -> str:
-        """What an URL names, in one spelling: two URLs with the same place share one engine."""
+        """What a URL names, in one spelling: two URLs with the same place share one engine."""
 
     def __call__(self, url: str) -> Engine: ...
 
@@ -83,7 +83,7 @@ class EngineReference:
 
 
 def open_engine(url: str) -> EngineReference:
-    """A share of the engine that an URL names; the first one opens it.
+    """A share of the engine that a URL names; the first one opens it.
 
     >>> with open_engine("memory://example") as reference:
     ...     reference.engine.tables()[0]
@@ -109,7 +109,7 @@ def open_engine(url: str) -> EngineReference:
 
 
 def engine_schemes() -> MappingProxyType[str, str]:
-    """The schemes an URL may have, each with the class behind it; those of other distributions too."""
+    """The schemes a URL may have, each with the class behind it; those of other distributions too."""
     known = {scheme: target for scheme, (target, _) in _KNOWN.items()}
     return MappingProxyType(known | _entry_points())
 
@@ -125,7 +125,7 @@ def _engine_class(url: str) -> _EngineClass:
     module, _, name = target.partition(":")
     try:
         return cast(_EngineClass, getattr(import_module(module), name))
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise MissingDistributionError(
             f"The engine for {scheme}:// cannot be loaded ({error}). Install it: {hint or 'see its documentation'}."
         ) from error

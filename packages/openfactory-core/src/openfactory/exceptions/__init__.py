@@ -48,12 +48,23 @@ __all__ = [
 class OpenFactoryError(Exception):
     """The root: catches whatever OpenFactory raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Facts that are given by name go along when an error is copied or sent to another process."""
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[OpenFactoryError], arguments: tuple[Any, ...], facts: dict[str, Any]) -> OpenFactoryError:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    error.__dict__.update(facts)
+    return error
+
 
 OFAException = OpenFactoryError
 
 
 class ConfigurationError(OpenFactoryError, ValueError):
-    """A setting, an URL or an argument cannot be used as it is."""
+    """A setting, a URL or an argument cannot be used as it is."""
 
 
 OFAConfigurationException = ConfigurationError
@@ -90,7 +101,7 @@ class EngineError(OpenFactoryError):
 
 
 class EngineUnavailableError(EngineError, ConnectionError):
-    """What an URL names cannot be reached or opened.
+    """What a URL names cannot be reached or opened.
 
     Attributes:
         address: the URL or path that was tried.

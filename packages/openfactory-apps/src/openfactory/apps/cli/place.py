@@ -26,7 +26,7 @@ def default_url() -> str:
 
 
 def file_of(url: str) -> Path | None:
-    """The file that a sqlite URL names; None where an URL names none."""
+    """The file that a sqlite URL names; None where a URL names none."""
     parts = urlsplit(url)
     name = unquote(parts.path.removeprefix("/"))
     if parts.scheme != "sqlite" or parts.netloc or not name:
@@ -36,7 +36,7 @@ def file_of(url: str) -> Path | None:
 
 @contextmanager
 def opened(url: str | None) -> Iterator[KSQLDBClient]:
-    """A client of the factory that an URL names, or of the default one; it makes no file.
+    """A client of the factory that a URL names, or of the default one; it makes no file.
 
     Raises:
         Failure: there is no factory.

@@ -17,6 +17,9 @@ __all__ = ["run_and_reload"]
 # How often files are looked at, in seconds.
 _POLL_SECONDS = 0.25
 
+# An app that takes longer than this to stop makes people wonder, in seconds.
+_SOON_SECONDS = 1.0
+
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
@@ -70,12 +73,16 @@ class _Reloader:
     def _stop(self, app: subprocess.Popen[bytes]) -> None:
         """Ask the app to stop and wait for it; a second signal ends it at once."""
         app.terminate()
+        begun, told = time.monotonic(), False
         while len(self._signals) < 2:
             try:
                 app.wait(_POLL_SECONDS)
                 return
             except subprocess.TimeoutExpired:
-                continue
+                if not told and time.monotonic() - begun > _SOON_SECONDS:
+                    told = True
+                    again = " again" if self._signals else " twice"
+                    click.echo(f"{self._file} is still stopping; Ctrl-C{again} ends it at once.", err=True)
 
 
 def _stamps(folder: Path) -> dict[str, tuple[int, int]]:

@@ -124,6 +124,7 @@ class EmbeddedEngine(Engine):
             return run_select(connection, sql, parameters)
 
     def tables(self) -> list[str]:
+        self._check_open()
         return list(TABLES)
 
     def health(self) -> EngineHealth:

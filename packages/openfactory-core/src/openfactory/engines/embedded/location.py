@@ -1,4 +1,4 @@
-"""What an URL of the embedded engine says: a file or a name in memory, and the options behind the `?`."""
+"""What a URL of the embedded engine says: a file or a name in memory, and the options behind the `?`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Location:
 
     @classmethod
     def of(cls, url: str) -> Location:
-        """Read an URL: three slashes before a relative path, four before an absolute one.
+        """Read a URL: three slashes before a relative path, four before an absolute one.
 
         >>> Location.of("sqlite:///factory.db?keep_events=1000").keep_events
         1000
@@ -44,7 +44,7 @@ class Location:
         Raises:
             ConfigurationError: it cannot be understood.
         """
-        parts = urlsplit(url)
+        parts = urlsplit(url, allow_fragments=False)
         options = _options(url, parts.query)
         if parts.scheme == "memory":
             return cls(None, unquote(parts.netloc + parts.path), **options)

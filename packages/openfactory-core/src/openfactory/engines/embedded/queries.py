@@ -6,7 +6,7 @@ Rows come as one JSON text: a fetch of many rows would give up the interpreter l
 from __future__ import annotations
 
 import json
-import logging
+import re
 import sqlite3
 import time
 from collections.abc import Collection
@@ -14,20 +14,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from openfactory.assets.attribute import attribute_type
 from openfactory.assets.event import AssetEvent
 from openfactory.engines.base import Snapshot
 from openfactory.exceptions import QueryError
 
 __all__ = ["TABLES", "Batch", "decode", "read_batch", "read_history", "read_pairs", "read_snapshot", "run_select"]
 
-_logger = logging.getLogger("openfactory.engines")
-
 #: What users may SELECT from, as the ksqlDB topology names it.
 TABLES = ("ASSETS", "ASSETS_AVAIL", "ASSETS_TYPE", "ASSETS_UNS", "ASSET_TO_UNS_MAP", "DOCKER_SERVICES")
 
 # How long a user's query may take, in seconds.
 _QUERY_SECONDS = 10.0
+
+_SELECT = re.compile(r"(select|with)\b", re.IGNORECASE)
 
 _EVENT = "json_array(log.asset, log.attr, json(log.value), log.type, log.tag, log.ts, log.id)"
 _ONLY = "IN (SELECT value FROM json_each(?))"
@@ -67,40 +66,8 @@ def read_batch(
     if asset_uuids is not None:
         parameters.append(json.dumps(list(asset_uuids)))
     only = "" if asset_uuids is None else f"AND asset {_ONLY}"
-    try:
-        newest, trimmed, text = connection.execute(_BATCH.format(only=only), parameters).fetchone()
-        return Batch(newest, trimmed, decode(text))
-    except (sqlite3.OperationalError, msgspec.DecodeError) as error:
-        if isinstance(error, sqlite3.OperationalError) and "JSON" not in str(error):
-            raise
-        return _read_row_by_row(connection, after, up_to, asset_uuids)
-
-
-def _read_row_by_row(
-    connection: sqlite3.Connection, after: int, up_to: int, asset_uuids: Collection[str] | None
-) -> Batch:
-    """The same where a foreign tool wrote what is no event: the others are read, that one is named."""
-    newest, trimmed = connection.execute(
-        "SELECT (SELECT coalesce(max(id), 0) FROM log), (SELECT up_to FROM trimmed)"
-    ).fetchone()
-    rows = connection.execute(
-        "SELECT asset, attr, value, type, tag, ts, id FROM log WHERE id > ? AND id <= ? ORDER BY id", (after, up_to)
-    ).fetchall()
-    events = []
-    for asset, attr, value, kind, tag, ts, position in rows:
-        if asset_uuids is not None and asset not in asset_uuids:
-            continue
-        try:
-            event = AssetEvent(
-                asset, attr, msgspec.json.decode(value), attribute_type(kind), str(tag), str(ts), position
-            )
-        except (ValueError, TypeError) as error:
-            _logger.warning(
-                "The log holds no event at position %d (%s.%s): %s. It is skipped.", position, asset, attr, error
-            )
-        else:
-            events.append(event)
-    return Batch(newest, trimmed, events)
+    newest, trimmed, text = connection.execute(_BATCH.format(only=only), parameters).fetchone()
+    return Batch(newest, trimmed, decode(text))
 
 
 def decode(text: str) -> list[AssetEvent]:
@@ -144,7 +111,7 @@ def run_select(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, 
         QueryError: it is no SELECT, or cannot be answered.
     """
     statement = sql.strip().rstrip(";").strip()
-    if statement.partition(" ")[0].partition("\n")[0].upper() not in ("SELECT", "WITH"):
+    if not _SELECT.match(statement):
         raise QueryError(
             f"The embedded engine answers SELECT only, not {statement[:60]!r}. "
             "Write through an asset's attributes, or use a ksqlDB for statements.",
@@ -158,7 +125,7 @@ def run_select(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, 
         cursor = connection.execute(statement, parameters)
         columns = [column[0].upper() for column in cursor.description]
         return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OverflowError, UnicodeError) as error:
         raise QueryError(
             f"The embedded engine cannot answer {statement!r}: {error}. "
             f"Use plain SELECTs on {', '.join(TABLES)}; to watch, use an asset's subscriptions.",

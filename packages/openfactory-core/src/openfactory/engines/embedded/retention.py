@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import time
 from datetime import UTC, datetime, timedelta
 
 from openfactory.assets.timestamp import openfactory_timestamp
@@ -21,14 +20,14 @@ _logger = logging.getLogger("openfactory.engines")
 # Trim so many at once, as soon as so many have been written: the lock is held meanwhile.
 _TRIM_EVENTS = 1_000
 
+# As long as anybody can mean, and what a date can still be reckoned with.
+_FOR_EVER_DAYS = 365_000
+
 # A checkpoint is tried when the WAL has grown to this, and made to wait for readers when it has grown to that.
 _WAL_CHECKPOINT_BYTES = 4 * 1024 * 1024
 _WAL_TRUNCATE_BYTES = 64 * 1024 * 1024
 _WAL_WORTH_A_WARNING_BYTES = 512 * 1024 * 1024
 _EVENTS_BETWEEN_LOOKS = 2_000
-
-# How often it is looked whether the file is still in its place, in seconds.
-_LOOK_SECONDS = 1.0
 
 _TRIM = """
 DELETE FROM log WHERE id > ? AND id <= ?
@@ -46,15 +45,6 @@ class Retention:
         self._written_since_trim = 0
         self._written_since_look = 0
         self._warned = False
-        self._next_look = time.monotonic() + _LOOK_SECONDS
-
-    def is_time_to_look(self) -> bool:
-        """Whether the file's place should be looked at again."""
-        now = time.monotonic()
-        if now < self._next_look:
-            return False
-        self._next_look = now + _LOOK_SECONDS
-        return True
 
     def after_commit(self, connection: sqlite3.Connection, newest: int, written: int) -> None:
         """Do what is due after a commit of so many events, the newest at that position."""
@@ -66,7 +56,7 @@ class Retention:
             if self._wal is not None and self._written_since_look >= _EVENTS_BETWEEN_LOOKS:
                 self._written_since_look = 0
                 self._checkpoint(connection, os.stat(self._wal).st_size)
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - what was committed stands, whatever happens here
             _logger.warning(
                 "The log could not be tidied up: %s. It is tried again later; what was written stands.", error
             )
@@ -92,7 +82,7 @@ class Retention:
         if self._keep_days is None:
             return False
         row = connection.execute("SELECT ts FROM log WHERE id >= ? ORDER BY id LIMIT 1", (position,)).fetchone()
-        oldest = openfactory_timestamp(datetime.now(UTC) - timedelta(days=self._keep_days))
+        oldest = openfactory_timestamp(datetime.now(UTC) - timedelta(days=min(self._keep_days, _FOR_EVER_DAYS)))
         return row is not None and row[0] < oldest
 
     def _checkpoint(self, connection: sqlite3.Connection, size: int) -> None:

@@ -5,11 +5,11 @@ CREATE TABLE log (
     id    INTEGER PRIMARY KEY,  -- the position; never used twice, because the newest row is never trimmed
     asset TEXT NOT NULL,
     attr  TEXT NOT NULL,
-    value TEXT NOT NULL,        -- as JSON, so that 1, 1.0, true and "1" stay what they are
+    value TEXT NOT NULL CHECK (json_valid(value)), -- JSON: 1, 1.0, true and "1" stay what they are
     type  TEXT NOT NULL,
     tag   TEXT NOT NULL,
     ts    TEXT NOT NULL
-);
+) STRICT; -- strict and checked, so that no foreign tool can write what stops every reader
 
 -- A pointer to the last event of each attribute: cheaper to keep than a second copy of the value.
 CREATE TABLE latest (

@@ -6,6 +6,8 @@ import logging
 import sqlite3
 import threading
 
+import msgspec
+
 from openfactory.assets.event import AssetEvent
 from openfactory.engines.base import OnEvent, OnGap, Subscription
 from openfactory.engines.embedded.database import Database
@@ -48,7 +50,7 @@ class Tail:
                 raise EngineClosedError("The engine is closed. Open it again to subscribe.")
             if self._thread is None:
                 self._start()
-            start = self._position if from_position is None else from_position
+            start = self._newest() if from_position is None else from_position
             subscription = Subscription(asset_uuid, on_event, on_gap, start, self._forget)
             self._subscriptions[asset_uuid] = (*self._subscriptions.get(asset_uuid, ()), subscription)
             if start < self._position:
@@ -66,10 +68,13 @@ class Tail:
 
     def _start(self) -> None:
         self._database.listen()
-        with self._database.tailing() as connection:
-            self._position = read_batch(connection, 0, 0).newest
+        self._position = self._newest()
         self._thread = threading.Thread(target=self._run, name="openfactory-tail", daemon=True)
         self._thread.start()
+
+    def _newest(self) -> int:
+        with self._database.tailing() as connection:
+            return read_batch(connection, 0, 0).newest
 
     def _forget(self, subscription: Subscription) -> None:
         with self._lock:
@@ -86,7 +91,7 @@ class Tail:
                 while self._deliver_some():
                     pass
                 self._in_trouble = False
-            except sqlite3.Error as error:
+            except (sqlite3.Error, msgspec.MsgspecError) as error:
                 if not (self._in_trouble or self._closed):
                     _logger.error("The log cannot be read (%s). It is tried again until it can.", error)
                 self._in_trouble = True
@@ -138,7 +143,8 @@ class Tail:
                 batch = read_batch(connection, position, up_to, assets)
             if batch.trimmed > position:
                 self._tell_gap(subscription)
-                return
+                position = max(subscription.position, batch.trimmed)
+                continue
             for event in batch.events:
                 self._call(subscription, event)
             position = up_to

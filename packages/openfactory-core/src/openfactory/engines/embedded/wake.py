@@ -82,7 +82,9 @@ class DatagramWake:
             path = self._folder / f"{name}.udp"
             self._listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._listener.bind(("127.0.0.1", 0))
-            path.write_text(str(self._listener.getsockname()[1]), encoding="ascii")
+            unseen = path.with_suffix(".new")
+            unseen.write_text(str(self._listener.getsockname()[1]), encoding="ascii")
+            unseen.replace(path)  # so that nobody reads half of it
         self._entry = path
 
     def wait(self, timeout: float) -> None:
@@ -105,7 +107,7 @@ class DatagramWake:
                 pass  # its queue is full: it has been woken often enough
             except (ConnectionRefusedError, FileNotFoundError):
                 peer.unlink(missing_ok=True)  # left behind by a process that was killed
-            except OSError:
+            except (OSError, ValueError):
                 pass  # it will look by itself
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -197,15 +198,30 @@ class Writer:
     def _commit(self, batch: list[_Entry]) -> None:
         try:
             self._until_not_busy(lambda: self._write(batch))
-        except Exception as error:  # noqa: BLE001 - every receipt tells it
+        except (sqlite3.OperationalError, OSError, DeliveryError) as error:
             self._fail(batch, error)
-        else:
+        except Exception as error:  # noqa: BLE001 - every receipt tells it
+            self._commit_one_by_one(batch, error)
+        try:
             self._database.wake.notify()
+        except Exception:
+            _logger.exception("Subscribers could not be woken; they look by themselves.")
         with self._lock:
             self._settled = batch[-1].receipt.number
             self._queued_bytes -= sum(entry.size for entry in batch)
             if self._waiting:
                 self._progress.notify_all()
+
+    def _commit_one_by_one(self, batch: list[_Entry], error: Exception) -> None:
+        """One event that cannot be written, made by hand and never checked, takes no other with it."""
+        if len(batch) == 1:
+            self._fail(batch, error)
+            return
+        for entry in batch:
+            try:
+                self._until_not_busy(partial(self._write, [entry]))
+            except Exception as single_error:  # noqa: BLE001 - its receipt tells it
+                self._fail([entry], single_error)
 
     def _until_not_busy(self, write: Callable[[], None]) -> None:
         """Try again while a foreign tool keeps the database locked: what was published is not given up for that."""
@@ -220,8 +236,7 @@ class Writer:
                 )
 
     def _write(self, batch: list[_Entry]) -> None:
-        trouble = self._database.trouble() if self._retention.is_time_to_look() else ""
-        if trouble:
+        if trouble := self._database.trouble():
             raise DeliveryError(trouble)
         with self._database.writing() as connection:
             if all(isinstance(entry.work, AssetEvent) for entry in batch):

@@ -1,0 +1,156 @@
+"""A small factory, live: a mill, and a shift leader that watches and commands it, as processes of their own.
+
+hatch run demo [--seconds N] [--keep FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import quote
+
+from factory_view import SHOWN, Event, Lines, Picture, View
+from rich.console import Console
+
+from openfactory.assets import Asset
+from openfactory.kafka import CaseInsensitiveDict, KSQLDBClient
+
+TICK = 0.1  # seconds
+PATIENCE = 10.0  # seconds in which an app has to stop
+
+
+class Demo:
+    """The factory's processes, and what is heard of them.
+
+    Signals are only noted, and acted on between two steps: none leaves a process behind.
+    """
+
+    def __init__(self, folder: Path, seconds: float | None) -> None:
+        self.folder = folder
+        self.url = f"sqlite:///{quote(str(folder))}/factory.db"
+        self.apps: dict[str, subprocess.Popen[bytes]] = {}
+        self.signals: list[int] = []
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.deadline = None if seconds is None else time.monotonic() + seconds
+
+    def run(self) -> int:
+        """Show the factory until it is time to end; returns the exit status."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda signum, _: self.signals.append(signum))
+        with ExitStack() as stack:
+            client = stack.enter_context(KSQLDBClient(self.url))
+            assets = {name: stack.enter_context(Asset(name, client)) for name in SHOWN}
+            for asset in assets.values():
+                asset.subscribe_to_messages(self.listener(asset.asset_uuid))
+            view = self.view(assets)
+            stack.callback(view.close)
+            stack.callback(self.end_apps)
+            for name in SHOWN:
+                self.start(name)
+            while not self.is_over():
+                self.show(view)
+            self.terminate()
+            patient_until = time.monotonic() + PATIENCE
+            while self.running() and len(self.signals) < 2 and time.monotonic() < patient_until:
+                self.show(view, "Stopping.")
+            self.show(view, "Stopped.")
+        return self.report()
+
+    def view(self, assets: dict[str, Asset]) -> View:
+        if not sys.stdout.isatty():
+            return Lines(assets)
+        prefix = "hatch run " if "HATCH_ENV_ACTIVE" in os.environ else ""
+        return Picture(assets, f"{prefix}ofa asset watch mill --url {self.url}", Console())
+
+    def listener(self, name: str) -> Callable[[str, CaseInsensitiveDict], None]:
+        def hear(subject: str, message: CaseInsensitiveDict) -> None:
+            attribute_id = subject.removeprefix(f"{name}.")
+            timestamp = message["attributes"]["timestamp"]
+            self.events.put(Event(name, attribute_id, message["VALUE"], message["TYPE"], message["TAG"], timestamp))
+
+        return hear
+
+    def start(self, name: str) -> None:
+        """Start an app as its user would: its file, and two variables."""
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self.apps[name] = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name(f"{name}.py")],
+                env={**os.environ, "APP_UUID": name, "KSQLDB_URL": self.url},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in the terminal is for the demo, which then stops each app once
+            )
+
+    def running(self) -> list[str]:
+        return [name for name, app in self.apps.items() if app.poll() is None]
+
+    def is_over(self) -> bool:
+        in_time = self.deadline is None or time.monotonic() < self.deadline
+        return bool(self.signals) or not in_time or len(self.running()) < len(self.apps)
+
+    def show(self, view: View, note: str = "") -> None:
+        """Show what has come within a tick."""
+        until = time.monotonic() + TICK
+        while (left := until - time.monotonic()) > 0:
+            try:
+                view.hear(self.events.get(timeout=left))
+            except queue.Empty:
+                break
+        view.tick(note)
+
+    def terminate(self) -> None:
+        """Ask the apps to stop."""
+        for app in self.apps.values():
+            app.terminate()  # nothing happens to one that has ended
+
+    def end_apps(self) -> None:
+        """Leave no process behind, however the demo ends."""
+        self.terminate()
+        for app in self.apps.values():
+            try:
+                app.wait(0 if len(self.signals) > 1 else 1)
+            except subprocess.TimeoutExpired:
+                app.kill()
+                app.wait()
+
+    def report(self) -> int:
+        """Say how it ended; an app that did not end well is shown with the last it said."""
+        # One that was asked to stop before it listened ends by the signal itself, and that is well.
+        well = (0, -signal.SIGTERM)
+        failed = {name: app.returncode for name, app in self.apps.items() if app.returncode not in well}
+        for name, status in failed.items():
+            said = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+            print(f"{name} ended with status {status}. Its last lines:", *said[-20:], sep="\n", file=sys.stderr)
+        if not failed:
+            print("The factory has stopped.")
+        return 1 if failed else 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Show a small factory, live, until Ctrl-C.")
+    parser.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep its data and what the apps logged there")
+    return parser.parse_args()
+
+
+def main() -> int:
+    chosen = arguments()
+    if chosen.keep is not None:
+        chosen.keep.mkdir(parents=True, exist_ok=True)
+        return Demo(chosen.keep.resolve(), chosen.seconds).run()
+    with tempfile.TemporaryDirectory(prefix="ofa-") as folder:
+        return Demo(Path(folder), chosen.seconds).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

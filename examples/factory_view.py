@@ -1,0 +1,170 @@
+"""How the demo shows a factory: a live picture on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from openfactory.assets import Asset
+from openfactory.commands import CommandEnvelope, CommandReply
+
+SHOWN = {
+    "mill": ("status", "parts", "spindle_speed", "temperature"),
+    "shift_leader": ("decision", "batch_size"),
+}
+STYLES = {"mill": "cyan", "shift_leader": "magenta", "AVAILABLE": "green", "succeeded": "green"}
+BARS = "▁▂▃▄▅▆▇█"
+NAMES_WIDTH, VALUES_WIDTH = 15, 26
+
+
+class Event(NamedTuple):
+    """What was said of an asset."""
+
+    asset: str
+    id: str
+    value: Any
+    type: str
+    tag: str
+    timestamp: str
+
+
+class View(Protocol):
+    """Shows what happens."""
+
+    def hear(self, event: Event) -> None:
+        """Take in an event."""
+
+    def tick(self, note: str = "") -> None:
+        """Show how things are now."""
+
+    def close(self) -> None:
+        """Show no more."""
+
+
+def told(event: Event) -> Text | None:
+    """An event as a line of the log; samples, and what an app says once when it starts, are none."""
+    if event.tag == "Method.Command":
+        command = CommandEnvelope.parse(event.value)
+        arguments = "".join(f" {name}={text}" for name, text in command.arguments.items())
+        line = Text.assemble(
+            styled(command.header.sender_uuid), " → ", styled(event.asset), f"  {event.id[:-4]}{arguments}"
+        )
+    elif event.tag == "Method.Reply":
+        reply = CommandReply.parse(event.value)
+        said = reply.error or reply.result
+        line = Text.assemble(styled(event.asset), "  ", styled(reply.status), f": {said}" if said else "")
+    elif event.type == "Events" and not event.tag.startswith(("Application.", "Library.")):
+        line = Text.assemble(styled(event.asset), f".{event.id} = ", (written(event.value), "bold"))
+    else:
+        return None
+    return Text.assemble((f"{event.timestamp[11:23]}  ", "dim"), line)
+
+
+def styled(text: str) -> Text:
+    return Text(text, STYLES.get(text, "yellow"))
+
+
+def written(value: Any) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+class Lines:
+    """One line an event, and one a second for the mill's samples."""
+
+    def __init__(self, assets: Mapping[str, Asset]) -> None:
+        self._assets = assets
+        self._next = time.monotonic() + 1
+        self._note = ""
+
+    def hear(self, event: Event) -> None:
+        if (line := told(event)) is not None:
+            print(line.plain, flush=True)
+
+    def tick(self, note: str = "") -> None:
+        if note != self._note:
+            self._note = note
+            print(note, flush=True)
+        if note or time.monotonic() < self._next:
+            return
+        self._next += 1
+        mill = self._assets["mill"]
+        samples = (f"{name} = {written(mill[name].value)}" for name in SHOWN["mill"][2:] if name in mill)
+        print(f"              {', '.join(samples)}", flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class Picture:
+    """The attributes, the course of the samples, and the newest lines of the log."""
+
+    def __init__(self, assets: Mapping[str, Asset], hint: str, console: Console) -> None:
+        self._assets = assets
+        self._hint = hint
+        self._started = time.monotonic()
+        self._courses: dict[tuple[str, str], deque[float]] = {}
+        self._log: deque[Text] = deque(maxlen=200)
+        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._live.start()
+
+    def hear(self, event: Event) -> None:
+        if event.type == "Samples" and isinstance(event.value, (int, float)):
+            self._courses.setdefault((event.asset, event.id), deque(maxlen=400)).append(event.value)
+        elif (line := told(event)) is not None:
+            line.no_wrap, line.overflow = True, "ellipsis"
+            self._log.append(line)
+
+    def tick(self, note: str = "") -> None:
+        self._live.update(self._drawn(note or "Ctrl-C ends it."), refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def _drawn(self, note: str) -> RenderableType:
+        console = self._live.console
+        attributes = self._attributes(console.width)
+        # Two rules, three lines below, and some for what stands there afterwards.
+        room = max(console.height - attributes.row_count - 8, 3)
+        log = list(self._log)[-room:]
+        passed = f"{time.monotonic() - self._started:.0f} s"
+        return Group(
+            Rule(f"A small factory, {passed}", style="dim"),
+            attributes,
+            Rule("What happens", style="dim"),
+            *log,
+            *[Text()] * (room - len(log)),
+            Rule("From another terminal", style="dim"),
+            Text(self._hint, no_wrap=True, overflow="ellipsis"),
+            Text(note, style="dim"),
+        )
+
+    def _attributes(self, room: int) -> Table:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for width in (NAMES_WIDTH, VALUES_WIDTH, None):
+            table.add_column(no_wrap=True, overflow="ellipsis", width=width)
+        for name, ids in SHOWN.items():
+            asset = self._assets[name]
+            table.add_row(styled(name), styled(asset.avail.value), "")
+            for attribute_id in ids:
+                course = self._courses.get((name, attribute_id), ())
+                drawn = bars(course, room - NAMES_WIDTH - VALUES_WIDTH - 4)
+                value = Text(written(asset[attribute_id].value), "bold")
+                table.add_row(f"  {attribute_id}", value, Text(drawn, STYLES[name]))
+        return table
+
+
+def bars(course: Sequence[float], width: int) -> str:
+    """The newest numbers as bars, from the smallest to the largest of all."""
+    if not course:
+        return ""
+    low, high = min(course), max(course)
+    step = (high - low) / (len(BARS) - 1) or 1
+    return "".join(BARS[round((value - low) / step)] for value in list(course)[-width:])

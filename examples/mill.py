@@ -1,0 +1,76 @@
+"""A mill: it measures its spindle, counts its parts, and is started, stopped and slowed down by others.
+
+ofa run examples/mill.py
+"""
+
+import os
+import time
+from typing import Annotated
+
+from openfactory.apps import EventAttribute, OpenFactoryApp, SampleAttribute, ofa_method
+from openfactory.kafka import KSQLDBClient
+
+TICK = 0.25  # seconds
+TOP_SPEED = 2400.0  # turns a minute
+ROOM = 20.0  # degrees
+TURNS_A_PART = 25.0
+
+Speed = Annotated[float, "turns a minute"]
+
+
+class Mill(OpenFactoryApp):
+    """A simulated mill: its spindle follows the speed that was asked for, and gets warm by it."""
+
+    status = EventAttribute(value="idle", tag="App.Status")
+    parts = EventAttribute(value=0, tag="Parts.Count")
+    spindle_speed = SampleAttribute(value=0.0, tag="Spindle.Speed")
+    temperature = SampleAttribute(value=ROOM, tag="Spindle.Temperature")
+
+    _wanted_speed = 0.0
+
+    @ofa_method(description="Start milling")
+    def start(self, speed: Speed = 1200.0) -> str:
+        self._turn_at(speed)
+        self.status = "milling"
+        return f"milling at {speed:g} turns a minute"
+
+    @ofa_method(description="Mill faster or slower")
+    def set_speed(self, speed: Speed) -> str:
+        if self.status.value != "milling":
+            raise RuntimeError("the mill is idle, start it first")
+        self._turn_at(speed)
+        return f"milling at {speed:g} turns a minute"
+
+    @ofa_method()
+    def stop(self) -> str:
+        """Stop the spindle."""
+        self._wanted_speed = 0.0
+        self.status = "idle"
+        return f"stopped after {self.parts.value} parts"
+
+    def _turn_at(self, speed: float) -> None:
+        if not 0 < speed <= TOP_SPEED:
+            raise ValueError(f"the spindle turns at 1 to {TOP_SPEED:g}, not at {speed:g}")
+        self._wanted_speed = speed
+
+    def main_loop(self) -> None:
+        turns = 0.0
+        while True:
+            time.sleep(TICK)
+            speed = self.spindle_speed.value
+            speed += max(-300.0, min(300.0, self._wanted_speed - speed))
+            warmth = ROOM + 0.03 * speed
+            self.spindle_speed = speed
+            self.temperature = round(self.temperature.value + 0.06 * (warmth - self.temperature.value), 2)
+            turns += speed / 60 * TICK
+            if turns >= TURNS_A_PART:
+                turns -= TURNS_A_PART
+                self.parts = self.parts.value + 1
+
+
+if __name__ == "__main__":
+    app = Mill(
+        ksqlClient=KSQLDBClient(os.getenv("KSQLDB_URL", "http://localhost:8088")),
+        bootstrap_servers=os.getenv("KAFKA_BROKER", "localhost:9092"),
+    )
+    app.run()

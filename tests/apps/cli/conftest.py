@@ -1,0 +1,143 @@
+"""Real commands on real files: `ofa` as a process, and apps that run beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from openfactory.settings import VARIABLES
+
+OFA = [sys.executable, "-P", "-m", "openfactory.apps.cli"]
+
+PRESS = '''
+import os
+import threading
+
+from openfactory.apps import EventAttribute, OpenFactoryApp, SampleAttribute, ofa_method
+from openfactory.kafka import KSQLDBClient
+
+
+class Press(OpenFactoryApp):
+    status = EventAttribute(value="idle", tag="App.Status")
+    closed = EventAttribute(value=True, tag="Press.Closed")
+    strokes = EventAttribute(tag="Press.Strokes")
+    note = EventAttribute(value="two\\nlines \\x1b[31mred", tag="Press.Note")
+    force = SampleAttribute(value=2.5, tag="Press.Force")
+
+    @ofa_method(description="Press", param_description={"force": "in newton"})
+    def press(self, force: float, times: int = 1):
+        self.force = force
+        return {"force": force, "times": times}
+
+    @ofa_method()
+    def release(self):
+        """Open the press."""
+
+    @ofa_method()
+    def jam(self):
+        raise RuntimeError("it is jammed")
+
+    @ofa_method()
+    def sleep(self, seconds: float):
+        threading.Event().wait(seconds)
+
+    def main_loop(self):
+        threading.Event().wait()
+
+
+app = Press(KSQLDBClient(os.getenv("KSQLDB_URL", "http://localhost:8088")))
+app.run()
+'''
+
+
+def environment(more: dict[str, str]) -> dict[str, str]:
+    """What a command sees: no setting of the machine, and warnings that are errors."""
+    mine = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return {**mine, "PYTHONWARNINGS": "error", **more}
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Path:
+    """The working directory of the commands."""
+    return tmp_path
+
+
+@pytest.fixture
+def ofa(workshop: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `ofa` in the workshop to its end: `ofa("asset", "ls")`."""
+
+    def run(*arguments: str, folder: Path = workshop, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*OFA, *arguments],
+            cwd=folder,
+            env=environment(more),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+        )
+
+    return run
+
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@contextmanager
+def processes() -> Iterator[Start]:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path, *command: str | Path, log: str = "app.log", **more: str) -> subprocess.Popen[bytes]:
+        with (folder / log).open("wb") as output:
+            process = subprocess.Popen(
+                [*OFA, *command[1:]] if command[0] == "ofa" else command,
+                cwd=folder,
+                env=environment({"PYTHONUNBUFFERED": "1"} | more),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        started.append(process)
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a command in a folder, its output in a file there: `start(folder, "ofa", "run", "press.py")`."""
+    with processes() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def press_workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which a press runs, for all tests of a module."""
+    folder = tmp_path_factory.mktemp("workshop")
+    (folder / "press.py").write_text(PRESS, encoding="utf-8")
+    with processes() as start:
+        app = start(folder, "ofa", "run", "press.py")
+        deadline = time.monotonic() + 20
+        while "Starting the main loop" not in (said := (folder / "app.log").read_text(encoding="utf-8")):
+            assert app.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.02)
+        yield folder

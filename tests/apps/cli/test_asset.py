@@ -1,0 +1,241 @@
+"""`ofa asset`: reading, writing and commanding an app of another process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openfactory.kafka import KSQLDBClient
+
+Ofa = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def workshop(press_workshop: Path) -> Path:
+    return press_workshop
+
+
+def value_of(ofa: Ofa, attribute_id: str) -> Any:
+    attributes = json.loads(ofa("asset", "inspect", "press", "--json").stdout)["attributes"]
+    return next(one["value"] for one in attributes if one["id"] == attribute_id)
+
+
+def failure(found: subprocess.CompletedProcess[str]) -> str:
+    """The sentence of a command that failed, and nothing beside it."""
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert found.stdout == ""
+    assert found.stderr.count("\n") == 1
+    return found.stderr.strip()
+
+
+def test_ls_lists_type_and_availability(ofa: Ofa) -> None:
+    rows = [line.split() for line in ofa("asset", "ls").stdout.splitlines()]
+    assert rows == [["uuid", "type", "availability"], ["press", "OpenFactoryApp", "AVAILABLE"]]
+    said = json.loads(ofa("asset", "ls", "--json").stdout)
+    assert said == [{"asset_uuid": "press", "type": "OpenFactoryApp", "availability": "AVAILABLE"}]
+
+
+def test_inspect_shows_every_attribute(ofa: Ofa) -> None:
+    said = json.loads(ofa("asset", "inspect", "press", "--json").stdout)
+    attributes = said.pop("attributes")
+    assert said == {"asset_uuid": "press", "type": "OpenFactoryApp", "availability": "AVAILABLE"}
+    assert all(list(one) == ["id", "value", "type", "tag", "timestamp"] for one in attributes)
+    ids = [one["id"] for one in attributes]
+    assert ids == sorted(ids, key=str.lower)
+    assert {"avail", "application_version", "openfactory_license", "AssetType", "closed", "force"} <= set(ids)
+    assert not {"press", "jam", "press_CMD", "press_REPLY"} & set(ids)
+    closed = next(one for one in attributes if one["id"] == "closed")
+    assert (closed["value"], closed["type"], closed["tag"]) == (True, "Events", "Press.Closed")
+
+    lines = ofa("asset", "inspect", "press").stdout.splitlines()
+    assert lines[0] == "press  OpenFactoryApp  AVAILABLE"
+    assert lines[2].split() == ["id", "value", "type", "tag", "timestamp"]
+    line = next(line for line in lines if line.startswith("closed "))
+    assert line.split() == ["closed", "true", "Events", "Press.Closed", closed["timestamp"]]
+
+
+def test_a_value_cannot_steer_the_terminal(ofa: Ofa) -> None:
+    shown = ofa("asset", "inspect", "press").stdout
+    assert "\x1b" not in shown
+    assert r"two\nlines \x1b[31mred" in shown
+    assert value_of(ofa, "note") == "two\nlines \x1b[31mred"
+
+
+def test_methods_shows_their_arguments(ofa: Ofa) -> None:
+    methods = json.loads(ofa("asset", "methods", "press", "--json").stdout)
+    assert methods["asset_uuid"] == "press"
+    by_name = {one["name"]: one for one in methods["methods"]}
+    assert list(by_name) == ["press", "release", "jam", "sleep"]
+    assert by_name["release"] == {"name": "release", "description": "Open the press.", "arguments": []}
+    assert by_name["press"]["arguments"] == [
+        {"name": "force", "description": "in newton", "type": "float", "required": True},
+        {"name": "times", "description": "", "type": "int", "required": False, "default": 1},
+    ]
+    shown = ofa("asset", "methods", "press").stdout
+    assert "press    force: float, times: int = 1  Press; force: in newton\n" in shown
+    assert "release                                Open the press\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("attribute_id", "text", "options", "value"),
+    [
+        ("force", "3", [], 3.0),
+        ("force", "-4.5", [], -4.5),
+        ("force", "1e3", [], 1000.0),
+        ("force", "UNAVAILABLE", [], "UNAVAILABLE"),
+        ("closed", "false", [], False),
+        ("closed", "null", [], None),
+        ("closed", "-7", [], -7),
+        ("closed", '{"a": [1, 2.5]}', [], {"a": [1, 2.5]}),
+        ("closed", '"quoted"', [], '"quoted"'),
+        ("closed", "true", ["--string"], "true"),
+        ("status", "5", [], "5"),  # it holds text
+        ("status", "true", ["--no-string"], True),
+        ("status", "jammed again", ["--string"], "jammed again"),
+        ("strokes", "12", [], 12),  # nobody has said anything of it, so nothing is known of its kind
+    ],
+)
+def test_set_writes_a_value_of_the_kind_that_is_wanted(
+    ofa: Ofa, attribute_id: str, text: str, options: list[str], value: Any
+) -> None:
+    start = {"closed": "true", "status": "idle"}.get(attribute_id)
+    if start is not None:
+        ofa("asset", "set", "press", attribute_id, start, "--string" if attribute_id == "status" else "--no-string")
+    found = ofa("asset", "set", "press", attribute_id, text, *options, "--json")
+    assert found.returncode == 0, found.stderr
+    written = json.loads(found.stdout)
+    assert list(written) == ["asset_uuid", "id", "value", "type", "tag", "timestamp"]
+    assert written["value"] == value
+    assert type(written["value"]) is type(value)
+    read = value_of(ofa, attribute_id)
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_set_keeps_type_and_tag_and_says_what_it_wrote(ofa: Ofa) -> None:
+    assert ofa("asset", "set", "press", "force", "7").stdout == "press.force = 7.0\n"
+    written = json.loads(ofa("asset", "set", "press", "force", "8", "--json").stdout)
+    assert (written["type"], written["tag"]) == ("Samples", "Press.Force")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["force", "hard"], "press.force is a sample and 'hard' is no number. Give a number or UNAVAILABLE, or force"),
+        (
+            ["force", "nan"],
+            "press.force was not written: nan is no JSON. Write 'UNAVAILABLE' where there is no number.",
+        ),
+        (["closed", "ajar", "--no-string"], "'ajar' is no JSON "),
+        (["color", "red"], "press has no attribute 'color'. It has "),
+        (["press", "1"], "'press' is a method of press and holds no value. Call it with `ofa asset call press press`."),
+        (["press_CMD", "{}"], "press has no attribute 'press_CMD'. It has "),
+    ],
+)
+def test_set_refuses_what_makes_no_sense(ofa: Ofa, workshop: Path, arguments: list[str], sentence: str) -> None:
+    before = log_length(workshop)
+    assert failure(ofa("asset", "set", "press", *arguments)).startswith(sentence)
+    assert log_length(workshop) == before
+
+
+def log_length(folder: Path) -> int:
+    with KSQLDBClient(f"sqlite:///{folder}/factory.db") as client:
+        return client.engine.snapshot().position
+
+
+def test_call_prints_the_result(ofa: Ofa) -> None:
+    found = ofa("asset", "call", "press", "press", "force=12.5", "times= 3 ")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == '{"force":12.5,"times":3}\n'
+    assert value_of(ofa, "force") == 12.5
+    said = json.loads(ofa("asset", "call", "press", "press", "force=1", "--json").stdout)
+    assert said == {"asset_uuid": "press", "method": "press", "result": {"force": 1.0, "times": 1}}
+    assert ofa("asset", "call", "press", "release").stdout == "press.release succeeded.\n"
+    assert json.loads(ofa("asset", "call", "press", "release", "--json").stdout)["result"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["press", "force=hard"], "press.press was rejected: Failed to convert argument 'force' to float: 'hard'"),
+        (["press"], "press.press was rejected: Missing required argument 'force'."),
+        (["press", "force=1", "speed=2"], "press.press was rejected: Unknown argument 'speed'."),
+        (["jam"], "press.jam failed: RuntimeError: it is jammed"),
+        (["fly"], "press has no method 'fly'. It has press, release, jam, sleep."),
+        (["sleep", "seconds=1.2", "--timeout", "0.2"], "press gave no answer to sleep within 0.2 s: "),
+    ],
+)
+def test_a_command_that_gives_no_result_is_one_sentence(ofa: Ofa, arguments: list[str], sentence: str) -> None:
+    assert failure(ofa("asset", "call", "press", *arguments)).startswith(sentence)
+
+
+def test_the_sender_of_a_command_can_be_named(ofa: Ofa, workshop: Path) -> None:
+    for options, sender in ([], "ofa"), (["--sender", "HMI-1"], "HMI-1"):
+        ofa("asset", "call", "press", "release", *options)
+        with KSQLDBClient(f"sqlite:///{workshop}/factory.db") as client:
+            sent = client.engine.history("press", "release_CMD", limit=1)[0]
+        assert json.loads(sent.value)["header"]["sender_uuid"] == sender
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["call", "press", "press", "12"],
+        ["call", "press", "press", "=12"],
+        ["call", "press", "press", "force=1", "force=2"],
+        ["call", "press", "press", "force=1", "--timeout", "-1"],
+        ["call", "press", "press", "force=1", "--sender", ""],
+        ["inspect"],
+        ["watch", "press", "--count", "0"],
+        ["ls", "--everything"],
+    ],
+)
+def test_a_mistake_of_usage_has_status_2(ofa: Ofa, arguments: list[str]) -> None:
+    found = ofa("asset", *arguments)
+    assert found.returncode == 2
+    assert "Usage: ofa asset " in found.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["inspect", "lathe"], ["methods", "lathe"], ["set", "lathe", "x", "1"], ["call", "lathe", "go"]]
+)
+def test_an_asset_that_nobody_knows_is_an_error_at_once(ofa: Ofa, workshop: Path, arguments: list[str]) -> None:
+    before, begun = log_length(workshop), time.monotonic()
+    sentence = failure(ofa("asset", *arguments))
+    assert sentence.endswith("knows no asset 'lathe'. Registered are press: name one of them.")
+    assert log_length(workshop) == before
+    assert time.monotonic() - begun < 5
+
+
+def test_another_factory_is_named_by_url_or_by_environment(ofa: Ofa, workshop: Path, tmp_path: Path) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    with KSQLDBClient(other) as client:
+        row = {"asset_uuid": "robot", "id": "AssetType", "value": "Device", "type": "OpenFactory", "tag": "AssetType"}
+        client.insert_into_stream("assets_stream", [row])
+    expected = [{"asset_uuid": "robot", "type": "Device", "availability": "UNAVAILABLE"}]
+    assert json.loads(ofa("asset", "ls", "--json", "--url", other).stdout) == expected
+    assert json.loads(ofa("asset", "ls", "--json", KSQLDB_URL=other).stdout) == expected
+    here = f"sqlite:///{workshop}/factory.db"
+    assert json.loads(ofa("asset", "ls", "--json", "--url", here, KSQLDB_URL=other).stdout)[0]["asset_uuid"] == "press"
+
+
+def test_a_contract_of_another_program_has_the_same_shape(ofa: Ofa, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/other.db"
+    contracts = {"go": '{"description": "Go", "arguments": [{"name": "x", "description": "where"}]}', "raw": "Do it"}
+    with KSQLDBClient(url) as client:
+        rows = [
+            {"asset_uuid": "robot", "id": name, "value": value, "type": "Method", "tag": "Method"}
+            for name, value in contracts.items()
+        ]
+        client.insert_into_stream("assets_stream", rows)
+    assert json.loads(ofa("asset", "methods", "robot", "--json", "--url", url).stdout)["methods"] == [
+        {"name": "go", "description": "Go", "arguments": [{"name": "x", "description": "where"}]},
+        {"name": "raw", "description": "Do it", "arguments": []},
+    ]
+    assert "go      x          Go; x: where\n" in ofa("asset", "methods", "robot", "--url", url).stdout

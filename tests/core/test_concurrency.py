@@ -1,0 +1,162 @@
+"""Lanes keep their order and hold up nobody else; the loop thread runs coroutines from any thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+
+import pytest
+
+from openfactory.concurrency import LoopThread, OrderedExecutor
+
+Eventually = Callable[..., None]
+
+
+def test_a_lane_runs_its_tasks_in_order(eventually: Eventually) -> None:
+    lane, seen = OrderedExecutor("test").lane("MILL"), list[int]()
+    for n in range(1000):
+        lane.submit(seen.append, n)
+    eventually(lambda: len(seen) == 1000)
+    assert seen == list(range(1000))
+    assert len(lane) == 0
+
+
+def test_a_lane_runs_one_task_at_a_time(eventually: Eventually) -> None:
+    lane, running, most, done = OrderedExecutor("test").lane("MILL"), list[int](), list[int](), list[int]()
+
+    def task(n: int) -> None:
+        running.append(n)
+        most.append(len(running))
+        running.remove(n)
+        done.append(n)
+
+    def submit(start: int) -> None:
+        for n in range(start, start + 200):
+            lane.submit(task, n)
+
+    threads = [threading.Thread(target=submit, args=(start,)) for start in (0, 1000, 2000)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(done) == 600)
+    assert set(most) == {1}
+    for start in (0, 1000, 2000):
+        assert [n for n in done if start <= n < start + 1000] == list(range(start, start + 200))
+
+
+def test_a_blocked_lane_holds_up_no_other(eventually: Eventually) -> None:
+    executor, go_on = OrderedExecutor("test"), threading.Event()
+    blocked = [executor.lane(f"blocked {n}") for n in range(20)]
+    for lane in blocked:
+        lane.submit(go_on.wait, 30)
+    free, seen = executor.lane("free"), list[int]()
+    free.submit(seen.append, 1)
+    eventually(lambda: seen)
+    go_on.set()
+
+
+def test_a_busy_lane_does_not_starve_the_others_when_threads_are_few(eventually: Eventually) -> None:
+    executor = OrderedExecutor("test", max_threads=1)
+    busy, other = executor.lane("busy"), executor.lane("other")
+    stop, seen = threading.Event(), list[int]()
+
+    def again() -> None:
+        if not stop.is_set():
+            busy.submit(again)
+
+    busy.submit(again)
+    other.submit(seen.append, 1)
+    eventually(lambda: seen)
+    stop.set()
+
+
+@pytest.mark.parametrize("error", [ValueError("on purpose"), SystemExit(3), KeyboardInterrupt()])
+def test_a_task_that_raises_is_logged_and_the_lane_goes_on(
+    error: BaseException, eventually: Eventually, logged: list[logging.LogRecord]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    lane, seen = OrderedExecutor("test").lane("MILL"), list[int]()
+    lane.submit(fail)
+    lane.submit(seen.append, 1)
+    eventually(lambda: seen)
+    assert "MILL" in logged[0].getMessage()
+    assert logged[0].exc_info
+    assert logged[0].exc_info[1] is error
+
+
+def test_idle_threads_end(eventually: Eventually) -> None:
+    executor = OrderedExecutor("short-lived", idle_seconds=0.05)
+    lanes = [executor.lane(str(n)) for n in range(5)]
+
+    def alive() -> int:
+        return sum(thread.name.startswith("short-lived") for thread in threading.enumerate())
+
+    for round in range(3):
+        gate = threading.Barrier(6)
+        for lane in lanes:
+            lane.submit(gate.wait, 10)
+        gate.wait(10)
+        assert alive() >= 1, round
+        eventually(lambda: alive() == 0)
+
+
+def test_many_lanes_at_rest_need_no_thread(eventually: Eventually) -> None:
+    executor, seen = OrderedExecutor("many", idle_seconds=0.05), list[int]()
+    lanes = [executor.lane(str(n)) for n in range(10_000)]
+    before = threading.active_count()
+    for n, lane in enumerate(lanes):
+        lane.submit(seen.append, n)
+    eventually(lambda: len(seen) == 10_000, timeout=60)
+    eventually(lambda: threading.active_count() <= before)
+
+
+def test_a_lane_that_lags_is_told_once_in_a_while(eventually: Eventually, logged: list[logging.LogRecord]) -> None:
+    go_on = threading.Event()
+    lane = OrderedExecutor("test").lane("MILL")
+    lane.submit(go_on.wait, 60)
+    for _ in range(20_000):
+        lane.submit(int)
+    assert ["MILL: 10" in record.getMessage() for record in logged] == [True]
+    go_on.set()
+    eventually(lambda: len(lane) == 0)
+
+
+async def answer(value: int) -> int:
+    await asyncio.sleep(0)
+    return value
+
+
+def test_a_loop_thread_runs_coroutines() -> None:
+    with LoopThread("test") as loop:
+        assert [loop.submit(answer(n)).result(10) for n in range(5)] == list(range(5))
+
+
+def test_what_a_coroutine_raises_is_in_its_future() -> None:
+    async def fail() -> None:
+        raise ValueError("on purpose")
+
+    with LoopThread("test") as loop, pytest.raises(ValueError, match="on purpose"):
+        loop.submit(fail()).result(10)
+
+
+def test_closing_a_loop_thread_cancels_what_runs() -> None:
+    ended = threading.Event()
+
+    async def endless() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    loop = LoopThread("test")
+    future = loop.submit(endless())
+    loop.submit(answer(1)).result(10)
+    loop.close()
+    loop.close()
+    assert ended.is_set()
+    with pytest.raises(CancelledError):
+        future.result(10)

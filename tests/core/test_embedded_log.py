@@ -1,0 +1,195 @@
+"""The embedded engine's log: what a file keeps, what is trimmed, and what a subscriber that lags is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from logging import LogRecord
+from pathlib import Path
+
+import pytest
+
+from openfactory.assets import Asset, AssetAttribute, AssetEvent
+from openfactory.assets.event import new_event
+from openfactory.engines import Engine, open_engine
+from openfactory.engines.embedded import EmbeddedEngine
+from openfactory.kafka import CaseInsensitiveDict, KSQLDBClient
+
+Eventually = Callable[..., None]
+
+
+@pytest.fixture
+def short(url: str) -> Iterator[Engine]:
+    """An engine that keeps hardly anything."""
+    with open_engine(f"{url}?keep_events=100") as reference:
+        yield reference.engine
+
+
+def write(engine: Engine, count: int, *, start: int = 0, timestamp: str | None = None) -> None:
+    for n in range(start, start + count):
+        engine.publish(new_event("MILL", "n", n, "Samples", "Test", timestamp))
+        if n % 500 == 0:
+            engine.flush()
+    engine.flush()
+
+
+def numbers(engine: Engine) -> list[object]:
+    return [event.value for event in engine.history("MILL", "n", limit=100_000)]
+
+
+def test_a_file_keeps_everything(file_url: str) -> None:
+    engine = EmbeddedEngine(file_url)
+    write(engine, 100)
+    last = engine.snapshot(["MILL"])
+    engine.close()
+    engine = EmbeddedEngine(file_url)
+    assert engine.snapshot(["MILL"]) == last
+    assert numbers(engine) == list(range(100))
+    assert engine.publish(new_event("MILL", "n", 100, "Samples", "Test")).wait() > last.position
+    engine.close()
+
+
+def test_memory_ends_with_its_engine() -> None:
+    with open_engine("memory://short-lived") as reference:
+        write(reference.engine, 1)
+    with open_engine("memory://short-lived") as reference:
+        assert reference.engine.snapshot().events == {}
+
+
+def test_names_in_memory_are_apart() -> None:
+    with open_engine("memory://one") as one, open_engine("memory://two") as two, open_engine("memory://") as nameless:
+        write(one.engine, 1)
+        assert two.engine.snapshot().events == nameless.engine.snapshot().events == {}
+
+
+def test_the_log_is_trimmed_and_the_latest_values_are_not(short: Engine) -> None:
+    short.publish(new_event("MILL", "rare", "once", "Events", "Test"))
+    write(short, 5000)
+    kept = numbers(short)
+    assert kept == list(range(5000 - len(kept), 5000))
+    assert 100 <= len(kept) < 2500
+    latest = {event.id: event.value for event in short.snapshot(["MILL"]).events["MILL"]}
+    assert latest == {"rare": "once", "n": 4999}
+    assert short.query("SELECT value FROM assets WHERE id = 'rare'") == [{"VALUE": "once"}]
+    assert [event.value for event in short.history("MILL", "rare")] == ["once"]
+
+
+def test_positions_are_never_used_twice(file_url: str) -> None:
+    newest = 0
+    for start in range(0, 6000, 2000):
+        engine = EmbeddedEngine(f"{file_url}?keep_events=1")
+        write(engine, 2000, start=start)
+        position = engine.snapshot(["MILL"]).position
+        assert position == newest + 2000
+        newest = position
+        engine.close()
+
+
+def test_old_events_are_trimmed_by_days(url: str) -> None:
+    with open_engine(f"{url}?keep_days=1") as reference:
+        engine = reference.engine
+        write(engine, 3000, timestamp="2020-01-01T00:00:00.000Z")
+        write(engine, 3000, start=3000)
+        kept = numbers(engine)
+        assert kept == list(range(6000 - len(kept), 6000))
+        assert 3000 <= len(kept) < 6000
+
+
+@pytest.mark.parametrize(
+    "options", ["keep_days=1000000", "keep_days=1e308", "keep_days=1e-9", "keep_events=1", "synchronous=full"]
+)
+def test_no_option_makes_writing_fail(url: str, options: str) -> None:
+    """Housekeeping never fails what has been written."""
+    with open_engine(f"{url}?{options}") as reference:
+        write(reference.engine, 2500)
+        assert reference.engine.health().counters["failed"] == 0
+        assert [event.value for event in reference.engine.snapshot(["MILL"]).events["MILL"]] == [2499]
+
+
+def test_a_subscriber_behind_the_log_is_told_and_goes_on_from_where_it_read(
+    short: Engine, eventually: Eventually
+) -> None:
+    write(short, 5000)
+    gaps: list[int] = []
+    heard: list[object] = []
+
+    def read_again() -> int:
+        gaps.append(short.snapshot(["MILL"]).position)
+        return gaps[-1]
+
+    short.subscribe("MILL", lambda event: heard.append(event.value), read_again, from_position=10)
+    write(short, 10, start=5000)
+    eventually(lambda: 5009 in heard)
+    assert len(gaps) == 1
+    assert heard == list(range(5000, 5010))
+
+
+def test_a_subscriber_behind_the_log_that_cannot_read_again_hears_what_is_left(
+    short: Engine, eventually: Eventually
+) -> None:
+    write(short, 5000)
+    left = numbers(short)
+    heard: list[object] = []
+    short.subscribe(None, lambda event: None)  # the engine follows the log already
+    short.subscribe("MILL", lambda event: heard.append(event.value), from_position=0)
+    write(short, 1, start=5000)
+    eventually(lambda: 5000 in heard)
+    assert heard == [*left, 5000]
+
+
+def test_a_subscriber_that_fails_to_read_again_stops_nobody(
+    short: Engine, eventually: Eventually, logged: list[LogRecord]
+) -> None:
+    write(short, 5000)
+
+    def fail() -> int:
+        raise RuntimeError("on purpose")
+
+    heard: list[object] = []
+    short.subscribe("MILL", lambda event: None, fail, from_position=10)
+    short.subscribe("MILL", lambda event: heard.append(event.value))
+    write(short, 1, start=5000)
+    eventually(lambda: heard)
+    assert any(record.exc_info for record in logged)
+
+
+def test_an_asset_that_lags_gets_the_latest_values_and_a_line(
+    short: Engine, url: str, eventually: Eventually, logged: list[LogRecord]
+) -> None:
+    go_on, blocked = threading.Event(), threading.Event()
+
+    def hold_up(event: AssetEvent) -> None:
+        blocked.set()
+        go_on.wait(60)
+
+    heard: list[tuple[str, object]] = []
+
+    def note(subject: str, message: CaseInsensitiveDict) -> None:
+        heard.append((subject, message["VALUE"]))
+
+    with Asset("MILL", KSQLDBClient(f"{url}?keep_events=100")) as mill:
+        mill.add_attribute(AssetAttribute(id="rare", value="before", type="Events", tag="Test"))
+        mill.add_attribute(AssetAttribute(id="same", value="as ever", type="Events", tag="Test"))
+        eventually(lambda: short.health().counters["delivered"] >= 2)
+        mill.subscribe_to_messages(note)
+        short.subscribe("OTHER", hold_up)
+        short.publish(new_event("OTHER", "x", 1, "Events", "Test"))
+        blocked.wait(10)
+        short.publish(new_event("MILL", "rare", "meanwhile", "Events", "Test"))
+        write(short, 5000)
+        go_on.set()
+        eventually(lambda: ("MILL.n", 4999) in heard)
+        assert (mill.rare.value, mill.same.value, mill.n.value) == ("meanwhile", "as ever", 4999)
+    assert ("MILL.rare", "meanwhile") in heard
+    assert ("MILL.same", "as ever") not in heard
+    counted = [value for subject, value in heard if subject == "MILL.n"]
+    assert counted == sorted(set(counted), key=int)  # type: ignore[arg-type]
+    assert any("lags" in record.getMessage() and "keep_events" in record.getMessage() for record in logged)
+
+
+def test_the_file_is_one_that_sqlite_tools_can_read(file_url: str, tmp_path: Path) -> None:
+    engine = EmbeddedEngine(file_url)
+    write(engine, 3)
+    engine.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["factory.db", "factory.db.lock", "factory.db.wake"]
+    assert list((tmp_path / "factory.db.wake").iterdir()) == []

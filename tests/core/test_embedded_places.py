@@ -1,0 +1,206 @@
+"""Where the embedded engine keeps its data: what URLs mean, and places that cannot be."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openfactory.assets.event import new_event
+from openfactory.engines import open_engine
+from openfactory.engines.embedded import EmbeddedEngine
+from openfactory.engines.embedded.location import Location
+from openfactory.exceptions import ConfigurationError, EngineUnavailableError, OpenFactoryError
+from openfactory.testing import eventually
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///factory.db", "{cwd}/factory.db"),
+        ("sqlite:///data/factory.db", "{cwd}/data/factory.db"),
+        ("sqlite:///./a/../factory.db", "{cwd}/factory.db"),
+        ("sqlite:////srv/factory.db", "/srv/factory.db"),
+        ("sqlite:///~/factory.db", "{home}/factory.db"),
+        ("sqlite:////srv/two%20words.db", "/srv/two words.db"),
+        ("sqlite:////srv/two words.db", "/srv/two words.db"),
+        ("sqlite:////srv/%3F%23.db", "/srv/?#.db"),
+        ("sqlite:////srv/größe-🏭.db", "/srv/größe-🏭.db"),
+        ("SQLITE:////srv/factory.db?synchronous=full", "/srv/factory.db"),
+    ],
+)
+def test_a_url_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, path: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    location = Location.of(url)
+    assert str(location.path) == path.format(cwd=tmp_path.resolve(), home=Path.home())
+
+
+def test_a_name_with_a_hash_names_that_file_or_is_refused() -> None:
+    """The part behind a `#` is not dropped without a word."""
+    try:
+        location = Location.of("sqlite:////srv/line#7.db")
+    except ConfigurationError:
+        return
+    assert str(location.path) == "/srv/line#7.db"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [("memory://", ""), ("memory://cell-1", "cell-1"), ("memory://Cell/a%20b?keep_events=1", "Cell/a b")],
+)
+def test_a_url_names_a_place_in_memory(url: str, name: str) -> None:
+    location = Location.of(url)
+    assert location.path is None
+    assert location.name == name
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ("", {"synchronous": "normal", "keep_events": 1_000_000, "keep_days": None}),
+        ("?synchronous=FULL", {"synchronous": "full"}),
+        ("?keep_events=5&keep_days=0.5", {"keep_events": 5, "keep_days": 0.5}),
+    ],
+)
+def test_options_stand_behind_a_question_mark(query: str, options: dict[str, Any]) -> None:
+    location = Location.of(f"sqlite:///factory.db{query}")
+    assert {name: getattr(location, name) for name in options} == options
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "keep_events=0",
+        "keep_events=-1",
+        "keep_events=many",
+        "keep_events=",
+        "keep_days=0",
+        "keep_days=nan",
+        "keep_days=x",
+        "synchronous=off",
+        "nosuch=1",
+        "Keep_events=1",
+        "synchronous",
+    ],
+)
+def test_an_option_that_does_not_exist_is_refused_with_those_that_do(option: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"has the option .* The options are synchronous=normal\|full, keep_events=N"
+    ):
+        Location.of(f"memory://?{option}")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite://factory.db", "Write sqlite:///factory.db for a path from the working directory"),
+        ("sqlite://srv/factory.db", "Write sqlite:///srv/factory.db for a path"),
+        ("sqlite://", "names no file. Write sqlite:///factory.db"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:///data/", "names no file"),
+        ("sqlite:///:memory:", "Write memory://"),
+    ],
+)
+def test_a_url_that_names_no_file_says_what_to_write(url: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_engine(url)
+    assert url in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_urls_that_mean_one_file_share_one_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.db").symlink_to(tmp_path / "factory.db")
+    with (
+        open_engine("sqlite:///factory.db") as one,
+        open_engine(f"sqlite:///{tmp_path}/factory.db") as two,
+        open_engine("sqlite:///link.db") as three,
+    ):
+        assert one.engine is two.engine is three.engine
+
+
+def refused(url: str) -> EngineUnavailableError:
+    with pytest.raises(EngineUnavailableError) as caught:
+        EmbeddedEngine(url)
+    assert isinstance(caught.value, (OpenFactoryError, ConnectionError))
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    error = refused(f"sqlite:///{tmp_path}/nosuch/factory.db")
+    assert error.address == f"{tmp_path}/nosuch/factory.db"
+    assert f"Make the folder {tmp_path}/nosuch first" in str(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["/proc/factory.db", "/dev/null/factory.db"])
+def test_a_place_that_cannot_be_written_says_so(path: str) -> None:
+    error = refused(f"sqlite:///{path}")
+    assert error.address == path
+    assert path in str(error)
+    assert "in KSQLDB_URL." in str(error)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "factory.db").mkdir()
+    assert "Name a file that this user may write in KSQLDB_URL." in str(refused(f"sqlite:///{tmp_path}/factory.db"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"these are the notes of somebody else\n" * 100, b"SQLite format 3\x00 but no more"]
+)
+def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    error = refused(f"sqlite:///{path}")
+    assert str(path) in str(error)
+    assert "another file in KSQLDB_URL" in str(error)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("setup", ["CREATE TABLE mine (id)", "PRAGMA user_version = 3", "PRAGMA application_id = 7"])
+def test_a_database_of_something_else_is_left_as_it_is(tmp_path: Path, setup: str) -> None:
+    path = tmp_path / "other.db"
+    connection = sqlite3.connect(path)
+    connection.execute(setup)
+    connection.commit()
+    connection.close()
+    content = path.read_bytes()
+    error = refused(f"sqlite:///{path}")
+    assert "is a database of something else. Name another file in KSQLDB_URL." in str(error)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "factory.db"
+    EmbeddedEngine(f"sqlite:///{path}").close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    error = str(refused(f"sqlite:///{path}"))
+    assert "99" in error
+    assert "pip install --upgrade openfactory-core" in error
+
+
+def test_an_empty_file_is_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "factory.db").touch()
+    EmbeddedEngine(f"sqlite:///{tmp_path}/factory.db").close()
+
+
+def test_a_path_too_long_for_a_socket_works_all_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    first, second = (EmbeddedEngine(f"sqlite:///{folder}/factory.db") for _ in range(2))
+    heard: list[object] = []
+    second.subscribe("MILL", lambda event: heard.append(event.value))
+    for n in range(20):
+        first.publish(new_event("MILL", "x", n, "Events", "Test"))
+        eventually(partial(heard.__contains__, n), timeout=2)
+    first.close()
+    second.close()

@@ -1,0 +1,99 @@
+"""Every engine of ours keeps the promises of openfactory.testing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from openfactory.assets.event import AssetEvent, new_event
+from openfactory.assets.registration import Registration
+from openfactory.engines import Engine
+from openfactory.engines.embedded import EmbeddedEngine
+from openfactory.testing import EngineConformance, eventually
+
+pytest_plugins = ["pytester"]
+
+
+class TestMemory(EngineConformance):
+    @pytest.fixture
+    def engine_url(self) -> str:
+        return f"memory://{uuid4().hex}"
+
+
+class TestFile(EngineConformance):
+    @pytest.fixture
+    def engine_url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path}/factory.db"
+
+
+class TestFileOfAnotherProcess:
+    """A second engine on the same file, as another process has it: the registry would share the first one."""
+
+    @pytest.fixture
+    def engines(self, file_url: str) -> Iterator[tuple[Engine, Engine]]:
+        first, second = EmbeddedEngine(file_url), EmbeddedEngine(file_url)
+        yield first, second
+        first.close()
+        second.close()
+
+    def test_it_reads_what_the_other_acknowledged(self, engines: tuple[Engine, Engine]) -> None:
+        writer, reader = engines
+        event = new_event("MILL", "x", [1, "🏭"], "Events", "Test")
+        position = writer.publish(event).wait()
+        assert reader.snapshot(["MILL"]).events["MILL"] == reader.history("MILL", "x") == [event.placed(position)]
+        assert reader.query("SELECT value FROM assets") == [{"VALUE": '[1,"🏭"]'}]
+
+    def test_it_sees_the_register_of_the_other(self, engines: tuple[Engine, Engine]) -> None:
+        writer, reader = engines
+        writer.register(Registration("MILL", "Device", uns_id="ACME/mill"))
+        writer.flush()
+        assert reader.types() == {"MILL": "Device"}
+        assert reader.uns_map() == {"MILL": "ACME/mill"}
+        reader.deregister("MILL")
+        reader.flush()
+        assert writer.types() == writer.uns_map() == {}
+
+    def test_it_hears_the_other_in_the_one_order_of_the_log(self, engines: tuple[Engine, Engine]) -> None:
+        heard: list[list[AssetEvent]] = [[], []]
+        for engine, events in zip(engines, heard, strict=True):
+            engine.subscribe("MILL", events.append)
+        for n in range(200):
+            for name, engine in zip("ab", engines, strict=True):
+                engine.publish(new_event("MILL", name, n, "Events", "Test"))
+        eventually(lambda: all(len(events) >= 400 for events in heard))
+        assert heard[0] == heard[1]
+        assert [event.position for event in heard[0]] == list(range(1, 401))
+        for name in "ab":
+            assert [event.value for event in heard[0] if event.id == name] == list(range(200))
+
+    def test_it_is_woken_and_does_not_wait_to_look_by_itself(self, engines: tuple[Engine, Engine]) -> None:
+        writer, reader = engines
+        seen: list[object] = []
+        reader.subscribe("MILL", lambda event: seen.append(event.value))
+        # Looking by itself, at most four times a second, it would take over ten seconds.
+        for n in range(50):
+            writer.publish(new_event("MILL", "x", n, "Events", "Test"))
+            eventually(partial(seen.__contains__, n), timeout=2)
+
+    def test_it_goes_on_when_the_other_closes(self, engines: tuple[Engine, Engine]) -> None:
+        first, second = engines
+        first.publish(new_event("MILL", "x", 1, "Events", "Test"))
+        first.close()
+        second.publish(new_event("MILL", "x", 2, "Events", "Test")).wait()
+        assert [event.value for event in second.history("MILL", "x")] == [1, 2]
+
+
+def test_a_subclass_that_names_no_engine_is_told(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from openfactory.testing import EngineConformance
+        class TestNothing(EngineConformance): pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-k", "closing_twice", "-p", "no:cacheprovider")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*TestNothing names no engine. Give it a fixture engine_url.*"])

@@ -1,0 +1,80 @@
+"""An `http://` URL: until there is a Kafka engine it looks whether a server answers, and says what to do."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from openfactory.assets import Asset
+from openfactory.exceptions import ConfigurationError, EngineUnavailableError
+from openfactory.kafka import KSQLDBClient
+
+WAY_OUT = "Run without any server by KSQLDB_URL=sqlite:///factory.db, or by `ofa run` with the app's file."
+
+
+class Info(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Info) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def refusal(url: str) -> str:
+    with KSQLDBClient(url) as client, pytest.raises(EngineUnavailableError) as caught:
+        Asset("MILL", client)
+    assert caught.value.address == url
+    said = str(caught.value)
+    assert url in said
+    assert "\n" not in said
+    assert said.endswith(WAY_OUT)
+    return said
+
+
+def test_no_server_is_one_sentence_with_the_address_and_the_way_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    assert refusal(f"http://127.0.0.1:{port}").startswith(f"No ksqlDB server answers at http://127.0.0.1:{port} (")
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for_without_end(silent: str) -> None:
+    started = time.monotonic()
+    assert "No ksqlDB server answers" in refusal(silent)
+    assert time.monotonic() - started < 10
+
+
+def test_a_name_that_nobody_knows_is_no_server() -> None:
+    assert "No ksqlDB server answers" in refusal("http://nosuch.invalid:8088")
+
+
+def test_a_server_that_answers_is_told_from_none(server: str) -> None:
+    assert refusal(server).startswith(f"A server answers at {server}, but this version")
+
+
+@pytest.mark.parametrize("url", ["http://:8088", "http://host:port", "http://host:99999", "https://:8088"])
+def test_a_url_without_a_proper_address_says_what_to_write(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"Write http://host:8088\."):
+        KSQLDBClient(url).tables()

@@ -1,0 +1,106 @@
+"""Environment variables: one documented table, read when asked, and nowhere else."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from distributions import distributions
+from openfactory.exceptions import ConfigurationError
+from openfactory.settings import VARIABLES, Variable, environment, integer, setting
+
+DEFAULTS = {
+    "APPLICATION_LICENSE": "BSD-3-Clause license",
+    "APPLICATION_MANUFACTURER": "OpenFactoryIO",
+    "APPLICATION_VERSION": "latest",
+    "APP_UUID": "DEV-UUID",
+    "ASSET_ROUTER_URL": None,
+    "KAFKA_BROKER": None,
+    "KSQLDB_URL": None,
+    "OPENFACTORY_ROOT_PATH": None,
+    "PORT": "4000",
+    "STORAGE": None,
+    "SWARM_REPLICAS": "1",
+    "SWARM_TASK_SLOT": None,
+}
+
+
+def test_the_defaults_are_those_of_the_pages() -> None:
+    assert {name: variable.default for name, variable in VARIABLES.items() if name in DEFAULTS} == DEFAULTS
+
+
+@pytest.mark.parametrize("variable", VARIABLES.values(), ids=lambda variable: variable.name)
+def test_every_variable_says_what_it_means(variable: Variable) -> None:
+    assert variable.meaning.endswith(".")
+    assert len(variable.meaning) > 20
+    assert VARIABLES[variable.name] is variable
+
+
+def test_the_table_is_sorted() -> None:
+    assert list(VARIABLES) == sorted(VARIABLES)
+
+
+def test_the_environment_wins_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert setting("APP_UUID") == "DEV-UUID"
+    assert environment("APP_UUID") is None
+    monkeypatch.setenv("APP_UUID", "MILL")
+    assert setting("APP_UUID") == environment("APP_UUID") == "MILL"
+
+
+def test_a_variable_that_is_set_to_nothing_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_UUID", "")
+    monkeypatch.setenv("KAFKA_BROKER", "")
+    assert setting("APP_UUID") == "DEV-UUID"
+    assert setting("KAFKA_BROKER") is None
+
+
+def test_a_number_is_read_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert integer("SWARM_REPLICAS") == 1
+    monkeypatch.setenv("SWARM_REPLICAS", " 3 ")
+    assert integer("SWARM_REPLICAS") == 3
+
+
+@pytest.mark.parametrize("text", ["many", "1.5", " "])
+def test_what_is_no_number_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SWARM_REPLICAS", text)
+    with pytest.raises(
+        ConfigurationError, match=r"SWARM_REPLICAS is .*no whole number\. Set it to one, or unset it for 1\."
+    ):
+        integer("SWARM_REPLICAS")
+
+
+def test_a_name_that_is_not_in_the_table_is_a_mistake() -> None:
+    with pytest.raises(KeyError):
+        setting("NOSUCH")
+
+
+def sources() -> list[Path]:
+    names = ("openfactory-core", "openfactory-apps")
+    found = [path for one in distributions() if one.name in names for path in one.source.rglob("*.py")]
+    return [path for path in found if "cli" not in path.parts]  # the command sets variables for the app it starts
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: "/".join(path.parts[-2:]))
+def test_only_this_module_reads_the_environment(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    reads = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
+    ]
+    assert reads == [] or path.parent.name == "settings"
+
+
+def test_what_is_named_in_the_sources_is_in_the_table() -> None:
+    calls = [node for path in sources() for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    named = {
+        call.args[0].value
+        for call in calls
+        if isinstance(call.func, ast.Name)
+        and call.func.id in ("setting", "environment", "integer")
+        and isinstance(call.args[0], ast.Constant)
+    }
+    assert named
+    assert named <= VARIABLES.keys()

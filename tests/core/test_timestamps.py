@@ -1,0 +1,79 @@
+"""Timestamps: UTC, milliseconds, always of one shape."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from openfactory.assets.timestamp import current_timestamp, openfactory_timestamp
+from openfactory.assets.utils import AssetAttribute
+from openfactory.assets.utils import current_timestamp as known_path
+
+SHAPE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def test_the_time_now_has_the_shape_of_the_wire() -> None:
+    before = time.time_ns() // 1_000_000
+    said = current_timestamp()
+    after = time.time_ns() // 1_000_000
+    assert SHAPE.fullmatch(said)
+    milliseconds = round(datetime.fromisoformat(said).timestamp() * 1000)
+    assert before <= milliseconds <= after
+
+
+def test_the_time_goes_on_over_the_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = 1_795_246_199_998  # 2026-11-21T05:29:59.998Z
+    moments = iter([(start + step) * 1_000_000 for step in range(4)])
+    monkeypatch.setattr(time, "time_ns", lambda: next(moments))
+    said = [current_timestamp() for _ in range(4)]
+    first = datetime.fromtimestamp(start / 1000, UTC)
+    assert said == [openfactory_timestamp(first + timedelta(milliseconds=step)) for step in range(4)]
+    assert said == sorted(said)
+    assert said[1].endswith(":59.999Z")
+    assert said[2].endswith(":00.000Z")
+
+
+def test_threads_do_not_mix_their_seconds() -> None:
+    wrong: list[str] = []
+
+    def look() -> None:
+        last = ""
+        for _ in range(20_000):
+            said = current_timestamp()
+            if not SHAPE.fullmatch(said) or said < last:
+                wrong.append(f"{last} {said}")
+            last = said
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("moment", "said"),
+    [
+        (datetime(2026, 11, 21, 8, 30, tzinfo=UTC), "2026-11-21T08:30:00.000Z"),
+        (datetime(2026, 11, 21, 8, 30, 1, 123_999, UTC), "2026-11-21T08:30:01.123Z"),
+        (datetime(2026, 11, 21, 8, 30, tzinfo=timezone(timedelta(hours=2))), "2026-11-21T06:30:00.000Z"),
+        (datetime(2026, 11, 21, 8, 30), "2026-11-21T08:30:00.000Z"),  # noqa: DTZ001 - one without a zone is UTC
+    ],
+)
+def test_a_moment_is_said_in_utc(moment: datetime, said: str) -> None:
+    assert openfactory_timestamp(moment) == said
+
+
+def test_an_attribute_has_the_time_at_which_it_was_made() -> None:
+    first = AssetAttribute(id="x", value=1, type="Events", tag="Test").timestamp
+    assert SHAPE.fullmatch(first)
+    assert AssetAttribute(id="x", value=1, type="Events", tag="Test", timestamp="as given").timestamp == "as given"
+
+
+def test_the_path_that_programs_import_it_from_is_kept() -> None:
+    assert known_path is current_timestamp

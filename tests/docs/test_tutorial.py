@@ -1,0 +1,31 @@
+"""The tutorial does what it says: every block of it is run, by somebody at three terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from distributions import ROOT, distributions
+
+Follow = Callable[..., None]
+
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+
+
+def installs(block: Any) -> bool:
+    return bool(block.section == "Install")
+
+
+@pytest.mark.timeout(300)
+def test_the_installation_gives_the_command(follow: Follow, tmp_path: Any) -> None:
+    # What is installed is what stands here, wherever else there may be something of these names.
+    constraints = tmp_path / "constraints.txt"
+    lines = [f"{member.name} @ {member.folder.as_uri()}\n" for member in distributions()]
+    constraints.write_text("".join(lines), encoding="utf-8")
+    follow(TUTORIAL, installs, PIP_CONSTRAINT=str(constraints), PYTHONPATH="")
+
+
+def test_every_other_block_runs_in_the_order_of_the_page(follow: Follow) -> None:
+    follow(TUTORIAL, lambda block: not installs(block))
