@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from openfactory.apps.methods import MethodContract
-from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent, carried_value
-from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command, reply_attribute_id
+from openfactory.assets.event import AssetEvent, carried_value
+from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.exceptions import OpenFactoryError
 
@@ -62,20 +62,22 @@ class CommandHandler:
         self._idle = threading.Condition(self._lock)
         self._early: deque[AssetEvent] | None = deque()
         self._open: dict[str, str] = {}  # correlation id → method, of commands that have no reply yet
-        self._replies: OrderedDict[str, tuple[str, CommandReply] | None] = OrderedDict()
+        self._replies: OrderedDict[str, CommandReply | None] = OrderedDict()
         self._stopping = False
         self._logger = logging.getLogger("openfactory.commands")
         self.counters = {"succeeded": 0, "failed": 0, "rejected": 0}
 
-    def start(self, known: Iterable[AssetEvent], logger: logging.Logger) -> None:
+    def start(self, commands: Iterable[AssetEvent], replies: Iterable[AssetEvent], logger: logging.Logger) -> None:
         """Run what has come since the app is built, and refuse what was sent before.
 
         Args:
-            known: the last event of each attribute as the app found it.
+            commands: those that the log still held before the app was built.
+            replies: the same of their replies.
             logger: what it says goes here.
         """
         self._logger = logger
-        self._reject_older(list(known))
+        self._recall(replies)
+        self._reject_older(commands)
         with self._lock:
             early, self._early = self._early or deque(), None
         for event in early:
@@ -99,7 +101,7 @@ class CommandHandler:
                 self._remember(correlation_id, None)
                 self._open[correlation_id] = method
         if answered is not None:
-            self._publish(answered[1].event(self._asset_uuid, method))
+            self._publish(answered.event(self._asset_uuid, method))
         elif is_new:
             self._admit(method, envelope)
 
@@ -174,7 +176,7 @@ class CommandHandler:
         with self._lock:
             if self._replies.get(correlation_id) is not None:
                 return
-            self._remember(correlation_id, (method, reply))
+            self._remember(correlation_id, reply)
         self.counters[status] += 1
         try:
             self._publish(reply.event(self._asset_uuid, method))
@@ -184,7 +186,7 @@ class CommandHandler:
             self._open.pop(correlation_id, None)
             self._idle.notify_all()
 
-    def _remember(self, correlation_id: str, answer: tuple[str, CommandReply] | None) -> None:
+    def _remember(self, correlation_id: str, answer: CommandReply | None) -> None:
         self._replies[correlation_id] = answer
         while len(self._replies) > _REMEMBERED:
             self._replies.popitem(last=False)
@@ -203,25 +205,29 @@ class CommandHandler:
                 self._reject(method, correlation_id, reason)
             return None
 
-    def _reject_older(self, known: list[AssetEvent]) -> None:
-        """Answer the commands that the app finds at its start, and that nobody has answered."""
-        replies = {event.id: _correlation_id_in(event.value) for event in known if event.tag == REPLY_TAG}
-        for event in known:
-            if event.tag != COMMAND_TAG:
-                continue
-            method = method_of_command(event.id)
+    def _recall(self, replies: Iterable[AssetEvent]) -> None:
+        """Remember what was answered in an earlier life, so that no command is run a second time."""
+        for event in replies:
+            try:
+                reply = CommandReply.parse(event.value)
+            except msgspec.MsgspecError:
+                continue  # somebody else wrote it; it answers nothing
+            self._remember(str(reply.correlation_id), reply)
+
+    def _reject_older(self, commands: Iterable[AssetEvent]) -> None:
+        """Answer the commands that were sent before the app's start and that nobody has answered."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        for event in commands:
             correlation_id = _correlation_id_in(event.value)
-            if correlation_id is not None and correlation_id != replies.get(reply_attribute_id(method)):
-                when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            if correlation_id is not None and correlation_id not in self._replies:
                 reason = f"It was sent before the app's start at {when} and is not run now. Call again."
-                self._reject(method, correlation_id, reason)
+                self._reject(method_of_command(event.id), correlation_id, reason)
 
 
 def _correlation_id_in(value: Any) -> str | None:
-    """The correlation id of what may be a command or a reply, proper or not."""
+    """The correlation id of what may be a command, proper or not."""
     try:
         said = msgspec.json.decode(value) if isinstance(value, str) else value
-        header = said.get("header", said)
-        return str(uuid.UUID(header["correlation_id"]))
+        return str(uuid.UUID(said["header"]["correlation_id"]))
     except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
         return None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.assets.event_stream import EventStream
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.exceptions import SubscriptionError
 
@@ -64,6 +65,7 @@ class Subscriptions:
         self._callbacks: dict[str, tuple[AssetCallback, ...]] = {}
         self._asset_uuid = asset_uuid
         self._executor = executor
+        self._streams: tuple[tuple[str | None, EventStream], ...] = ()
         self._lane: Lane | None = None  # made with the first callback: most watched assets only feed their state
 
     def add(self, topic: str, callback: AssetCallback) -> None:
@@ -84,18 +86,40 @@ class Subscriptions:
                 self._lane = self._executor.lane(self._asset_uuid)
             self._callbacks[topic] = (*self._callbacks.get(topic, ()), callback)
 
-    def remove(self, topic: str) -> None:
-        """Call back no more for a topic; nothing happens when nobody listened."""
+    def remove(self, topic: str, callback: AssetCallback | None = None) -> None:
+        """Call back no more for a topic, or this one callback no more; nothing happens when nobody listened."""
         with self._lock:
-            self._callbacks.pop(topic, None)
+            left = () if callback is None else tuple(one for one in self._callbacks.get(topic, ()) if one != callback)
+            if left:
+                self._callbacks[topic] = left
+            else:
+                self._callbacks.pop(topic, None)
+
+    def open_stream(self, attribute_id: str | None, max_queued: int) -> EventStream:
+        """A stream of the events of an attribute, or of all, for the loop that is running here."""
+        name = self._asset_uuid if attribute_id is None else f"{self._asset_uuid}.{attribute_id}"
+        stream = EventStream(name, max_queued, self._close_stream)
+        with self._lock:
+            self._streams = (*self._streams, (attribute_id, stream))
+        return stream
 
     def clear(self) -> None:
-        """Call back no more."""
+        """Call back no more, and end the streams."""
         with self._lock:
             self._callbacks.clear()
+            streams, self._streams = self._streams, ()
+        for _, stream in streams:
+            stream.end()
+
+    def _close_stream(self, stream: EventStream) -> None:
+        with self._lock:
+            self._streams = tuple(one for one in self._streams if one[1] is not stream)
 
     def dispatch(self, event: AssetEvent) -> None:
-        """Have the callbacks called that want this event; returns at once."""
+        """Have the callbacks called that want this event, and the streams told; returns at once."""
+        for attribute_id, stream in self._streams:
+            if attribute_id in (None, event.id):
+                stream.offer(event)
         if not self._callbacks:
             return
         callbacks = tuple(self._wanting(event))

@@ -20,9 +20,7 @@ _MOUNT_POINT = re.compile(r"/[A-Za-z0-9._/-]*")
 _LONGEST_MOUNT_POINT = 255
 
 
-class LocalConfiguration(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="local"
-):
+class LocalConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="local"):
     """The settings of a `local` storage.
 
     Attributes:

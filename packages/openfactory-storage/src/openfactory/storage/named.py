@@ -32,9 +32,7 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
 
     def __init__(self, stores: Mapping[str, FileBackend]) -> None:
         if not stores:
-            raise StorageConfigurationError(
-                "A named storage needs at least one store. Give it a name and a backend."
-            )
+            raise StorageConfigurationError("A named storage needs at least one store. Give it a name and a backend.")
         super().__init__({name: store.config for name, store in stores.items()})
         self._stores = dict(stores)
 
@@ -46,9 +44,7 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
         for name, settings in config.items():
             where = f"The store {name!r} of STORAGE"
             if not _STORE_NAME.fullmatch(name):
-                raise StorageConfigurationError(
-                    f"{where} needs another name. Use letters, digits, '_' and '-'."
-                )
+                raise StorageConfigurationError(f"{where} needs another name. Use letters, digits, '_' and '-'.")
             store = stores[name] = storage_from_settings(settings, where)
             target = (store.get_mount_spec() or {}).get("Target")
             if target is not None and mounted.setdefault(target, name) != name:
