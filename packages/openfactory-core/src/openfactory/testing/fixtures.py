@@ -24,6 +24,6 @@ def factory_client() -> Iterator[KSQLDBClient]:
 
 @pytest.fixture
 def run_app() -> Iterator[Callable[..., AppClient[Any]]]:
-    """Build an app under test: `client = run_app(Mill)`; it is shut down when the test ends."""
+    """A function that builds an app under test, `client = run_app(Mill)`; the app is shut down when the test ends."""
     with ExitStack() as apps:
         yield lambda build, /, **keywords: apps.enter_context(AppClient(build, **keywords))
