@@ -75,7 +75,7 @@ def test_an_app_that_starts_again_is_back_as_what_it_was(start: Start, engine: E
     assert engine.uns_map() == {"MILL": "ACME/7/mill"}
     assert engine.query("SELECT * FROM docker_services") == [{"ASSET_UUID": "MILL", "DOCKER_SERVICE": "mill"}]
     [place] = engine.query("SELECT uns_levels FROM asset_to_uns_map")
-    assert place == {"UNS_LEVELS": '{"enterprise":"ACME","line":"7"}'}
+    assert place == {"UNS_LEVELS": {"enterprise": "ACME", "line": "7"}}
 
 
 def test_an_app_that_is_more_than_an_app_stays_so(start: Start, engine: Engine, url: str) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from openfactory.assets.event import AssetEvent, new_event
 from openfactory.assets.registration import Registration
-from openfactory.engines import Engine
+from openfactory.engines import Engine, open_engine
 from openfactory.engines.embedded import EmbeddedEngine
+from openfactory.exceptions import QueryError
 from openfactory.testing import EngineConformance, eventually
 
 pytest_plugins = ["pytester"]
@@ -28,6 +29,17 @@ class TestFile(EngineConformance):
     @pytest.fixture
     def engine_url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/factory.db"
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM log", "INSERT INTO trimmed VALUES (7)"])
+def test_a_query_cannot_write_the_tables_behind_the_views(url: str, statement: str) -> None:
+    with open_engine(url) as reference:
+        engine = reference.engine
+        engine.publish(new_event("MILL", "x", 1, "Events", "Test")).wait()
+        with pytest.raises(QueryError, match="readonly"):
+            engine.query(f"WITH one AS (SELECT 1) {statement}")
+        assert engine.query("SELECT count(*) AS n FROM log") == [{"N": 1}]
+        engine.publish(new_event("MILL", "x", 2, "Events", "Test")).wait()
 
 
 class TestFileOfAnotherProcess:
@@ -90,7 +102,8 @@ class TestFileOfAnotherProcess:
 def test_a_subclass_that_names_no_engine_is_told(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
-        from openfactory.testing import EngineConformance
+        from openfactory.exceptions import QueryError
+from openfactory.testing import EngineConformance
         class TestNothing(EngineConformance): pass
         """
     )

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from openfactory.apps.methods import MethodContract
-from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent, carried_value
-from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command, reply_attribute_id
+from openfactory.assets.event import AssetEvent, carried_value
+from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.exceptions import OpenFactoryError
 
@@ -24,6 +24,9 @@ __all__ = ["CommandHandler"]
 
 # So many correlation ids are remembered: a command that comes again gets its reply again.
 _REMEMBERED = 4_096
+
+# A reply tells so many characters of an error; the log has all of it.
+_LONGEST_ERROR = 2_000
 
 # Methods of all apps of a process share these threads; each method has a lane of its own.
 _executor = OrderedExecutor("openfactory-command")
@@ -62,20 +65,22 @@ class CommandHandler:
         self._idle = threading.Condition(self._lock)
         self._early: deque[AssetEvent] | None = deque()
         self._open: dict[str, str] = {}  # correlation id → method, of commands that have no reply yet
-        self._replies: OrderedDict[str, tuple[str, CommandReply] | None] = OrderedDict()
+        self._replies: OrderedDict[str, CommandReply | None] = OrderedDict()
         self._stopping = False
         self._logger = logging.getLogger("openfactory.commands")
         self.counters = {"succeeded": 0, "failed": 0, "rejected": 0}
 
-    def start(self, known: Iterable[AssetEvent], logger: logging.Logger) -> None:
+    def start(self, commands: Iterable[AssetEvent], replies: Iterable[AssetEvent], logger: logging.Logger) -> None:
         """Run what has come since the app is built, and refuse what was sent before.
 
         Args:
-            known: the last event of each attribute as the app found it.
+            commands: those that the log still held before the app was built.
+            replies: the same of their replies.
             logger: what it says goes here.
         """
         self._logger = logger
-        self._reject_older(list(known))
+        self._recall(replies)
+        self._reject_older(commands)
         with self._lock:
             early, self._early = self._early or deque(), None
         for event in early:
@@ -99,7 +104,7 @@ class CommandHandler:
                 self._remember(correlation_id, None)
                 self._open[correlation_id] = method
         if answered is not None:
-            self._publish(answered[1].event(self._asset_uuid, method))
+            self._publish(answered.event(self._asset_uuid, method))
         elif is_new:
             self._admit(method, envelope)
 
@@ -156,7 +161,7 @@ class CommandHandler:
         if isinstance(error, RuntimeError) and "no running event loop" in str(error):
             hint = "; a plain method runs without an event loop, make it an async def"
         kind = type(error).__name__
-        text = f"{kind}: {error}" if str(error) else kind
+        text = _carriable(f"{kind}: {error}" if str(error) else kind)
         self._logger.error(
             "Method %s failed with %s (command %s)%s.", contract.name, kind, correlation_id, hint, exc_info=error
         )
@@ -171,20 +176,27 @@ class CommandHandler:
     ) -> None:
         """Answer a command, once: after a stop has answered for a method, the method's own end says no more."""
         reply = CommandReply(uuid.UUID(correlation_id), status, result, error)
+        try:
+            event = reply.event(self._asset_uuid, method)
+        except (OpenFactoryError, TypeError, ValueError) as failure:  # what it says cannot be carried
+            text = "The reply to %s (command %s) cannot be sent."
+            self._logger.error(text, method, correlation_id, exc_info=failure)
+            reply = CommandReply(uuid.UUID(correlation_id), "failed", None, _carriable(str(failure)))
+            event = reply.event(self._asset_uuid, method)
         with self._lock:
             if self._replies.get(correlation_id) is not None:
                 return
-            self._remember(correlation_id, (method, reply))
-        self.counters[status] += 1
+            self._remember(correlation_id, reply)
+        self.counters[reply.status] += 1
         try:
-            self._publish(reply.event(self._asset_uuid, method))
+            self._publish(event)
         except OpenFactoryError as failure:
             self._logger.error("The reply to %s (command %s) was not written: %s", method, correlation_id, failure)
         with self._lock:
             self._open.pop(correlation_id, None)
             self._idle.notify_all()
 
-    def _remember(self, correlation_id: str, answer: tuple[str, CommandReply] | None) -> None:
+    def _remember(self, correlation_id: str, answer: CommandReply | None) -> None:
         self._replies[correlation_id] = answer
         while len(self._replies) > _REMEMBERED:
             self._replies.popitem(last=False)
@@ -203,25 +215,34 @@ class CommandHandler:
                 self._reject(method, correlation_id, reason)
             return None
 
-    def _reject_older(self, known: list[AssetEvent]) -> None:
-        """Answer the commands that the app finds at its start, and that nobody has answered."""
-        replies = {event.id: _correlation_id_in(event.value) for event in known if event.tag == REPLY_TAG}
-        for event in known:
-            if event.tag != COMMAND_TAG:
-                continue
-            method = method_of_command(event.id)
+    def _recall(self, replies: Iterable[AssetEvent]) -> None:
+        """Remember what was answered in an earlier life, so that no command is run a second time."""
+        for event in replies:
+            try:
+                reply = CommandReply.parse(event.value)
+            except msgspec.MsgspecError:
+                continue  # somebody else wrote it; it answers nothing
+            self._remember(str(reply.correlation_id), reply)
+
+    def _reject_older(self, commands: Iterable[AssetEvent]) -> None:
+        """Answer the commands that were sent before the app's start and that nobody has answered."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        for event in commands:
             correlation_id = _correlation_id_in(event.value)
-            if correlation_id is not None and correlation_id != replies.get(reply_attribute_id(method)):
-                when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            if correlation_id is not None and correlation_id not in self._replies:
                 reason = f"It was sent before the app's start at {when} and is not run now. Call again."
-                self._reject(method, correlation_id, reason)
+                self._reject(method_of_command(event.id), correlation_id, reason)
+
+
+def _carriable(text: str) -> str:
+    """An error's text without what a message cannot carry, and no longer than anybody reads."""
+    return text[:_LONGEST_ERROR].encode(errors="replace").decode()
 
 
 def _correlation_id_in(value: Any) -> str | None:
-    """The correlation id of what may be a command or a reply, proper or not."""
+    """The correlation id of what may be a command, proper or not."""
     try:
         said = msgspec.json.decode(value) if isinstance(value, str) else value
-        header = said.get("header", said)
-        return str(uuid.UUID(header["correlation_id"]))
+        return str(uuid.UUID(said["header"]["correlation_id"]))
     except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
         return None

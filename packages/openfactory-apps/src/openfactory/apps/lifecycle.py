@@ -211,6 +211,7 @@ def _look_after_signals(receiver: socket.socket) -> None:
         for app in _alive():
             if not app._lifecycle.requested:
                 app._lifecycle.request()  # the handler has not run, so the watchdog does it all
+    receiver.close()
 
 
 @atexit.register
@@ -218,3 +219,6 @@ def _stop_all() -> None:
     """An app that was built and never stopped is taken off the register when the program ends."""
     for app in _alive():
         app._lifecycle.stop()
+    if _wakeup is not None:
+        signal.set_wakeup_fd(-1)
+        _wakeup.close()

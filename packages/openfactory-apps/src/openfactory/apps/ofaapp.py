@@ -20,8 +20,8 @@ from openfactory.apps.identity import app_uuid_from_environment, registration_of
 from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process, handle_signals
 from openfactory.apps.methods import published_methods
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import UNAVAILABLE
-from openfactory.assets.event import AssetEvent, check_asset_uuid
+from openfactory.assets.attribute import UNAVAILABLE, AssetAttribute
+from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent, check_asset_uuid
 from openfactory.concurrency import LoopThread
 from openfactory.exceptions import MissingDistributionError
 from openfactory.kafka import KSQLDBClient
@@ -108,14 +108,15 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         self._lifecycle = Lifecycle(self._stop, stop_timeout)
         methods = published_methods(type(self))
         self._commands = CommandHandler(self, asset_uuid, methods, self._publish, self._submit)
+        self._announced = False
+        self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
         super().__init__(asset_uuid, self._own_client or ksqlClient, bootstrap_servers, asset_router_url)
         self.ksql = ksqlClient or self._own_client
-        self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
         _show_library_lines(asset_uuid)
-        self._found = [event for event in self._state.events() if (event.position or 0) <= self._found_at]
+        found = [event for event in self._state.events() if self._was_found(event)]
         self.storage = _storage_from_environment()
         handle_signals(self, self.logger)
-        self._announce([contract.published() for contract in methods.values()])
+        self._announce([contract.published() for contract in methods.values()], found)
 
     # What an app does
 
@@ -213,9 +214,10 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         share = seconds / 5
         self._step("stop serving", lambda: self._stop_serving(share))
         self._step("finish commands", lambda: self._commands.stop(share))
-        self._step("say that it is unavailable", lambda: self._write("avail", UNAVAILABLE))
-        self._step("deregister", lambda: self._engine.deregister(self.asset_uuid))
-        self._step("flush", lambda: self.flush(share))
+        if self._announced:
+            self._step("say that it is unavailable", lambda: self._write("avail", UNAVAILABLE))
+            self._step("deregister", lambda: self._engine.deregister(self.asset_uuid))
+            self._step("flush", lambda: self.flush(share))
         self._step("call app_event_loop_stopped", lambda: _bounded(self.app_event_loop_stopped, share))
         self._step("close", self._disconnect)
 
@@ -242,20 +244,28 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
 
     # Inside
 
-    def _announce(self, methods: list[Any]) -> None:
+    def _was_found(self, event: AssetEvent) -> bool:
+        """Whether an event was there before the app was built."""
+        return (event.position or 0) <= self._found_at
+
+    def _announce(self, methods: list[AssetAttribute], found: list[AssetEvent]) -> None:
         """Say what the app is and can, and come back when every reader can see it."""
+        self._announced = True
         declared = declared_attributes(type(self))
         said = [attribute for attribute in standard_attributes() if attribute.id not in declared]
         for attribute in (*methods, *said, *(field.attribute() for field in declared.values())):
             self.add_attribute(attribute, wait_to_become_available=False)
         if not self._engine.types([self.asset_uuid]):
-            self._engine.register(registration_of(self.asset_uuid, self._found))
+            self._engine.register(registration_of(self.asset_uuid, found))
         self.flush()
         self.resync_state()  # what the registration has said of this app
 
     def _accept_commands(self) -> None:
-        self._commands.start(self._found, self.logger)
-        self._found = []
+        commands, replies = (
+            [event for event in self._engine.history(self.asset_uuid, tag=tag) if self._was_found(event)]
+            for tag in (COMMAND_TAG, REPLY_TAG)
+        )
+        self._commands.start(commands, replies, self.logger)
 
     def _receive_command(self, event: AssetEvent) -> None:
         self._commands.receive(event)

@@ -15,21 +15,27 @@ from openfactory.assets.timestamp import current_timestamp
 
 if TYPE_CHECKING:
     from openfactory.assets.asset_class import Asset
+    from openfactory.assets.asset_uns_class import AssetUNS
 
 __all__ = [
     "UNAVAILABLE",
     "Asset",
     "AssetAttribute",
     "AssetEvent",
+    "AssetUNS",
     "__version__",
     "current_timestamp",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`Asset` is loaded when it is asked for: it stands on the engines, which stand on the events of this package."""
+    """Assets are loaded when asked for: they stand on the engines, which stand on the events of this package."""
     if name == "Asset":
         from openfactory.assets.asset_class import Asset
 
         return Asset
+    if name == "AssetUNS":
+        from openfactory.assets.asset_uns_class import AssetUNS
+
+        return AssetUNS
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,9 +15,11 @@ import msgspec
 from openfactory.assets.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.assets.commanding import Commanding
 from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent, new_event
+from openfactory.assets.producer import EngineProducer
 from openfactory.assets.receipt import Receipt
+from openfactory.assets.referencing import Referencing
 from openfactory.assets.state import AssetState
-from openfactory.assets.subscriptions import Subscriptions
+from openfactory.assets.subscriptions import Submit, Subscriptions
 from openfactory.assets.timestamp import current_timestamp
 from openfactory.assets.watching import Watching
 from openfactory.commands.caller import Caller
@@ -26,7 +28,7 @@ from openfactory.engines.registry import open_engine
 from openfactory.exceptions import ConfigurationError, UnknownAttributeError
 from openfactory.settings import setting
 
-__all__ = ["Asset"]
+__all__ = ["Asset", "place_of"]
 
 # Callbacks of all assets of a process share these threads; each asset has a lane of its own.
 _callback_executor = OrderedExecutor("openfactory-callback")
@@ -38,7 +40,7 @@ class _Client(Protocol):
     ksqldb_url: str
 
 
-class Asset(Watching, Commanding):
+class Asset(Watching, Commanding, Referencing):
     """One machine, sensor or app of the factory, wherever it runs.
 
     Its attributes are read and written as attributes of the object; an id that the class itself uses is reached
@@ -68,6 +70,8 @@ class Asset(Watching, Commanding):
     ksql: Any
     bootstrap_servers: str | None
     asset_router_url: str | None
+    producer: EngineProducer
+    _submit: Submit | None = None  # an app has a loop for async callbacks
     _names: ClassVar[frozenset[str]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -90,16 +94,13 @@ class Asset(Watching, Commanding):
         self.asset_router_url = asset_router_url or setting("ASSET_ROUTER_URL")
         self._clock = clock
         self._state = AssetState()
-        self._caller = Caller(asset_uuid, self._publish, self._state)
-        self._subscriptions = Subscriptions(asset_uuid, _callback_executor)
-        self._delivered = 0
-        self._reference = open_engine(_private_memory() if test_mode else _place_of(ksqlClient))
+        self._test_mode = test_mode
+        self._reference = open_engine(_private_memory() if test_mode else place_of(ksqlClient))
         self._engine = self._reference.engine
+        self.producer = EngineProducer(self._engine)
+        self._subscriptions = Subscriptions(asset_uuid, _callback_executor, self._submit)
         try:
-            snapshot = self._engine.snapshot([asset_uuid])
-            self._state.load(snapshot.events.get(asset_uuid, ()))
-            self._found_at = self._delivered = snapshot.position
-            self._feed = self._engine.subscribe(asset_uuid, self._receive, self._read_again, snapshot.position)
+            self._follow(asset_uuid)
         except BaseException:
             self._reference.close()
             raise
@@ -156,6 +157,29 @@ class Asset(Watching, Commanding):
     def methods(self) -> dict[str, Any]:
         """The contract of each method: its description and its arguments."""
         return {event.id: _contract(event.value) for event in self._state.events() if event.type == "Method"}
+
+    @property
+    def ofa_attributes(self) -> dict[str, AssetAttribute]:
+        """The attributes by id."""
+        return {event.id: event.attribute() for event in self._attribute_events()}
+
+    @property
+    def ofa_methods(self) -> dict[str, Any]:
+        """The contracts of the methods by id, as they stand on the wire."""
+        return {event.id: event.value for event in self._state.events() if event.type == "Method"}
+
+    def history(
+        self, attribute_id: str, *, since: str | None = None, until: str | None = None, limit: int = 1000
+    ) -> list[AssetAttribute]:
+        """What the log still holds of an attribute, newest last.
+
+        Args:
+            since: not older than this timestamp.
+            until: not newer than this timestamp.
+            limit: at most so many, the newest.
+        """
+        found = self._engine.history(self.asset_uuid, attribute_id, since=since, until=until, limit=limit)
+        return [event.attribute() for event in found]
 
     def wait_until(
         self,
@@ -277,6 +301,16 @@ class Asset(Watching, Commanding):
 
     # Inside
 
+    def _follow(self, asset_uuid: str) -> list[AssetEvent]:
+        """Take in what is known of an asset and hear of it from there on; gives back what is known."""
+        self._caller = Caller(asset_uuid, self._publish, self._state)
+        snapshot = self._engine.snapshot([asset_uuid])
+        events = snapshot.events.get(asset_uuid, [])
+        self._state.load(events)
+        self._found_at = self._delivered = snapshot.position
+        self._feed = self._engine.subscribe(asset_uuid, self._receive, self._read_again, snapshot.position)
+        return events
+
     def _publish(self, event: AssetEvent) -> Receipt:
         receipt = self._engine.publish(event)
         self._state.write(event, receipt)
@@ -336,7 +370,12 @@ def _private_memory() -> str:
     return f"memory://private-{uuid.uuid4().hex}"
 
 
-def _place_of(client: _Client | None) -> str:
+def place_of(client: _Client | None) -> str:
+    """The URL that a client names, else KSQLDB_URL.
+
+    Raises:
+        ConfigurationError: neither names one.
+    """
     url = getattr(client, "ksqldb_url", None) or setting("KSQLDB_URL")
     if not url:
         raise ConfigurationError(

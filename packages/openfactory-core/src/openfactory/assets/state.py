@@ -46,6 +46,14 @@ class AssetState:
         for event in events:
             self.apply(event)
 
+    def clear(self) -> None:
+        """Forget everything: the asset behind this state is another one now."""
+        with self._lock:
+            self._confirmed.clear()
+            self._own.clear()
+            if self._waiting:
+                self._wake()
+
     def apply(self, event: AssetEvent) -> None:
         """Take in an event from the log."""
         attribute_id = event.id

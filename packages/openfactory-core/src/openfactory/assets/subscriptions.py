@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import logging
 import threading
 from collections import UserDict
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from functools import partial, wraps
 from typing import Any
 
 from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.assets.event_stream import EventStream
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.exceptions import SubscriptionError
 
@@ -55,47 +57,74 @@ class CaseInsensitiveDict(UserDict[str, Any]):
 #: VALUE, TAG, TYPE and attributes (with the timestamp).
 AssetCallback = Callable[[str, CaseInsensitiveDict], object]
 
+#: Starts a coroutine on a loop.
+Submit = Callable[[Coroutine[Any, Any, Any]], "Future[Any]"]
+
 
 class Subscriptions:
     """The callbacks of one asset; they run in the order of the events, and one that raises stops no other."""
 
-    def __init__(self, asset_uuid: str, executor: OrderedExecutor) -> None:
+    def __init__(self, asset_uuid: str, executor: OrderedExecutor, submit: Submit | None = None) -> None:
         self._lock = threading.Lock()
         self._callbacks: dict[str, tuple[AssetCallback, ...]] = {}
         self._asset_uuid = asset_uuid
         self._executor = executor
+        self._submit = submit
+        self._streams: tuple[tuple[str | None, EventStream], ...] = ()
         self._lane: Lane | None = None  # made with the first callback: most watched assets only feed their state
 
     def add(self, topic: str, callback: AssetCallback) -> None:
         """Call back for each event of a topic: an attribute id as `.id`, an attribute type, or `ALL_EVENTS`.
 
-        A coroutine function runs on the loop that is running where it is subscribed; the lane waits for it, so that
-        the order holds.
+        A coroutine function runs on the loop that is running where it is subscribed, else on that of the app; the
+        lane waits for it, so that the order holds.
 
         Raises:
-            SubscriptionError: the callback cannot be called, or is a coroutine function and no loop is running.
+            SubscriptionError: the callback cannot be called, or is a coroutine function and there is no loop.
         """
         if not callable(callback):
             raise SubscriptionError(f"{callback!r} cannot be called. Pass a function of (subject, message).")
         if inspect.iscoroutinefunction(callback):
-            callback = _on_running_loop(callback)
+            callback = _on_loop(callback, self._submit)
         with self._lock:
             if self._lane is None:
                 self._lane = self._executor.lane(self._asset_uuid)
             self._callbacks[topic] = (*self._callbacks.get(topic, ()), callback)
 
-    def remove(self, topic: str) -> None:
-        """Call back no more for a topic; nothing happens when nobody listened."""
+    def remove(self, topic: str, callback: AssetCallback | None = None) -> None:
+        """Call back no more for a topic, or this one callback no more; nothing happens when nobody listened."""
         with self._lock:
-            self._callbacks.pop(topic, None)
+            left = () if callback is None else tuple(one for one in self._callbacks.get(topic, ()) if one != callback)
+            if left:
+                self._callbacks[topic] = left
+            else:
+                self._callbacks.pop(topic, None)
+
+    def open_stream(self, attribute_id: str | None, max_queued: int) -> EventStream:
+        """A stream of the events of an attribute, or of all, for the loop that is running here."""
+        name = self._asset_uuid if attribute_id is None else f"{self._asset_uuid}.{attribute_id}"
+        stream = EventStream(name, max_queued, self._close_stream)
+        with self._lock:
+            self._streams = (*self._streams, (attribute_id, stream))
+        return stream
 
     def clear(self) -> None:
-        """Call back no more."""
+        """Call back no more, and end the streams."""
         with self._lock:
             self._callbacks.clear()
+            streams, self._streams = self._streams, ()
+        for _, stream in streams:
+            stream.end()
+
+    def _close_stream(self, stream: EventStream) -> None:
+        with self._lock:
+            self._streams = tuple(one for one in self._streams if one[1] is not stream)
 
     def dispatch(self, event: AssetEvent) -> None:
-        """Have the callbacks called that want this event; returns at once."""
+        """Have the callbacks called that want this event, and the streams told; returns at once."""
+        for attribute_id, stream in self._streams:
+            if attribute_id in (None, event.id):
+                stream.offer(event)
         if not self._callbacks:
             return
         callbacks = tuple(self._wanting(event))
@@ -112,22 +141,29 @@ class Subscriptions:
             yield from wanted.get(event.type, ())
 
 
-def _on_running_loop(callback: Callable[..., Coroutine[Any, Any, object]]) -> AssetCallback:
+def _on_loop(callback: Callable[..., Coroutine[Any, Any, object]], submit: Submit | None) -> AssetCallback:
     try:
-        loop = asyncio.get_running_loop()
+        submit = partial(_submit_to, asyncio.get_running_loop())
     except RuntimeError as error:
-        raise SubscriptionError(
-            f"{callback.__qualname__} is an async def and no event loop is running here to run it on. "
-            "Subscribe inside a coroutine, or pass a plain function."
-        ) from error
+        if submit is None:
+            raise SubscriptionError(
+                f"{callback.__qualname__} is an async def and no event loop is running here to run it on. "
+                "Subscribe inside a coroutine, or pass a plain function."
+            ) from error
+    submit_here = submit
 
-    @functools.wraps(callback)
+    @wraps(callback)
     def call(subject: str, message: CaseInsensitiveDict) -> object:
-        if loop.is_closed():
-            raise SubscriptionError("Its event loop has ended. End the subscription before the loop.")
-        return asyncio.run_coroutine_threadsafe(callback(subject, message), loop).result()
+        return submit_here(callback(subject, message)).result()
 
     return call
+
+
+def _submit_to(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, object]) -> Future[object]:
+    if loop.is_closed():
+        coroutine.close()
+        raise SubscriptionError("Its event loop has ended. End the subscription before the loop.")
+    return asyncio.run_coroutine_threadsafe(coroutine, loop)
 
 
 def _call(callbacks: tuple[AssetCallback, ...], event: AssetEvent) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from openfactory.assets.event_stream import EventStream
 from openfactory.assets.subscriptions import ALL_EVENTS, AssetCallback, Subscriptions
+from openfactory.exceptions import SubscriptionError
 
 __all__ = ["Watching"]
 
@@ -35,6 +37,22 @@ class Watching:
     def subscribe_to_conditions(self, callback: AssetCallback) -> None:
         """Call back for each condition."""
         self._subscriptions.add("Condition", callback)
+
+    def watch(self, attribute_id: str | None = None, *, max_queued: int = 1000) -> EventStream:
+        """The events of an attribute, or of the whole asset, for `async for` on the loop that is running.
+
+        When more wait than may be queued, the oldest goes, which is logged and counted in the stream's `lost`.
+
+        Raises:
+            SubscriptionError: no event loop is running here.
+        """
+        try:
+            return self._subscriptions.open_stream(attribute_id, max_queued)
+        except RuntimeError as error:
+            raise SubscriptionError(
+                "watch() needs a running event loop, and there is none here. "
+                "Use it in a coroutine, or subscribe a plain function by subscribe_to_attribute()."
+            ) from error
 
     def stop_attribute_subscription(self, attribute_id: str) -> None:
         """End all subscriptions to an attribute."""

@@ -155,15 +155,18 @@ class Engine(ABC):
     def history(
         self,
         asset_uuid: str,
-        attribute_id: str,
+        attribute_id: str | None = None,
         *,
+        tag: str | None = None,
         since: str | None = None,
         until: str | None = None,
         limit: int = 1000,
     ) -> list[AssetEvent]:
-        """What the log still holds of an attribute, newest last.
+        """What the log still holds of an asset, newest last.
 
         Args:
+            attribute_id: only this attribute.
+            tag: only events of this tag, such as replies.
             since: not older than this timestamp.
             until: not newer than this timestamp.
             limit: at most so many, the newest.

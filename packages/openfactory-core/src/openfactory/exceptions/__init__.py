@@ -4,6 +4,7 @@ OpenFactoryError, also named OFAException
 ├── ConfigurationError, also named OFAConfigurationException   (a ValueError)
 ├── MissingDistributionError                                   (an ImportError)
 ├── InvalidEventError                                          (a ValueError)
+├── UnknownAssetError                                          (a LookupError)
 ├── UnknownAttributeError                                      (a LookupError)
 ├── SubscriptionError
 ├── EngineError
@@ -41,6 +42,7 @@ __all__ = [
     "OpenFactoryError",
     "QueryError",
     "SubscriptionError",
+    "UnknownAssetError",
     "UnknownAttributeError",
 ]
 
@@ -86,6 +88,18 @@ class InvalidEventError(OpenFactoryError, ValueError):
         super().__init__(message)
         self.asset_uuid = asset_uuid
         self.attribute_id = attribute_id
+
+
+class UnknownAssetError(OpenFactoryError, LookupError):
+    """Nobody stands at a place of the namespace.
+
+    Attributes:
+        uns_id: the place.
+    """
+
+    def __init__(self, message: str, *, uns_id: str) -> None:
+        super().__init__(message)
+        self.uns_id = uns_id
 
 
 class UnknownAttributeError(OpenFactoryError, LookupError):

@@ -108,15 +108,16 @@ class EmbeddedEngine(Engine):
     def history(
         self,
         asset_uuid: str,
-        attribute_id: str,
+        attribute_id: str | None = None,
         *,
+        tag: str | None = None,
         since: str | None = None,
         until: str | None = None,
         limit: int = 1000,
     ) -> list[AssetEvent]:
         self._check_open()
         with self._database.reading() as connection:
-            return read_history(connection, asset_uuid, attribute_id, since or "", until or _END_OF_TIME, limit)
+            return read_history(connection, asset_uuid, attribute_id, tag, since or "", until or _END_OF_TIME, limit)
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         self._check_open()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from openfactory.assets.event import AssetEvent
+from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.engines.base import Snapshot
 from openfactory.exceptions import QueryError
 
@@ -43,7 +43,7 @@ SELECT (SELECT coalesce(max(id), 0) FROM log),
 _HISTORY = f"""
 SELECT json_group_array({_EVENT}) FROM (
     SELECT * FROM (
-        SELECT * FROM log WHERE asset = ? AND attr = ? AND ts >= ? AND ts <= ? ORDER BY id DESC LIMIT ?
+        SELECT * FROM log WHERE asset = ? AND ts >= ? AND ts <= ? {{only}} ORDER BY id DESC LIMIT ?
     ) ORDER BY id) AS log
 """  # noqa: S608
 
@@ -87,11 +87,26 @@ def read_snapshot(connection: sqlite3.Connection, asset_uuids: Collection[str] |
 
 
 def read_history(
-    connection: sqlite3.Connection, asset_uuid: str, attribute_id: str, since: str, until: str, limit: int
+    connection: sqlite3.Connection,
+    asset_uuid: str,
+    attribute_id: str | None,
+    tag: str | None,
+    since: str,
+    until: str,
+    limit: int,
 ) -> list[AssetEvent]:
-    """What the log still holds of an attribute, newest last."""
-    text = connection.execute(_HISTORY, (asset_uuid, attribute_id, since, until, limit)).fetchone()[0]
-    return decode(text)
+    """What the log still holds of an asset, of one attribute or of one tag, newest last."""
+    parameters: list[Any] = [asset_uuid, since, until]
+    only = ""
+    if attribute_id is not None:
+        only += "AND attr = ? "
+        parameters.append(attribute_id)
+    if tag in (COMMAND_TAG, REPLY_TAG):
+        only += f"AND tag = '{tag}'"  # said in the text, so that the index of commands is used
+    elif tag is not None:
+        only += "AND tag = ?"
+        parameters.append(tag)
+    return decode(connection.execute(_HISTORY.format(only=only), (*parameters, limit)).fetchone()[0])
 
 
 def read_pairs(
@@ -102,6 +117,14 @@ def read_pairs(
     if asset_uuids is None:
         return dict(connection.execute(sql))
     return dict(connection.execute(f"{sql} AND asset_uuid {_ONLY}", (json.dumps(list(asset_uuids)),)))
+
+
+def _row(columns: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
+    """A row as ksqlDB gives it, where the levels of a place are a map."""
+    row = dict(zip(columns, values, strict=True))
+    if isinstance(levels := row.get("UNS_LEVELS"), str):
+        row["UNS_LEVELS"] = json.loads(levels)
+    return row
 
 
 def run_select(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
@@ -124,7 +147,7 @@ def run_select(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, 
     try:
         cursor = connection.execute(statement, parameters)
         columns = [column[0].upper() for column in cursor.description]
-        return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
+        return [_row(columns, row) for row in cursor.fetchall()]
     except (sqlite3.Error, OverflowError, UnicodeError) as error:
         raise QueryError(
             f"The embedded engine cannot answer {statement!r}: {error}. "

@@ -23,6 +23,9 @@ CREATE TRIGGER keep_latest AFTER INSERT ON log BEGIN
     INSERT INTO latest VALUES (new.asset, new.attr, new.id) ON CONFLICT (asset, attr) DO UPDATE SET id = excluded.id;
 END;
 
+-- An app that starts asks which commands were sent and answered before; all other events cost this index nothing.
+CREATE INDEX commands ON log (asset) WHERE tag IN ('Method.Command', 'Method.Reply');
+
 -- Up to where the log is trimmed; the last events of attributes stay, wherever they stand.
 CREATE TABLE trimmed (up_to INTEGER NOT NULL);
 INSERT INTO trimmed VALUES (0);

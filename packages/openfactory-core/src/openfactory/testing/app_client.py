@@ -1,0 +1,106 @@
+"""For those who test their apps: runs one on a private memory, and plays the rest of the factory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+from openfactory.assets.asset_class import Asset
+from openfactory.assets.attribute import AssetAttribute
+from openfactory.assets.event import AssetEvent
+
+__all__ = ["AppClient"]
+
+
+class _App(Protocol):
+    """What of an app the client needs."""
+
+    asset_uuid: str
+    ksql: Any
+
+    def run(self) -> None: ...
+    def shutdown(self) -> None: ...
+
+
+App = TypeVar("App", bound=_App)
+
+
+class AppClient(Generic[App]):
+    """An app under test, in this process, with attributes, callbacks and commands as in earnest.
+
+    The app is the real one; only the place of its data is a memory that nobody else sees. `app` is the object itself,
+    `asset` is how others see it.
+
+    Args:
+        build: the class of the app, or what else builds one; called with `None` and `test_mode=True`.
+        keywords: further arguments for it.
+    """
+
+    def __init__(self, build: Callable[..., App], /, **keywords: Any) -> None:
+        self._build = build
+        self._keywords = keywords
+        self._open = ExitStack()
+        self._failure: AssertionError | None = None
+        self._said: list[AssetEvent] = []
+
+    def __enter__(self) -> AppClient[App]:
+        self.app = self._build(None, test_mode=True, **self._keywords)
+        self._open.callback(self.app.shutdown)
+        self.asset = self.other(self.app.asset_uuid)
+        self._open.callback(self.app.ksql.engine.subscribe(self.app.asset_uuid, self._said.append).close)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+        if error is None and self._failure is not None:
+            raise self._failure
+
+    def other(self, asset_uuid: str) -> Asset:
+        """Another asset of the same factory, for the test to play."""
+        return self._open.enter_context(Asset(asset_uuid, self.app.ksql))
+
+    def deliver(self, asset_uuid: str, attribute_id: str, value: Any, *, type: str = "Events", tag: str = "") -> None:
+        """Have another asset say something, and come back when it is written."""
+        with Asset(asset_uuid, self.app.ksql) as asset:
+            asset.add_attribute(AssetAttribute(id=attribute_id, value=value, type=type, tag=tag))
+
+    def call(self, method: str, *, sender_uuid: str = "TEST", timeout: float = 10.0, **arguments: Any) -> Any:
+        """Command the app as another asset would, and give back what it answers.
+
+        Raises:
+            CommandRejected, CommandFailed, CommandTimeout: it answers no result.
+        """
+        return self.asset.call(method, arguments, sender_uuid=sender_uuid, timeout=timeout)
+
+    def wait_until(self, attribute_id: str, value: Any, timeout: float = 10.0) -> None:
+        """Come back as soon as an attribute of the app has a value.
+
+        Raises:
+            AssertionError: it did not come to be within so many seconds; the text tells what it was instead.
+        """
+        if not self.asset.wait_until(attribute_id, value, timeout=timeout):
+            raise AssertionError(
+                f"{self.app.asset_uuid}.{attribute_id} did not become {value!r} within {timeout:g} s. "
+                f"It was {', '.join(map(repr, self.said(attribute_id)))}."
+            )
+
+    def said(self, attribute_id: str) -> list[Any]:
+        """The values that the app has said of an attribute since it was built, oldest first."""
+        return [event.attribute().value for event in list(self._said) if event.id == attribute_id]
+
+    def run(self) -> None:
+        """Run the app's main loop on a thread beside the test; one that crashes fails the test at its end."""
+
+        def run() -> None:
+            try:
+                self.app.run()
+            except SystemExit as end:
+                if end.code:
+                    self._failure = AssertionError(f"{self.app.asset_uuid} crashed; its traceback is in the log.")
+
+        threading.Thread(target=run, name=f"openfactory-test-{self.app.asset_uuid}", daemon=True).start()

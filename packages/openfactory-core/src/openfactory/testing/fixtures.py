@@ -1,0 +1,29 @@
+"""Fixtures for pytest, which loads them wherever openfactory-core is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from openfactory.kafka import KSQLDBClient
+from openfactory.testing.app_client import AppClient
+
+__all__ = ["factory_client", "run_app"]
+
+
+@pytest.fixture
+def factory_client() -> Iterator[KSQLDBClient]:
+    """A client of a factory in memory that no other test sees."""
+    with KSQLDBClient(f"memory://{uuid4().hex}") as client:
+        yield client
+
+
+@pytest.fixture
+def run_app() -> Iterator[Callable[..., AppClient[Any]]]:
+    """Gives an `AppClient` for the class of an app; the app is shut down when the test ends."""
+    with ExitStack() as apps:
+        yield lambda build, /, **keywords: apps.enter_context(AppClient(build, **keywords))
