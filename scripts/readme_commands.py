@@ -24,11 +24,7 @@ def commands(readme: Path = README) -> list[str]:
 
 def fresh_machine_command(script: str, readme: Path = README) -> str:
     """The command that makes an environment and runs this script of hatch's default environment."""
-    found = [
-        line
-        for line in commands(readme)
-        if line.startswith("python3 ") and line.endswith(f"hatch run {script}")
-    ]
+    found = [line for line in commands(readme) if line.startswith("python3 ") and line.endswith(f"hatch run {script}")]
     if len(found) != 1:
         raise LookupError(
             f"{readme} has {len(found)} commands from `python3 …` to `hatch run {script}`, and CI needs one. "

@@ -40,9 +40,7 @@ def build(chosen: list[Distribution]) -> list[Path]:
                 # Early 3.11 has no such filter, and later versions warn when none is chosen.
                 sdist.extraction_filter = getattr(tarfile, "data_filter", None)
                 sdist.extractall(folder)
-            _run(
-                sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", DIST, cwd=Path(folder) / stem
-            )
+            _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", DIST, cwd=Path(folder) / stem)
         wheel = DIST / f"{stem}-py3-none-any.whl"
         if complaints := inspect(wheel, member):
             sys.exit("\n".join(complaints))
@@ -59,9 +57,7 @@ def inspect(wheel: Path, member: Distribution) -> list[str]:
     for path in sorted(member.source.rglob("*")):
         inside = f"{NAMESPACE}/{path.relative_to(member.source).as_posix()}"
         if path.is_file() and "__pycache__" not in path.parts and inside not in names:
-            complaints.append(
-                f"{wheel.name} lacks {inside}. Look at the build targets of its pyproject.toml."
-            )
+            complaints.append(f"{wheel.name} lacks {inside}. Look at the build targets of its pyproject.toml.")
     if not any(name.endswith(".dist-info/licenses/LICENSE") for name in names):
         complaints.append(f"{wheel.name} lacks its LICENSE. Look at license-files in its pyproject.toml.")
     return complaints
@@ -85,13 +81,9 @@ def test(chosen: list[Distribution]) -> None:
     for member in chosen:
         module = f"{NAMESPACE}.{member.children[0]}"
         where = f"import importlib.util as u; print(u.find_spec({module!r}).origin)"
-        found = subprocess.run(
-            [sys.executable, "-c", where], capture_output=True, text=True, check=True, cwd=DIST
-        )
+        found = subprocess.run([sys.executable, "-c", where], capture_output=True, text=True, check=True, cwd=DIST)
         if "site-packages" not in found.stdout:
-            sys.exit(
-                f"{module} comes from {found.stdout.strip()}, not from the wheel. Rebuild the environment."
-            )
+            sys.exit(f"{module} comes from {found.stdout.strip()}, not from the wheel. Rebuild the environment.")
     _run(sys.executable, "-m", "pytest", *(f"tests/{member.short_name}" for member in chosen))
 
 

@@ -102,8 +102,7 @@ class TestFileOfAnotherProcess:
 def test_a_subclass_that_names_no_engine_is_told(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
-        from openfactory.exceptions import QueryError
-from openfactory.testing import EngineConformance
+        from openfactory.testing import EngineConformance
         class TestNothing(EngineConformance): pass
         """
     )

@@ -228,9 +228,7 @@ def test_a_root_that_is_a_link_is_no_escape(folder: Path) -> None:
 # No deadline: it is the disk that takes the time.
 @hypothesis_settings(deadline=None)
 @given(st.lists(st.sampled_from(["..", ".", "sub", "dir", "up", "file", "a", "/", "//"]), max_size=8))
-def test_whatever_the_path_nothing_outside_is_seen(
-    tmp_path_factory: pytest.TempPathFactory, parts: list[str]
-) -> None:
+def test_whatever_the_path_nothing_outside_is_seen(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
     base = tmp_path_factory.mktemp("case")
     root = base / "root"
     (root / "sub").mkdir(parents=True)

@@ -14,9 +14,9 @@ import pytest
 from distributions import ROOT
 from readme_commands import README, commands, fresh_machine_command
 
-ENVIRONMENTS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
-    "hatch"
-]["envs"]
+ENVIRONMENTS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"][
+    "envs"
+]
 CI_RUN = ROOT / ".ci" / "run"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -68,9 +68,7 @@ def test_ci_refuses_a_step_it_does_not_have() -> None:
     found = subprocess.run(["bash", CI_RUN, "lint", "nosuch"], capture_output=True, text=True)
     assert found.returncode == 2
     assert found.stdout == ""
-    assert found.stderr == (
-        "Unknown step: nosuch. The steps are: tests demo lint types docs alone wheels matrix\n"
-    )
+    assert found.stderr == ("Unknown step: nosuch. The steps are: tests demo lint types docs alone wheels matrix\n")
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)

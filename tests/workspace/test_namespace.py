@@ -46,9 +46,7 @@ def test_no_child_belongs_to_two_distributions() -> None:
 
 def test_no_child_is_named_like_a_library_that_is_imported() -> None:
     # A script run inside the folder would import the child instead of the library.
-    declared = {
-        Requirement(text).name.replace("-", "_") for member in MEMBERS for text in member.requirements
-    }
+    declared = {Requirement(text).name.replace("-", "_") for member in MEMBERS for text in member.requirements}
     libraries = declared | {"confluent_kafka", "nats", "werkzeug"} | sys.stdlib_module_names
     assert sorted({child for _, child in CHILDREN} & libraries) == []
 

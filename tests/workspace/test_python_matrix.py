@@ -29,9 +29,7 @@ def test_the_running_interpreter_is_found(tmp_path: Path) -> None:
 
 
 def test_a_version_that_is_missing_is_not_found(tmp_path: Path) -> None:
-    assert (
-        find_interpreter("3.99", candidates("3.99", {"PATH": str(tmp_path), "HOME": str(tmp_path)})) is None
-    )
+    assert find_interpreter("3.99", candidates("3.99", {"PATH": str(tmp_path), "HOME": str(tmp_path)})) is None
 
 
 def test_what_is_no_interpreter_of_that_version_is_passed_over(tmp_path: Path) -> None:

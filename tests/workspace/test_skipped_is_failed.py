@@ -59,8 +59,6 @@ def test_in_ci_a_skip_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_in_ci_a_module_that_skips_itself_is_a_failure(tmp_path: Path) -> None:
-    (tmp_path / "test_module.py").write_text(
-        "import pytest\npytest.importorskip('nosuch')\n", encoding="utf-8"
-    )
+    (tmp_path / "test_module.py").write_text("import pytest\npytest.importorskip('nosuch')\n", encoding="utf-8")
     assert "1 error" in run(tmp_path, "true")
     assert "1 skipped" in run(tmp_path, None)

@@ -24,9 +24,7 @@ REGISTRIES = re.compile(
         )
     )
 )
-MACHINE_PATHS = re.compile(
-    "(?<![A-Za-z0-9_.-])/(?:" + "|".join(("wo" + "rk", "ro" + "ot", "ho" + "me")) + ")/"
-)
+MACHINE_PATHS = re.compile("(?<![A-Za-z0-9_.-])/(?:" + "|".join(("wo" + "rk", "ro" + "ot", "ho" + "me")) + ")/")
 FOLDERS = (".ci", ".github", "benchmarks", "docs", "examples", "packages", "scripts", "tests")
 
 
