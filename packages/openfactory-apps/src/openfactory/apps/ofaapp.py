@@ -206,7 +206,7 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
 
     def _open_for_business(self) -> None:
         self.welcome_banner()
-        self.avail = "AVAILABLE"
+        self["avail"] = "AVAILABLE"
         self.logger.info("Starting the main loop.")
 
     def _stop(self, seconds: float) -> None:

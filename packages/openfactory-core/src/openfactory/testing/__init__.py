@@ -1,4 +1,6 @@
-"""For those who write an engine: the suite of tests that every engine passes; it needs pytest.
+"""For those who test: a client that runs an app in memory, and the suite of tests that every engine passes.
+
+It needs pytest, which finds the fixtures `run_app` and `factory_client` of `fixtures` by itself.
 
 A test class inherits the suite, and says by one fixture which engine is tested:
 
@@ -23,7 +25,8 @@ pytest.register_assert_rewrite(
     *(f"{__name__}.{name}" for name in ("conformance", "queries", "reading", "registering", "watching", "writing"))
 )
 
+from openfactory.testing.app_client import AppClient  # noqa: E402
 from openfactory.testing.conformance import EngineConformance  # noqa: E402
 from openfactory.testing.waiting import eventually  # noqa: E402
 
-__all__ = ["EngineConformance", "eventually"]
+__all__ = ["AppClient", "EngineConformance", "eventually"]
