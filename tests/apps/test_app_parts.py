@@ -155,3 +155,22 @@ print([thread.name for thread in threading.enumerate() if "writer" in thread.nam
     assert found.stderr == ""
     with KSQLDBClient(url) as ksql:
         assert ksql.query("SELECT * FROM assets_type") == []
+
+
+def test_an_app_with_an_async_callback_stops_without_a_word() -> None:
+    """Also when the callback hears of the stop itself."""
+    program = """
+import asyncio, gc, threading
+from openfactory.apps import OpenFactoryApp
+async def hear(subject, message):
+    await asyncio.sleep(0)
+for _ in range(30):
+    app = OpenFactoryApp(None, test_mode=True)
+    app.subscribe_to_messages(hear)
+    app.avail = "AVAILABLE"
+    app.shutdown()
+gc.collect()  # a coroutine that was taken and never awaited would be told of now
+print([thread.name for thread in threading.enumerate() if "loop" in thread.name])
+"""
+    found = run(program)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "[]\n", "")

@@ -14,7 +14,7 @@ import pytest
 from openfactory.apps import OpenFactoryApp, ofa_method
 from openfactory.assets import Asset
 from openfactory.assets.event import new_event
-from openfactory.commands import CommandEnvelope, CommandReply
+from openfactory.commands import CommandReply
 from openfactory.engines import Engine
 from openfactory.exceptions import CommandFailed, CommandRejected
 
@@ -121,130 +121,6 @@ def test_a_command_that_nobody_waits_for_is_answered_too(
     )
     [event] = engine.history("MILL", "move_REPLY")
     assert (event.type, event.tag) == ("OpenFactory", "Method.Reply")
-
-
-def test_a_command_that_comes_again_is_run_once_and_answered_again(
-    mill: Mill, engine: Engine, eventually: Eventually
-) -> None:
-    text = command({"x": "1"})
-    for count in (1, 2, 3):
-        send(engine, text)
-        eventually(lambda count=count: len(replies(engine)) == count)
-    assert mill.ran == [1.0]
-    assert replies(engine) == [replies(engine)[0]] * 3
-
-
-def test_a_command_that_comes_again_while_it_runs_is_run_once(
-    mill: Mill, engine: Engine, eventually: Eventually
-) -> None:
-    text = command({"n": "1"})
-    send(engine, text, "block")
-    send(engine, text, "block")
-    send(engine, command({"n": "2"}), "block")
-    eventually(lambda: mill.ran)
-    mill.go_on.set()
-    eventually(lambda: "end 2" in mill.ran)
-    assert mill.ran == ["begin 1", "end 1", "begin 2", "end 2"]
-    assert {reply.result for reply in replies(engine, "block")} == {1, 2}
-
-
-def test_a_command_from_before_the_start_is_rejected_and_not_run(
-    start: Start, url: str, engine: Engine, eventually: Eventually
-) -> None:
-    start(Mill, url, app_uuid="MILL").shutdown()
-    send(engine, command({"x": "1"}))
-    mill = start(Mill, url, app_uuid="MILL")
-    eventually(lambda: replies(engine))
-    [reply] = replies(engine)
-    assert reply.status == "rejected"
-    assert "before the app's start" in str(reply.error)
-    assert mill.ran == []
-
-
-def test_a_command_from_before_the_start_is_rejected_only_once(
-    start: Start, url: str, engine: Engine, watch: Watch, log: pytest.LogCaptureFixture
-) -> None:
-    send(engine, command({"x": "1"}))
-    for _ in range(3):
-        mill = start(Mill, url, app_uuid="MILL")
-        assert watch("MILL").call("sleep", sender_uuid="HMI", n=7) == 7
-        mill.shutdown()
-    assert len(replies(engine)) == 1
-    assert sum("rejected" in message for message in log.messages) == 1
-
-
-def test_every_command_from_before_the_start_is_rejected(
-    start: Start, url: str, engine: Engine, eventually: Eventually
-) -> None:
-    """Also when several to one method came while the app was away: each has a caller."""
-    texts = [command({"x": str(n)}) for n in range(3)]
-    for text in texts:
-        send(engine, text)
-    mill = start(Mill, url, app_uuid="MILL")
-    expected = {CommandEnvelope.parse(text).header.correlation_id for text in texts}
-    eventually(lambda: {reply.correlation_id for reply in replies(engine)} == expected, timeout=3)
-    assert {reply.status for reply in replies(engine)} == {"rejected"}
-    assert mill.ran == []
-
-
-def test_a_command_that_comes_while_the_app_is_built_waits_until_it_is(
-    start: Start, url: str, engine: Engine, eventually: Eventually
-) -> None:
-    heard: list[object] = []
-
-    class Careful(OpenFactoryApp):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            send(engine, command({"n": "0"}), "use")
-            self.subscribe_to_messages(lambda subject, message: heard.append(subject))
-            send(engine, command({"n": "1"}), "use")
-            eventually(lambda: "MILL.use_CMD" in heard)
-            self.limit = 7
-
-        @ofa_method()
-        def use(self, n: int) -> list[int]:
-            return [n, self.limit]
-
-    start(Careful, url, app_uuid="MILL")
-    eventually(lambda: len(replies(engine, "use")) == 2)
-    assert [reply.result for reply in replies(engine, "use")] == [[0, 7], [1, 7]]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        command({"x": "1"}, extra=1),
-        command(signature=7),
-        command({"x": 1}),
-        command(sender_uuid=None),
-        command(timestamp="yesterday"),
-        command()[:-1] + ', "extra": 1}',
-        {"header": {"correlation_id": str(uuid4())}},
-    ],
-)
-def test_a_malformed_command_with_an_id_is_rejected_with_the_reason(
-    mill: Mill, engine: Engine, eventually: Eventually, log: pytest.LogCaptureFixture, value: Any
-) -> None:
-    send(engine, value)
-    eventually(lambda: replies(engine))
-    [reply] = replies(engine)
-    assert reply.status == "rejected"
-    assert "It is no command" in str(reply.error)
-    assert sum(str(reply.correlation_id) in message for message in log.messages) == 1
-    assert mill.ran == []
-
-
-@pytest.mark.parametrize(
-    "value", ["", "nonsense", "[]", "{}", 7, None, ["x"], command(correlation_id="7"), '{"header": 7}']
-)
-def test_a_malformed_command_without_an_id_is_dropped_with_a_line(
-    hmi: Asset, engine: Engine, eventually: Eventually, log: pytest.LogCaptureFixture, value: Any
-) -> None:
-    send(engine, value)
-    assert hmi.call("move", sender_uuid="HMI", x=1) == 2
-    lines = [message for message in log.messages if "move_CMD" in message and "dropped" in message]
-    assert len(lines) == 1
-    assert len(replies(engine)) == 1
 
 
 def test_an_unknown_method_is_rejected_with_those_that_are_known(hmi: Asset, log: pytest.LogCaptureFixture) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future, wait
 
 import pytest
 
@@ -160,3 +162,36 @@ def test_closing_a_loop_thread_cancels_what_runs() -> None:
     assert ended.is_set()
     with pytest.raises(CancelledError):
         future.result(10)
+
+
+def test_a_closed_loop_thread_takes_no_more() -> None:
+    loop = LoopThread("test")
+    loop.close()
+    with pytest.raises(RuntimeError):
+        loop.submit(answer(1))
+    gc.collect()  # a coroutine that was taken and never awaited would be told of now
+
+
+def test_what_is_submitted_while_a_loop_thread_closes_is_settled() -> None:
+    """Who waits for it would wait for ever."""
+    for _ in range(50):
+        loop = LoopThread("test")
+        futures = [loop.submit(answer(0))]
+        began = threading.Event()
+
+        def submit(
+            loop: LoopThread = loop, futures: list[Future[int]] = futures, began: threading.Event = began
+        ) -> None:
+            with contextlib.suppress(RuntimeError):
+                for n in range(100_000):
+                    futures.append(loop.submit(answer(n)))
+                    began.set()
+
+        thread = threading.Thread(target=submit)
+        thread.start()
+        assert began.wait(10)
+        loop.close()
+        thread.join(10)
+        _, unsettled = wait(futures, timeout=5)
+        assert unsettled == set()
+    gc.collect()

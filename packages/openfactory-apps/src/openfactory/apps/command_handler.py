@@ -81,10 +81,13 @@ class CommandHandler:
         self._logger = logger
         self._recall(replies)
         self._reject_older(commands)
-        with self._lock:
-            early, self._early = self._early or deque(), None
-        for event in early:
-            self.receive(event)
+        while True:
+            with self._lock:
+                if not self._early:
+                    self._early = None  # from now on they come one by one, and none overtakes another
+                    return
+                event = self._early.popleft()
+            self._take(event)
 
     def receive(self, event: AssetEvent) -> None:
         """Take a command; returns at once."""
@@ -92,6 +95,9 @@ class CommandHandler:
             if self._early is not None:
                 self._early.append(event)
                 return
+        self._take(event)
+
+    def _take(self, event: AssetEvent) -> None:
         method = method_of_command(event.id)
         envelope = self._parse(event, method)
         if envelope is None:

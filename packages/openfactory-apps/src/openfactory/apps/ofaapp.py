@@ -105,6 +105,8 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         self._own_client = KSQLDBClient(f"memory://test-{uuid.uuid4().hex}") if test_mode else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: LoopThread | None = None
+        self._loop_lock = threading.Lock()
+        self._disconnected = False
         self._lifecycle = Lifecycle(self._stop, stop_timeout)
         methods = published_methods(type(self))
         self._commands = CommandHandler(self, asset_uuid, methods, self._publish, self._submit)
@@ -236,9 +238,11 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
 
     def _disconnect(self) -> None:
         """Give back what the app holds; after this it is no longer an asset."""
+        super().close()
+        with self._loop_lock:
+            self._disconnected = True
         if self._loop_thread is not None:
             self._loop_thread.close(1.0)
-        super().close()
         if self._own_client is not None:
             self._own_client.close()
 
@@ -271,12 +275,18 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         self._commands.receive(event)
 
     def _submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Start a coroutine on the loop of async_run, or on a loop of the app's own."""
-        if self._loop is not None:
-            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        if self._loop_thread is None:
-            self._loop_thread = LoopThread(f"openfactory-loop-{self.asset_uuid}")
-        return self._loop_thread.submit(coroutine)
+        """Start a coroutine on the loop of async_run, or on a loop of the app's own; after the stop it is cancelled."""
+        with self._loop_lock:
+            if self._loop is not None and not self._loop.is_closed():
+                return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+            if not self._disconnected:
+                if self._loop_thread is None:
+                    self._loop_thread = LoopThread(f"openfactory-loop-{self.asset_uuid}")
+                return self._loop_thread.submit(coroutine)
+        coroutine.close()
+        cancelled: Future[Any] = Future()
+        cancelled.cancel()
+        return cancelled
 
 
 def _bounded(hook: Callable[[], None], seconds: float) -> None:

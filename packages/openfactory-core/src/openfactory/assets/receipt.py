@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from openfactory.exceptions import DeliveryTimeout, OpenFactoryError
 
 __all__ = ["Receipt"]
@@ -11,7 +13,7 @@ __all__ = ["Receipt"]
 _Await = Callable[["Receipt", float], bool]
 
 
-class Receipt:
+class Receipt(msgspec.Struct, eq=False, gc=False):
     """Tells whether a published event was acknowledged, and where it stands.
 
     Attributes:
@@ -20,13 +22,10 @@ class Receipt:
         error: why it could not be written, else None.
     """
 
-    __slots__ = ("_await", "error", "number", "position")
-
-    def __init__(self, number: int, await_settled: _Await) -> None:
-        self.number = number
-        self.position: int | None = None
-        self.error: OpenFactoryError | None = None
-        self._await = await_settled
+    number: int
+    _await: _Await
+    position: int | None = None
+    error: OpenFactoryError | None = None
 
     @property
     def settled(self) -> bool:

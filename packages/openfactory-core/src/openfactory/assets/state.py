@@ -6,7 +6,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from openfactory.assets.event import AssetEvent
 from openfactory.assets.receipt import Receipt
@@ -17,7 +18,7 @@ __all__ = ["AssetState"]
 _RECEIPT_SECONDS = 0.02
 
 
-class _OwnWrite(NamedTuple):
+class _OwnWrite(msgspec.Struct, gc=False):
     """What this process wrote and has no position yet."""
 
     event: AssetEvent
@@ -69,8 +70,9 @@ class AssetState:
     def write(self, event: AssetEvent, receipt: Receipt) -> None:
         """Show an event that this process has just published."""
         with self._lock:
-            self._settle(event.id)
-            writes = self._own.setdefault(event.id, deque())
+            writes = self._own.get(event.id)
+            if writes is None:
+                writes = self._own[event.id] = deque()
             writes.append(_OwnWrite(event, receipt))
             if len(writes) > 1 and writes[-2].receipt.number > receipt.number:  # two threads wrote at once
                 self._own[event.id] = deque(sorted(writes, key=lambda write: write.receipt.number))
@@ -136,12 +138,14 @@ class AssetState:
     def _settle(self, attribute_id: str) -> None:
         """Give own writes the places that their receipts tell, and take failed ones back; the lock is held."""
         writes = self._own.get(attribute_id)
+        last: AssetEvent | None = None
+        position: int | None = None
         while writes and writes[0].receipt.settled:
-            event, receipt = writes.popleft()
-            if receipt.position is None:
-                continue
-            placed = event.placed(receipt.position)
-            known = self._confirmed.get(attribute_id)
+            write = writes.popleft()
+            if write.receipt.position is not None:
+                last, position = write.event, write.receipt.position
+        if last is not None and position is not None:
+            placed, known = last.placed(position), self._confirmed.get(attribute_id)
             if known is None or not _stands_before(placed, known):
                 self._confirmed[attribute_id] = placed
         if writes is not None and not writes:

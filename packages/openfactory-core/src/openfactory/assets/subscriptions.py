@@ -8,7 +8,8 @@ import logging
 import threading
 from collections import UserDict
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from functools import partial, wraps
 from typing import Any
 
@@ -153,8 +154,9 @@ def _on_loop(callback: Callable[..., Coroutine[Any, Any, object]], submit: Submi
     submit_here = submit
 
     @wraps(callback)
-    def call(subject: str, message: CaseInsensitiveDict) -> object:
-        return submit_here(callback(subject, message)).result()
+    def call(subject: str, message: CaseInsensitiveDict) -> None:
+        with suppress(CancelledError):  # the loop ends, and so does whoever listened
+            submit_here(callback(subject, message)).result()
 
     return call
 

@@ -20,12 +20,12 @@ def current_timestamp() -> str:
     """
     global _prefix
     milliseconds = time.time_ns() // 1_000_000
-    second, fraction = divmod(milliseconds, 1000)
     known, text = _prefix
-    if known != second:
-        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        _prefix = (second, text)
-    return f"{text}.{fraction:03d}Z"
+    if known != milliseconds:
+        second, fraction = divmod(milliseconds, 1000)
+        text = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{fraction:03d}Z"
+        _prefix = (milliseconds, text)
+    return text
 
 
 def openfactory_timestamp(moment: datetime) -> str:

@@ -25,6 +25,8 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -35,14 +37,24 @@ class LoopThread:
         self.close()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine on the loop; the future has its result or what it raised."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        """Start a coroutine on the loop; the future has its result or what it raised, or is cancelled by a close.
+
+        Raises:
+            RuntimeError: the loop is closed.
+        """
+        with self._lock:
+            if not self._closed:
+                return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        coroutine.close()
+        raise RuntimeError(f"The loop of {self._thread.name} is closed. Start another LoopThread.")
 
     def close(self, timeout: float = 5.0) -> None:
         """Cancel what still runs, then end the loop and its thread, all within a bound in seconds."""
-        if self._thread.is_alive():
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(timeout)
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

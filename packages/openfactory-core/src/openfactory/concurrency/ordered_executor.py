@@ -105,33 +105,44 @@ class OrderedExecutor:
         self._lock = threading.Lock()
         self._ready: SimpleQueue[Lane] = SimpleQueue()
         self._threads = 0
-        self._idle = 0  # threads that wait for a lane and are promised none
+        self._idle = 0  # threads that wait for a lane
+        self._starting = False
 
     def lane(self, name: str) -> Lane:
         """A new lane; its name stands in log lines."""
         return Lane(self, name)
 
     def _start(self, lane: Lane) -> None:
-        with self._lock:
-            if self._idle:
-                self._idle -= 1
-            elif self._threads < self._max_threads:
-                self._threads += 1
-                # A daemon: a callback that never returns must not keep the process from ending.
-                threading.Thread(target=self._work, name=f"{self.name}-{self._threads}", daemon=True).start()
         self._ready.put(lane)
+        self._grow()
+
+    def _grow(self) -> None:
+        """Start a thread if lanes wait for one; only one starts at a time, so a burst of quick tasks needs few."""
+        with self._lock:
+            if self._starting or self._threads >= self._max_threads or self._ready.qsize() <= self._idle:
+                return
+            self._threads += 1
+            self._starting = True
+            # A daemon: a callback that never returns must not keep the process from ending.
+            threading.Thread(target=self._work, name=f"{self.name}-{self._threads}", daemon=True).start()
 
     def _work(self) -> None:
+        with self._lock:
+            self._starting = False
+            self._idle += 1
         while True:
             try:
                 lane = self._ready.get(timeout=self._idle_seconds)
             except Empty:
                 with self._lock:
-                    if not self._idle:
-                        continue  # a lane was promised to this thread just now
+                    if not self._ready.empty():
+                        continue
                     self._idle -= 1
                     self._threads -= 1
                     return
+            with self._lock:
+                self._idle -= 1
+            self._grow()
             while lane.run_some():
                 if not self._ready.empty():
                     self._ready.put(lane)

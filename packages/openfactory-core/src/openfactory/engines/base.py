@@ -145,7 +145,7 @@ class Engine(ABC):
 
     @abstractmethod
     def availability(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
-        """The availability that each registered asset has stated, of some or of all."""
+        """The availability that assets have stated and not taken back, of some or of all."""
 
     @abstractmethod
     def uns_map(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from openfactory.assets.subscriptions import CaseInsensitiveDict
 from openfactory.assets.timestamp import current_timestamp
 from openfactory.engines import Engine, EngineReference, open_engine
 from openfactory.exceptions import EngineError, InvalidEventError, QueryError
+from openfactory.logs import configure_prefixed_logger
 
 __all__ = ["KSQLDBClient", "KSQLDBClientException"]
 
@@ -47,10 +48,22 @@ class KSQLDBClient:
 
     Args:
         ksqldb_url: `sqlite:///factory.db`, `memory://name`, or the address of a ksqlDB server.
+        max_retries, retry_delay, max_requests_per_connection: for a server; the embedded engine needs none of them.
         timeout: how long an insert waits to be acknowledged, in seconds.
+        loglevel: level of the library's log lines, a name or a number; None leaves it.
     """
 
-    def __init__(self, ksqldb_url: str, *, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        ksqldb_url: str,
+        max_retries: int = 3,  # noqa: ARG002
+        retry_delay: float = 2.0,  # noqa: ARG002
+        timeout: float = 10.0,
+        max_requests_per_connection: int = 1000,  # noqa: ARG002
+        loglevel: str | int | None = None,
+    ) -> None:
+        if loglevel is not None:
+            configure_prefixed_logger("openfactory.ksqlDB", level=loglevel, prefix="KSQL")
         self.ksqldb_url = ksqldb_url.rstrip("/") if ksqldb_url.startswith("http") else ksqldb_url
         self.timeout = timeout
         self._lock = threading.Lock()

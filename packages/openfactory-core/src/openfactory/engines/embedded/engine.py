@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Collection
 from typing import Any
 
@@ -54,7 +55,8 @@ class EmbeddedEngine(Engine):
         self._writer = Writer(self._database, Retention(location))
         self._tail = Tail(self._database)
         self._closed = False
-        self._process = os.getpid()
+        self._forked = False
+        _engines.add(self)
 
     @staticmethod
     def place(url: str) -> str:
@@ -136,7 +138,7 @@ class EmbeddedEngine(Engine):
         return EngineHealth(not trouble, trouble, self._writer.queued, counters)
 
     def close(self, timeout: float = 5.0) -> None:
-        if self._closed or os.getpid() != self._process:
+        if self._closed or self._forked:
             return  # a fork's copy of the engine belongs to the parent
         self._closed = True
         deadline = time.monotonic() + timeout
@@ -154,11 +156,23 @@ class EmbeddedEngine(Engine):
     def _check_open(self) -> None:
         if self._closed:
             raise EngineClosedError(f"{self.url} is closed. Open it again, by a new client or asset.")
-        if os.getpid() != self._process:
+        if self._forked:
             raise EngineClosedError(
                 f"{self.url} was opened before this process was forked, and a database does not survive a fork. "
                 "Start processes by spawn (multiprocessing.set_start_method('spawn')), or open it only in the child."
             )
+
+
+_engines: weakref.WeakSet[EmbeddedEngine] = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    for engine in _engines:
+        engine._forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)
 
 
 def _now_ms() -> int:

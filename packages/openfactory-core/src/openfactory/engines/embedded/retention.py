@@ -62,6 +62,9 @@ class Retention:
             )
 
     def _trim(self, connection: sqlite3.Connection, newest: int) -> None:
+        if newest <= self._keep_events and self._keep_days is None:
+            self._written_since_trim = 0
+            return  # nothing to trim yet
         trimmed = connection.execute("SELECT up_to FROM trimmed").fetchone()[0]
         up_to = min(trimmed + self._written_since_trim + _TRIM_EVENTS, newest - 1)
         self._written_since_trim = 0

@@ -60,15 +60,15 @@ SELECT assets.asset_uuid, assets.id, assets.value, assets.type, latest.id AS pos
 FROM latest JOIN assets ON assets.asset_uuid = latest.asset AND assets.id = latest.attr
 LEFT JOIN deregistered ON deregistered.asset = latest.asset
 WHERE latest.attr IN ('AssetType', 'avail', 'agent_avail', 'DockerService')
-  AND latest.id > coalesce(deregistered.id, 0) AND assets.value IS NOT 'delete';
+  AND latest.id > coalesce(deregistered.id, 0);
 
 CREATE VIEW assets_type AS
-SELECT asset_uuid, value AS type FROM stated WHERE id = 'AssetType' AND type = 'OpenFactory';
+SELECT asset_uuid, value AS type FROM stated WHERE id = 'AssetType' AND type = 'OpenFactory' AND value IS NOT 'delete';
 
 CREATE VIEW assets_avail AS  -- a bare column beside max() comes from the row that has the maximum
 SELECT asset_uuid, availability FROM (
     SELECT asset_uuid, value AS availability, max(position) FROM stated WHERE id IN ('avail', 'agent_avail') GROUP BY asset_uuid
-);
+) WHERE availability IS NOT 'delete';
 
 CREATE VIEW docker_services AS
 SELECT asset_uuid, value AS docker_service FROM stated WHERE id = 'DockerService' AND type = 'OpenFactory';

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import select
 import socket
 import sys
 import threading
@@ -65,9 +66,11 @@ class DatagramWake:
         self._folder = folder
         self._listener: socket.socket | None = None
         self._entry: Path | None = None
-        self._peers: list[Path] = []
+        self._peers: list[tuple[str, str]] = []
         self._listed_ns = -1
         self._senders: dict[str, socket.socket] = {}
+        self._poller: select.poll | None = None
+        self._folder_text = os.fspath(folder)
         folder.mkdir(exist_ok=True)
 
     def listen(self) -> None:
@@ -85,28 +88,34 @@ class DatagramWake:
             unseen = path.with_suffix(".new")
             unseen.write_text(str(self._listener.getsockname()[1]), encoding="ascii")
             unseen.replace(path)  # so that nobody reads half of it
+        self._listener.setblocking(False)
+        if hasattr(select, "poll"):
+            self._poller = select.poll()
+            self._poller.register(self._listener, select.POLLIN)
         self._entry = path
+        self._listed_ns = -1  # list again: this one comes last
 
     def wait(self, timeout: float) -> None:
         listener = self._listener
         assert listener is not None
         try:
-            listener.settimeout(timeout)
-            listener.recv(16)
-            listener.setblocking(False)
-            while True:
+            if self._poller is not None:
+                woken = bool(self._poller.poll(timeout * 1000))
+            else:
+                woken = bool(select.select([listener], [], [], timeout)[0])
+            while woken:
                 listener.recv(16)
         except OSError:
             return  # nothing (more) came, or it is closed
 
     def notify(self) -> None:
-        for peer in self._subscribers():
+        for kind, peer in self._subscribers():
             try:
-                self._send(peer)
+                self._send(kind, peer)
             except BlockingIOError:
                 pass  # its queue is full: it has been woken often enough
             except (ConnectionRefusedError, FileNotFoundError):
-                peer.unlink(missing_ok=True)  # left behind by a process that was killed
+                Path(peer).unlink(missing_ok=True)  # left behind by a process that was killed
             except (OSError, ValueError):
                 pass  # it will look by itself
 
@@ -119,31 +128,33 @@ class DatagramWake:
         self._listener = None
         self._senders.clear()
 
-    def _subscribers(self) -> list[Path]:
+    def _subscribers(self) -> list[tuple[str, str]]:
         """The subscribers' files; the folder is listed again only when it has changed."""
         try:
-            changed_ns = os.stat(self._folder).st_mtime_ns
+            changed_ns = os.stat(self._folder_text).st_mtime_ns
             if changed_ns != self._listed_ns:
-                self._peers = [path for path in self._folder.iterdir() if path.suffix in (".sock", ".udp")]
+                paths = [path for path in self._folder.iterdir() if path.suffix in (".sock", ".udp")]
+                paths.sort(key=lambda path: path == self._entry)  # this process last: the others need not wait for it
+                self._peers = [(path.suffix, os.fspath(path)) for path in paths]
                 settled = time.time_ns() - changed_ns > _LISTING_SETTLED_NS
                 self._listed_ns = changed_ns if settled else -1
         except OSError:
             return []
         return self._peers
 
-    def _send(self, peer: Path) -> None:
-        kind = peer.suffix
+    def _send(self, kind: str, peer: str) -> None:
         sender = self._senders.get(kind)
         if sender is None:
             family = socket.AF_UNIX if kind == ".sock" else socket.AF_INET
             sender = self._senders[kind] = socket.socket(family, socket.SOCK_DGRAM)
             sender.setblocking(False)
         if kind == ".sock":
-            sender.sendto(b"w", os.fspath(peer))
+            sender.sendto(b"w", peer)
             return
-        if not _is_alive(int(peer.name.partition("-")[0])):
+        path = Path(peer)
+        if not _is_alive(int(path.name.partition("-")[0])):
             raise ConnectionRefusedError
-        sender.sendto(b"w", ("127.0.0.1", int(peer.read_text(encoding="ascii"))))
+        sender.sendto(b"w", ("127.0.0.1", int(path.read_text(encoding="ascii"))))
 
 
 def _is_alive(pid: int) -> bool:

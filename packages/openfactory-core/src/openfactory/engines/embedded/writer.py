@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ _logger = logging.getLogger("openfactory.engines")
 
 # What may wait to be written before publish makes its caller wait, and for how long it does, in seconds.
 _QUEUE_BYTES = 64 * 1024 * 1024
-_QUEUE_SECONDS = 10.0
+_QUEUE_SECONDS = 3.0
 
 # The largest transaction: others wait for the lock meanwhile.
 _BATCH_EVENTS = 5_000
@@ -37,22 +37,20 @@ _EVENT_BYTES = 200
 # So many failed events are kept for the next flush to name.
 _FAILED_KEPT = 1_000
 
-_INSERT = """
-INSERT INTO log (asset, attr, value, type, tag, ts)
-SELECT value ->> 0, value ->> 1, value -> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?)
-"""
+# So many rows a statement, which gives up the interpreter lock once for all of them.
+_ROWS = 500
 
 _encode = msgspec.json.Encoder().encode
 
 
-class _Statement(NamedTuple):
+class _Statement(msgspec.Struct, gc=False):
     """A change of a table that is not an event, in its turn among the events."""
 
     sql: str
     parameters: tuple[Any, ...]
 
 
-class _Entry(NamedTuple):
+class _Entry(msgspec.Struct, gc=False):
     """What waits in the queue."""
 
     work: AssetEvent | _Statement
@@ -71,6 +69,7 @@ class Writer:
     def __init__(self, database: Database, retention: Retention) -> None:
         self._database = database
         self._retention = retention
+        self._await = self._await_settled
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._progress = threading.Condition(self._lock)
@@ -95,7 +94,10 @@ class Writer:
         """Queue an event; waits only while the queue is full."""
         value = event.value
         size = _EVENT_BYTES
-        if type(value) is str:
+        kind = type(value)
+        if kind is float or kind is int:
+            pass
+        elif kind is str:
             size += len(value)
         elif isinstance(value, (list, dict)):
             size += len(_encode(value))
@@ -140,7 +142,7 @@ class Writer:
                 raise EngineClosedError("The engine is closed and takes no more events. Open it again to write.")
             self._queued_bytes += size
             self._published += 1
-            receipt = Receipt(self._published, self._await_settled)
+            receipt = Receipt(self._published, self._await)
             self._queue.put(_Entry(work, receipt, size))
             return receipt
 
@@ -202,10 +204,6 @@ class Writer:
             self._fail(batch, error)
         except Exception as error:  # noqa: BLE001 - every receipt tells it
             self._commit_one_by_one(batch, error)
-        try:
-            self._database.wake.notify()
-        except Exception:
-            _logger.exception("Subscribers could not be woken; they look by themselves.")
         with self._lock:
             self._settled = batch[-1].receipt.number
             self._queued_bytes -= sum(entry.size for entry in batch)
@@ -239,13 +237,13 @@ class Writer:
         if trouble := self._database.trouble():
             raise DeliveryError(trouble)
         with self._database.writing() as connection:
-            if all(isinstance(entry.work, AssetEvent) for entry in batch):
-                newest = _insert(connection, batch)  # one statement is a transaction of its own
-            else:
-                newest = _insert_mixed(connection, batch)
+            runs = _write_batch(connection, batch)
+            for run in runs:
+                run.acknowledge()
+            self._database.wake.notify()  # subscribers read while we tidy up
             self.counters["written"] += len(batch)
             self.counters["commits"] += 1
-            self._retention.after_commit(connection, newest, len(batch))
+            self._retention.after_commit(connection, runs[-1].last, len(batch))
 
     def _fail(self, batch: list[_Entry], error: Exception) -> None:
         events = [entry.work for entry in batch if isinstance(entry.work, AssetEvent)]
@@ -261,40 +259,67 @@ class Writer:
             self._failed = (self._failed + events)[:_FAILED_KEPT]
 
 
-def _insert(connection: sqlite3.Connection, entries: list[_Entry]) -> int:
-    """Insert a run of events, tell each receipt its position, and give back the last one."""
-    text = _encode([entry.work for entry in entries]).decode()
-    last = connection.execute(_INSERT, (text,)).lastrowid
-    assert last is not None
-    position = last - len(entries)
-    for entry in entries:
-        position += 1
-        entry.receipt.position = position
-    return last
+class _Run(NamedTuple):
+    """Entries that were written one after the other, and the position of the last."""
+
+    entries: list[_Entry]
+    last: int
+
+    def acknowledge(self) -> None:
+        """Tell each receipt its position; only after the commit."""
+        for position, entry in enumerate(self.entries, self.last - len(self.entries) + 1):
+            entry.receipt.position = position
 
 
-def _insert_mixed(connection: sqlite3.Connection, batch: list[_Entry]) -> int:
+def _write_batch(connection: sqlite3.Connection, batch: list[_Entry]) -> list[_Run]:
+    """Write a batch in one transaction."""
+    if len(batch) <= _ROWS and all(isinstance(entry.work, AssetEvent) for entry in batch):
+        return [_insert(connection, batch)]  # one statement is a transaction of its own
     connection.execute("BEGIN IMMEDIATE")
     try:
-        newest = _insert_in_turn(connection, batch)
+        runs = _write_in_turn(connection, batch)
         connection.execute("COMMIT")
-        return newest
     except BaseException:
         connection.execute("ROLLBACK")
-        for entry in batch:
-            entry.receipt.position = None
         raise
+    return runs
 
 
-def _insert_in_turn(connection: sqlite3.Connection, batch: list[_Entry]) -> int:
-    newest = int(connection.execute("SELECT coalesce(max(id), 0) FROM log").fetchone()[0])
-    run: list[_Entry] = []
+def _write_in_turn(connection: sqlite3.Connection, batch: list[_Entry]) -> list[_Run]:
+    """Events in runs, and between them the changes of other tables, which stand where the last event stands."""
+    runs: list[_Run] = []
+    events: list[_Entry] = []
     for entry in batch:
-        if isinstance(entry.work, AssetEvent):
-            run.append(entry)
-            continue
-        if run:
-            newest, run = _insert(connection, run), []
-        connection.execute(entry.work.sql, entry.work.parameters)
-        entry.receipt.position = newest
-    return _insert(connection, run) if run else newest
+        if isinstance(entry.work, _Statement):
+            if events:
+                runs.append(_insert(connection, events))
+                events = []
+            connection.execute(entry.work.sql, entry.work.parameters)
+            newest = connection.execute("SELECT coalesce(max(id), 0) FROM log").fetchone()[0]
+            runs.append(_Run([entry], newest))
+        else:
+            events.append(entry)
+            if len(events) == _ROWS:
+                runs.append(_insert(connection, events))
+                events = []
+    if events:
+        runs.append(_insert(connection, events))
+    return runs
+
+
+def _insert(connection: sqlite3.Connection, entries: list[_Entry]) -> _Run:
+    parameters: list[str] = []
+    for entry in entries:
+        event = entry.work
+        assert isinstance(event, AssetEvent)
+        value = _encode(event.value).decode()
+        parameters += (event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp)
+    last = connection.execute(_insert_of(len(entries)), parameters).lastrowid
+    assert last is not None
+    return _Run(entries, last)
+
+
+@cache
+def _insert_of(rows: int) -> str:
+    values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
+    return f"INSERT INTO log (asset, attr, value, type, tag, ts) VALUES {values}"  # noqa: S608 - nothing but marks
