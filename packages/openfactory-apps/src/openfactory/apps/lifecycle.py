@@ -18,6 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
 
@@ -53,6 +54,8 @@ class Lifecycle:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._loop_ended = False
+        self._arrived: float | None = None
+        self._signals = 0
         self._begun = False
         self._done = threading.Event()
         self._deadline: float | None = None
@@ -92,13 +95,20 @@ class Lifecycle:
         finally:
             self._done.set()
 
+    def notice(self) -> bool:
+        """A signal has arrived, whether or not Python can handle it now; returns whether it is the first."""
+        self._arrived = self._arrived or time.monotonic()
+        self._signals += 1
+        return self._signals == 1
+
     def request(self) -> bool:
-        """A signal asks for the stop.
+        """A signal asks for the stop; the budget counts from its arrival.
 
         Returns:
             whether the caller, in the main thread, ends the main loop by raising `StopRequested`.
         """
-        self._deadline = time.monotonic() + self._budget
+        self._arrived = self._arrived or time.monotonic()
+        self._deadline = self._arrived + self._budget
         threading.Thread(target=self._watch, args=(self._deadline,), name="openfactory-watchdog", daemon=True).start()
         if self._loop_ended or self._begun:
             return False
@@ -110,7 +120,7 @@ class Lifecycle:
     def _watch(self, deadline: float) -> None:
         """Do the stop if the main loop does not end, and end the process if that does not."""
         ends_by_itself = self._task is not None or self._runner in (None, threading.main_thread())
-        give_up = time.monotonic() + (self._budget * _PATIENCE if ends_by_itself else 0)
+        give_up = deadline - self._budget * (1 - _PATIENCE if ends_by_itself else 1)
         while time.monotonic() < give_up and not self._begun:
             time.sleep(0.02)
         self.stop()
@@ -147,12 +157,16 @@ def handle_signals(app: App, logger: logging.Logger) -> None:
 
 def end_process(status: int) -> None:
     """End now, whatever other threads do."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            continue  # nobody reads it any more
+    flushing = threading.Thread(target=_flush_streams, daemon=True)
+    flushing.start()
+    flushing.join(0.2)  # whoever should read it may not
     os._exit(status)
+
+
+def _flush_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
 
 
 def _alive() -> list[App]:
@@ -207,11 +221,45 @@ def _look_after_signals(receiver: socket.socket) -> None:
     while number := receiver.recv(1):
         if number[0] not in _SIGNALS:
             continue
-        time.sleep(_UNREACHABLE_SECONDS)
-        for app in _alive():
-            if not app._lifecycle.requested:
-                app._lifecycle.request()  # the handler has not run, so the watchdog does it all
+        apps = _alive()
+        noticed = [app._lifecycle.notice() for app in apps]
+        if not all(noticed):
+            end_process(128 + number[0])  # the second one
+        threading.Thread(target=_stop_unless_requested, args=(apps,), name="openfactory-signals", daemon=True).start()
     receiver.close()
+
+
+def _stop_unless_requested(apps: list[App]) -> None:
+    time.sleep(_UNREACHABLE_SECONDS)
+    for app in apps:
+        if not app._lifecycle.requested:
+            app._lifecycle.request()  # the handler has not run, so the watchdog does it all
+
+
+_mask = threading.local()
+
+
+def _hold_signals() -> None:
+    """From a fork to what the child does first, its signals would be the parent's: they share the socket."""
+    _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+def _let_signals_go() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
+
+
+def _forget_in_child() -> None:
+    """A fork's copy of an app is not the app: signals do what they did before, and wake nobody in the parent."""
+    if _wakeup is not None:
+        signal.set_wakeup_fd(-1)
+    for signum, previous in _previous.items():
+        signal.signal(signum, previous)
+    _apps.clear()
+    _let_signals_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_go, after_in_child=_forget_in_child)
 
 
 @atexit.register

@@ -221,7 +221,7 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
             self._step("deregister", lambda: self._engine.deregister(self.asset_uuid))
             self._step("flush", lambda: self.flush(share))
         self._step("call app_event_loop_stopped", lambda: _bounded(self.app_event_loop_stopped, share))
-        self._step("close", self._disconnect)
+        self._step("close", lambda: self._disconnect(share))
 
     def _stop_serving(self, timeout: float) -> None:
         """Take no more requests from outside and finish those that run; a plain app has none."""
@@ -232,13 +232,13 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         except Exception as error:
             self.logger.error("The stop could not %s: %s", name, error, exc_info=error)
 
-    def close(self) -> None:
+    def close(self, timeout: float = 5.0) -> None:  # noqa: ARG002 - the stop has its own budget
         """Stop the app, as `shutdown` does."""
         self._lifecycle.stop()
 
-    def _disconnect(self) -> None:
+    def _disconnect(self, timeout: float) -> None:
         """Give back what the app holds; after this it is no longer an asset."""
-        super().close()
+        super().close(timeout)
         with self._loop_lock:
             self._disconnected = True
         if self._loop_thread is not None:

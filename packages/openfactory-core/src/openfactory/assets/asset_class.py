@@ -263,15 +263,18 @@ class Asset(Watching, Commanding, Referencing):
 
     # Ending
 
-    def close(self) -> None:
+    def close(self, timeout: float = 5.0) -> None:
         """Hear no more, and give the engine back; closing twice does nothing.
+
+        Args:
+            timeout: how long writing what was published may take, in seconds, for the engine's last user.
 
         Raises:
             DeliveryError, DeliveryTimeout: this was the engine's last user, and not all could be written.
         """
         self._subscriptions.clear()
         self._feed.close()
-        self._reference.close()
+        self._reference.close(timeout)
 
     # What the engine calls
 

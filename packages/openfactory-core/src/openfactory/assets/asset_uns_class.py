@@ -8,9 +8,10 @@ import weakref
 from typing import Any
 
 from openfactory.assets.asset_class import Asset, place_of
+from openfactory.assets.event import AssetEvent
 from openfactory.engines.base import Engine
 from openfactory.engines.registry import open_engine
-from openfactory.exceptions import OpenFactoryError, UnknownAssetError
+from openfactory.exceptions import UnknownAssetError
 
 __all__ = ["AssetUNS"]
 
@@ -18,6 +19,8 @@ _logger = logging.getLogger("openfactory.assets")
 
 # How often the map is read, in seconds; one thread does it for all of a process.
 _POLL_SECONDS = 0.5
+
+_MAP = "SELECT asset_uuid, uns_id, updated_at FROM asset_to_uns_map"
 
 
 class AssetUNS(Asset):
@@ -46,8 +49,11 @@ class AssetUNS(Asset):
         start_mapping_watcher: bool = True,
     ) -> None:
         self.uns_id = uns_id
+        self._place_lock = threading.Lock()
+        self._held: list[AssetEvent] | None = None  # what is heard while the asset changes
+        self._ended = False
         with open_engine(place_of(ksqlClient)) as reference:
-            asset_uuid = _standing_at(uns_id, reference.engine)
+            asset_uuid = _read_map(reference.engine).get(uns_id)
         if asset_uuid is None:
             raise UnknownAssetError(
                 f"No asset stands at {uns_id!r} of the namespace. Register one there by register_asset().",
@@ -60,24 +66,66 @@ class AssetUNS(Asset):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.uns_id!r})"
 
-    def close(self) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name[0] != "_" and name not in self._names and name not in self.__dict__ and not self.asset_uuid:
+            raise UnknownAssetError(
+                f"No asset stands at {self.uns_id!r} of the namespace to write {name!r} to. Register one there.",
+                uns_id=self.uns_id,
+            )
+        super().__setattr__(name, value)
+
+    def close(self, timeout: float = 5.0) -> None:
         _watcher.discard(self)
-        super().close()
+        with self._place_lock:
+            self._ended = True  # a change that is under way closes the feed that it opens
+        super().close(timeout)
+
+    def _receive(self, event: AssetEvent) -> None:
+        with self._place_lock:
+            if event.asset_uuid != self.asset_uuid:
+                return  # said by the former asset, and on its way when another took the place
+            if self._held is not None:
+                self._held.append(event)
+                return
+            super()._receive(event)
 
     def _look_at_map(self, uns_map: dict[str, str]) -> None:
         """Follow the place if another asset stands there; on the watcher's thread."""
         asset_uuid = uns_map.get(self.uns_id, "")
         if asset_uuid == self.asset_uuid:
             return
+        with self._place_lock:
+            if self._ended:
+                return
+            self.asset_uuid = ""  # should the engine fail below, the next look tries again
+            self._state.clear()
         self._feed.close()
-        self._state.clear()
-        self.asset_uuid = asset_uuid
         if not asset_uuid:
             _logger.warning("No asset stands at %s any more; its attributes read as UNAVAILABLE.", self.uns_id)
             return
         _logger.info("%s stands at %s of the namespace now.", asset_uuid, self.uns_id)
-        for event in self._follow(asset_uuid):
-            self._subscriptions.dispatch(event)
+        self._move_to(asset_uuid)
+
+    def _move_to(self, asset_uuid: str) -> None:
+        """Hear another asset: first what it has said before, then what it says meanwhile."""
+        with self._place_lock:
+            self._held = []
+            self.asset_uuid = asset_uuid
+        try:
+            found = self._follow(asset_uuid)
+        except BaseException:
+            with self._place_lock:
+                self._held, self.asset_uuid = None, ""
+                self._state.clear()
+            raise
+        with self._place_lock:
+            held, self._held = self._held, None
+            for event in found:
+                self._subscriptions.dispatch(event)
+            for event in held or ():
+                super()._receive(event)
+        if self._ended:
+            self._feed.close()
 
 
 class _MappingWatcher:
@@ -117,12 +165,12 @@ class _MappingWatcher:
     def _look(self, engine: Engine, assets: list[AssetUNS]) -> None:
         """Read one map; what goes wrong is said once and tried again."""
         try:
-            uns_map = {uns_id: asset_uuid for asset_uuid, uns_id in engine.uns_map().items()}
+            uns_map = _read_map(engine)
             for asset in assets:
                 asset._look_at_map(uns_map)
             self._failing.discard(engine.url)
-        except OpenFactoryError as error:
-            if engine.url not in self._failing:
+        except Exception as error:  # noqa: BLE001 - the thread serves all such assets of the process
+            if engine.url not in self._failing and not all(asset._ended for asset in assets):
                 self._failing.add(engine.url)
                 _logger.warning("The map of the namespace cannot be read (%s). It is tried again until it can.", error)
 
@@ -130,5 +178,7 @@ class _MappingWatcher:
 _watcher = _MappingWatcher()
 
 
-def _standing_at(uns_id: str, engine: Engine) -> str | None:
-    return next((asset_uuid for asset_uuid, place in engine.uns_map().items() if place == uns_id), None)
+def _read_map(engine: Engine) -> dict[str, str]:
+    """Which asset stands at each place; where two say that they do, it is the one that came last."""
+    rows = sorted(engine.query(_MAP), key=lambda row: int(row["UPDATED_AT"] or 0))
+    return {row["UNS_ID"]: row["ASSET_UUID"] for row in rows if row["UNS_ID"] is not None}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
+
+from openfactory.concurrency.forked_child import forget_in_forked_child
 
 __all__ = ["Lane", "OrderedExecutor"]
 
@@ -97,11 +98,11 @@ class OrderedExecutor:
         self.name = name
         self._max_threads = max_threads
         self._idle_seconds = idle_seconds
-        self._reset()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._reset)
+        self.forget_in_child()
+        forget_in_forked_child(self)
 
-    def _reset(self) -> None:
+    def forget_in_child(self) -> None:
+        """Begin with no threads and no work, as at first."""
         self._lock = threading.Lock()
         self._ready: SimpleQueue[Lane] = SimpleQueue()
         self._threads = 0

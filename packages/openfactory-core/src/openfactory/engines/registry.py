@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 from importlib import import_module
 from types import MappingProxyType
@@ -135,6 +136,15 @@ def _entry_points() -> dict[str, str]:
     from importlib.metadata import entry_points  # slow to import, and rarely needed
 
     return {found.name: found.value for found in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _forget_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
 
 
 @atexit.register

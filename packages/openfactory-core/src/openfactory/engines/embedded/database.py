@@ -24,6 +24,11 @@ SCHEMA_VERSION = 1
 # Marks the file as ours: "OFAe".
 _APPLICATION_ID = 0x4F464165
 
+# How long a lock may take before somebody is said to hold it, in seconds.
+_LOCK_PATIENCE = 0.3
+
+_OF_OTHERS = "is a database of something else"
+
 _OLDEST_SQLITE = (3, 38, 0)
 
 # How long opening tries to get the lock, in seconds.
@@ -48,6 +53,9 @@ class Database(Protocol):
 
     def trouble(self) -> str:
         """What keeps writers from writing now, with the remedy; empty where nothing does."""
+
+    def gone(self) -> str:
+        """What is said when the file was removed; empty while it is in its place."""
 
     def listen(self) -> None:
         """Be woken from now on."""
@@ -75,6 +83,8 @@ class MemoryDatabase:
     def trouble(self) -> str:
         return ""
 
+    gone = trouble
+
     def listen(self) -> None:
         pass
 
@@ -95,22 +105,27 @@ class FileDatabase:
         self._connections: list[sqlite3.Connection] = []
         _refuse_network_file_system(self.path)
         lock_path, wake_path = (self.path.with_name(self.path.name + suffix) for suffix in (".lock", ".wake"))
-        is_new_here = not lock_path.exists()
+        is_new_here = False
         lock: FileLock | None = None
         try:
+            is_new_here = not lock_path.exists()
             self.lock = lock = FileLock(lock_path)
             self.wake: Wake = DatagramWake(wake_path)
             self._open()
         except (OSError, sqlite3.Error, EngineUnavailableError) as error:
             if lock is not None:
                 lock.close()
-            if is_new_here:
+            if is_new_here and self._is_of_others(error):
                 _remove(lock_path, wake_path)  # no litter beside a file that is none of ours
             if isinstance(error, EngineUnavailableError):
                 raise
             raise EngineUnavailableError(
                 f"{self.path} cannot be opened ({error}). {_remedy(self.path, error)}", address=str(self.path)
             ) from error
+
+    @staticmethod
+    def _is_of_others(error: Exception) -> bool:
+        return any(reason in str(error) for reason in (_OF_OTHERS, "not a database"))
 
     def _open(self) -> None:
         if not self.lock.acquire(_LOCK_TIMEOUT):
@@ -123,6 +138,7 @@ class FileDatabase:
             self._writer.execute("PRAGMA journal_mode = WAL")  # stays with the file
             if self._writer.execute("PRAGMA user_version").fetchone()[0] == 0:
                 _create_schema(self._writer)
+            _refuse_damage(self._writer)
             self._reader, self._tailer = self._connect(), self._connect()
             for connection in (self._reader, self._tailer):
                 connection.execute("PRAGMA query_only = ON")
@@ -145,16 +161,22 @@ class FileDatabase:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        with self._reading:
-            yield self._reader
+        try:
+            with self._reading:
+                yield self._reader
+        except sqlite3.DatabaseError as error:
+            raise EngineUnavailableError(
+                f"{self.path} cannot be read ({error}). {_remedy(self.path, error)}", address=str(self.path)
+            ) from error
 
     @contextmanager
     def tailing(self) -> Iterator[sqlite3.Connection]:
         yield self._tailer
 
     def trouble(self) -> str:
-        if self.lock.waited() > 1:
-            return self._lock_is_held()
+        return self._lock_is_held() if self.lock.waited() > _LOCK_PATIENCE else self.gone()
+
+    def gone(self) -> str:
         try:
             moved = os.stat(self.path).st_ino != self._inode
         except OSError:
@@ -212,15 +234,19 @@ def _connect(path: str, synchronous: str) -> sqlite3.Connection:
     return connection
 
 
+def _refuse_damage(connection: sqlite3.Connection) -> None:
+    """Touch every table, so that a file that is damaged for good is found when it is opened."""
+    for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+        connection.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()  # noqa: S608 - our own names
+
+
 def _refuse_what_is_not_ours(connection: sqlite3.Connection, path: Path) -> None:
     """A new file is fine, and one that we have written; nothing else is touched."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     is_new = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
     if application != _APPLICATION_ID and not (is_new and application == version == 0):
-        raise EngineUnavailableError(
-            f"{path} is a database of something else. Name another file in KSQLDB_URL.", address=str(path)
-        )
+        raise EngineUnavailableError(f"{path} {_OF_OTHERS}. Name another file in KSQLDB_URL.", address=str(path))
     if version > SCHEMA_VERSION:
         raise EngineUnavailableError(
             f"{path} was written by a later version of OpenFactory: its schema is {version}, "
@@ -245,6 +271,10 @@ def _remove(lock_path: Path, wake_path: Path) -> None:
 def _remedy(path: Path, error: Exception) -> str:
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
         return "It is no database of OpenFactory: name another file in KSQLDB_URL."
+    if "malformed" in str(error):
+        return "Restore a copy of it, or move it away to begin anew."
+    if path.parent.exists() and not path.parent.is_dir():
+        return f"{path.parent} is no folder: name another file in KSQLDB_URL."
     if not path.parent.is_dir():
         return f"Make the folder {path.parent} first, or name another file in KSQLDB_URL."
     return "Name a file that this user may write in KSQLDB_URL."

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-import weakref
 from collections.abc import Collection
 from typing import Any
 
@@ -13,6 +11,7 @@ import msgspec
 from openfactory.assets.event import AssetEvent
 from openfactory.assets.receipt import Receipt
 from openfactory.assets.registration import Registration
+from openfactory.concurrency import forget_in_forked_child
 from openfactory.engines.base import Engine, EngineHealth, OnEvent, OnGap, Snapshot, Subscription
 from openfactory.engines.embedded.database import Database, FileDatabase, MemoryDatabase
 from openfactory.engines.embedded.location import Location
@@ -56,7 +55,7 @@ class EmbeddedEngine(Engine):
         self._tail = Tail(self._database)
         self._closed = False
         self._forked = False
-        _engines.add(self)
+        forget_in_forked_child(self)
 
     @staticmethod
     def place(url: str) -> str:
@@ -139,7 +138,7 @@ class EmbeddedEngine(Engine):
 
     def close(self, timeout: float = 5.0) -> None:
         if self._closed or self._forked:
-            return  # a fork's copy of the engine belongs to the parent
+            return
         self._closed = True
         deadline = time.monotonic() + timeout
         try:
@@ -147,6 +146,10 @@ class EmbeddedEngine(Engine):
         finally:
             self._tail.close(max(deadline - time.monotonic(), 0.1))
             self._database.close(max(deadline - time.monotonic(), 0.1))
+
+    def forget_in_child(self) -> None:
+        """A fork's copy of the engine belongs to the parent."""
+        self._forked = True
 
     def _pairs(self, view: str, column: str, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
         self._check_open()
@@ -161,18 +164,6 @@ class EmbeddedEngine(Engine):
                 f"{self.url} was opened before this process was forked, and a database does not survive a fork. "
                 "Start processes by spawn (multiprocessing.set_start_method('spawn')), or open it only in the child."
             )
-
-
-_engines: weakref.WeakSet[EmbeddedEngine] = weakref.WeakSet()
-
-
-def _mark_forked() -> None:
-    for engine in _engines:
-        engine._forked = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_mark_forked)
 
 
 def _now_ms() -> int:

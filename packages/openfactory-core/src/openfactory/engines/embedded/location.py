@@ -58,7 +58,10 @@ class Location:
             raise ConfigurationError(f"{url} names no file. Write sqlite:///factory.db, for example.")
         if text == ":memory:":
             raise ConfigurationError(f"{url} names no file. Write memory:// to keep the data in this process.")
-        return cls(Path(text).expanduser().resolve(), **options)
+        try:
+            return cls(Path(text).expanduser().resolve(), **options)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{url} names no file ({error}). Name another one in KSQLDB_URL.") from error
 
     @property
     def place(self) -> str:

@@ -12,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+from openfactory.concurrency import forget_in_forked_child
+
 __all__ = ["FileLock"]
 
 if sys.platform == "win32":  # reasoned, not tried
@@ -48,6 +50,7 @@ class FileLock:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         self._in_process = threading.Lock()
         self._waiting_since: float | None = None
+        forget_in_forked_child(self)
 
     def __enter__(self) -> FileLock:
         self.acquire()
@@ -102,6 +105,12 @@ class FileLock:
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._descriptor)
+        self._descriptor = -1
+
+    def forget_in_child(self) -> None:
+        """The lock is the parent's: a child that kept the descriptor would hold it when the parent is dead."""
+        if self._descriptor >= 0:
+            self.close()
 
     def _acquire(self, timeout: float | None) -> bool:
         if timeout is None:

@@ -23,6 +23,10 @@ CREATE TRIGGER keep_latest AFTER INSERT ON log BEGIN
     INSERT INTO latest VALUES (new.asset, new.attr, new.id) ON CONFLICT (asset, attr) DO UPDATE SET id = excluded.id;
 END;
 
+CREATE TRIGGER drop_superseded AFTER UPDATE ON latest WHEN old.id <= (SELECT up_to FROM trimmed) BEGIN
+    DELETE FROM log WHERE id = old.id;  -- it was kept beyond its time, because it was the last
+END;
+
 -- An app that starts asks which commands were sent and answered before; all other events cost this index nothing.
 CREATE INDEX commands ON log (asset) WHERE tag IN ('Method.Command', 'Method.Reply');
 

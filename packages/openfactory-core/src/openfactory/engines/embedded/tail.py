@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 
 import msgspec
 
 from openfactory.assets.event import AssetEvent
+from openfactory.concurrency import forget_in_forked_child
 from openfactory.engines.base import OnEvent, OnGap, Subscription
 from openfactory.engines.embedded.database import Database
 from openfactory.engines.embedded.queries import read_batch
@@ -20,6 +22,9 @@ _logger = logging.getLogger("openfactory.engines")
 
 # A wake-up that gets lost costs this much, in seconds.
 _POLL_SECONDS = 0.25
+
+# How often it is looked whether the file is still there, in seconds.
+_LOOK_SECONDS = 1.0
 
 # Read so many positions at once: readers are short, else the WAL cannot be checkpointed.
 _BATCH_POSITIONS = 2_000
@@ -34,11 +39,14 @@ class Tail:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.RLock()
+        forget_in_forked_child(self)
         self._subscriptions: dict[str | None, tuple[Subscription, ...]] = {}
         self._position = 0
         self._thread: threading.Thread | None = None
         self._closed = False
         self._in_trouble = False
+        self._next_look = 0.0
+        self._gone = ""
         self.counters = {"delivered": 0, "gaps": 0, "failed_deliveries": 0}
 
     def subscribe(
@@ -87,6 +95,7 @@ class Tail:
     def _run(self) -> None:
         while not self._closed:
             self._database.wake.wait(_POLL_SECONDS)
+            self._look_for_file()
             try:
                 while self._deliver_some():
                     pass
@@ -95,6 +104,19 @@ class Tail:
                 if not (self._in_trouble or self._closed):
                     _logger.error("The log cannot be read (%s). It is tried again until it can.", error)
                 self._in_trouble = True
+
+    def _look_for_file(self) -> None:
+        """Say it once when the file is gone: whoever only watches would hear nothing more, and not know why."""
+        if self._gone or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        self._gone = self._database.gone()
+        if self._gone and not self._closed:
+            _logger.error("%s", self._gone)
+
+    def forget_in_child(self) -> None:
+        """The thread that may hold the lock is not there."""
+        self._lock = threading.RLock()
 
     def _deliver_some(self) -> bool:
         """Read and hand on one batch; returns whether there may be more."""

@@ -71,6 +71,7 @@ class DatagramWake:
         self._senders: dict[str, socket.socket] = {}
         self._poller: select.poll | None = None
         self._folder_text = os.fspath(folder)
+        self._closed = False
         folder.mkdir(exist_ok=True)
 
     def listen(self) -> None:
@@ -109,6 +110,8 @@ class DatagramWake:
             return  # nothing (more) came, or it is closed
 
     def notify(self) -> None:
+        if self._closed:
+            return
         for kind, peer in self._subscribers():
             try:
                 self._send(kind, peer)
@@ -120,6 +123,7 @@ class DatagramWake:
                 pass  # it will look by itself
 
     def close(self) -> None:
+        self._closed = True
         if self._entry is not None:
             self._entry.unlink(missing_ok=True)
         for one in (self._listener, *self._senders.values()):

@@ -227,7 +227,7 @@ class Writer:
             try:
                 return write()
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or self._abandoned:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or self._abandoned:
                     raise
                 _logger.warning(
                     "Another program keeps the database locked (%s); writing is tried again. End it.", error

@@ -1,0 +1,160 @@
+"""The file stays within its bounds, and who loses it is told."""
+
+from __future__ import annotations
+
+import json
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from openfactory.assets.asset_class import Asset
+from openfactory.assets.attribute import AssetAttribute
+from openfactory.exceptions import DeliveryError
+from openfactory.kafka import KSQLDBClient
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Start
+
+REMOVED = "was removed or replaced while it was open. Stop every app that uses it, then start them again."
+
+
+def event(attribute_id: str, value: int) -> AssetAttribute:
+    return AssetAttribute(id=attribute_id, value=value, type="Events", tag="Note")
+
+
+def write_until_it_fails(mill: Asset) -> str:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        mill["number"] = 1
+        try:
+            mill.flush()
+        except DeliveryError as error:
+            return str(error)
+        time.sleep(0.02)
+    pytest.fail("nothing was said of the file in 5 s")
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_a_writer_is_told_that_the_file_is_gone(tmp_path: Path, file_url: str, replaced: bool) -> None:
+    with KSQLDBClient(file_url) as client, Asset("MILL", client) as mill:
+        mill.add_attribute(event("number", 0))
+        (tmp_path / "factory.db").unlink()
+        if replaced:
+            (tmp_path / "factory.db").write_bytes(b"")
+        assert write_until_it_fails(mill).endswith(f"factory.db {REMOVED}")
+        health = client.engine.health()
+        assert not health.connected
+        assert health.reason.endswith(REMOVED)
+
+
+@pytest.mark.parametrize("worker", ["watcher.py", "gantry_app.py"])
+def test_a_process_whose_file_is_gone_logs_it(start: Start, tmp_path: Path, file_url: str, worker: str) -> None:
+    process = start(worker, KSQLDB_URL=file_url)
+    process.until("watching" if worker == "watcher.py" else "Starting the main loop")
+    (tmp_path / "factory.db").unlink()
+    process.until("was removed or replaced while it was open", timeout=5)
+
+
+def test_the_wal_stays_bounded_under_a_writer_and_readers_without_a_pause(start: Start) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # it is large, and not kept
+        url = f"sqlite:///{folder}/factory.db?keep_events=2000"
+        readers = [start("reader.py", KSQLDB_URL=url) for _ in range(2)]
+        listener = start("listener.py", "END", KSQLDB_URL=url)
+        for reader in readers:
+            reader.until("reading")
+        listener.until("listening")
+        writer = start("firehose.py", 40_000, KSQLDB_URL=url)
+        wal = Path(folder) / "factory.db-wal"
+        largest = 0
+        while writer.process.poll() is None:
+            largest = max(largest, wal.stat().st_size)
+            time.sleep(0.01)
+        assert writer.ended() == 0
+        print(f"240 MB written, largest WAL {largest / 1e6:.0f} MB")
+        listener.until("number 0")  # what the writer wrote last
+        assert [reader.process.poll() for reader in readers] == [None, None]
+        assert largest < 130e6
+
+
+def test_the_log_is_trimmed_and_the_latest_values_stay(file_url: str) -> None:
+    with KSQLDBClient(f"{file_url}?keep_events=2000") as client, Asset("MILL", client) as mill:
+        mill.add_attribute(event("rare", 42))
+        mill.add_attribute(event("number", 0))
+        for number in range(1, 10_001):
+            mill["number"] = number
+            if number % 500 == 0:
+                mill.flush()
+        kept = [one.value for one in client.engine.history("MILL", "number", limit=20_000)]
+        assert kept == list(range(10_001 - len(kept), 10_001))
+        assert 2000 <= len(kept) <= 4000
+    with KSQLDBClient(file_url) as client, Asset("MILL", client) as mill:
+        assert (mill["rare"].value, mill["number"].value) == (42, 10_000)
+
+
+def test_an_old_value_goes_when_it_is_no_longer_the_latest(file_url: str) -> None:
+    with KSQLDBClient(f"{file_url}?keep_events=100") as client, Asset("MILL", client) as mill:
+        mill.add_attribute(event("rare", 0))
+        mill.add_attribute(event("number", 0))
+        for turn in range(1, 11):
+            for number in range(1500):
+                mill["number"] = number
+                if number % 300 == 0:
+                    mill.flush()
+            mill["rare"] = turn
+        mill.flush()
+        assert len(client.engine.history("MILL", "rare")) <= 2
+
+
+def test_a_subscriber_that_lags_behind_the_log_is_told_and_goes_on(
+    start: Start, file_url: str, eventually: Callable[..., None]
+) -> None:
+    watcher = start("watcher.py", KSQLDB_URL=file_url)
+    watcher.until("watching")
+    with KSQLDBClient(f"{file_url}?keep_events=2000") as client, Asset("MILL", client) as mill:
+        mill.add_attribute(event("number", 0))
+        watcher.process.send_signal(signal.SIGSTOP)
+        for number in range(1, 10_001):
+            mill["number"] = number
+            if number % 500 == 0:
+                mill.flush()
+        watcher.process.send_signal(signal.SIGCONT)
+        watcher.until("gap, going on from")
+        for number in range(10_001, 10_011):
+            mill["number"] = number
+        mill.flush()
+        with Asset("END", client) as end:
+            end.add_attribute(event("number", 0))
+    assert watcher.ended() == 0
+    assert "This process lags: the log is trimmed up to" in watcher.err
+    seen = json.loads(watcher.lines()[-1])
+    values = [one[2] for one in seen if one[0] == "MILL"]
+    assert values == sorted(set(values))
+    assert values[-10:] == list(range(10_001, 10_011))
+    assert len(values) < 2000
+
+
+def test_an_asset_that_lags_hears_the_latest_values(start: Start, file_url: str) -> None:
+    listener = start("listener.py", "MILL", KSQLDB_URL=file_url)
+    listener.until("listening")
+    with KSQLDBClient(f"{file_url}?keep_events=2000") as client, Asset("MILL", client) as mill:
+        mill.add_attribute(event("number", 0))
+        listener.until("number 0")
+        listener.process.send_signal(signal.SIGSTOP)
+        mill.add_attribute(event("rare", 42))
+        for number in range(1, 10_001):
+            mill["number"] = number
+            if number % 500 == 0:
+                mill.flush()
+        listener.process.send_signal(signal.SIGCONT)
+        listener.until("number 10000\n")
+        mill["number"] = 10_001
+        listener.until("number 10001\n")
+    heard = [line.split() for line in listener.lines()[1:]]
+    assert [value for name, value in heard if name == "rare"] == ["42"]
+    numbers = [int(value) for name, value in heard if name == "number"]
+    assert numbers == sorted(set(numbers))
