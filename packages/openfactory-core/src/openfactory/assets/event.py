@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from openfactory.assets.attribute import AssetAttribute, attribute_type, sample_value
+from openfactory.assets.attribute import ATTRIBUTE_TYPES, UNAVAILABLE, AssetAttribute, attribute_type, sample_value
 from openfactory.assets.timestamp import current_timestamp
 from openfactory.exceptions import InvalidEventError
 
@@ -77,6 +77,15 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
             attribute.tag,
             attribute.timestamp,
         )
+
+    def understood(self) -> AssetEvent:
+        """The same event with its type as it is spelled; what nobody knows is of the type `UNAVAILABLE`."""
+        if self.type in ATTRIBUTE_TYPES:
+            return self
+        try:
+            return msgspec.structs.replace(self, type=attribute_type(self.type))
+        except ValueError:
+            return msgspec.structs.replace(self, type=UNAVAILABLE)
 
     def attribute(self) -> AssetAttribute:
         """The attribute as users read it; a sample is a float where it can be one."""

@@ -12,6 +12,7 @@ import msgspec
 
 from openfactory.assets.attribute import sample_value
 from openfactory.assets.event import AssetEvent
+from openfactory.exceptions import SubscriptionError
 
 __all__ = ["EventStream"]
 
@@ -29,11 +30,16 @@ class EventStream:
         max_queued: how many events may wait.
         stop: ends the subscription.
 
+    Raises:
+        SubscriptionError: no event could wait.
+
     Attributes:
         lost: how many events went unread.
     """
 
     def __init__(self, name: str, max_queued: int, stop: Callable[[EventStream], None]) -> None:
+        if max_queued < 1:
+            raise SubscriptionError(f"{max_queued} events cannot wait to be read. Give max_queued 1 or more.")
         self.lost = 0
         self._name = name
         self._stop = stop
@@ -61,11 +67,11 @@ class EventStream:
 
     def offer(self, event: AssetEvent) -> None:
         """Take an event; from any thread."""
-        if self._closed or self._loop.is_closed():
+        if self._closed:
             return
         if event.type == "Samples":
             event = msgspec.structs.replace(event, value=sample_value(event.value))
-        with suppress(RuntimeError):  # the loop was closed just now
+        with suppress(RuntimeError):  # the loop was closed before
             self._loop.call_soon_threadsafe(self._take, event)
 
     def close(self) -> None:
@@ -76,7 +82,7 @@ class EventStream:
     def end(self) -> None:
         """Let the iteration end; from any thread."""
         self._closed = True
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # the loop was closed before
             self._loop.call_soon_threadsafe(self._news.set)
 
     def _take(self, event: AssetEvent) -> None:

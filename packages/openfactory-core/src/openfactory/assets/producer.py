@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -44,9 +45,10 @@ class EngineProducer:
         Raises:
             InvalidEventError: the UUID, the id or the value cannot be carried.
         """
-        event = AssetEvent.of(asset_uuid, assetAttribute)
         timestamp = CaseInsensitiveDict(attributes or {}).get("timestamp")
-        return self._engine.publish(event if timestamp is None else msgspec.structs.replace(event, timestamp=timestamp))
+        if timestamp is not None:
+            assetAttribute = replace(assetAttribute, timestamp=timestamp)  # noqa: N806
+        return self._engine.publish(AssetEvent.of(asset_uuid, assetAttribute))
 
     def produce(self, topic: str, key: str | bytes, value: str | bytes) -> Receipt:
         """Write a message as it stands on the wire, for an asset that is its key.
@@ -63,7 +65,7 @@ class EngineProducer:
             raise ConfigurationError(
                 f"{self._engine.url} has no topic {topic!r}. Write to {ASSETS_TOPIC}, or use a Kafka for others."
             )
-        asset_uuid = key.decode() if isinstance(key, bytes) else key
+        asset_uuid = key.decode(errors="surrogateescape") if isinstance(key, bytes) else key
         return self._engine.publish(event_of_message(asset_uuid, value))
 
     def flush(self, timeout: float = 10.0) -> None:
@@ -91,7 +93,7 @@ def event_of_message(asset_uuid: str, value: str | bytes) -> AssetEvent:
             tag=message.get("TAG") or "",
             timestamp=said.get("timestamp") or current_timestamp(),
         )
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+    except (msgspec.MsgspecError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise InvalidEventError(
             f"A message for {asset_uuid} is no event: {error!r}. Send JSON with ID, VALUE, TAG, TYPE and attributes.",
             asset_uuid=asset_uuid,

@@ -10,6 +10,7 @@ from openfactory.assets.event import AssetEvent, check_asset_uuid, new_event
 from openfactory.assets.receipt import Receipt
 from openfactory.assets.state import AssetState
 from openfactory.engines.base import Engine
+from openfactory.exceptions import InvalidEventError
 
 if TYPE_CHECKING:
     from openfactory.assets.asset_class import Asset
@@ -21,6 +22,9 @@ BELOW = "references_below"
 
 # How long one write of a reference may take to be acknowledged, in seconds.
 _WRITE_SECONDS = 10.0
+
+# So many references may be written by others between a read and the write that follows it.
+_MOST_WRITERS = 1000
 
 
 class Referencing:
@@ -55,7 +59,7 @@ class Referencing:
         Two writers may add at the same time, and neither loses what the other has added.
 
         Raises:
-            InvalidEventError: the UUID cannot be carried.
+            InvalidEventError: the UUID cannot be carried, or holds a comma.
             DeliveryError, DeliveryTimeout: it could not be written.
         """
         self._add_reference(ABOVE, reference)
@@ -78,7 +82,7 @@ class Referencing:
 
         Who finds that he has overwritten another's reference adds it again, so both converge to the union.
         """
-        wanted = [check_asset_uuid(reference)]
+        wanted = [_check_reference(reference)]
         while True:
             read = self._last(attribute_id)
             there = [] if read is None else _split(read)
@@ -89,7 +93,7 @@ class Referencing:
             event = new_event(self.asset_uuid, attribute_id, value, "OpenFactory", "AssetsReferences")
             written_at = self._publish(event).wait(_WRITE_SECONDS)
             read_at = 0 if read is None else read.position or 0
-            for other in self._engine.history(self.asset_uuid, attribute_id, limit=100):
+            for other in self._engine.history(self.asset_uuid, attribute_id, limit=_MOST_WRITERS):
                 if read_at < (other.position or 0) < written_at:
                     wanted += _split(other)
 
@@ -99,6 +103,18 @@ class Referencing:
 
     def _publish(self, event: AssetEvent) -> Receipt:
         raise NotImplementedError
+
+
+def _check_reference(reference: str) -> str:
+    """The UUID, if a list of references can carry it."""
+    check_asset_uuid(reference)
+    if "," in reference or reference == UNAVAILABLE:
+        raise InvalidEventError(
+            f"{reference!r} cannot be a reference: a list of references ends each at a comma, and {UNAVAILABLE} says "
+            "that there is none. Give the asset a UUID without a comma.",
+            asset_uuid=reference,
+        )
+    return reference
 
 
 def _split(event: AssetEvent) -> list[str]:

@@ -57,6 +57,7 @@ class AssetState:
 
     def apply(self, event: AssetEvent) -> None:
         """Take in an event from the log."""
+        event = event.understood()
         attribute_id = event.id
         with self._lock:
             known = self._confirmed.get(attribute_id)

@@ -123,6 +123,7 @@ class Subscriptions:
 
     def dispatch(self, event: AssetEvent) -> None:
         """Have the callbacks called that want this event, and the streams told; returns at once."""
+        event = event.understood()
         for attribute_id, stream in self._streams:
             if attribute_id in (None, event.id):
                 stream.offer(event)

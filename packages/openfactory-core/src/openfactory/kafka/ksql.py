@@ -177,8 +177,8 @@ class KSQLDBClient:
 
 
 def _event(number: int, row: Mapping[str, Any]) -> AssetEvent:
-    fields = CaseInsensitiveDict(row)
     try:
+        fields = CaseInsensitiveDict(dict(row))
         attributes = fields.get("attributes") or {}
         attribute = AssetAttribute(
             id=fields["id"],

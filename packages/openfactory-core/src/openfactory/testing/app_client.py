@@ -10,9 +10,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from openfactory.assets.asset_class import Asset
 from openfactory.assets.attribute import AssetAttribute
-from openfactory.assets.event import AssetEvent
 
 __all__ = ["AppClient"]
+
+# So many values of an attribute are told; a test that makes more wants to count, not to see them.
+_MOST_SAID = 10_000
 
 
 class _App(Protocol):
@@ -22,6 +24,7 @@ class _App(Protocol):
     ksql: Any
 
     def run(self) -> None: ...
+    def main_loop(self) -> None: ...
     def shutdown(self) -> None: ...
 
 
@@ -44,18 +47,18 @@ class AppClient(Generic[App]):
         self._keywords = keywords
         self._open = ExitStack()
         self._failure: AssertionError | None = None
-        self._said: list[AssetEvent] = []
+        self._ending = False
 
     def __enter__(self) -> AppClient[App]:
         self.app = self._build(None, test_mode=True, **self._keywords)
         self._open.callback(self.app.shutdown)
         self.asset = self.other(self.app.asset_uuid)
-        self._open.callback(self.app.ksql.engine.subscribe(self.app.asset_uuid, self._said.append).close)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ending = True  # what the main loop raises from here on comes of the stop
         self._open.close()
         if error is None and self._failure is not None:
             raise self._failure
@@ -90,17 +93,34 @@ class AppClient(Generic[App]):
             )
 
     def said(self, attribute_id: str) -> list[Any]:
-        """The values that the app has said of an attribute since it was built, oldest first."""
-        return [event.attribute().value for event in list(self._said) if event.id == attribute_id]
+        """The values that the app has said of an attribute, oldest first, from the one it was built with."""
+        self.asset.flush()
+        return [attribute.value for attribute in self.asset.history(attribute_id, limit=_MOST_SAID)]
 
     def run(self) -> None:
         """Run the app's main loop on a thread beside the test; one that crashes fails the test at its end."""
+        main_loop = self.app.main_loop
 
-        def run() -> None:
+        def watched() -> None:
             try:
-                self.app.run()
-            except SystemExit as end:
-                if end.code:
-                    self._failure = AssertionError(f"{self.app.asset_uuid} crashed; its traceback is in the log.")
+                main_loop()
+            except Exception as error:
+                self._crashed(error)
+                raise
 
-        threading.Thread(target=run, name=f"openfactory-test-{self.app.asset_uuid}", daemon=True).start()
+        self.app.main_loop = watched  # type: ignore[method-assign]
+        threading.Thread(target=self._run, name=f"openfactory-test-{self.app.asset_uuid}", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self.app.run()
+        except SystemExit as end:
+            if end.code and self._failure is None:
+                self._crashed(end)
+        except Exception as error:  # noqa: BLE001 - said at the end of the test
+            self._crashed(error)
+
+    def _crashed(self, error: BaseException) -> None:
+        if not self._ending:
+            self._failure = AssertionError(f"{self.app.asset_uuid} crashed: {error!r}. Its traceback is in the log.")
+            self._failure.__cause__ = error

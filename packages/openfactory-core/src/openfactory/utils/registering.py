@@ -25,7 +25,7 @@ def register_asset(
     """Put an asset on the register, with empty references, and come back when every reader can see it.
 
     Args:
-        uns: its place in the unified namespace, `{"levels": {level: name}, "uns_id": text}`, or None.
+        uns: its place in the unified namespace, `{"levels": {level: name}, "uns_id": text}`, or nothing.
         asset_type: what it is, such as `Device`.
         docker_service: name of the container that it runs in.
 
@@ -33,12 +33,7 @@ def register_asset(
         ConfigurationError: `uns` has another shape.
         DeliveryError, DeliveryTimeout: it could not be written.
     """
-    try:
-        levels, uns_id = ({}, None) if uns is None else (dict(uns["levels"]), str(uns["uns_id"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f'{uns!r} is no place in the namespace. Give {{"levels": {{level: name}}, "uns_id": text}}.'
-        ) from error
+    levels, uns_id = _place(uns) if uns else ({}, None)
     references = dict.fromkeys(REFERENCES, "")
     with open_engine(ksqlClient.ksqldb_url) as reference:
         reference.engine.register(
@@ -62,3 +57,16 @@ def deregister_asset(
             reference.engine.publish(new_event(asset_uuid, name, "", "OpenFactory", "AssetsReferences"))
         reference.engine.deregister(asset_uuid)
         reference.engine.flush()
+
+
+def _place(uns: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+    """The levels and the id of a place in the namespace."""
+    try:
+        levels, uns_id = dict(uns["levels"]), uns["uns_id"]
+        if not (isinstance(uns_id, str) and uns_id and all(isinstance(name, str) for name in levels.values())):
+            raise TypeError("the id and the names of a place are text")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f'{uns!r} is no place in the namespace. Give {{"levels": {{level: name}}, "uns_id": text}}.'
+        ) from error
+    return levels, uns_id

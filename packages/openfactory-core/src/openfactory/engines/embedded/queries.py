@@ -6,10 +6,12 @@ Rows come as one JSON text: a fetch of many rows would give up the interpreter l
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sqlite3
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +20,9 @@ from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.engines.base import Snapshot
 from openfactory.exceptions import QueryError
 
-__all__ = ["TABLES", "Batch", "decode", "read_batch", "read_history", "read_pairs", "read_snapshot", "run_select"]
+__all__ = ["TABLES", "Batch", "read_batch", "read_history", "read_pairs", "read_snapshot", "run_select"]
+
+_logger = logging.getLogger("openfactory.engines")
 
 #: What users may SELECT from, as the ksqlDB topology names it.
 TABLES = ("ASSETS", "ASSETS_AVAIL", "ASSETS_TYPE", "ASSETS_UNS", "ASSET_TO_UNS_MAP", "DOCKER_SERVICES")
@@ -35,21 +39,14 @@ _ONLY = "IN (SELECT value FROM json_each(?))"
 _NEXT = """
 SELECT asset, attr, value, type, tag, ts, id, (SELECT max(id) FROM log) FROM log WHERE id > ? ORDER BY id LIMIT 1
 """
-_BATCH = f"""
-SELECT (SELECT coalesce(max(id), 0) FROM log), (SELECT up_to FROM trimmed),
-       (SELECT json_group_array({_EVENT}) FROM (SELECT * FROM log WHERE id > ? AND id <= ? {{only}} ORDER BY id) AS log)
-"""  # noqa: S608 - only names of our own schema
-_SNAPSHOT = f"""
-SELECT (SELECT coalesce(max(id), 0) FROM log),
-       (SELECT json_group_array({_EVENT}) FROM
-           (SELECT log.* FROM latest JOIN log ON log.id = latest.id {{only}} ORDER BY latest.id) AS log)
-"""  # noqa: S608
-_HISTORY = f"""
-SELECT json_group_array({_EVENT}) FROM (
-    SELECT * FROM (
-        SELECT * FROM log WHERE asset = ? AND ts >= ? AND ts <= ? {{only}} ORDER BY id DESC LIMIT ?
-    ) ORDER BY id) AS log
-"""  # noqa: S608
+_ENDS = "SELECT (SELECT coalesce(max(id), 0) FROM log), (SELECT up_to FROM trimmed)"
+_BATCH = "SELECT * FROM log WHERE id > ? AND id <= ? {only} ORDER BY id"
+_SNAPSHOT = "SELECT log.* FROM latest JOIN log ON log.id = latest.id {only} ORDER BY latest.id"
+_HISTORY = """
+SELECT * FROM (
+    SELECT * FROM log WHERE asset = ? AND ts >= ? AND ts <= ? {only} ORDER BY id DESC LIMIT ?
+) ORDER BY id
+"""
 
 _events = msgspec.json.Decoder(list[AssetEvent])
 
@@ -66,32 +63,70 @@ def read_batch(
     connection: sqlite3.Connection, after: int, up_to: int, asset_uuids: Collection[str] | None = None
 ) -> Batch:
     """The events after one position up to another, of some assets or of all."""
-    row = connection.execute(_NEXT, (after,)).fetchone()
-    if row is not None and row[6] == row[7] == after + 1 <= up_to:
-        if asset_uuids is not None and row[0] not in asset_uuids:
-            return Batch(row[6], 0, [])
-        event = AssetEvent(row[0], row[1], msgspec.json.decode(row[2]), row[3], row[4], row[5], row[6])
-        return Batch(event.position or 0, 0, [event])
+    try:
+        row = connection.execute(_NEXT, (after,)).fetchone()
+        if row is not None and row[6] == row[7] == after + 1 <= up_to:
+            if asset_uuids is not None and row[0] not in asset_uuids:
+                return Batch(row[6], 0, [])
+            event = AssetEvent(row[0], row[1], msgspec.json.decode(row[2]), row[3], row[4], row[5], row[6])
+            return Batch(row[6], 0, [event])
+    except (sqlite3.OperationalError, msgspec.MsgspecError, UnicodeError) as error:
+        _raise_unless_unreadable(error)
     parameters: list[Any] = [after, up_to]
     if asset_uuids is not None:
         parameters.append(json.dumps(list(asset_uuids)))
     only = "" if asset_uuids is None else f"AND asset {_ONLY}"
-    newest, trimmed, text = connection.execute(_BATCH.format(only=only), parameters).fetchone()
-    return Batch(newest, trimmed, decode(text))
+    return Batch(*_read(connection, _BATCH.format(only=only), parameters))
 
 
-def decode(text: str) -> list[AssetEvent]:
-    """Events from the JSON text of the queries above."""
-    return _events.decode(text)
+def _read(connection: sqlite3.Connection, rows: str, parameters: Sequence[Any]) -> tuple[int, int, list[AssetEvent]]:
+    """The ends of the log and the events of some rows, as of one moment."""
+    select = f"{_ENDS}, (SELECT json_group_array({_EVENT}) FROM ({rows}) AS log)"  # noqa: S608 - our own text
+    try:
+        newest, trimmed, text = connection.execute(select, parameters).fetchone()
+        return newest, trimmed, _events.decode(text)
+    except (sqlite3.OperationalError, msgspec.MsgspecError, UnicodeError) as error:
+        _raise_unless_unreadable(error)
+    newest, trimmed = connection.execute(_ENDS).fetchone()
+    events = [event for event in _read_row_by_row(connection, rows, parameters) if (event.position or 0) <= newest]
+    return newest, trimmed, events
+
+
+def _raise_unless_unreadable(error: Exception) -> None:
+    """An error of the database goes on; one of what a foreign tool has written is told row by row."""
+    if isinstance(error, sqlite3.OperationalError) and "UTF-8" not in str(error):
+        raise error
+
+
+def _read_row_by_row(connection: sqlite3.Connection, rows: str, parameters: Sequence[Any]) -> Iterator[AssetEvent]:
+    """The rows that can be read; each of the others is named once."""
+    file = connection.execute("PRAGMA database_list").fetchone()[2]
+    connection.text_factory = bytes
+    try:
+        found = connection.execute(rows, parameters).fetchall()
+    finally:
+        connection.text_factory = str
+    for position, asset, attr, value, kind, tag, ts in found:
+        try:
+            said = msgspec.json.decode(value)
+            yield AssetEvent(asset.decode(), attr.decode(), said, kind.decode(), tag.decode(), ts.decode(), position)
+        except (UnicodeError, msgspec.MsgspecError) as error:
+            _tell_unreadable(file, position, f"{asset!r}.{attr!r}", str(error))
+
+
+@lru_cache(maxsize=10_000)
+def _tell_unreadable(file: str, position: int, where: str, reason: str) -> None:
+    text = "What stands at position %d (%s) of the log %s cannot be read: %s. It is skipped."
+    _logger.warning(text, position, where, file, reason)
 
 
 def read_snapshot(connection: sqlite3.Connection, asset_uuids: Collection[str] | None) -> Snapshot:
     """The last event of each attribute, of some assets or of all."""
     only = "" if asset_uuids is None else f"WHERE latest.asset {_ONLY}"
     parameters = () if asset_uuids is None else (json.dumps(list(asset_uuids)),)
-    position, text = connection.execute(_SNAPSHOT.format(only=only), parameters).fetchone()
+    position, _, events = _read(connection, _SNAPSHOT.format(only=only), parameters)
     by_asset: dict[str, list[AssetEvent]] = {}
-    for event in decode(text):
+    for event in events:
         by_asset.setdefault(event.asset_uuid, []).append(event)
     return Snapshot(by_asset, position)
 
@@ -116,7 +151,7 @@ def read_history(
     elif tag is not None:
         only += "AND tag = ?"
         parameters.append(tag)
-    return decode(connection.execute(_HISTORY.format(only=only), (*parameters, limit)).fetchone()[0])
+    return _read(connection, _HISTORY.format(only=only), (*parameters, limit))[2]
 
 
 def read_pairs(
