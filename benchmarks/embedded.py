@@ -1,7 +1,7 @@
 """Benchmarks of the embedded engine: every figure is a ratio against a bare equivalent in the same run.
 
 hatch run bench:embedded                       all of them, 10 rounds each
-hatch run bench:embedded --only latency        one of them: writes, latency, import, watched
+hatch run bench:embedded --only latency        one: writes, latency, commands, import, watched
 hatch run bench:embedded --json                for a program to read
 hatch run bench:embedded --check               exit status 1 where a bar is missed
 """
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from commands import measure_commands
 from imports import measure_imports
 from latency import measure_latency
 from rounds import Figure
@@ -27,6 +28,7 @@ from writes import measure_writes
 BENCHMARKS: dict[str, Callable[[int], list[Figure]]] = {
     "writes": measure_writes,
     "latency": measure_latency,
+    "commands": measure_commands,
     "import": measure_imports,
     "watched": measure_watched,
 }

@@ -16,7 +16,7 @@ import bare
 from rounds import Bar, Figure, alternate, figure_of, percentile
 from writes import running_app
 
-__all__ = ["measure_latency"]
+__all__ = ["measure_latency", "watcher"]
 
 WRITES = 200
 
@@ -57,7 +57,8 @@ class _Watcher:
 
 
 @contextmanager
-def _watcher(kind: str, *arguments: str | Path) -> Iterator[_Watcher]:
+def watcher(kind: str, *arguments: str | Path) -> Iterator[_Watcher]:
+    """Start a process of `watchers.py`, and end it."""
     command = [sys.executable, Path(__file__).with_name("watchers.py"), kind, str(WRITES), *arguments]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -71,11 +72,11 @@ def measure_latency(rounds: int) -> list[Figure]:
     with TemporaryDirectory(prefix="openfactory-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         app, _ = stack.enter_context(running_app(folder / "app.db"))
-        watching = stack.enter_context(_watcher("asset", folder / "app.db"))
+        watching = stack.enter_context(watcher("asset", folder / "app.db"))
 
         connection = bare.open_database(folder / "bare.db")
         stack.callback(connection.close)
-        receiving = stack.enter_context(_watcher("bare", folder / "bare.db", folder / "wake.sock"))
+        receiving = stack.enter_context(watcher("bare", folder / "bare.db", folder / "wake.sock"))
         notifier = bare.Notifier(folder / "wake.sock")
         stack.callback(notifier.close)
 

@@ -40,6 +40,24 @@ def watch_asset(count: int, database: str) -> None:
         sys.stdin.read()
 
 
+def answer_commands(database: str) -> None:
+    """Be an app whose method does nothing but answer."""
+    from openfactory.apps import OpenFactoryApp, ofa_method
+    from openfactory.kafka import KSQLDBClient
+
+    class Answering(OpenFactoryApp):
+        @ofa_method()
+        def ping(self) -> str:
+            """Answer."""
+            return "pong"
+
+    with KSQLDBClient(f"sqlite:///{database}") as client:
+        app = Answering(client, app_uuid="ANSWER")
+        _print_line([])
+        sys.stdin.read()
+        app.shutdown()
+
+
 def watch_bare(count: int, database: str, address: str) -> None:
     """Hear of each write by a datagram, and read the row."""
     threading.Thread(target=_listen, args=(count, database, address), daemon=True).start()
@@ -75,5 +93,7 @@ def _print_line(ages: list[int]) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "asset":
         watch_asset(int(sys.argv[2]), sys.argv[3])
+    elif sys.argv[1] == "answer":
+        answer_commands(sys.argv[3])
     else:
         watch_bare(int(sys.argv[2]), sys.argv[3], sys.argv[4])
