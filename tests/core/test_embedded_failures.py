@@ -46,9 +46,8 @@ def values(engine: Engine) -> list[object]:
 
 
 def foreign_tool(path: Path, sql: str) -> None:
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute(sql)
-    connection.close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(sql)
 
 
 def refuse_bad_values(path: Path) -> None:

@@ -129,6 +129,7 @@ def test_two_streams_hear_each_all_of_it(mill: Asset) -> None:
         async with mill.watch("status") as one, mill.watch("status", max_queued=2) as lagging, mill.watch() as all_:
             for n in range(6):
                 mill.status = n
+            await settled(mill)
             taken = [await take(one, 6), await take(lagging, 2), await take(all_, 6)]
             assert (one.lost, lagging.lost, all_.lost) == (0, 4, 0)
             return [[event.value for event in events] for events in taken]

@@ -20,10 +20,10 @@ from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.exceptions import OpenFactoryError
 
-__all__ = ["CommandHandler"]
+__all__ = ["REMEMBERED", "CommandHandler"]
 
-# So many correlation ids are remembered: a command that comes again gets its reply again.
-_REMEMBERED = 4_096
+#: So many correlation ids are remembered: a command that comes again gets its reply again.
+REMEMBERED = 4_096
 
 # A reply tells so many characters of an error; the log has all of it.
 _LONGEST_ERROR = 2_000
@@ -204,7 +204,7 @@ class CommandHandler:
 
     def _remember(self, correlation_id: str, answer: CommandReply | None) -> None:
         self._replies[correlation_id] = answer
-        while len(self._replies) > _REMEMBERED:
+        while len(self._replies) > REMEMBERED:
             self._replies.popitem(last=False)
 
     def _parse(self, event: AssetEvent, method: str) -> CommandEnvelope | None:
@@ -236,7 +236,10 @@ class CommandHandler:
         for event in commands:
             correlation_id = _correlation_id_in(event.value)
             if correlation_id is not None and correlation_id not in self._replies:
-                reason = f"It was sent before the app's start at {when} and is not run now. Call again."
+                reason = (
+                    f"It was sent before the app's start at {when} and is not run now. "
+                    "Whether an earlier run of the app ran it is not known: look at the asset, then call again."
+                )
                 self._reject(method_of_command(event.id), correlation_id, reason)
 
 

@@ -158,8 +158,9 @@ def handle_signals(app: App, logger: logging.Logger) -> None:
 def end_process(status: int) -> None:
     """End now, whatever other threads do."""
     flushing = threading.Thread(target=_flush_streams, daemon=True)
-    flushing.start()
-    flushing.join(0.2)  # whoever should read it may not
+    with suppress(RuntimeError):  # the interpreter ends, and starts no more threads; it flushes by itself
+        flushing.start()
+        flushing.join(0.2)  # whoever should read it may not
     os._exit(status)
 
 

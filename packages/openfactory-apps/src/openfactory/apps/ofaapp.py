@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from openfactory.apps.attributes import declared_attributes
 from openfactory.apps.banner import banner_text
-from openfactory.apps.command_handler import CommandHandler
+from openfactory.apps.command_handler import REMEMBERED, CommandHandler
 from openfactory.apps.identity import app_uuid_from_environment, registration_of, standard_attributes
 from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process, handle_signals
 from openfactory.apps.methods import published_methods
@@ -265,11 +265,12 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         self.resync_state()  # what the registration has said of this app
 
     def _accept_commands(self) -> None:
-        commands, replies = (
-            [event for event in self._engine.history(self.asset_uuid, tag=tag) if self._was_found(event)]
-            for tag in (COMMAND_TAG, REPLY_TAG)
-        )
+        commands, replies = (self._found_with_tag(tag) for tag in (COMMAND_TAG, REPLY_TAG))
         self._commands.start(commands, replies, self.logger)
+
+    def _found_with_tag(self, tag: str) -> list[AssetEvent]:
+        events = self._engine.history(self.asset_uuid, tag=tag, limit=REMEMBERED)
+        return [event for event in events if self._was_found(event)]
 
     def _receive_command(self, event: AssetEvent) -> None:
         self._commands.receive(event)
@@ -300,8 +301,12 @@ def _bounded(hook: Callable[[], None], seconds: float) -> None:
             raised.append(error)
 
     thread = threading.Thread(target=call, name="openfactory-stop-hook", daemon=True)
-    thread.start()
-    thread.join(seconds)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter ends, and starts no more threads
+        call()
+    else:
+        thread.join(seconds)
     if thread.is_alive():
         raise TimeoutError(f"it did not return within {seconds:g} s. Make it quicker, or raise stop_timeout.")
     if raised:

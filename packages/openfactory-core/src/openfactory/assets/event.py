@@ -205,7 +205,7 @@ def _through_json(value: Any) -> Any:
             f"a {type(value).__name__} cannot be said in JSON ({error}). "
             "Write text, a number, a Boolean, or lists and dictionaries of them."
         ) from error
-    _refuse_not_finite(value)
+    _refuse_what_readers_cannot_take(value, _MAX_DEPTH)
     if len(encoded) > MAX_VALUE_BYTES:
         raise InvalidEventError(
             f"the value has {len(encoded):,} bytes and {MAX_VALUE_BYTES:,} is the most that every reader can take. "
@@ -214,7 +214,11 @@ def _through_json(value: Any) -> Any:
     return decoded
 
 
-def _refuse_not_finite(value: Any) -> None:
+# Readers differ in how deeply nested JSON may be; SQLite takes 1000, some decoders what is left of the stack.
+_MAX_DEPTH = 100
+
+
+def _refuse_what_readers_cannot_take(value: Any, depth: int) -> None:
     """The JSON encoder would write NaN as null, and say nothing."""
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidEventError(f"{value} is no JSON. Write 'UNAVAILABLE' where there is no number.")
@@ -222,5 +226,9 @@ def _refuse_not_finite(value: Any) -> None:
         value = value.values()
     elif not isinstance(value, (list, tuple, set, frozenset)):
         return
+    if not depth:
+        raise InvalidEventError(
+            f"the value is nested more than {_MAX_DEPTH} deep. Write it flatter, or as several attributes."
+        )
     for item in value:
-        _refuse_not_finite(item)
+        _refuse_what_readers_cannot_take(item, depth - 1)

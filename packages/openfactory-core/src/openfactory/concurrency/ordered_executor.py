@@ -125,7 +125,12 @@ class OrderedExecutor:
             self._threads += 1
             self._starting = True
             # A daemon: a callback that never returns must not keep the process from ending.
-            threading.Thread(target=self._work, name=f"{self.name}-{self._threads}", daemon=True).start()
+            thread = threading.Thread(target=self._work, name=f"{self.name}-{self._threads}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter ends, and starts no more threads
+                self._threads -= 1
+                self._starting = False
 
     def _work(self) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ from typing import Any
 
 from openfactory.assets.event import new_event
 from openfactory.assets.registration import REFERENCES, Registration
+from openfactory.engines.registry import open_engine
 from openfactory.exceptions import ConfigurationError
 from openfactory.kafka import KSQLDBClient
 
@@ -34,9 +35,11 @@ def register_asset(
     """
     levels, uns_id = _place(uns) if uns else ({}, None)
     references = dict.fromkeys(REFERENCES, "")
-    engine = ksqlClient.engine
-    engine.register(Registration(asset_uuid, asset_type, docker_service, references, uns_id=uns_id, uns_levels=levels))
-    engine.flush()
+    with open_engine(ksqlClient.ksqldb_url) as reference:
+        reference.engine.register(
+            Registration(asset_uuid, asset_type, docker_service, references, uns_id=uns_id, uns_levels=levels)
+        )
+        reference.engine.flush()
 
 
 def deregister_asset(
@@ -49,11 +52,11 @@ def deregister_asset(
     Raises:
         DeliveryError, DeliveryTimeout: it could not be written.
     """
-    engine = ksqlClient.engine
-    for name in REFERENCES:
-        engine.publish(new_event(asset_uuid, name, "", "OpenFactory", "AssetsReferences"))
-    engine.deregister(asset_uuid)
-    engine.flush()
+    with open_engine(ksqlClient.ksqldb_url) as reference:
+        for name in REFERENCES:
+            reference.engine.publish(new_event(asset_uuid, name, "", "OpenFactory", "AssetsReferences"))
+        reference.engine.deregister(asset_uuid)
+        reference.engine.flush()
 
 
 def _place(uns: Mapping[str, Any]) -> tuple[dict[str, str], str]:

@@ -70,7 +70,7 @@ def read_batch(
                 return Batch(row[6], 0, [])
             event = AssetEvent(row[0], row[1], msgspec.json.decode(row[2]), row[3], row[4], row[5], row[6])
             return Batch(row[6], 0, [event])
-    except (sqlite3.OperationalError, msgspec.MsgspecError, UnicodeError) as error:
+    except (sqlite3.OperationalError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         _raise_unless_unreadable(error)
     parameters: list[Any] = [after, up_to]
     if asset_uuids is not None:
@@ -85,11 +85,14 @@ def _read(connection: sqlite3.Connection, rows: str, parameters: Sequence[Any]) 
     try:
         newest, trimmed, text = connection.execute(select, parameters).fetchone()
         return newest, trimmed, _events.decode(text)
-    except (sqlite3.OperationalError, msgspec.MsgspecError, UnicodeError) as error:
+    except (sqlite3.OperationalError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         _raise_unless_unreadable(error)
-    newest, trimmed = connection.execute(_ENDS).fetchone()
-    events = [event for event in _read_row_by_row(connection, rows, parameters) if (event.position or 0) <= newest]
-    return newest, trimmed, events
+    connection.execute("BEGIN")  # both as of one moment, too
+    try:
+        newest, trimmed = connection.execute(_ENDS).fetchone()
+        return newest, trimmed, list(_read_row_by_row(connection, rows, parameters))
+    finally:
+        connection.execute("COMMIT")
 
 
 def _raise_unless_unreadable(error: Exception) -> None:
@@ -110,7 +113,7 @@ def _read_row_by_row(connection: sqlite3.Connection, rows: str, parameters: Sequ
         try:
             said = msgspec.json.decode(value)
             yield AssetEvent(asset.decode(), attr.decode(), said, kind.decode(), tag.decode(), ts.decode(), position)
-        except (UnicodeError, msgspec.MsgspecError) as error:
+        except (UnicodeError, msgspec.MsgspecError, RecursionError) as error:
             _tell_unreadable(file, position, f"{asset!r}.{attr!r}", str(error))
 
 
