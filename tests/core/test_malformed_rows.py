@@ -100,6 +100,7 @@ def test_a_foreign_row_that_cannot_be_read_is_logged_once_with_its_place_and_pas
     robot.resync_state()
     assert engine.history("ROBOT")[-1].id == "after"
     assert [str(position) in record.getMessage() for record in logged] == [True]
+    assert engine.health().counters["unreadable"] == 1
 
 
 @pytest.mark.parametrize("asset", [b"\xff", b"a\xc3"], ids=ascii)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -203,3 +205,18 @@ def test_an_event_of_another_writer_without_a_tag_is_read(open_asset: Open, engi
     mill = open_asset()
     assert (mill.status.value, mill.status.tag) == (None, "")
     assert mill.events() == [{"ID": "status", "VALUE": None, "TAG": ""}]
+
+
+def test_an_asset_router_that_never_answers_holds_nobody_up(url: str) -> None:
+    """The embedded engine needs no router, and asks none."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, KSQLDBClient(url) as client:
+        router = f"http://127.0.0.1:{silent.getsockname()[1]}/a path?that=must&be quoted"
+        begun = time.monotonic()
+        with Asset("MILL", client, asset_router_url=router) as mill:
+            mill.add_attribute(AssetAttribute(id="status", value="idle", type="Events", tag="Test"))
+            assert mill.status.value == "idle"
+            assert mill.asset_router_url == router
+        assert time.monotonic() - begun < 5
+        silent.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            silent.accept()

@@ -15,7 +15,14 @@ from openfactory.concurrency import forget_in_forked_child
 from openfactory.engines.base import Engine, EngineHealth, OnEvent, OnGap, Snapshot, Subscription
 from openfactory.engines.embedded.database import Database, FileDatabase, MemoryDatabase
 from openfactory.engines.embedded.location import Location
-from openfactory.engines.embedded.queries import TABLES, read_history, read_pairs, read_snapshot, run_select
+from openfactory.engines.embedded.queries import (
+    TABLES,
+    read_history,
+    read_pairs,
+    read_snapshot,
+    run_select,
+    unreadable_rows,
+)
 from openfactory.engines.embedded.retention import Retention
 from openfactory.engines.embedded.tail import Tail
 from openfactory.engines.embedded.writer import Writer
@@ -51,6 +58,7 @@ class EmbeddedEngine(Engine):
         self.url = url
         location = Location.of(url)
         self._database: Database = MemoryDatabase() if location.path is None else FileDatabase(location)
+        self._file = "" if location.path is None else str(location.path)
         self._writer = Writer(self._database, Retention(location))
         self._tail = Tail(self._database)
         self._closed = False
@@ -133,7 +141,7 @@ class EmbeddedEngine(Engine):
         if self._closed:
             return EngineHealth(False, "The engine is closed.")
         trouble = self._database.trouble()
-        counters = self._writer.counters | self._tail.counters
+        counters = self._writer.counters | self._tail.counters | {"unreadable": unreadable_rows(self._file)}
         return EngineHealth(not trouble, trouble, self._writer.queued, counters)
 
     def close(self, timeout: float = 5.0) -> None:

@@ -10,6 +10,7 @@ import logging
 import re
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,7 +21,16 @@ from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.engines.base import Snapshot
 from openfactory.exceptions import QueryError
 
-__all__ = ["TABLES", "Batch", "read_batch", "read_history", "read_pairs", "read_snapshot", "run_select"]
+__all__ = [
+    "TABLES",
+    "Batch",
+    "read_batch",
+    "read_history",
+    "read_pairs",
+    "read_snapshot",
+    "run_select",
+    "unreadable_rows",
+]
 
 _logger = logging.getLogger("openfactory.engines")
 
@@ -47,6 +57,9 @@ SELECT * FROM (
     SELECT * FROM log WHERE asset = ? AND ts >= ? AND ts <= ? {only} ORDER BY id DESC LIMIT ?
 ) ORDER BY id
 """
+
+# How many rows of each file could not be read, each counted once.
+_unreadable: Counter[str] = Counter()
 
 _events = msgspec.json.Decoder(list[AssetEvent])
 
@@ -119,8 +132,14 @@ def _read_row_by_row(connection: sqlite3.Connection, rows: str, parameters: Sequ
 
 @lru_cache(maxsize=10_000)
 def _tell_unreadable(file: str, position: int, where: str, reason: str) -> None:
+    _unreadable[file] += 1
     text = "What stands at position %d (%s) of the log %s cannot be read: %s. It is skipped."
     _logger.warning(text, position, where, file, reason)
+
+
+def unreadable_rows(file: str) -> int:
+    """How many rows of a file were found that cannot be read."""
+    return _unreadable[file]
 
 
 def read_snapshot(connection: sqlite3.Connection, asset_uuids: Collection[str] | None) -> Snapshot:
