@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from latency import watcher
-from rounds import Bar, Figure, alternate, figure_of, percentile
+from rounds import Bar, Figure, Pair, alternate, figure_of, percentile
 from writes import running_app
 
 from openfactory.assets import Asset, AssetEvent
+from openfactory.assets.event import new_event
 from openfactory.assets.subscriptions import Subscriptions
 from openfactory.concurrency import OrderedExecutor
 from openfactory.kafka import KSQLDBClient
@@ -22,13 +24,19 @@ __all__ = ["measure_commands"]
 CALLS = 200
 EVENTS = 50_000
 
+ASSETS = 1_000
+ATTRIBUTES = 20
+
+# What a watched asset may take, in bytes.
+_MEMORY_BAR = 20 * 1024.0
+
 # What one process has to hand to callbacks at least, in events a second.
 _DISPATCH_BAR = 100_000.0
 
 
 def measure_commands(rounds: int) -> list[Figure]:
-    """A command and its reply between two processes against one write between them; and dispatch alone."""
-    return [_measure_calls(rounds), _measure_dispatch(rounds)]
+    """A command and its reply against one write; dispatch alone; and what a watched asset of 20 attributes takes."""
+    return [_measure_calls(rounds), _measure_dispatch(rounds), _measure_memory()]
 
 
 def _measure_calls(rounds: int) -> Figure:
@@ -82,3 +90,21 @@ def _measure_dispatch(rounds: int) -> Figure:
 
     (pairs,) = alternate(rounds, "dispatch", dispatch, lambda: _DISPATCH_BAR)
     return figure_of("dispatch to a callback / 100,000 a second", "events/s", pairs, Bar(at_least=1))
+
+
+def _measure_memory() -> Figure:
+    with KSQLDBClient("memory://bench") as client, ExitStack() as stack:
+        for number in range(ASSETS):
+            for attribute in range(ATTRIBUTES):
+                client.engine.publish(new_event(f"ASSET-{number}", f"sample-{attribute}", 1.5, "Samples", "Bench"))
+        client.engine.flush(60)
+        threads = threading.active_count()
+        stack.enter_context(Asset("ASSET-0", client))
+        tracemalloc.start()
+        for number in range(1, ASSETS):
+            stack.enter_context(Asset(f"ASSET-{number}", client))
+        taken = tracemalloc.get_traced_memory()[0] / (ASSETS - 1)
+        tracemalloc.stop()
+        note = f"{threading.active_count() - threads} threads more for {ASSETS:,} assets than for none"
+    name = f"memory of a watched asset of {ATTRIBUTES} attributes / 20 KiB"
+    return figure_of(name, "bytes", [Pair(taken, _MEMORY_BAR)], Bar(at_most=1), [note])
