@@ -7,15 +7,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from openfactory.assets.event import AssetEvent
 from openfactory.assets.receipt import Receipt
 from openfactory.engines.embedded.database import Database
+from openfactory.engines.embedded.insertion import Entry, Statement, write_batch
 from openfactory.engines.embedded.retention import Retention
 from openfactory.exceptions import DeliveryError, DeliveryTimeout, EngineClosedError
 
@@ -37,25 +38,7 @@ _EVENT_BYTES = 200
 # So many failed events are kept for the next flush to name.
 _FAILED_KEPT = 1_000
 
-# So many rows a statement, which gives up the interpreter lock once for all of them.
-_ROWS = 500
-
 _encode = msgspec.json.Encoder().encode
-
-
-class _Statement(msgspec.Struct, gc=False):
-    """A change of a table that is not an event, in its turn among the events."""
-
-    sql: str
-    parameters: tuple[Any, ...]
-
-
-class _Entry(msgspec.Struct, gc=False):
-    """What waits in the queue."""
-
-    work: AssetEvent | _Statement
-    receipt: Receipt
-    size: int
 
 
 class Writer:
@@ -70,7 +53,7 @@ class Writer:
         self._database = database
         self._retention = retention
         self._await = self._await_settled
-        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._queue: SimpleQueue[Entry | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._progress = threading.Condition(self._lock)
         self._waiting = 0
@@ -105,7 +88,7 @@ class Writer:
 
     def execute(self, sql: str, *parameters: Any) -> Receipt:
         """Queue a change of another table."""
-        return self._put(_Statement(sql, parameters), _EVENT_BYTES)
+        return self._put(Statement(sql, parameters), _EVENT_BYTES)
 
     def flush(self, timeout: float) -> None:
         """Wait until all that was published is settled, and raise what failed since the last flush."""
@@ -134,7 +117,7 @@ class Writer:
         self._abandoned = True
         self.flush(0)
 
-    def _put(self, work: AssetEvent | _Statement, size: int) -> Receipt:
+    def _put(self, work: AssetEvent | Statement, size: int) -> Receipt:
         with self._lock:
             if self._queued_bytes > _QUEUE_BYTES and not self._closed:
                 self._wait_for_room()
@@ -143,7 +126,7 @@ class Writer:
             self._queued_bytes += size
             self._published += 1
             receipt = Receipt(self._published, self._await)
-            self._queue.put(_Entry(work, receipt, size))
+            self._queue.put(Entry(work, receipt, size))
             return receipt
 
     def _wait_for_room(self) -> None:
@@ -181,10 +164,10 @@ class Writer:
             if ended:
                 return
 
-    def _take(self) -> tuple[list[_Entry], bool]:
+    def _take(self) -> tuple[list[Entry], bool]:
         """All that waits, up to the bounds of a transaction; and whether the end was among it."""
         entry = self._queue.get()
-        batch: list[_Entry] = []
+        batch: list[Entry] = []
         size = 0
         while entry is not None:
             batch.append(entry)
@@ -197,7 +180,7 @@ class Writer:
                 return batch, False
         return batch, True
 
-    def _commit(self, batch: list[_Entry]) -> None:
+    def _commit(self, batch: list[Entry]) -> None:
         try:
             self._until_not_busy(lambda: self._write(batch))
         except (sqlite3.OperationalError, OSError, DeliveryError) as error:
@@ -210,7 +193,7 @@ class Writer:
             if self._waiting:
                 self._progress.notify_all()
 
-    def _commit_one_by_one(self, batch: list[_Entry], error: Exception) -> None:
+    def _commit_one_by_one(self, batch: list[Entry], error: Exception) -> None:
         """One event that cannot be written, made by hand and never checked, takes no other with it."""
         if len(batch) == 1:
             self._fail(batch, error)
@@ -233,11 +216,11 @@ class Writer:
                     "Another program keeps the database locked (%s); writing is tried again. End it.", error
                 )
 
-    def _write(self, batch: list[_Entry]) -> None:
+    def _write(self, batch: list[Entry]) -> None:
         if trouble := self._database.trouble():
             raise DeliveryError(trouble)
         with self._database.writing() as connection:
-            runs = _write_batch(connection, batch)
+            runs = write_batch(connection, batch)
             for run in runs:
                 run.acknowledge()
             self._database.wake.notify()  # subscribers read while we tidy up
@@ -245,7 +228,7 @@ class Writer:
             self.counters["commits"] += 1
             self._retention.after_commit(connection, runs[-1].last, len(batch))
 
-    def _fail(self, batch: list[_Entry], error: Exception) -> None:
+    def _fail(self, batch: list[Entry], error: Exception) -> None:
         events = [entry.work for entry in batch if isinstance(entry.work, AssetEvent)]
         failure = DeliveryError(f"An event was not written: {error}", events=events)
         failure.__cause__ = error
@@ -257,69 +240,3 @@ class Writer:
         with self._lock:
             self._failure = error
             self._failed = (self._failed + events)[:_FAILED_KEPT]
-
-
-class _Run(NamedTuple):
-    """Entries that were written one after the other, and the position of the last."""
-
-    entries: list[_Entry]
-    last: int
-
-    def acknowledge(self) -> None:
-        """Tell each receipt its position; only after the commit."""
-        for position, entry in enumerate(self.entries, self.last - len(self.entries) + 1):
-            entry.receipt.position = position
-
-
-def _write_batch(connection: sqlite3.Connection, batch: list[_Entry]) -> list[_Run]:
-    """Write a batch in one transaction."""
-    if len(batch) <= _ROWS and all(isinstance(entry.work, AssetEvent) for entry in batch):
-        return [_insert(connection, batch)]  # one statement is a transaction of its own
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        runs = _write_in_turn(connection, batch)
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    return runs
-
-
-def _write_in_turn(connection: sqlite3.Connection, batch: list[_Entry]) -> list[_Run]:
-    """Events in runs, and between them the changes of other tables, which stand where the last event stands."""
-    runs: list[_Run] = []
-    events: list[_Entry] = []
-    for entry in batch:
-        if isinstance(entry.work, _Statement):
-            if events:
-                runs.append(_insert(connection, events))
-                events = []
-            connection.execute(entry.work.sql, entry.work.parameters)
-            newest = connection.execute("SELECT coalesce(max(id), 0) FROM log").fetchone()[0]
-            runs.append(_Run([entry], newest))
-        else:
-            events.append(entry)
-            if len(events) == _ROWS:
-                runs.append(_insert(connection, events))
-                events = []
-    if events:
-        runs.append(_insert(connection, events))
-    return runs
-
-
-def _insert(connection: sqlite3.Connection, entries: list[_Entry]) -> _Run:
-    parameters: list[str] = []
-    for entry in entries:
-        event = entry.work
-        assert isinstance(event, AssetEvent)
-        value = _encode(event.value).decode()
-        parameters += (event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp)
-    last = connection.execute(_insert_of(len(entries)), parameters).lastrowid
-    assert last is not None
-    return _Run(entries, last)
-
-
-@cache
-def _insert_of(rows: int) -> str:
-    values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
-    return f"INSERT INTO log (asset, attr, value, type, tag, ts) VALUES {values}"  # noqa: S608 - nothing but marks

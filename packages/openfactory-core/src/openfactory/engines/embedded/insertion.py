@@ -1,0 +1,100 @@
+"""From entries to rows: a batch of events, and of changes of other tables between them, in one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from openfactory.assets.event import AssetEvent
+from openfactory.assets.receipt import Receipt
+
+__all__ = ["Entry", "Run", "Statement", "write_batch"]
+
+# So many rows a statement, which gives up the interpreter lock once for all of them.
+_ROWS = 500
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Statement(msgspec.Struct, gc=False):
+    """A change of a table that is not an event, in its turn among the events."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
+class Entry(msgspec.Struct, gc=False):
+    """What waits in the queue."""
+
+    work: AssetEvent | Statement
+    receipt: Receipt
+    size: int
+
+
+class Run(NamedTuple):
+    """Entries that were written one after the other, and the position of the last."""
+
+    entries: list[Entry]
+    last: int
+
+    def acknowledge(self) -> None:
+        """Tell each receipt its position; only after the commit."""
+        for position, entry in enumerate(self.entries, self.last - len(self.entries) + 1):
+            entry.receipt.position = position
+
+
+def write_batch(connection: sqlite3.Connection, batch: list[Entry]) -> list[Run]:
+    """Write a batch in one transaction."""
+    if len(batch) <= _ROWS and all(isinstance(entry.work, AssetEvent) for entry in batch):
+        return [_insert(connection, batch)]  # one statement is a transaction of its own
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        runs = _write_in_turn(connection, batch)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    return runs
+
+
+def _write_in_turn(connection: sqlite3.Connection, batch: list[Entry]) -> list[Run]:
+    """Events in runs, and between them the changes of other tables, which stand where the last event stands."""
+    runs: list[Run] = []
+    events: list[Entry] = []
+    for entry in batch:
+        if isinstance(entry.work, Statement):
+            if events:
+                runs.append(_insert(connection, events))
+                events = []
+            connection.execute(entry.work.sql, entry.work.parameters)
+            newest = connection.execute("SELECT coalesce(max(id), 0) FROM log").fetchone()[0]
+            runs.append(Run([entry], newest))
+        else:
+            events.append(entry)
+            if len(events) == _ROWS:
+                runs.append(_insert(connection, events))
+                events = []
+    if events:
+        runs.append(_insert(connection, events))
+    return runs
+
+
+def _insert(connection: sqlite3.Connection, entries: list[Entry]) -> Run:
+    parameters: list[str] = []
+    for entry in entries:
+        event = entry.work
+        assert isinstance(event, AssetEvent)
+        value = _encode(event.value).decode()
+        parameters += (event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp)
+    last = connection.execute(_insert_of(len(entries)), parameters).lastrowid
+    assert last is not None
+    return Run(entries, last)
+
+
+@cache
+def _insert_of(rows: int) -> str:
+    values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
+    return f"INSERT INTO log (asset, attr, value, type, tag, ts) VALUES {values}"  # noqa: S608 - nothing but marks
