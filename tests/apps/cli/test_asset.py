@@ -145,10 +145,11 @@ def test_set_refuses_what_makes_no_sense(ofa: Ofa, workshop: Path, arguments: li
 
 
 def last_values(folder: Path) -> dict[tuple[str, str], object]:
-    """What the factory says, but for the availability, which an app that has just started still changes."""
+    """What the factory says, but for its availability and its replies, which may still come from before."""
     with KSQLDBClient(f"sqlite:///{folder}/factory.db") as client:
         events = client.engine.snapshot().events
-    return {(asset, event.id): event.value for asset, said in events.items() for event in said if event.id != "avail"}
+    late = ("Availability", "Method.Reply")
+    return {(asset, event.id): event.value for asset, said in events.items() for event in said if event.tag not in late}
 
 
 def test_call_prints_the_result(ofa: Ofa) -> None:

@@ -1,7 +1,6 @@
 """Threads and loops that keep order: lanes for callbacks and commands, one loop for coroutines."""
 
-from openfactory.concurrency.forked_child import forget_in_forked_child
 from openfactory.concurrency.loop_thread import LoopThread
 from openfactory.concurrency.ordered_executor import Lane, OrderedExecutor
 
-__all__ = ["Lane", "LoopThread", "OrderedExecutor", "forget_in_forked_child"]
+__all__ = ["Lane", "LoopThread", "OrderedExecutor"]

@@ -11,7 +11,7 @@ import msgspec
 from openfactory.assets.event import AssetEvent
 from openfactory.assets.receipt import Receipt
 from openfactory.assets.registration import Registration
-from openfactory.concurrency import forget_in_forked_child
+from openfactory.concurrency.forked_child import forget_in_forked_child
 from openfactory.engines.base import Engine, EngineHealth, OnEvent, OnGap, Snapshot, Subscription
 from openfactory.engines.embedded.database import Database, FileDatabase, MemoryDatabase
 from openfactory.engines.embedded.location import Location

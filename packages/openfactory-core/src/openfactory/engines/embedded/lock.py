@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from openfactory.concurrency import forget_in_forked_child
+from openfactory.concurrency.forked_child import forget_in_forked_child
 
 __all__ = ["FileLock"]
 

@@ -10,7 +10,7 @@ import time
 import msgspec
 
 from openfactory.assets.event import AssetEvent
-from openfactory.concurrency import forget_in_forked_child
+from openfactory.concurrency.forked_child import forget_in_forked_child
 from openfactory.engines.base import OnEvent, OnGap, Subscription
 from openfactory.engines.embedded.database import Database
 from openfactory.engines.embedded.queries import read_batch
