@@ -81,7 +81,8 @@ class FileLock:
         if not taken:
             self._in_process.release()
             return False
-        os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0) if hasattr(os, "pwrite") else None
+        if hasattr(os, "pwrite"):  # for the text of others' errors
+            os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
         return True
 
     def release(self) -> None:
