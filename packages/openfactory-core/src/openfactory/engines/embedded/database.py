@@ -202,17 +202,23 @@ class FileDatabase:
         self.wake.close()
         # The last connection that closes checkpoints, which needs the lock. Without it they stay open until the
         # process ends: that checkpoints nothing, and the next one to open the file finds the log as it is.
-        if self.lock.acquire(timeout):
-            try:
-                self._close_connections()
-            finally:
-                self.lock.release()
-                self.lock.close()
+        if not self.lock.acquire(timeout):
+            _never_closed.extend(self._connections)
+            return
+        try:
+            self._close_connections()
+        finally:
+            self.lock.release()
+            self.lock.close()
 
     def _close_connections(self) -> None:
         for connection in self._connections:
             connection.close()
         self._connections.clear()
+
+
+# Connections that could not be closed under the lock: kept, because Python would close what nobody holds.
+_never_closed: list[sqlite3.Connection] = []
 
 
 def _connect(path: str, synchronous: str) -> sqlite3.Connection:
