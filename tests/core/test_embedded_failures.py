@@ -218,3 +218,12 @@ def test_a_foreign_tool_cannot_write_what_is_no_event(engine: Engine, path: Path
     engine.publish(event("after it")).wait()
     assert values(engine) == ["after it"]
     assert engine.types() == {}
+
+
+def test_a_stray_entry_among_the_subscribers_fails_nothing_that_is_committed(engine: Engine, path: Path) -> None:
+    path.with_name(f"{path.name}.wake").joinpath("stray.sock").mkdir()
+    receipt = engine.publish(event("stands"))
+    assert receipt.wait() == 1
+    engine.flush()
+    assert receipt.error is None
+    assert values(engine) == ["stands"]

@@ -16,14 +16,14 @@ CASES = """
 import pytest
 
 def test_in_the_body():
-    pytest.skip("no server")
+    pytest.skip(reason="no server")
 
 @pytest.mark.skip(reason="some day")
 def test_by_mark(): ...
 
 @pytest.fixture
 def server():
-    pytest.skip("no server")
+    pytest.skip(reason="no server")
 
 def test_in_a_fixture(server): ...
 

@@ -223,10 +223,17 @@ class Writer:
             runs = write_batch(connection, batch)
             for run in runs:
                 run.acknowledge()
-            self._database.wake.notify()  # subscribers read while we tidy up
+            self._wake()  # subscribers read while we tidy up
             self.counters["written"] += len(batch)
             self.counters["commits"] += 1
             self._retention.after_commit(connection, runs[-1].last, len(batch))
+
+    def _wake(self) -> None:
+        """What is committed stands: an error here must not have it written again, or called failed."""
+        try:
+            self._database.wake.notify()
+        except Exception:
+            _logger.exception("Subscribers could not be woken; they look by themselves.")
 
     def _fail(self, batch: list[Entry], error: Exception) -> None:
         events = [entry.work for entry in batch if isinstance(entry.work, AssetEvent)]
