@@ -1,0 +1,57 @@
+"""Starts one server in the foreground, for benchmarks and for trying things out. Run it in `scripts/`.
+
+python -m servers kafka     a broker, until Ctrl-C; its address is the first line
+python -m servers nats      a nats-server
+python -m servers fetch     fetches what the tests start, so that no test waits for it
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from servers.fetching import NotOnThisMachineError
+from servers.kafka_broker import KafkaBroker
+from servers.nats_server import NatsServer
+from servers.server import Server, ServerFailedError
+from servers.toxiproxy import Toxiproxy
+
+
+def _foreground(server: Server, address: str) -> None:
+    # Like Ctrl-C, so that it is stopped either way.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with server:
+            print(address, flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        return
+
+
+def _fetch() -> None:
+    """Each is started once, so that what is missing is said here."""
+    for server in (KafkaBroker(), NatsServer(), Toxiproxy()):
+        with server:
+            print(f"{server.name} runs", flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point of the command."""
+    match arguments:
+        case ["kafka"]:
+            broker = KafkaBroker(auto_create_topics=True)
+            _foreground(broker, broker.bootstrap_servers)
+        case ["nats"]:
+            nats = NatsServer()
+            _foreground(nats, nats.url)
+        case ["fetch"]:
+            _fetch()
+        case _:
+            sys.exit("Say which: python -m servers kafka, nats or fetch")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (NotOnThisMachineError, ServerFailedError) as error:
+        sys.exit(str(error))

@@ -1,0 +1,96 @@
+"""What servers consist of: fetched once a checkout, into a folder that git leaves alone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from distributions import ROOT
+
+__all__ = ["CACHE", "NotOnThisMachineError", "fetched", "program", "run"]
+
+CACHE = ROOT / ".servers"
+
+# Where packages put programs that the PATH of a plain user may lack.
+_MORE_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/go/bin")
+
+
+class NotOnThisMachineError(RuntimeError):
+    """The machine lacks what a server needs; the text says how to get it."""
+
+
+def program(name: str, package: str) -> str:
+    """The path of a program.
+
+    Args:
+        package: the package of Debian and Ubuntu that has it.
+
+    Raises:
+        NotOnThisMachineError: it is not installed.
+    """
+    found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), *_MORE_FOLDERS)))
+    if found is None:
+        raise NotOnThisMachineError(f"{name} is not installed. Install it: apt-get install {package}")
+    return found
+
+
+def run(*command: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 600.0) -> str:
+    """What a command says, once it has ended well.
+
+    Raises:
+        NotOnThisMachineError: it failed, or did not end in time.
+    """
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            text=True,
+            errors="replace",
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NotOnThisMachineError(f"`{' '.join(words)}` did not end in {timeout:g} s. Try it by hand.") from error
+    if done.returncode:
+        raise NotOnThisMachineError(
+            f"`{' '.join(words)}` failed with status {done.returncode}. Is there a network? It said:\n"
+            f"{done.stdout[-2000:]}"
+        )
+    return done.stdout
+
+
+def fetched(name: str, fetch: Callable[[Path], None]) -> Path:
+    """A folder or file of the cache; the first process that asks makes it, others wait until it is there.
+
+    Args:
+        fetch: makes it, at the path it is given; what it leaves there counts only when it returns.
+    """
+    there = CACHE / name
+    if there.exists():
+        return there
+    CACHE.mkdir(exist_ok=True)
+    with open(CACHE / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not there.exists():
+            partial = CACHE / f"{name}.partial"
+            _remove(partial)  # of a fetch that was interrupted
+            try:
+                fetch(partial)
+                partial.rename(there)
+            finally:
+                _remove(partial)
+    return there
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,74 @@
+"""The servers of these tests: started where the machine has them, else the test says what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+from uuid import uuid4
+
+import pytest
+
+from servers import KafkaBroker, NatsServer, NotOnThisMachineError, Server, Toxiproxy
+
+AnyServer = TypeVar("AnyServer", bound=Server)
+
+
+@contextmanager
+def running(server: AnyServer) -> Iterator[AnyServer]:
+    """The server, started; a machine that lacks it skips the test."""
+    try:
+        server.start()
+    except NotOnThisMachineError as error:
+        pytest.skip(f"{server.name} cannot be started here. {error}")
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[KafkaBroker]:
+    """A broker for all tests: keep to `topic_prefix`, and leave it running."""
+    with running(KafkaBroker()) as broker:
+        yield broker
+
+
+@pytest.fixture
+def own_kafka_broker() -> Iterator[KafkaBroker]:
+    """A broker of this test alone, which may kill it."""
+    with running(KafkaBroker()) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[NatsServer]:
+    """A nats-server for all tests: use an asset UUID of your own, and leave it running."""
+    with running(NatsServer()) as server:
+        yield server
+
+
+@pytest.fixture
+def own_nats_server() -> Iterator[NatsServer]:
+    """A nats-server of this test alone, which may kill it."""
+    with running(NatsServer()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def toxiproxy() -> Iterator[Toxiproxy]:
+    """Proxies whose connections can be cut: `toxiproxy.proxy(upstream)`."""
+    with running(Toxiproxy()) as server:
+        yield server
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """What stands before the names of this test's topics, so that a shared broker is as good as a fresh one."""
+    return f"t{uuid4().hex[:12]}_"
+
+
+@pytest.fixture
+def kafka_url(kafka_broker: KafkaBroker, topic_prefix: str) -> str:
+    """A fresh place of data on the shared broker."""
+    return f"kafka://{kafka_broker.bootstrap_servers}?prefix={topic_prefix}"
