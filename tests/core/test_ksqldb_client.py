@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from openfactory.assets import Asset
-from openfactory.exceptions import ConfigurationError, EngineError, InvalidEventError, OpenFactoryError
+from openfactory.exceptions import ConfigurationError, EngineError, InvalidEventError, OpenFactoryError, QueryError
 from openfactory.kafka import KSQLDBClient
 from openfactory.kafka.ksql import KSQLDBClientException
+from openfactory.settings.credentials import Credentials
 
 ROW: dict[str, Any] = {"asset_uuid": "MILL", "id": "x", "value": 1, "type": "Events", "tag": "Test"}
 
@@ -37,6 +38,37 @@ def test_the_first_use_says_what_is_wrong() -> None:
 def test_the_url_has_no_slash_at_its_end() -> None:
     assert KSQLDBClient("http://ksqldb:8088/").ksqldb_url == "http://ksqldb:8088"
     assert KSQLDBClient("memory://").ksqldb_url == "memory://"
+
+
+def test_what_the_url_does_not_name_is_kept_for_those_who_are_given_the_client() -> None:
+    credentials = Credentials(ksqldb_username="app", ksqldb_password="s3cr3t")
+    client = KSQLDBClient(
+        "http://ksqldb:8088",
+        bootstrap_servers="kafka:9092",
+        asset_router_url="http://router:8002",
+        credentials=credentials,
+    )
+    assert client.bootstrap_servers == "kafka:9092"
+    assert client.asset_router_url == "http://router:8002"
+    assert client.credentials is credentials
+    plain = KSQLDBClient("http://ksqldb:8088")
+    assert (plain.bootstrap_servers, plain.asset_router_url, plain.credentials) == (None, None, None)
+
+
+def test_a_password_in_the_url_is_not_shown() -> None:
+    client = KSQLDBClient("http://app:s3cr3t@ksqldb:8088")
+    assert repr(client) == "KSQLDBClient('http://ksqldb:8088')"
+    assert client.ksqldb_url == "http://app:s3cr3t@ksqldb:8088"
+    client.close()
+    with pytest.raises(KSQLDBClientException) as caught:
+        client.tables()
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://:8088", "http://host:port", "https://host:99999"])
+def test_an_address_that_is_none_says_what_to_write(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"Write http://host:8088\."):
+        KSQLDBClient(url).tables()
 
 
 def test_rows_are_dictionaries_with_upper_case_columns(ksql: KSQLDBClient) -> None:
@@ -72,6 +104,7 @@ def test_a_query_that_cannot_be_answered_is_an_error_of_the_client(ksql: KSQLDBC
         ksql.query(sql)
     assert caught.value.statement == sql
     assert isinstance(caught.value, EngineError)
+    assert isinstance(caught.value, QueryError)
     assert isinstance(caught.value, OpenFactoryError)
 
 

@@ -33,7 +33,7 @@ def test_an_unknown_scheme_names_the_known_ones_and_the_way_out(url: str) -> Non
         open_engine(url)
     said = str(caught.value)
     assert repr(url) in said
-    assert "http, https, memory, sqlite" in said
+    assert "http, https, kafka, memory, sqlite" in said
     assert said.endswith("Set KSQLDB_URL to sqlite:///factory.db to run without any server.")
 
 
@@ -49,7 +49,7 @@ def test_an_engine_that_cannot_be_opened_is_tried_anew_the_next_time(tmp_path: P
 @pytest.mark.parametrize("other", ["", "?keep_events=6", "?keep_events=5&synchronous=full"])
 def test_other_options_for_a_place_that_is_open_are_refused(url: str, other: str) -> None:
     with open_engine(f"{url}?keep_events=5") as reference:
-        with pytest.raises(ConfigurationError, match=r"is open in this process already.*Use the same options in both"):
+        with pytest.raises(ConfigurationError, match=r"is open in this process already.*Use the same options and credentials in both"):
             open_engine(url + other)
         with open_engine(f"{url}?keep_events=5") as same:
             assert same.engine is reference.engine
@@ -102,12 +102,12 @@ MODULE = """
 from openfactory.engines.embedded import EmbeddedEngine
 
 class Engine(EmbeddedEngine):
-    def __init__(self, url):
-        super().__init__(url.replace("acme://", "memory://acme-"))
+    def __init__(self, url, servers):
+        super().__init__(url.replace("acme://", "memory://acme-"), servers)
         self.url = url
 
-    @staticmethod
-    def place(url):
+    @classmethod
+    def place(cls, url, servers):
         return url.rstrip("/")
 """
 

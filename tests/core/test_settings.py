@@ -9,7 +9,7 @@ import pytest
 
 from distributions import distributions
 from openfactory.exceptions import ConfigurationError
-from openfactory.settings import VARIABLES, Variable, environment, integer, setting
+from openfactory.settings import VARIABLES, Variable, environment, integer, nats_cluster, setting
 
 DEFAULTS = {
     "APPLICATION_LICENSE": "BSD-3-Clause license",
@@ -69,6 +69,13 @@ def test_what_is_no_number_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPa
         ConfigurationError, match=r"SWARM_REPLICAS is .*no whole number\. Set it to one, or unset it for 1\."
     ):
         integer("SWARM_REPLICAS")
+
+
+def test_the_servers_of_a_nats_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert nats_cluster("C1") == ()
+    monkeypatch.setenv("NATS_CLUSTER_C1", " nats://one:4222,, nats://two:4222 ,")
+    assert nats_cluster("C1") == ("nats://one:4222", "nats://two:4222")
+    assert nats_cluster("C2") == nats_cluster("") == ()
 
 
 def test_a_name_that_is_not_in_the_table_is_a_mistake() -> None:

@@ -24,11 +24,11 @@ from openfactory.assets.timestamp import current_timestamp
 from openfactory.assets.watching import Watching
 from openfactory.commands.caller import Caller
 from openfactory.concurrency import OrderedExecutor
-from openfactory.engines.registry import open_engine
+from openfactory.engines.registry import open_engine, open_engine_of
 from openfactory.exceptions import ConfigurationError, UnknownAttributeError
 from openfactory.settings import setting
 
-__all__ = ["Asset", "place_of"]
+__all__ = ["Asset"]
 
 # Callbacks of all assets of a process share these threads; each asset has a lane of its own.
 _callback_executor = OrderedExecutor("openfactory-callback")
@@ -90,12 +90,20 @@ class Asset(Watching, Commanding, Referencing):
     ) -> None:
         self.asset_uuid = asset_uuid
         self.ksql = ksqlClient
-        self.bootstrap_servers = bootstrap_servers or setting("KAFKA_BROKER")
-        self.asset_router_url = asset_router_url or setting("ASSET_ROUTER_URL")
+        self.bootstrap_servers = (
+            bootstrap_servers or getattr(ksqlClient, "bootstrap_servers", None) or setting("KAFKA_BROKER")
+        )
+        self.asset_router_url = (
+            asset_router_url or getattr(ksqlClient, "asset_router_url", None) or setting("ASSET_ROUTER_URL")
+        )
         self._clock = clock
         self._state = AssetState()
         self._test_mode = test_mode
-        self._reference = open_engine(_private_memory() if test_mode else place_of(ksqlClient))
+        self._reference = (
+            open_engine(_private_memory())
+            if test_mode
+            else open_engine_of(ksqlClient, self.bootstrap_servers, self.asset_router_url)
+        )
         self._engine = self._reference.engine
         self.producer = EngineProducer(self._engine)
         self._subscriptions = Subscriptions(asset_uuid, _callback_executor, self._submit)
@@ -295,7 +303,7 @@ class Asset(Watching, Commanding, Referencing):
         """After a gap: take in the latest values, and tell subscribers those that they have not heard."""
         snapshot = self._engine.snapshot([self.asset_uuid])
         events = snapshot.events.get(self.asset_uuid, [])
-        missed = [event for event in events if event.position is None or event.position > self._delivered]
+        missed = [event for event in events if self._is_news(event)]
         for event in missed:
             self._receive(event)
         self._state.load(events)
@@ -303,6 +311,13 @@ class Asset(Watching, Commanding, Referencing):
         return snapshot.position
 
     # Inside
+
+    def _is_news(self, event: AssetEvent) -> bool:
+        """Whether an event of a snapshot was not heard; a row of a table is news when it is newer."""
+        if event.position is not None:
+            return event.position > self._delivered
+        known = self._state.get(event.id)
+        return known is None or event.timestamp > known.timestamp
 
     def _follow(self, asset_uuid: str) -> list[AssetEvent]:
         """Take in what is known of an asset and hear of it from there on; gives back what is known."""
@@ -371,20 +386,6 @@ Asset._names = _own_names(Asset)
 
 def _private_memory() -> str:
     return f"memory://private-{uuid.uuid4().hex}"
-
-
-def place_of(client: _Client | None) -> str:
-    """The URL that a client names, else KSQLDB_URL.
-
-    Raises:
-        ConfigurationError: neither names one.
-    """
-    url = getattr(client, "ksqldb_url", None) or setting("KSQLDB_URL")
-    if not url:
-        raise ConfigurationError(
-            "No place of the data is named. Pass ksqlClient=KSQLDBClient('sqlite:///factory.db'), or set KSQLDB_URL."
-        )
-    return str(url)
 
 
 def _contract(value: Any) -> Any:

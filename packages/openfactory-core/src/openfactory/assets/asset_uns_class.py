@@ -7,10 +7,10 @@ import threading
 import weakref
 from typing import Any
 
-from openfactory.assets.asset_class import Asset, place_of
+from openfactory.assets.asset_class import Asset
 from openfactory.assets.event import AssetEvent
 from openfactory.engines.base import Engine
-from openfactory.engines.registry import open_engine
+from openfactory.engines.registry import open_engine_of
 from openfactory.exceptions import UnknownAssetError
 
 __all__ = ["AssetUNS"]
@@ -52,7 +52,7 @@ class AssetUNS(Asset):
         self._place_lock = threading.Lock()
         self._held: list[AssetEvent] | None = None  # what is heard while the asset changes
         self._ended = False
-        with open_engine(place_of(ksqlClient)) as reference:
+        with open_engine_of(ksqlClient, bootstrap_servers, asset_router_url) as reference:
             asset_uuid = _read_map(reference.engine).get(uns_id)
         if asset_uuid is None:
             raise UnknownAssetError(

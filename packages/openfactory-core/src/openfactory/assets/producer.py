@@ -11,14 +11,9 @@ import msgspec
 from openfactory.assets.attribute import AssetAttribute
 from openfactory.assets.event import AssetEvent
 from openfactory.assets.receipt import Receipt
-from openfactory.assets.subscriptions import CaseInsensitiveDict
-from openfactory.assets.timestamp import current_timestamp
-from openfactory.engines.base import Engine
-from openfactory.exceptions import ConfigurationError, InvalidEventError
+from openfactory.engines.base import ASSETS_TOPIC, Engine, OnDeliveryError
 
 __all__ = ["EngineProducer"]
-
-ASSETS_TOPIC = "ofa_assets"
 
 
 class EngineProducer:
@@ -40,33 +35,39 @@ class EngineProducer:
         """Write an attribute of any asset.
 
         Args:
-            attributes: a `timestamp` in it stands for the attribute's own.
+            attributes: a `timestamp` in it stands for the attribute's own; the rest travels with the message, where
+                there is a Kafka.
 
         Raises:
             InvalidEventError: the UUID, the id or the value cannot be carried.
         """
-        timestamp = CaseInsensitiveDict(attributes or {}).get("timestamp")
-        if timestamp is not None:
-            assetAttribute = replace(assetAttribute, timestamp=timestamp)  # noqa: N806
-        return self._engine.publish(AssetEvent.of(asset_uuid, assetAttribute))
+        rest = dict(attributes or {})
+        for key in [key for key in rest if key.lower() == "timestamp"]:
+            if (timestamp := rest.pop(key)) is not None:
+                assetAttribute = replace(assetAttribute, timestamp=timestamp)  # noqa: N806
+        event = AssetEvent.of(asset_uuid, assetAttribute)
+        if not rest:
+            return self._engine.publish(event)
+        said = {"timestamp": event.timestamp} | rest
+        message = {"ID": event.id, "VALUE": event.value, "TAG": event.tag, "TYPE": event.type, "attributes": said}
+        return self._engine.produce(ASSETS_TOPIC, asset_uuid, msgspec.json.encode(message))
 
-    def produce(self, topic: str, key: str | bytes, value: str | bytes) -> Receipt:
-        """Write a message as it stands on the wire, for an asset that is its key.
+    def produce(self, topic: str, key: str | bytes, value: str | bytes | None) -> Receipt:
+        """Write a message as it stands on the wire.
 
         Args:
-            topic: `ofa_assets`.
-            value: JSON with ID, VALUE, TAG, TYPE and attributes.
+            topic: `ofa_assets`, where the key is the asset; a Kafka takes any other too.
+            value: JSON with ID, VALUE, TAG, TYPE and attributes; None is a tombstone, which `ofa_assets` has none of.
 
         Raises:
             ConfigurationError: another topic, which only a Kafka has.
             InvalidEventError: the message is no event.
         """
-        if topic != ASSETS_TOPIC:
-            raise ConfigurationError(
-                f"{self._engine.url} has no topic {topic!r}. Write to {ASSETS_TOPIC}, or use a Kafka for others."
-            )
-        asset_uuid = key.decode(errors="surrogateescape") if isinstance(key, bytes) else key
-        return self._engine.publish(event_of_message(asset_uuid, value))
+        return self._engine.produce(topic, key, value)
+
+    def on_delivery_error(self, callback: OnDeliveryError) -> None:
+        """Be told each event of this process that could not be written, with the reason."""
+        self._engine.on_delivery_error(callback)
 
     def flush(self, timeout: float = 10.0) -> None:
         """Wait until all that was written is acknowledged.
@@ -75,27 +76,3 @@ class EngineProducer:
             DeliveryError, DeliveryTimeout: some of it was not.
         """
         self._engine.flush(timeout)
-
-
-def event_of_message(asset_uuid: str, value: str | bytes) -> AssetEvent:
-    """The event that a message says.
-
-    Raises:
-        InvalidEventError: it says none.
-    """
-    try:
-        message = CaseInsensitiveDict(msgspec.json.decode(value))
-        said = CaseInsensitiveDict(message.get("attributes") or {})
-        attribute = AssetAttribute(
-            id=message["ID"],
-            value=message.get("VALUE"),
-            type=message["TYPE"],
-            tag=message.get("TAG") or "",
-            timestamp=said.get("timestamp") or current_timestamp(),
-        )
-    except (msgspec.MsgspecError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise InvalidEventError(
-            f"A message for {asset_uuid} is no event: {error!r}. Send JSON with ID, VALUE, TAG, TYPE and attributes.",
-            asset_uuid=asset_uuid,
-        ) from error
-    return AssetEvent.of(asset_uuid, attribute)

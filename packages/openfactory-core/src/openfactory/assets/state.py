@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from openfactory.assets.attribute import UNAVAILABLE
 from openfactory.assets.event import AssetEvent
 from openfactory.assets.receipt import Receipt
 
@@ -29,7 +30,8 @@ class AssetState:
     """Keeps what is known of an asset's attributes, and wakes those who wait for a change.
 
     An own write shows at once. It yields only to an event that stands after it in the log: its echo, or an older
-    event that arrives late, changes nothing. A write that failed is taken back.
+    event that arrives late, changes nothing. A write that failed is taken back. A row of a table that tells no position
+    replaces what has none only when it is newer, and never what was heard.
     """
 
     __slots__ = ("_changed", "_changes", "_confirmed", "_lock", "_own", "_waiting")
@@ -61,7 +63,7 @@ class AssetState:
         attribute_id = event.id
         with self._lock:
             known = self._confirmed.get(attribute_id)
-            if known is None or not _stands_before(event, known):
+            if known is None or _replaces(event, known):
                 self._confirmed[attribute_id] = event
             if attribute_id in self._own:
                 self._settle(attribute_id)
@@ -147,12 +149,16 @@ class AssetState:
                 last, position = write.event, write.receipt.position
         if last is not None and position is not None:
             placed, known = last.placed(position), self._confirmed.get(attribute_id)
-            if known is None or not _stands_before(placed, known):
+            if known is None or _replaces(placed, known):
                 self._confirmed[attribute_id] = placed
         if writes is not None and not writes:
             del self._own[attribute_id]
 
 
-def _stands_before(event: AssetEvent, other: AssetEvent) -> bool:
-    """Whether both have a place in the log and the first stands before the second."""
-    return event.position is not None and other.position is not None and event.position < other.position
+def _replaces(event: AssetEvent, known: AssetEvent) -> bool:
+    """Whether an event holds instead of the one that is known: by their places in the log, else by their times."""
+    if event.position is not None:
+        return known.position is None or event.position >= known.position
+    if UNAVAILABLE in (event.timestamp, known.timestamp):
+        return known.timestamp == UNAVAILABLE
+    return event.timestamp >= known.timestamp

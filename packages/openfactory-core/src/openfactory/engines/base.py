@@ -8,19 +8,77 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from openfactory.assets.event import AssetEvent
+from openfactory.assets.message import event_of_fields
 from openfactory.assets.receipt import Receipt
 from openfactory.assets.registration import Registration
+from openfactory.exceptions import ConfigurationError, InvalidEventError, OpenFactoryError
 
-__all__ = ["Engine", "EngineHealth", "OnEvent", "OnGap", "Snapshot", "Subscription"]
+if TYPE_CHECKING:
+    from openfactory.settings.credentials import Credentials
+
+__all__ = [
+    "ASSETS_STREAM",
+    "ASSETS_TOPIC",
+    "Engine",
+    "EngineHealth",
+    "LogPosition",
+    "OnDeliveryError",
+    "OnEvent",
+    "OnGap",
+    "Servers",
+    "Snapshot",
+    "Subscription",
+]
+
+#: The stream of all events, as ksqlDB names it, and its topic.
+ASSETS_STREAM = "ASSETS_STREAM"
+ASSETS_TOPIC = "ofa_assets"
 
 #: Called for each event of a subscription, on the engine's delivery thread: it must return soon.
 OnEvent = Callable[[AssetEvent], None]
 
 #: Called after a cut: read a snapshot again and give back its position, from which events go on.
 OnGap = Callable[[], int]
+
+
+#: Called with each event that could not be written and the reason, on a thread of the engine.
+OnDeliveryError = Callable[[AssetEvent, OpenFactoryError], object]
+
+
+class Servers(NamedTuple):
+    """What a URL does not name; engines that need it read what is left out from the environment.
+
+    Attributes:
+        bootstrap_servers: address of the Kafka broker.
+        asset_router_url: address of the asset router.
+        credentials: user names, secrets and certificates.
+    """
+
+    bootstrap_servers: str | None = None
+    asset_router_url: str | None = None
+    credentials: Credentials | None = None
+
+
+class LogPosition(int):
+    """The position of a log that has several partitions: as a number that of the furthest one.
+
+    Attributes:
+        partitions: the position in each partition.
+    """
+
+    partitions: Mapping[int, int]
+
+    @classmethod
+    def of(cls, partitions: Mapping[int, int]) -> LogPosition:
+        """A position in each partition."""
+        position = cls(max(partitions.values(), default=0))
+        position.partitions = dict(partitions)
+        return position
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +112,13 @@ class EngineHealth:
 
 
 class Subscription:
-    """The handle of a subscription; closing it ends the calls."""
+    """The handle of a subscription; closing it ends the calls.
 
-    __slots__ = ("_forget", "asset_uuid", "closed", "on_event", "on_gap", "position")
+    Attributes:
+        position: of the last event that was handed on, at first what events are handed on behind.
+    """
+
+    __slots__ = ("_forget", "_partitions", "_start", "asset_uuid", "closed", "on_event", "on_gap", "position")
 
     def __init__(
         self,
@@ -69,9 +131,26 @@ class Subscription:
         self.asset_uuid = asset_uuid
         self.on_event = on_event
         self.on_gap = on_gap
-        self.position = position
         self.closed = False
         self._forget = forget
+        self.start_behind(position)
+
+    def when_closed(self, forget: Callable[[Subscription], None]) -> None:
+        """Have something else forget it."""
+        self._forget = forget
+
+    def start_behind(self, position: int) -> None:
+        """Hear what stands behind a position, of each partition if it tells them apart."""
+        self.position = position
+        self._start = 0 if isinstance(position, LogPosition) else position
+        self._partitions = dict(position.partitions) if isinstance(position, LogPosition) else {}
+
+    def is_due(self, position: int, partition: int = 0) -> bool:
+        """Whether an event has not been heard yet; it counts as heard from now on."""
+        if position <= self._partitions.get(partition, self._start):
+            return False
+        self.position = self._partitions[partition] = position
+        return True
 
     def close(self) -> None:
         """Hear no more; a call that is under way may still end."""
@@ -89,6 +168,15 @@ class Engine(ABC):
 
     url: str
 
+    @classmethod
+    @abstractmethod
+    def place(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: B008 - immutable
+        """What a URL names, in one spelling: two URLs with the same place share one engine.
+
+        Raises:
+            ConfigurationError: the URL cannot be understood, or a server that it needs is not named.
+        """
+
     @abstractmethod
     def publish(self, event: AssetEvent) -> Receipt:
         """Hand an event over to be written; it does not wait for a disk or a broker.
@@ -100,6 +188,46 @@ class Engine(ABC):
             EngineClosedError: the engine takes no more events.
             DeliveryTimeout: its queue stayed full for as long as it may.
         """
+
+    def produce(self, topic: str, key: str | bytes, value: str | bytes | None) -> Receipt:
+        """Hand a message over as it stands on the wire.
+
+        Args:
+            topic: `ofa_assets`, whose key is the asset; a Kafka has others too.
+            value: JSON with ID, VALUE, TAG, TYPE and attributes.
+
+        Raises:
+            ConfigurationError: there is no such topic here.
+            InvalidEventError: the message is no event.
+        """
+        asset_uuid = key.decode(errors="surrogateescape") if isinstance(key, bytes) else key
+        if topic != ASSETS_TOPIC:
+            raise ConfigurationError(
+                f"{self.url} has no topic {topic!r}. Write to {ASSETS_TOPIC}, or use a Kafka for others."
+            )
+        try:
+            fields = msgspec.json.decode(value)  # type: ignore[arg-type]  # None is refused like any other
+        except (msgspec.MsgspecError, RecursionError, TypeError, ValueError) as error:
+            raise InvalidEventError(
+                f"A message for {asset_uuid} is no event: {error}. Send JSON with ID, VALUE, TAG, TYPE and attributes.",
+                asset_uuid=asset_uuid,
+            ) from error
+        return self.publish(event_of_fields(asset_uuid, fields))
+
+    def topic_of(self, name: str) -> str:
+        """The Kafka topic of a stream or table.
+
+        Raises:
+            ConfigurationError: there is no Kafka here, or no such stream.
+        """
+        raise ConfigurationError(
+            f"{self.url} has no Kafka, so {name} has no topic. Write through an asset's attributes or "
+            "insert_into_stream, which work everywhere."
+        )
+
+    @abstractmethod
+    def on_delivery_error(self, callback: OnDeliveryError) -> None:
+        """Have each event told that could not be written, as long as the engine is open."""
 
     @abstractmethod
     def flush(self, timeout: float = 10.0) -> None:

@@ -11,10 +11,12 @@ from types import MappingProxyType
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
-from openfactory.engines.base import Engine
+from openfactory.engines.base import Engine, Servers
 from openfactory.exceptions import ConfigurationError, MissingDistributionError, OpenFactoryError
+from openfactory.settings import setting
+from openfactory.settings.credentials import redacted
 
-__all__ = ["ENTRY_POINT_GROUP", "EngineReference", "engine_schemes", "open_engine"]
+__all__ = ["ENTRY_POINT_GROUP", "EngineReference", "engine_schemes", "open_engine", "open_engine_of"]
 
 #: Other distributions add engines here: name = scheme, value = `module:class`.
 ENTRY_POINT_GROUP = "openfactory.engines"
@@ -23,25 +25,32 @@ _logger = logging.getLogger("openfactory.engines")
 
 # Scheme → class, and what installs it; alphabetical.
 _KNOWN: dict[str, tuple[str, str]] = {
-    "http": ("openfactory.engines.ksqldb_probe:KsqlDBProbe", "pip install openfactory-core"),
-    "https": ("openfactory.engines.ksqldb_probe:KsqlDBProbe", "pip install openfactory-core"),
+    "http": ("openfactory.engines.kafka_engine:KsqlDBEngine", "pip install openfactory-core"),
+    "https": ("openfactory.engines.kafka_engine:KsqlDBEngine", "pip install openfactory-core"),
+    "kafka": ("openfactory.engines.kafka_engine:KafkaEngine", "pip install openfactory-core"),
     "memory": ("openfactory.engines.embedded:EmbeddedEngine", "pip install openfactory-core"),
     "sqlite": ("openfactory.engines.embedded:EmbeddedEngine", "pip install openfactory-core"),
 }
 
 
 class _EngineClass(Protocol):
-    def place(self, url: str) -> str:
-        """What a URL names, in one spelling: two URLs with the same place share one engine."""
+    def place(self, url: str, servers: Servers) -> str: ...
 
-    def __call__(self, url: str) -> Engine: ...
+    def __call__(self, url: str, servers: Servers) -> Engine: ...
+
+
+class _Client(Protocol):
+    """What an asset or a tool is given to name the place of the data."""
+
+    ksqldb_url: str
 
 
 class _Shared:
     """An engine and how many hold it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, servers: Servers) -> None:
         self.engine = engine
+        self.servers = servers
         self.holders = 0
 
 
@@ -83,30 +92,63 @@ class EngineReference:
         self.engine.close(timeout)
 
 
-def open_engine(url: str) -> EngineReference:
+def open_engine(url: str, servers: Servers | None = None) -> EngineReference:
     """A share of the engine that a URL names; the first one opens it.
 
     >>> with open_engine("memory://example") as reference:
     ...     reference.engine.tables()[0]
     'ASSETS'
 
+    Args:
+        servers: what the URL does not name, for an engine that needs it; what is left out comes from the environment.
+
     Raises:
         ConfigurationError: the URL has a scheme that nobody knows, or cannot be understood.
         EngineUnavailableError: what it names cannot be reached or opened.
         MissingDistributionError: the engine is known and not installed.
     """
+    servers = servers or Servers()
     engine_class = _engine_class(url)
-    place = engine_class.place(url)
+    place = engine_class.place(url, servers)
     with _lock:
         shared = _open.get(place)
         if shared is None:
-            shared = _open[place] = _Shared(engine_class(url))
-        elif shared.engine.url != url and urlsplit(shared.engine.url).query != urlsplit(url).query:
+            shared = _open[place] = _Shared(engine_class(url, servers), servers)
+        elif _differ(shared, url, servers):
             raise ConfigurationError(
-                f"{url} is open in this process already, as {shared.engine.url}. Use the same options in both."
+                f"{redacted(url)} is open in this process already, as {redacted(shared.engine.url)}. "
+                "Use the same options and credentials in both."
             )
         shared.holders += 1
         return EngineReference(place, shared.engine)
+
+
+def open_engine_of(
+    client: _Client | None, bootstrap_servers: str | None = None, asset_router_url: str | None = None
+) -> EngineReference:
+    """A share of the engine that a client names, else KSQLDB_URL.
+
+    Raises:
+        ConfigurationError: neither names one.
+        EngineUnavailableError: what it names cannot be reached or opened.
+    """
+    url = getattr(client, "ksqldb_url", None) or setting("KSQLDB_URL")
+    if not url:
+        raise ConfigurationError(
+            "No place of the data is named. Pass ksqlClient=KSQLDBClient('sqlite:///factory.db'), or set KSQLDB_URL."
+        )
+    servers = Servers(
+        bootstrap_servers or getattr(client, "bootstrap_servers", None),
+        asset_router_url or getattr(client, "asset_router_url", None),
+        getattr(client, "credentials", None),
+    )
+    return open_engine(str(url), servers)
+
+
+def _differ(shared: _Shared, url: str, servers: Servers) -> bool:
+    if shared.servers.credentials != servers.credentials:
+        return True
+    return shared.engine.url != url and urlsplit(shared.engine.url).query != urlsplit(url).query
 
 
 def engine_schemes() -> MappingProxyType[str, str]:
@@ -120,7 +162,7 @@ def _engine_class(url: str) -> _EngineClass:
     target, hint = _KNOWN.get(scheme) or (_entry_points().get(scheme), "")
     if target is None:
         raise ConfigurationError(
-            f"{url!r} names no engine: its scheme is none of {', '.join(sorted(engine_schemes()))}. "
+            f"{redacted(url)!r} names no engine: its scheme is none of {', '.join(sorted(engine_schemes()))}. "
             "Set KSQLDB_URL to sqlite:///factory.db to run without any server."
         )
     module, _, name = target.partition(":")
@@ -157,4 +199,4 @@ def _close_all() -> None:
         try:
             shared.engine.close()
         except OpenFactoryError as error:
-            _logger.error("%s was not closed cleanly: %s", shared.engine.url, error)
+            _logger.error("%s was not closed cleanly: %s", redacted(shared.engine.url), error)

@@ -7,7 +7,7 @@ from typing import Any
 
 from openfactory.assets.event import new_event
 from openfactory.assets.registration import REFERENCES, Registration
-from openfactory.engines.registry import open_engine
+from openfactory.engines.registry import open_engine_of
 from openfactory.exceptions import ConfigurationError
 from openfactory.kafka import KSQLDBClient
 
@@ -19,7 +19,7 @@ def register_asset(
     uns: Mapping[str, Any] | None,
     asset_type: str,
     ksqlClient: KSQLDBClient,  # noqa: N803 - the name that tools pass it by
-    bootstrap_servers: str | None = None,  # noqa: ARG001 - the client names the place of the data
+    bootstrap_servers: str | None = None,
     docker_service: str = "",
 ) -> None:
     """Put an asset on the register, with empty references, and come back when every reader can see it.
@@ -35,7 +35,7 @@ def register_asset(
     """
     levels, uns_id = _place(uns) if uns else ({}, None)
     references = dict.fromkeys(REFERENCES, "")
-    with open_engine(ksqlClient.ksqldb_url) as reference:
+    with open_engine_of(ksqlClient, bootstrap_servers) as reference:
         reference.engine.register(
             Registration(asset_uuid, asset_type, docker_service, references, uns_id=uns_id, uns_levels=levels)
         )
@@ -45,14 +45,14 @@ def register_asset(
 def deregister_asset(
     asset_uuid: str,
     ksqlClient: KSQLDBClient,  # noqa: N803 - the name that tools pass it by
-    bootstrap_servers: str | None = None,  # noqa: ARG001 - the client names the place of the data
+    bootstrap_servers: str | None = None,
 ) -> None:
     """Take an asset off the register and clear its references; what else it said stays readable.
 
     Raises:
         DeliveryError, DeliveryTimeout: it could not be written.
     """
-    with open_engine(ksqlClient.ksqldb_url) as reference:
+    with open_engine_of(ksqlClient, bootstrap_servers) as reference:
         for name in REFERENCES:
             reference.engine.publish(new_event(asset_uuid, name, "", "OpenFactory", "AssetsReferences"))
         reference.engine.deregister(asset_uuid)

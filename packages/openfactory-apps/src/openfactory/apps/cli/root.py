@@ -8,10 +8,12 @@ import click
 
 from openfactory.apps.__about__ import __version__ as apps_version
 from openfactory.apps.cli.completion import COMPLETE_VARIABLE, completion
+from openfactory.apps.cli.doctor import doctor
 from openfactory.apps.cli.failure import Failure
 from openfactory.apps.cli.output import print_json, print_table
 from openfactory.apps.cli.reading import inspect, list_assets, methods
 from openfactory.apps.cli.run import run
+from openfactory.apps.cli.setup_kafka import setup_kafka
 from openfactory.apps.cli.watch import watch
 from openfactory.apps.cli.writing import call, set_attribute
 from openfactory.assets.__about__ import __version__ as core_version
@@ -44,6 +46,7 @@ def ofa() -> None:
       ofa asset ls                         what there is
       ofa asset watch mill                 what happens, live
       ofa asset call mill start speed=900  command it
+      ofa doctor                           what is wrong, and what to do
 
     All commands look at one factory: that of KSQLDB_URL where it is set, else the file factory.db of the working
     directory. Your shell completes UUIDs, attribute ids and method names, see `ofa completion --help`.
@@ -75,7 +78,7 @@ def _versions() -> dict[str, str]:
     return dict(sorted((ours | {"openfactory-apps": apps_version, "openfactory-core": core_version}).items()))
 
 
-for command in (run, asset, version, completion):
+for command in (run, asset, setup_kafka, doctor, version, completion):
     ofa.add_command(command)
 for command in (list_assets, inspect, methods, watch, set_attribute, call):
     asset.add_command(command)

@@ -15,6 +15,7 @@ from typing import Protocol
 from openfactory.engines.embedded.location import Location
 from openfactory.engines.embedded.lock import FileLock
 from openfactory.engines.embedded.wake import DatagramWake, LocalWake, Wake
+from openfactory.engines.tables import schema_of_topology
 from openfactory.exceptions import EngineUnavailableError
 
 __all__ = ["Database", "FileDatabase", "MemoryDatabase"]
@@ -263,9 +264,8 @@ def _refuse_what_is_not_ours(connection: sqlite3.Connection, path: Path) -> None
 
 def _create_schema(connection: sqlite3.Connection) -> None:
     schema = resources.files("openfactory.engines.embedded").joinpath("schema.sql").read_text(encoding="utf-8")
-    connection.executescript(
-        f"BEGIN; {schema}\nPRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-    )
+    marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+    connection.executescript(f"BEGIN; {schema}\n{schema_of_topology()}\n{marks} COMMIT;")
 
 
 def _remove(lock_path: Path, wake_path: Path) -> None:

@@ -12,20 +12,23 @@ from openfactory.assets.event import AssetEvent
 from openfactory.assets.receipt import Receipt
 from openfactory.assets.registration import Registration
 from openfactory.concurrency.forked_child import forget_in_forked_child
-from openfactory.engines.base import Engine, EngineHealth, OnEvent, OnGap, Snapshot, Subscription
+from openfactory.engines.base import (
+    Engine,
+    EngineHealth,
+    OnDeliveryError,
+    OnEvent,
+    OnGap,
+    Servers,
+    Snapshot,
+    Subscription,
+)
 from openfactory.engines.embedded.database import Database, FileDatabase, MemoryDatabase
 from openfactory.engines.embedded.location import Location
-from openfactory.engines.embedded.queries import (
-    TABLES,
-    read_history,
-    read_pairs,
-    read_snapshot,
-    run_select,
-    unreadable_rows,
-)
+from openfactory.engines.embedded.queries import read_history, read_snapshot, unreadable_rows
 from openfactory.engines.embedded.retention import Retention
 from openfactory.engines.embedded.tail import Tail
 from openfactory.engines.embedded.writer import Writer
+from openfactory.engines.tables import TABLES, read_pairs, run_select
 from openfactory.exceptions import EngineClosedError
 
 __all__ = ["EmbeddedEngine"]
@@ -54,7 +57,7 @@ class EmbeddedEngine(Engine):
         EngineUnavailableError: the file cannot be opened, or is not ours.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, servers: Servers = Servers()) -> None:  # noqa: ARG002, B008 - it needs none
         self.url = url
         location = Location.of(url)
         self._database: Database = MemoryDatabase() if location.path is None else FileDatabase(location)
@@ -65,14 +68,16 @@ class EmbeddedEngine(Engine):
         self._forked = False
         forget_in_forked_child(self)
 
-    @staticmethod
-    def place(url: str) -> str:
-        """What is the same for all URLs that mean this file or name."""
+    @classmethod
+    def place(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: ARG003, B008 - it needs none
         return Location.of(url).place
 
     def publish(self, event: AssetEvent) -> Receipt:
         self._check_open()
         return self._writer.publish(event)
+
+    def on_delivery_error(self, callback: OnDeliveryError) -> None:
+        self._writer.on_delivery_error(callback)
 
     def flush(self, timeout: float = 10.0) -> None:
         self._check_open()

@@ -9,9 +9,8 @@ import time
 
 import msgspec
 
-from openfactory.assets.event import AssetEvent
-from openfactory.concurrency.forked_child import forget_in_forked_child
 from openfactory.engines.base import OnEvent, OnGap, Subscription
+from openfactory.engines.dispatcher import Dispatcher
 from openfactory.engines.embedded.database import Database
 from openfactory.engines.embedded.queries import read_batch
 from openfactory.exceptions import EngineClosedError
@@ -38,38 +37,35 @@ class Tail:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock = threading.RLock()
-        forget_in_forked_child(self)
-        self._subscriptions: dict[str | None, tuple[Subscription, ...]] = {}
+        self._dispatcher = Dispatcher()
         self._position = 0
         self._thread: threading.Thread | None = None
         self._closed = False
         self._in_trouble = False
         self._next_look = 0.0
         self._gone = ""
-        self.counters = {"delivered": 0, "gaps": 0, "failed_deliveries": 0}
+        self.counters = self._dispatcher.counters
 
     def subscribe(
         self, asset_uuid: str | None, on_event: OnEvent, on_gap: OnGap | None, from_position: int | None
     ) -> Subscription:
         """Hand on the events after a position, or from now on; those that the thread has passed come at once."""
-        with self._lock:
+        with self._dispatcher.lock:
             if self._closed:
                 raise EngineClosedError("The engine is closed. Open it again to subscribe.")
             if self._thread is None:
                 self._start()
             start = self._newest() if from_position is None else from_position
-            subscription = Subscription(asset_uuid, on_event, on_gap, start, self._forget)
-            self._subscriptions[asset_uuid] = (*self._subscriptions.get(asset_uuid, ()), subscription)
+            subscription = self._dispatcher.add(asset_uuid, on_event, on_gap, start)
             if start < self._position:
                 self._catch_up(subscription)
             return subscription
 
     def close(self, timeout: float) -> None:
         """End the thread."""
-        with self._lock:
+        with self._dispatcher.lock:
             self._closed = True
-            self._subscriptions.clear()
+            self._dispatcher.clear()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._database.wake.notify()
             self._thread.join(timeout)
@@ -83,14 +79,6 @@ class Tail:
     def _newest(self) -> int:
         with self._database.tailing() as connection:
             return read_batch(connection, 0, 0).newest
-
-    def _forget(self, subscription: Subscription) -> None:
-        with self._lock:
-            left = tuple(one for one in self._subscriptions.get(subscription.asset_uuid, ()) if one is not subscription)
-            if left:
-                self._subscriptions[subscription.asset_uuid] = left
-            else:
-                self._subscriptions.pop(subscription.asset_uuid, None)
 
     def _run(self) -> None:
         while not self._closed:
@@ -114,18 +102,14 @@ class Tail:
         if self._gone and not self._closed:
             _logger.error("%s", self._gone)
 
-    def forget_in_child(self) -> None:
-        """The thread that may hold the lock is not there."""
-        self._lock = threading.RLock()
-
     def _deliver_some(self) -> bool:
         """Read and hand on one batch; returns whether there may be more."""
-        with self._lock:
+        with self._dispatcher.lock:
             if self._closed:
                 return False
-            assets = None
-            if None not in self._subscriptions and len(self._subscriptions) <= _ASSETS_TO_SELECT:
-                assets = [asset for asset in self._subscriptions if asset is not None]
+            assets = self._dispatcher.assets()
+            if assets is not None and len(assets) > _ASSETS_TO_SELECT:
+                assets = None
             up_to = self._position + _BATCH_POSITIONS
             with self._database.tailing() as connection:
                 batch = read_batch(connection, self._position, up_to, assets)
@@ -134,26 +118,8 @@ class Tail:
                 return True
             self._position = min(up_to, batch.newest)
             for event in batch.events:
-                self._hand_on(event)
+                self._dispatcher.hand_on(event)
             return self._position < batch.newest
-
-    def _hand_on(self, event: AssetEvent) -> None:
-        for subscription in self._subscriptions.get(event.asset_uuid, ()):
-            self._call(subscription, event)
-        for subscription in self._subscriptions.get(None, ()):
-            self._call(subscription, event)
-
-    def _call(self, subscription: Subscription, event: AssetEvent) -> None:
-        if subscription.closed or event.position is None or event.position <= subscription.position:
-            return
-        subscription.position = event.position
-        try:
-            subscription.on_event(event)
-        except Exception:
-            self.counters["failed_deliveries"] += 1
-            _logger.exception("A subscriber failed at position %s (%s.%s).", event.position, event.asset_uuid, event.id)
-        else:
-            self.counters["delivered"] += 1
 
     def _catch_up(self, subscription: Subscription) -> None:
         """Hand on what stands between a subscription's start and the thread's position; the lock is held."""
@@ -164,11 +130,11 @@ class Tail:
             with self._database.tailing() as connection:
                 batch = read_batch(connection, position, up_to, assets)
             if batch.trimmed > position:
-                self._tell_gap(subscription)
+                self._dispatcher.tell_gap(subscription)
                 position = max(subscription.position, batch.trimmed)
                 continue
             for event in batch.events:
-                self._call(subscription, event)
+                self._dispatcher.call(subscription, event)
             position = up_to
 
     def _announce_gap(self, trimmed: int) -> None:
@@ -180,15 +146,5 @@ class Tail:
             self._position,
         )
         self._position = trimmed
-        for subscriptions in list(self._subscriptions.values()):
-            for subscription in subscriptions:
-                self._tell_gap(subscription)
-
-    def _tell_gap(self, subscription: Subscription) -> None:
-        self.counters["gaps"] += 1
-        if subscription.on_gap is None:
-            return
-        try:
-            subscription.position = subscription.on_gap()
-        except Exception:
-            _logger.exception("A subscriber to %s failed to read again after a gap.", subscription.asset_uuid)
+        for subscription in self._dispatcher.subscriptions():
+            self._dispatcher.tell_gap(subscription)

@@ -18,6 +18,7 @@ from openfactory.assets.receipt import Receipt
 from openfactory.engines.embedded.database import Database
 from openfactory.engines.embedded.insertion import Entry, Statement, write_batch
 from openfactory.engines.embedded.retention import Retention
+from openfactory.engines.failures import DeliveryFailures
 from openfactory.exceptions import DeliveryError, DeliveryTimeout, EngineClosedError
 
 __all__ = ["Writer"]
@@ -34,9 +35,6 @@ _BATCH_BYTES = 4 * 1024 * 1024
 
 # What an event takes beside a long value.
 _EVENT_BYTES = 200
-
-# So many failed events are kept for the next flush to name.
-_FAILED_KEPT = 1_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -62,8 +60,8 @@ class Writer:
         self._queued_bytes = 0
         self._published = 0
         self._settled = 0
-        self._failed: list[AssetEvent] = []
-        self._failure: Exception | None = None
+        self._failures = DeliveryFailures()
+        self.on_delivery_error = self._failures.on_delivery_error
         self.counters = {"written": 0, "failed": 0, "commits": 0}
         self._thread = threading.Thread(target=self._run, name="openfactory-writer", daemon=True)
         self._thread.start()
@@ -99,13 +97,7 @@ class Writer:
                 raise DeliveryTimeout(
                     f"{pending} published events were not written within {timeout:g} s: {trouble}", pending=pending
                 )
-            failed, failure = self._failed, self._failure
-            self._failed, self._failure = [], None
-        if failure is not None:
-            first = f"{failed[0].asset_uuid}.{failed[0].id}" if failed else "a registration"
-            raise DeliveryError(
-                f"{len(failed)} events were not written, first {first}: {failure}", events=failed
-            ) from failure
+        self._failures.raise_if_any()
 
     def close(self, timeout: float) -> None:
         """Write what waits, then end the thread."""
@@ -237,13 +229,7 @@ class Writer:
 
     def _fail(self, batch: list[Entry], error: Exception) -> None:
         events = [entry.work for entry in batch if isinstance(entry.work, AssetEvent)]
-        failure = DeliveryError(f"An event was not written: {error}", events=events)
-        failure.__cause__ = error
+        failure = self._failures.add(events, len(batch), error)
         for entry in batch:
             entry.receipt.error = failure
         self.counters["failed"] += len(batch)
-        first = f"{events[0].asset_uuid}.{events[0].id}" if events else "a registration"
-        _logger.error("%d events were not written, first %s: %s", len(batch), first, error)
-        with self._lock:
-            self._failure = error
-            self._failed = (self._failed + events)[:_FAILED_KEPT]

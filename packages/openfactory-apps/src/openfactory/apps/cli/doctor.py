@@ -1,0 +1,91 @@
+"""`ofa doctor`: what is wrong with a factory, and what to do."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import click
+
+from openfactory.apps.cli.options import json_option, url_option
+from openfactory.apps.cli.output import one_line, print_json
+from openfactory.apps.cli.place import default_url
+from openfactory.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from openfactory.doctor import Finding
+
+__all__ = ["doctor"]
+
+_MARKS = {"ok": "✓", "failed": "✗", "advice": "!", "unchecked": "–"}  # noqa: RUF001 - one of the three everybody knows
+_COLORS = {"ok": "green", "failed": "red", "advice": "yellow", "unchecked": "bright_black"}
+
+# Text is not wrapped into fewer columns than this.
+_NARROWEST = 30
+
+
+@click.command()
+@url_option
+@json_option
+@click.pass_context
+def doctor(context: click.Context, url: str | None, as_json: bool) -> None:
+    """Check all that a factory needs, and say what to do.
+
+    It checks the environment, the broker and its topics, ksqlDB, the asset router and the NATS servers behind it, and
+    the clock; of a factory in a file, the file. It changes nothing and takes less than 20 seconds.
+
+    \b
+      ✓ is as it should be      ! works, and could do better
+      ✗ is broken               – could not be checked
+
+    The exit status is 1 if something is broken.
+
+    \b
+    --json: [{"check", "status", "found", "remedy"}]
+    with a status of "ok", "failed", "advice" or "unchecked"
+    """  # noqa: RUF002
+    from openfactory.doctor import Factory, examine  # it knows every engine, which no other command needs
+    from openfactory.doctor.finding import failed
+
+    try:
+        findings = examine(Factory.of(url or default_url()))
+    except ConfigurationError as error:
+        findings = [failed("environment", error)]
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        _print(findings)
+    if any(finding.status == "failed" for finding in findings):
+        context.exit(1)
+
+
+def _print(findings: list[Finding]) -> None:
+    """A line for each, and below it what to do."""
+    knows_ticks = _can_print("".join(_MARKS.values()) + "→")
+    marks, arrow = (_MARKS, "→ ") if knows_ticks else ({name: name for name in _MARKS}, "-> ")
+    mark_width, width = max(map(len, marks.values())), max(len(one.check) for one in findings)
+    for one in findings:
+        mark = click.style(marks[one.status].ljust(mark_width), fg=_COLORS[one.status])
+        indent = " " * (mark_width + width + 3)
+        found = _wrapped(one_line(one.found), indent)
+        click.echo(f"{mark} {one.check.ljust(width)}  {found}")
+        if one.remedy:
+            click.echo(f"{indent}{arrow}{_wrapped(one_line(one.remedy), indent + ' ' * len(arrow))}")
+
+
+def _wrapped(text: str, indent: str) -> str:
+    """A text that goes on below itself on a terminal, in one line where a program reads it."""
+    if not sys.stdout.isatty():
+        return text
+    columns = max(shutil.get_terminal_size().columns - len(indent), _NARROWEST)
+    return f"\n{indent}".join(textwrap.wrap(text, columns, break_long_words=False, break_on_hyphens=False))
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

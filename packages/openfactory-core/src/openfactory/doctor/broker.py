@@ -1,0 +1,59 @@
+"""The broker, and its topics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from openfactory.doctor.factory import Factory
+from openfactory.doctor.finding import Finding, failed, fine
+from openfactory.exceptions import OpenFactoryError
+from openfactory.kafka.broker_admin import BrokerAdmin
+from openfactory.kafka.topic_differences import differences
+from openfactory.kafka.topics import ASSETS_TOPIC, TOPICS, describe_topics
+
+__all__ = ["examine_broker", "examine_topics"]
+
+_SECONDS = 5.0
+
+
+def examine_broker(factory: Factory) -> Iterator[Finding]:
+    """Whether a broker answers."""
+    if not factory.bootstrap_servers:
+        yield failed("broker", "No broker is named. Set KAFKA_BROKER to host:9092.")
+        return
+    try:
+        brokers = BrokerAdmin(factory.kafka).metadata(_SECONDS).brokers
+    except OpenFactoryError as error:
+        yield failed("broker", error)
+        return
+    plural = "s" if len(brokers) > 1 else ""
+    yield fine("broker", f"{factory.bootstrap_servers} answers, {len(brokers)} broker{plural}")
+
+
+def examine_topics(factory: Factory, prefix: str) -> Iterator[Finding]:
+    """Whether the topics are there, and as they should be."""
+    try:
+        there = describe_topics(factory.kafka, prefix=prefix, timeout=_SECONDS)
+    except OpenFactoryError as error:
+        yield failed("topics", error)
+        return
+    missing = [prefix + topic.name for topic in TOPICS if prefix + topic.name not in there]
+    if missing:
+        option = f" --prefix {prefix}" if prefix else ""
+        yield failed("topics", f"{', '.join(missing)} are missing. Make them: ofa setup-kafka{option}")
+    log = there.get(prefix + ASSETS_TOPIC)
+    partitions = log.partitions if log is not None else max((one.partitions for one in there.values()), default=0)
+    wrong = False
+    for topic in TOPICS:
+        state = there.get(prefix + topic.name)
+        for text in (
+            ()
+            if state is None
+            else differences(topic, state, partitions=partitions, address=factory.bootstrap_servers or "")
+        ):
+            wrong = True
+            found, _, remedy = text.partition(": ")
+            yield Finding("topics", "failed", found, remedy)
+    if there and not missing and not wrong:
+        kept = there[prefix + ASSETS_TOPIC].retention_ms / 86_400_000
+        yield fine("topics", f"all {len(there)}, partitions: {partitions}; {prefix}{ASSETS_TOPIC} keeps {kept:g} days")

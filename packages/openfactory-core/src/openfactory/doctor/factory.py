@@ -1,0 +1,86 @@
+"""What a factory consists of, by its URL and the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+from openfactory.engines.base import Servers
+from openfactory.exceptions import ConfigurationError
+from openfactory.kafka.topics import check_prefix
+from openfactory.settings import environment
+from openfactory.settings.credentials import Credentials, redacted
+
+__all__ = ["Factory"]
+
+_KSQLDB = ("http", "https")
+_EMBEDDED = ("memory", "sqlite")
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """The servers of a factory; what is not part of it is None.
+
+    Attributes:
+        url: where the data is, with whatever secrets it has.
+        prefix: stands before the names of all topics.
+    """
+
+    url: str = field(repr=False)
+    credentials: Credentials
+    bootstrap_servers: str | None = None
+    ksqldb_url: str | None = field(default=None, repr=False)
+    asset_router_url: str | None = field(default=None, repr=False)
+    prefix: str = ""
+
+    @classmethod
+    def of(cls, url: str, servers: Servers | None = None) -> Factory:
+        """Read a URL; what it doesn't name is an argument, else in the environment.
+
+        >>> Factory.of("kafka://plant:9092?prefix=hall2_").bootstrap_servers
+        'plant:9092'
+
+        Raises:
+            ConfigurationError: it cannot be understood, or something is missing.
+        """
+        servers = servers or Servers()
+        parts = urlsplit(url)
+        broker = servers.bootstrap_servers or environment("KAFKA_BROKER")
+        router = servers.asset_router_url or environment("ASSET_ROUTER_URL")
+        credentials = servers.credentials or Credentials.from_environment()
+        prefix = check_prefix(parse_qs(parts.query).get("prefix", [""])[-1])
+        if parts.scheme == "kafka":
+            return cls(url, credentials, _named(parts.netloc.rpartition("@")[2], url), prefix=prefix)
+        if parts.scheme in _KSQLDB:
+            return cls(url, credentials, broker, url.partition("?")[0], router, prefix)
+        if parts.scheme in _EMBEDDED:
+            return cls(url, credentials)
+        raise ConfigurationError(
+            f"{redacted(url)!r} names no factory. Set KSQLDB_URL to sqlite:///factory.db, kafka://host:9092 or "
+            "http://ksqldb:8088."
+        )
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it has no servers."""
+        return urlsplit(self.url).scheme in _EMBEDDED
+
+    @property
+    def kafka(self) -> dict[str, object]:
+        """The properties by which librdkafka reaches its broker."""
+        return {"bootstrap.servers": self.bootstrap_servers or "", **self.credentials.kafka()}
+
+    @property
+    def engine(self) -> str:
+        """The engine that apps run on, in a few words."""
+        if self.is_embedded:
+            return "the embedded engine"
+        if self.ksqldb_url is None:
+            return "Kafka alone"
+        return "Kafka and ksqlDB" if self.asset_router_url is None else "Kafka, ksqlDB and NATS"
+
+
+def _named(address: str, url: str) -> str:
+    if not address:
+        raise ConfigurationError(f"{redacted(url)} names no broker. Write kafka://host:9092.")
+    return address

@@ -1,0 +1,81 @@
+"""The way of live events: the asset router, and the NATS servers that it names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from openfactory.doctor.factory import Factory
+from openfactory.doctor.finding import Finding, failed, fine
+from openfactory.exceptions import OpenFactoryError
+from openfactory.fanout.router import AssetRouter
+from openfactory.settings import setting
+from openfactory.settings.credentials import redacted
+
+__all__ = ["examine_live"]
+
+_ROUTER_SECONDS = 3.0
+
+# All servers of a cluster are asked at once.
+_NATS_SECONDS = 4.0
+
+_REMEDY = "Start it, or correct the address in the router's NATS_CLUSTER_… variables."
+
+
+def examine_live(factory: Factory) -> Iterator[Finding]:
+    """Whether the router answers, and the NATS servers to which it sends an app of this name."""
+    asset_uuid = setting("APP_UUID") or ""
+    try:
+        router = AssetRouter(factory.asset_router_url or "", _ROUTER_SECONDS)
+        try:
+            servers = router.servers_of(asset_uuid)
+        finally:
+            router.close()
+    except OpenFactoryError as error:
+        yield failed("asset router", error)
+        return
+    yield fine("asset router", f"{router.url} answers: {asset_uuid} is at {', '.join(map(redacted, servers))}")
+    yield from asyncio.run(_all_reached(factory, servers))
+
+
+async def _all_reached(factory: Factory, servers: tuple[str, ...]) -> list[Finding]:
+    return await asyncio.gather(*(_reached(factory, server) for server in servers))
+
+
+async def _reached(factory: Factory, server: str) -> Finding:
+    """Connect and wait for an answer; what goes wrong is told with the server's own words."""
+    from nats.aio.client import Client
+
+    said: list[Exception] = []
+
+    async def hear(error: Exception) -> None:
+        said.append(error)
+
+    client = Client()
+    try:
+        options = factory.credentials.nats()
+        async with asyncio.timeout(_NATS_SECONDS):
+            await client.connect(
+                [server],
+                error_cb=hear,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=2,
+                **options,
+            )
+            await client.flush()
+    except OpenFactoryError as error:
+        return failed("NATS", error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what was asked for
+        reason = redacted(str(said[-1] if said else error)).removeprefix("nats: ") or type(error).__name__
+        return failed("NATS", f"{redacted(server)} cannot be used ({reason}). {_remedy(reason)}")
+    finally:
+        await client.close()
+    return fine("NATS", f"{redacted(server)} answers")
+
+
+def _remedy(reason: str) -> str:
+    if "uthoriz" in reason or "uthentic" in reason:
+        return "Check the NATS_… settings of who we are."
+    return "Check NATS_SSL_CA_FILE." if "certificate" in reason else _REMEDY

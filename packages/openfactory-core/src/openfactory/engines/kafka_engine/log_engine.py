@@ -1,0 +1,342 @@
+"""What the engines on a Kafka share: they write to the topic of all events, and read it by its offsets.
+
+The position of an event is its offset and one more, so that 0 stands before all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from openfactory.assets.event import AssetEvent, new_event
+from openfactory.assets.message import encode_message, read_message
+from openfactory.assets.receipt import Receipt
+from openfactory.assets.registration import Registration
+from openfactory.concurrency.forked_child import forget_in_forked_child
+from openfactory.engines.base import (
+    ASSETS_STREAM,
+    ASSETS_TOPIC,
+    Engine,
+    EngineHealth,
+    LogPosition,
+    OnDeliveryError,
+    OnEvent,
+    OnGap,
+    Subscription,
+)
+from openfactory.engines.dispatcher import Dispatcher
+from openfactory.engines.kafka_engine.fold import DEREGISTERED
+from openfactory.exceptions import ConfigurationError, EngineClosedError, EngineUnavailableError, InvalidEventError
+from openfactory.kafka.connection import BrokerConnection
+from openfactory.kafka.delivery import Delivery
+from openfactory.kafka.log_feed import LogFeed
+from openfactory.kafka.log_reader import LogReader, Partition, key_of
+from openfactory.kafka.partitioning import partition_of
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+__all__ = ["LogEngine", "TopicNames"]
+
+_logger = logging.getLogger("openfactory.engines")
+
+# How long reading the log may make no progress before its readers are told, in seconds.
+_STALL_SECONDS = 10.0
+
+# The clocks of writers and brokers differ by less than this, in seconds.
+_CLOCKS_DIFFER_SECONDS = 3_600.0
+
+# Records that are no events are logged one by one up to this number, then now and then.
+_UNREADABLE_SAID = 20
+
+
+class TopicNames(NamedTuple):
+    """The topics that are written to; the last three only where they are there, for a ksqlDB that reads them."""
+
+    assets: str
+    uns_map: str
+    tombstones: tuple[str, ...] = ()
+
+
+class LogEngine(Engine):
+    """An engine whose events stand in a topic of a Kafka.
+
+    Args:
+        url: what it is opened by.
+        connection: the cluster.
+        topics: where events and places are written.
+        linger_ms: how long a message may wait for others to go with.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        connection: BrokerConnection,
+        reader: LogReader,
+        topics: TopicNames,
+        partitions: int,
+        linger_ms: float = 0,
+    ) -> None:
+        self.url = url
+        self._connection = connection
+        self._reader = reader
+        self._topics = topics
+        self._partitions = [Partition(topics.assets, number) for number in range(partitions)]
+        self._dispatcher = Dispatcher()
+        self._delivery = Delivery(connection, linger_ms)
+        self._newest: dict[str, int] = {}  # the position of the newest event of each asset that the feed has passed
+        self._unreadable = 0
+        self._closed = False
+        self._forked = False
+        forget_in_forked_child(self)
+
+    # Writing
+
+    def publish(self, event: AssetEvent) -> Receipt:
+        if self._closed or self._forked:
+            self._check_open()
+        return self._delivery.publish(self._topics.assets, event.asset_uuid, encode_message(event), event)
+
+    def produce(self, topic: str, key: str | bytes, value: str | bytes | None) -> Receipt:
+        self._check_open()
+        if topic in (self._topics.assets, ASSETS_TOPIC):
+            asset_uuid = key.decode(errors="replace") if isinstance(key, bytes) else key
+            if value is None:
+                raise InvalidEventError(
+                    f"A tombstone for {asset_uuid} is no event, and {topic} has none. Send JSON with ID, VALUE, TAG, "
+                    "TYPE and attributes, or deregister the asset.",
+                    asset_uuid=asset_uuid,
+                )
+            event = read_message(asset_uuid, value.encode() if isinstance(value, str) else value)
+            checked = new_event(asset_uuid, event.id, event.value, event.understood().type, event.tag, event.timestamp)
+            return self._delivery.publish(self._topics.assets, key, value, checked)
+        return self._delivery.publish(topic, key, value)
+
+    def topic_of(self, name: str) -> str:
+        if name.strip("`").upper() != ASSETS_STREAM:
+            raise ConfigurationError(f"{self.url} has no stream {name!r}. It has {ASSETS_STREAM}.")
+        return self._topics.assets
+
+    def on_delivery_error(self, callback: OnDeliveryError) -> None:
+        self._delivery.on_delivery_error(callback)
+
+    def flush(self, timeout: float = 10.0) -> None:
+        self._check_open()
+        self._delivery.flush(timeout)
+
+    def register(self, registration: Registration) -> None:
+        for event in registration.events():
+            self.publish(event)
+        if registration.uns_id is not None:
+            self._publish_place(
+                registration.asset_uuid,
+                {
+                    "ASSET_UUID": registration.asset_uuid,
+                    "UNS_ID": registration.uns_id,
+                    "UNS_LEVELS": registration.uns_levels,
+                    "UPDATED_AT": time.time_ns() // 1_000_000,
+                },
+            )
+
+    def deregister(self, asset_uuid: str) -> None:
+        self._check_open()
+        self.publish(new_event(asset_uuid, "AssetType", DEREGISTERED, "OpenFactory", "AssetType"))
+        for topic in self._topics.tombstones:
+            self._delivery.publish(topic, asset_uuid, None)
+        self._publish_place(
+            asset_uuid,
+            {
+                "asset_uuid": asset_uuid,
+                "uns_id": None,
+                "uns_levels": None,
+                "updated_at": time.time_ns() // 1_000_000,
+            },
+        )
+
+    # Reading the log
+
+    def history(
+        self,
+        asset_uuid: str,
+        attribute_id: str | None = None,
+        *,
+        tag: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int = 1000,
+    ) -> list[AssetEvent]:
+        self._check_open()
+        partition = self._partition_of(asset_uuid)
+        start = 0
+        if since is not None and (seconds := _seconds_of(since)) is not None:
+            start = self._reader.offsets_at([partition], seconds - _CLOCKS_DIFFER_SECONDS)[partition]
+        end = self._ends([partition])[partition]
+        found = [
+            event
+            for event in self._read(partition, start, end, asset_uuid)
+            if (attribute_id is None or event.id == attribute_id)
+            and (tag is None or event.tag == tag)
+            and (since is None or event.timestamp >= since)
+            and (until is None or event.timestamp <= until)
+        ]
+        return found[-limit:] if limit > 0 else []
+
+    def subscribe(
+        self,
+        asset_uuid: str | None,
+        on_event: OnEvent,
+        on_gap: OnGap | None = None,
+        from_position: int | None = None,
+    ) -> Subscription:
+        self._check_open()
+        feed = self._following()
+        start = self._position(self._ends(self._concerned(asset_uuid))) if from_position is None else from_position
+        with self._dispatcher.lock:
+            subscription = self._dispatcher.add(asset_uuid, on_event, on_gap, start)
+            try:
+                for partition in self._concerned(asset_uuid):
+                    self._catch_up(subscription, partition, start, feed.positions[partition])
+            except BaseException:
+                subscription.close()
+                raise
+            return subscription
+
+    @abstractmethod
+    def _following(self) -> LogFeed:
+        """The feed that follows the log, started if it was not."""
+
+    def _catch_up(self, subscription: Subscription, partition: Partition, start: int, passed: int) -> None:
+        """Hand on what the feed has passed already; the lock is held."""
+        first = start.partitions.get(partition.number, passed) if isinstance(start, LogPosition) else int(start)
+        if first >= passed:
+            return
+        asset_uuid = subscription.asset_uuid
+        if asset_uuid is not None and 0 < self._newest.get(asset_uuid, 0) <= first:
+            return  # nothing of this asset stands in between
+        for event in self._read(partition, first, passed, asset_uuid):
+            self._dispatcher.call(subscription, event, partition.number)
+
+    def _read(self, partition: Partition, start: int, end: int, asset_uuid: str | None) -> Iterator[AssetEvent]:
+        """The events of a piece of the log, of one asset or of all."""
+        for message in self._reader.read(partition, start, end):
+            if asset_uuid is None or key_of(message) == asset_uuid:
+                event = self._event_of(message, partition, message.offset() or 0)
+                if event is not None:
+                    yield event
+
+    def _event_of(self, message: Message, partition: Partition, offset: int) -> AssetEvent | None:
+        """The event of a record; what is none is logged with its place."""
+        asset_uuid, value = key_of(message), message.value()
+        reason = "it has no key" if not asset_uuid else "it has no value" if value is None else ""
+        if asset_uuid and isinstance(value, bytes):
+            try:
+                return read_message(asset_uuid, value, offset + 1)
+            except InvalidEventError as error:
+                reason = str(error)
+        self._unreadable += 1
+        if self._unreadable <= _UNREADABLE_SAID or not self._unreadable % 1_000:
+            _logger.warning(
+                "The record at %s, partition %d, offset %d is skipped, the %d. of its kind: %s",
+                partition.topic,
+                partition.number,
+                offset,
+                self._unreadable,
+                reason,
+            )
+        return None
+
+    def _after_loss(self, partition: Partition) -> None:
+        """The log has lost a piece that was not read: everybody concerned reads again; the lock is held."""
+        for subscription in list(self._dispatcher.subscriptions()):
+            if subscription.asset_uuid is None or self._partition_of(subscription.asset_uuid) == partition:
+                self._dispatcher.tell_gap(subscription)
+
+    # Positions
+
+    def _partition_of(self, asset_uuid: str) -> Partition:
+        return self._partitions[partition_of(asset_uuid, len(self._partitions))]
+
+    def _concerned(self, asset_uuid: str | None) -> list[Partition]:
+        return self._partitions if asset_uuid is None else [self._partition_of(asset_uuid)]
+
+    def _ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Where partitions end now; what this process wrote stands before that, also while no broker answers."""
+        partitions = list(partitions)
+        own = {one: self._delivery.furthest.get(one, 0) for one in partitions}
+        try:
+            ends = self._reader.ends(partitions)
+        except EngineUnavailableError:
+            if not self._can_do_without():
+                raise
+            return own
+        return {one: max(ends[one], own[one]) for one in partitions}
+
+    def _can_do_without(self) -> bool:
+        """Whether there is something to answer from while no broker can be reached."""
+        return False
+
+    def _position(self, offsets: dict[Partition, int]) -> int:
+        """The position of some partitions as snapshots give it."""
+        if len(self._partitions) == 1:
+            return next(iter(offsets.values()))
+        return LogPosition.of({partition.number: offset for partition, offset in offsets.items()})
+
+    # State of the engine
+
+    def health(self) -> EngineHealth:
+        if self._closed or self._forked:
+            return EngineHealth(False, "The engine is closed.")
+        trouble = self._connection.trouble or self._trouble()
+        counters = self._delivery.counters | self._dispatcher.counters | {"unreadable": self._unreadable}
+        return EngineHealth(not trouble, trouble, self._delivery.queued, counters)
+
+    def _trouble(self) -> str:
+        """What else keeps this engine from doing all it promises."""
+        return ""
+
+    def close(self, timeout: float = 5.0) -> None:
+        if self._closed or self._forked:
+            return
+        self._closed = True
+        deadline = time.monotonic() + timeout
+        try:
+            self._delivery.close(timeout)
+        finally:
+            self._stop_reading(max(deadline - time.monotonic(), 0.5))
+            self._dispatcher.clear()
+            self._reader.close()
+
+    @abstractmethod
+    def _stop_reading(self, timeout: float) -> None:
+        """End what follows the log, and let go of what was read."""
+
+    def forget_in_child(self) -> None:
+        """A fork's copy of the engine belongs to the parent."""
+        self._forked = True
+
+    def _publish_place(self, asset_uuid: str, place: dict[str, object]) -> None:
+        self._delivery.publish(self._topics.uns_map, asset_uuid.encode(), msgspec.json.encode(place))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineClosedError(f"{self.url} is closed. Open it again, by a new client or asset.")
+        if self._forked:
+            raise EngineClosedError(
+                f"{self.url} was opened before this process was forked, and a connection does not survive a fork. "
+                "Start processes by spawn (multiprocessing.set_start_method('spawn')), or open it only in the child."
+            )
+
+
+def _seconds_of(timestamp: str) -> float | None:
+    """The seconds since 1970 of a timestamp, or None where it is none."""
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(timestamp).timestamp()
+    except ValueError:
+        return None

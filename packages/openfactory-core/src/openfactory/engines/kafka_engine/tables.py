@@ -1,0 +1,229 @@
+"""The tables that queries see, filled from the fold when they are asked; in a file, the state of the next start."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Collection, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from openfactory.assets.event import AssetEvent
+from openfactory.engines.embedded.lock import FileLock
+from openfactory.engines.kafka_engine.fold import Fold, Place
+from openfactory.engines.tables import read_pairs, run_select, schema_of_topology
+from openfactory.exceptions import EngineUnavailableError
+from openfactory.kafka.log_reader import Partition
+
+__all__ = ["FoldedTables"]
+
+_logger = logging.getLogger("openfactory.kafka")
+
+_VERSION = 1
+
+# Marks the file as ours: "OFAk".
+_APPLICATION_ID = 0x4F46416B
+
+_encode = msgspec.json.Encoder().encode
+_events = msgspec.json.Decoder(list[AssetEvent])
+_levels = msgspec.json.Decoder(dict[str, str])
+
+_ROWS = """
+SELECT json_group_array(json_array(asset, attr, json(value), type, tag, ts, id)) FROM (SELECT * FROM last ORDER BY id)
+"""
+_COMMANDS = "SELECT json_group_array(json(event)) FROM (SELECT * FROM command ORDER BY id)"
+
+
+class FoldedTables:
+    """What a fold knows, in SQLite.
+
+    One process writes a state file; others that name it read it when they start, and keep theirs in memory.
+
+    Args:
+        state: the file, or None for memory.
+        cluster: the id of the cluster whose log it is.
+
+    Raises:
+        EngineUnavailableError: the file cannot be opened, or is not ours.
+    """
+
+    def __init__(self, state: Path | None, cluster: str) -> None:
+        self._lock = threading.Lock()
+        self._state = state
+        self._cluster = cluster
+        self._file_lock = None if state is None else _lock_of(state)
+        self.keeps = self._file_lock is not None and self._file_lock.acquire(0)
+        try:
+            self._connection = _open(str(state) if self.keeps else ":memory:")
+        except sqlite3.Error as error:
+            self._release()
+            raise _unusable(state, error) from error
+        except BaseException:
+            self._release()
+            raise
+
+    def load(self, fold: Fold) -> dict[Partition, int]:
+        """Put what a state file has into a fold.
+
+        Returns:
+            up to which offset it knows each partition; nothing where it knows none, or is of another cluster.
+        """
+        if self._state is None:
+            return {}
+        try:
+            if self.keeps:
+                return self._load(self._connection, fold)
+            _logger.info("%s is kept by another process; this one reads it and keeps nothing.", self._state)
+            connection = sqlite3.connect(f"{self._state.as_uri()}?mode=ro", uri=True, isolation_level=None)
+            try:
+                return self._load(connection, fold)
+            finally:
+                connection.close()
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            raise _unusable(self._state, error) from error
+
+    def save(self, fold: Fold, positions: Mapping[Partition, int]) -> None:
+        """Bring the tables up to what a fold knows, which nobody changes meanwhile."""
+        with self._lock:
+            connection = self._connection
+            connection.execute("BEGIN")
+            try:
+                self._write(connection, fold, positions)
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+        fold.forget_changes()
+
+    def pairs(self, view: str, column: str, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
+        """One column of a table by asset UUID."""
+        with self._lock:
+            return read_pairs(self._connection, view, column, asset_uuids)
+
+    def select(self, sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
+        """A user's SELECT.
+
+        Raises:
+            QueryError: it is no SELECT, or cannot be answered.
+        """
+        with self._lock:
+            return run_select(self._connection, sql, parameters)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._connection.close()
+        self._release()
+
+    def _load(self, connection: sqlite3.Connection, fold: Fold) -> dict[Partition, int]:
+        of = connection.execute("SELECT id FROM cluster").fetchone()
+        if of is not None and of[0] != self._cluster:
+            _logger.warning("%s is of another cluster. The log is read from its start instead.", self._state)
+            self.forget()
+            return {}
+        for event in _events.decode(connection.execute(_ROWS).fetchone()[0]):
+            fold.take(event)
+        fold.commands.clear()
+        for event in _events.decode(connection.execute(_COMMANDS).fetchone()[0]):
+            fold.commands[event.asset_uuid, event.tag].append(event)
+        fold.deregistered.update(connection.execute("SELECT asset, id FROM deregistered").fetchall())
+        for asset_uuid, uns_id, levels, updated_at in connection.execute("SELECT * FROM uns").fetchall():
+            fold.places[asset_uuid] = Place(uns_id, None if levels is None else _levels.decode(levels), updated_at)
+        if self.keeps:
+            fold.forget_changes()
+        else:
+            fold.changed_registrations.update(fold.deregistered, fold.places)
+        folded = connection.execute("SELECT topic, partition, offset FROM folded")
+        return {Partition(topic, number): offset for topic, number, offset in folded}
+
+    def forget(self) -> None:
+        """Begin anew."""
+        if self.keeps:
+            for table in ("last", "command", "folded", "cluster", "deregistered", "uns"):
+                self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+
+    def _write(self, connection: sqlite3.Connection, fold: Fold, positions: Mapping[Partition, int]) -> None:
+        changed = (fold.assets[asset_uuid][attribute_id] for asset_uuid, attribute_id in fold.changed)
+        connection.executemany("INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, changed))
+        registrations = fold.changed_registrations
+        connection.executemany(
+            "INSERT OR REPLACE INTO deregistered VALUES (?, ?)",
+            [(one, fold.deregistered[one]) for one in registrations if one in fold.deregistered],
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO uns VALUES (?, ?, ?, ?)",
+            [_row_of_place(one, fold.places[one]) for one in registrations if one in fold.places],
+        )
+        if not self.keeps:
+            return
+        commands = ((one.asset_uuid, one.tag, one.position, _encode(one).decode()) for one in fold.changed_commands)
+        connection.executemany("INSERT OR REPLACE INTO command VALUES (?, ?, ?, ?)", commands)
+        for (asset_uuid, tag), kept in fold.commands.items():
+            if len(kept) == kept.maxlen:
+                oldest = kept[0].position
+                connection.execute(
+                    "DELETE FROM command WHERE asset = ? AND tag = ? AND id < ?", (asset_uuid, tag, oldest)
+                )
+        known = [(*partition, offset) for partition, offset in positions.items()]
+        connection.executemany("INSERT OR REPLACE INTO folded VALUES (?, ?, ?)", known)
+        connection.execute("DELETE FROM cluster")
+        connection.execute("INSERT INTO cluster VALUES (?)", (self._cluster,))
+
+    def _release(self) -> None:
+        if self._file_lock is not None:
+            if self.keeps:
+                self._file_lock.release()
+            self._file_lock.close()
+
+
+def _open(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        is_new = connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
+        if (application, version) != (_APPLICATION_ID, _VERSION) and not is_new:
+            raise EngineUnavailableError(
+                f"{path} is no state of a Kafka, or one of another version. Name another file by state= in the URL.",
+                address=path,
+            )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA case_sensitive_like = ON")  # as ksqlDB compares
+        if is_new:
+            schema = resources.files("openfactory.engines.kafka_engine").joinpath("tables.sql").read_text("utf-8")
+            marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_VERSION};"
+            connection.executescript(f"BEGIN; {schema}\n{schema_of_topology()}\n{marks} COMMIT;")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _lock_of(state: Path) -> FileLock:
+    try:
+        return FileLock(state.with_name(state.name + ".lock"))
+    except OSError as error:
+        raise _unusable(state, error) from error
+
+
+def _unusable(state: Path | None, error: Exception) -> EngineUnavailableError:
+    return EngineUnavailableError(
+        f"The state file {state} cannot be used ({error}). "
+        "Remove it, it is made anew from the log; or name another one by state= in the URL.",
+        address=str(state),
+    )
+
+
+def _row(event: AssetEvent) -> tuple[Any, ...]:
+    value = _encode(event.value).decode()
+    return event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp, event.position
+
+
+def _row_of_place(asset_uuid: str, place: Place) -> tuple[Any, ...]:
+    levels = None if place.uns_levels is None else _encode(place.uns_levels).decode()
+    return asset_uuid, place.uns_id, levels, place.updated_at

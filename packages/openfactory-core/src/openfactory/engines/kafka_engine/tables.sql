@@ -1,0 +1,29 @@
+-- Version 1. What was folded from the log, for queries and for the next start; topology.sql comes after it.
+
+CREATE TABLE last (
+    asset TEXT NOT NULL,
+    attr  TEXT NOT NULL,
+    value TEXT NOT NULL,    -- JSON
+    type  TEXT NOT NULL,
+    tag   TEXT NOT NULL,
+    ts    TEXT NOT NULL,
+    id    INTEGER NOT NULL, -- the offset in the asset's partition, and one more
+    PRIMARY KEY (asset, attr)
+) WITHOUT ROWID;
+
+CREATE TABLE command (
+    asset TEXT NOT NULL,
+    tag   TEXT NOT NULL,
+    id    INTEGER NOT NULL,
+    event TEXT NOT NULL,    -- JSON
+    PRIMARY KEY (asset, tag, id)
+) WITHOUT ROWID;
+
+CREATE TABLE folded (       -- up to which offset each partition is in these tables
+    topic     TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    offset    INTEGER NOT NULL,
+    PRIMARY KEY (topic, partition)
+) WITHOUT ROWID;
+
+CREATE TABLE cluster (id TEXT NOT NULL);

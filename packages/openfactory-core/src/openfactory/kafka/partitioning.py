@@ -1,0 +1,44 @@
+"""Which partition a key belongs to, as every producer of OpenFactory chooses it.
+
+Source: `org.apache.kafka.common.utils.Utils.murmur2`, which librdkafka calls murmur2_random.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+__all__ = ["murmur2", "partition_of"]
+
+_MULTIPLIER = 0x5BD1E995
+_SEED = 0x9747B28C
+_WORD = 0xFFFFFFFF
+
+
+def murmur2(key: bytes) -> int:
+    """The hash of a key, as a signed number of 32 bits.
+
+    >>> murmur2(b"foobar")
+    -790332482
+    """
+    length = len(key)
+    hashed = _SEED ^ length
+    whole = length - length % 4
+    for start in range(0, whole, 4):
+        word = int.from_bytes(key[start : start + 4], "little") * _MULTIPLIER & _WORD
+        word = (word ^ word >> 24) * _MULTIPLIER & _WORD
+        hashed = hashed * _MULTIPLIER & _WORD ^ word
+    if whole < length:
+        hashed = (hashed ^ int.from_bytes(key[whole:], "little")) * _MULTIPLIER & _WORD
+    hashed = (hashed ^ hashed >> 13) * _MULTIPLIER & _WORD
+    hashed ^= hashed >> 15
+    return hashed - (1 << 32) if hashed >> 31 else hashed
+
+
+@lru_cache(maxsize=65536)
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of an asset's events.
+
+    >>> partition_of("DEV-UUID", 10)
+    8
+    """
+    return (murmur2(key.encode(errors="surrogateescape")) & 0x7FFFFFFF) % partitions

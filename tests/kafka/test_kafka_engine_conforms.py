@@ -1,0 +1,26 @@
+"""Kafka alone passes the suite that every engine passes, with one partition and with several."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from servers.kafka_broker import KafkaBroker
+
+from openfactory.kafka.topics import TOPICS, create_topics
+from openfactory.testing import EngineConformance
+
+
+@pytest.fixture(scope="module", params=[1, 3], ids=["one-partition", "three-partitions"])
+def place(request: pytest.FixtureRequest, kafka_broker: KafkaBroker) -> str:
+    """A factory of its own: the tests of one run share it, with assets of their own."""
+    prefix = f"c{uuid4().hex[:8]}_"
+    configuration = {"bootstrap.servers": kafka_broker.bootstrap_servers}
+    create_topics(configuration, TOPICS, prefix=prefix, partitions=request.param)
+    return f"kafka://{kafka_broker.bootstrap_servers}?prefix={prefix}"
+
+
+class TestKafkaAlone(EngineConformance):
+    @pytest.fixture
+    def engine_url(self, place: str) -> str:
+        return place

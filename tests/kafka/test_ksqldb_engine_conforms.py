@@ -1,0 +1,37 @@
+"""Kafka with a ksqlDB passes the suite that every engine passes, with live events from the log and from NATS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from ksqldb_factory import KsqlDBFactory
+from servers import KafkaBroker, NatsServer
+
+from openfactory.testing import EngineConformance
+
+
+@pytest.fixture(scope="module")
+def from_the_log(kafka_broker: KafkaBroker) -> Iterator[KsqlDBFactory]:
+    with KsqlDBFactory(kafka_broker.bootstrap_servers) as factory:
+        yield factory
+
+
+@pytest.fixture(scope="module", params=[1, 3], ids=["one-partition", "three-partitions"])
+def from_nats(
+    request: pytest.FixtureRequest, kafka_broker: KafkaBroker, nats_server: NatsServer
+) -> Iterator[KsqlDBFactory]:
+    with KsqlDBFactory(kafka_broker.bootstrap_servers, nats_server.url, partitions=request.param) as factory:
+        yield factory
+
+
+class TestKsqlDB(EngineConformance):
+    @pytest.fixture
+    def engine_url(self, from_the_log: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+        return from_the_log.entered(monkeypatch)
+
+
+class TestKsqlDBAndNATS(EngineConformance):
+    @pytest.fixture
+    def engine_url(self, from_nats: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+        return from_nats.entered(monkeypatch)
