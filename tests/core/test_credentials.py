@@ -284,7 +284,7 @@ def test_they_are_values() -> None:
         ("nats://app:se?c#r@et@plant:4222", "nats://plant:4222"),
         ("http://[::1]:80/a@b", "http://[::1]:80/a@b"),
         ("http://plant:80/a@b", "http://plant:80/a@b"),
-        ("sqlite:////home/me@plant/factory.db", "sqlite:////home/me@plant/factory.db"),
+        ("sqlite:////srv/me@plant/factory.db", "sqlite:////srv/me@plant/factory.db"),
         ("no answer from http://app:secret@plant, nor from x@y", "no answer from http://plant, nor from x@y"),
         ("", ""),
     ],

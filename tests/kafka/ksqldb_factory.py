@@ -7,12 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
 from forwarder import Forwarder
 from ksqldb_stand_in import KsqlDBStandIn
-from router_stand_in import RouterStandIn
-
 from openfactory.engines.kafka_engine import KafkaEngine
 from openfactory.kafka.topics import TOPICS, create_topics
+from router_stand_in import RouterStandIn
 
 __all__ = ["KsqlDBFactory"]
 

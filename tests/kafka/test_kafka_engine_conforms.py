@@ -5,10 +5,10 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
-from servers.kafka_broker import KafkaBroker
 
 from openfactory.kafka.topics import TOPICS, create_topics
 from openfactory.testing import EngineConformance
+from servers.kafka_broker import KafkaBroker
 
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["one-partition", "three-partitions"])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from ksqldb_factory import KsqlDBFactory
-from servers import KafkaBroker, NatsServer
 
+from ksqldb_factory import KsqlDBFactory
 from openfactory.testing import EngineConformance
+from servers import KafkaBroker, NatsServer
 
 
 @pytest.fixture(scope="module")

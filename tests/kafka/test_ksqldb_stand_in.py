@@ -15,8 +15,8 @@ from urllib.error import HTTPError
 from uuid import uuid4
 
 import pytest
-from ksqldb_stand_in import KsqlDBStandIn
 
+from ksqldb_stand_in import KsqlDBStandIn
 from openfactory.assets.event import new_event
 from openfactory.assets.message import event_of_fields
 from openfactory.assets.registration import Registration
