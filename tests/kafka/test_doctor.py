@@ -15,17 +15,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
-from ksqldb_stand_in import KsqlDBStandIn
-from router_stand_in import RouterStandIn
 
+from ksqldb_stand_in import KsqlDBStandIn
 from openfactory.apps.cli.root import ofa
 from openfactory.doctor import Factory, Finding, examine
 from openfactory.doctor.examination import side_by_side
 from openfactory.doctor.finding import fine
+from openfactory.engines import open_engine
 from openfactory.exceptions import ConfigurationError
 from openfactory.kafka.ksqldb_server import KsqlDBServer
 from openfactory.kafka.setting_up import set_up_ksqldb
 from openfactory.kafka.topics import TOPICS, create_topics
+from router_stand_in import RouterStandIn
 from servers import KafkaBroker, NatsServer
 
 SETTINGS = {
@@ -93,8 +94,15 @@ def test_kafka_alone_that_is_well(kafka_url: str, topics: None, topic_prefix: st
         "asset router": "unchecked",
     }
     assert found["environment"].found == f"{kafka_url} is Kafka alone"
-    assert found["topics"].found == f"all {len(TOPICS)}, partitions: 2; {topic_prefix}ofa_assets keeps 30 days"
+    assert found["topics"].found == f"{len(TOPICS)} are there, partitions: 2; {topic_prefix}ofa_assets keeps 30 days"
     assert found["clock"].remedy
+
+
+def test_kafka_alone_is_well_with_the_topics_that_its_engine_makes(kafka_url: str) -> None:
+    open_engine(kafka_url).close()
+    found = by_check(examine(Factory.of(kafka_url)))
+    assert found["topics"].status == "ok"
+    assert found["topics"].found.startswith("2 are there, partitions: 1;")
 
 
 def test_a_whole_factory_that_is_well(

@@ -9,7 +9,7 @@ from openfactory.doctor.finding import Finding, failed, fine
 from openfactory.exceptions import OpenFactoryError
 from openfactory.kafka.broker_admin import BrokerAdmin
 from openfactory.kafka.topic_differences import differences
-from openfactory.kafka.topics import ASSETS_TOPIC, TOPICS, describe_topics
+from openfactory.kafka.topics import ASSETS_TOPIC, NEEDED_TOPICS, TOPICS, describe_topics
 
 __all__ = ["examine_broker", "examine_topics"]
 
@@ -37,7 +37,8 @@ def examine_topics(factory: Factory, prefix: str) -> Iterator[Finding]:
     except OpenFactoryError as error:
         yield failed("topics", error)
         return
-    missing = [prefix + topic.name for topic in TOPICS if prefix + topic.name not in there]
+    needed = NEEDED_TOPICS if factory.ksqldb_url is None else [topic.name for topic in TOPICS]
+    missing = [prefix + name for name in needed if prefix + name not in there]
     if missing:
         option = f" --prefix {prefix}" if prefix else ""
         yield failed("topics", f"{', '.join(missing)} are missing. Make them: ofa setup-kafka{option}")
@@ -55,5 +56,6 @@ def examine_topics(factory: Factory, prefix: str) -> Iterator[Finding]:
             found, _, remedy = text.partition(": ")
             yield Finding("topics", "failed", found, remedy)
     if there and not missing and not wrong:
-        kept = there[prefix + ASSETS_TOPIC].retention_ms / 86_400_000
-        yield fine("topics", f"all {len(there)}, partitions: {partitions}; {prefix}{ASSETS_TOPIC} keeps {kept:g} days")
+        log_name = prefix + ASSETS_TOPIC
+        kept = there[log_name].retention_ms / 86_400_000
+        yield fine("topics", f"{len(there)} are there, partitions: {partitions}; {log_name} keeps {kept:g} days")

@@ -29,6 +29,7 @@ __all__ = [
     "FOR_EVER_MS",
     "MAX_MESSAGE_BYTES",
     "METRICS_TARGETS_TOPIC",
+    "NEEDED_TOPICS",
     "RETENTION_HOURS",
     "TOPICS",
     "Topic",
@@ -114,6 +115,10 @@ TOPICS = (
     Topic(DEVICE_CONNECTOR_TOPIC, "compact", joined=False),
     Topic(METRICS_TARGETS_TOPIC, "compact", joined=False),
 )
+
+
+#: What a factory cannot do without; the others are for a ksqlDB, and for those who read its tables.
+NEEDED_TOPICS = (ASSETS_TOPIC, ASSET_TO_UNS_MAP_TOPIC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,24 +7,21 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.engines.base import Servers, Snapshot
-from openfactory.engines.kafka_engine.fold import Fold, is_deregistration, place_of_message
+from openfactory.engines.kafka_engine.fold import Fold, is_deregistration
 from openfactory.engines.kafka_engine.location import KafkaLocation
 from openfactory.engines.kafka_engine.log_engine import LogEngine, TopicNames
 from openfactory.engines.kafka_engine.tables import FoldedTables
 from openfactory.engines.tables import TABLES
 from openfactory.kafka.connection import BrokerConnection
 from openfactory.kafka.log_feed import LogFeed
-from openfactory.kafka.log_reader import LogReader, Partition, key_of
+from openfactory.kafka.log_reader import LogReader, Partition
 from openfactory.kafka.topics import (
-    ASSET_TO_UNS_MAP_TOPIC,
     ASSETS_AVAIL_TOPIC,
-    ASSETS_TOPIC,
     ASSETS_TYPES_TOPIC,
     DOCKER_SERVICES_TOPIC,
+    NEEDED_TOPICS,
     TOPICS,
     create_topics,
 )
@@ -43,8 +40,7 @@ _STALL_SECONDS = 10.0
 # How often a state file is brought up to date, in seconds.
 _SAVE_SECONDS = 5.0
 
-# The topics that a factory on Kafka alone cannot do without, and those in which a ksqlDB looks for tombstones.
-_NEEDED = (ASSETS_TOPIC, ASSET_TO_UNS_MAP_TOPIC)
+# The topics in which a ksqlDB looks for tombstones.
 _TOMBSTONES = (ASSETS_TYPES_TOPIC, ASSETS_AVAIL_TOPIC, DOCKER_SERVICES_TOPIC)
 
 
@@ -73,7 +69,7 @@ class KafkaEngine(LogEngine):
         except BaseException:
             reader.close()
             raise
-        assets, uns_map = (location.prefix + name for name in _NEEDED)
+        assets, uns_map = (location.prefix + name for name in NEEDED_TOPICS)
         tombstones = tuple(name for one in _TOMBSTONES if (name := location.prefix + one) in there)
         super().__init__(
             url, connection, reader, TopicNames(assets, uns_map, tombstones), there[assets], location.linger_ms
@@ -177,7 +173,7 @@ class KafkaEngine(LogEngine):
     def _take(self, partition: Partition, offset: int, message: Message) -> None:
         """Take in a record, and hand it on."""
         if partition.topic != self._topics.assets:
-            self._take_place(message)
+            self._take_place(partition, offset, message)
             return
         event = self._event_of(message, partition, offset)
         if event is not None:
@@ -188,10 +184,10 @@ class KafkaEngine(LogEngine):
             self._fold.take(event)
             self._dispatcher.hand_on(event, partition.number)
 
-    def _take_place(self, message: Message) -> None:
-        asset_uuid, value = key_of(message), message.value()
-        if asset_uuid:
-            self._fold.take_place(asset_uuid, place_of_message(None if value is None else msgspec.json.decode(value)))
+    def _take_place(self, partition: Partition, offset: int, message: Message) -> None:
+        place = self._place_of(message, partition, offset)
+        if place is not None:
+            self._fold.take_place(*place)
 
     def _catch_up_with(self, partitions: Collection[Partition]) -> None:
         """Wait until all that is acknowledged by now is folded; without a broker it is what was read before."""
@@ -226,15 +222,15 @@ class KafkaEngine(LogEngine):
 def _topics_made(connection: BrokerConnection, reader: LogReader, prefix: str) -> dict[str, int]:
     """All topics with the number of their partitions, after those that are needed and missing were made."""
     there = reader.topics()
-    missing = [topic for topic in TOPICS if topic.name in _NEEDED and prefix + topic.name not in there]
+    missing = [topic for topic in TOPICS if topic.name in NEEDED_TOPICS and prefix + topic.name not in there]
     if not missing:
         return there
-    beside = [count for name, count in there.items() if name in {prefix + needed for needed in _NEEDED}]
+    beside = [count for name, count in there.items() if name in {prefix + needed for needed in NEEDED_TOPICS}]
     create_topics(connection.configuration(), missing, prefix=prefix, partitions=max(beside, default=1))
     names = ", ".join(prefix + topic.name for topic in missing)
     _logger.info("Made the topics %s. `ofa setup-kafka` makes them with other partitions and retentions.", names)
     deadline = time.monotonic() + _STALL_SECONDS
-    while not all(prefix + name in there for name in _NEEDED):
+    while not all(prefix + name in there for name in NEEDED_TOPICS):
         if time.monotonic() >= deadline:
             raise connection.unavailable(f"the topics {names} do not appear")
         time.sleep(0.05)
