@@ -1,6 +1,8 @@
 """A small factory, live: a mill, and a shift leader that watches and commands it, as processes of their own.
 
-hatch run demo [--seconds N] [--keep FOLDER]
+hatch run demo [--kafka] [--seconds N] [--keep FOLDER]
+
+Their data is in a file; with --kafka it is on a Kafka that the demo starts, and the apps are the same.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,6 +26,7 @@ from rich.console import Console
 from openfactory.assets import Asset
 from openfactory.kafka import CaseInsensitiveDict, KSQLDBClient
 
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 TICK = 0.1  # seconds
 PATIENCE = 10.0  # seconds in which an app has to stop
 
@@ -34,9 +37,9 @@ class Demo:
     Signals are only noted, and acted on between two steps: none leaves a process behind.
     """
 
-    def __init__(self, folder: Path, seconds: float | None) -> None:
+    def __init__(self, folder: Path, url: str, seconds: float | None) -> None:
         self.folder = folder
-        self.url = f"sqlite:///{quote(str(folder))}/factory.db"
+        self.url = url
         self.apps: dict[str, subprocess.Popen[bytes]] = {}
         self.signals: list[int] = []
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -136,8 +139,33 @@ class Demo:
         return 1 if failed else 0
 
 
+@contextmanager
+def kafka(folder: Path) -> Iterator[str]:
+    """A Kafka of the demo's own, and the URL of a factory on it; it ends with the demo."""
+    sys.path.insert(0, str(SCRIPTS))
+    from servers import KafkaBroker
+
+    print("Starting a Kafka; the first time it has to be fetched.", flush=True)
+    with KafkaBroker(folder / "kafka") as broker:
+        yield f"kafka://{broker.bootstrap_servers}"
+
+
+def run_in(folder: Path, on_kafka: bool, seconds: float | None) -> int:
+    """Run the demo with its files in a folder; returns the exit status."""
+    if not on_kafka:
+        return Demo(folder, f"sqlite:///{quote(str(folder))}/factory.db", seconds).run()
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(kafka(folder))
+        except RuntimeError as error:  # what is missing, or what the broker said last
+            print(f"The demo cannot run on a Kafka here. {error}", file=sys.stderr)
+            return 1
+        return Demo(folder, url, seconds).run()
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Show a small factory, live, until Ctrl-C.")
+    parser.add_argument("--kafka", action="store_true", help="run it on a Kafka, which needs Java and Maven")
     parser.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep its data and what the apps logged there")
     return parser.parse_args()
@@ -145,11 +173,14 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     chosen = arguments()
-    if chosen.keep is not None:
-        chosen.keep.mkdir(parents=True, exist_ok=True)
-        return Demo(chosen.keep.resolve(), chosen.seconds).run()
-    with tempfile.TemporaryDirectory(prefix="ofa-") as folder:
-        return Demo(Path(folder), chosen.seconds).run()
+    try:
+        if chosen.keep is not None:
+            chosen.keep.mkdir(parents=True, exist_ok=True)
+            return run_in(chosen.keep.resolve(), chosen.kafka, chosen.seconds)
+        with tempfile.TemporaryDirectory(prefix="ofa-") as folder:
+            return run_in(Path(folder), chosen.kafka, chosen.seconds)
+    except KeyboardInterrupt:  # before there was anything to see
+        return 130
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ def loaded_by(program: str) -> list[str]:
         "from openfactory.assets.asset_class import Asset",
         "from openfactory.assets.utils import AssetAttribute, current_timestamp",
         "from openfactory.kafka import KSQLDBClient, CaseInsensitiveDict",
+        "from openfactory.kafka import AssetProducer, KafkaAssetConsumer, KafkaAssetUNSConsumer, delete_consumer_group",
         "from openfactory.engines import open_engine",
         "from openfactory.exceptions import OFAException",
         "from openfactory.kafka import KSQLDBClient\nwith KSQLDBClient('memory://') as ksql: ksql.tables()",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from distributions import ROOT, distributions
+from servers import KafkaBroker, NotOnThisMachineError
 
 Follow = Callable[..., None]
 
@@ -29,3 +30,13 @@ def test_the_installation_gives_the_command(follow: Follow, tmp_path: Any) -> No
 
 def test_every_other_block_runs_in_the_order_of_the_page(follow: Follow) -> None:
     follow(TUTORIAL, lambda block: not installs(block))
+
+
+def test_every_other_block_runs_on_a_kafka_too(follow: Follow) -> None:
+    try:
+        with KafkaBroker() as broker:
+            url = f"kafka://{broker.bootstrap_servers}"
+            page = TUTORIAL.replace("sqlite:///…/factory.db", url)
+            follow(page, lambda block: not installs(block), KSQLDB_URL=url)
+    except NotOnThisMachineError as error:
+        pytest.skip(f"kafka cannot be started here. {error}")

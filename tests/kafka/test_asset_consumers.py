@@ -12,8 +12,9 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
-from ksqldb_factory import KsqlDBFactory
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from ksqldb_factory import KsqlDBFactory
 from openfactory.assets import AssetAttribute
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.kafka import (
@@ -239,7 +240,12 @@ def test_it_may_be_stopped_by_its_own_callback_and_before_it_begins(
         consumer.stop()
 
     consumer = group.start(on_message=on_message)
-    eventually(lambda: log.write("stop") or group.heard, timeout=30)
+
+    def is_heard() -> bool:
+        log.write("stop")
+        return bool(group.heard)
+
+    eventually(is_heard, timeout=30)
     group.stop()
     assert len(group.heard) == 1
     unused = KafkaAssetConsumer("MILL", group.name, on_message, client)
@@ -250,21 +256,33 @@ def test_it_may_be_stopped_by_its_own_callback_and_before_it_begins(
 def test_a_broker_that_is_away_for_a_while_does_not_end_it(
     own_kafka_broker: KafkaBroker, eventually: Eventually, caplog: pytest.LogCaptureFixture
 ) -> None:
+    killed = threading.Event()
+
     with KSQLDBClient(f"kafka://{own_kafka_broker.bootstrap_servers}") as client:
         client.tables()
         group = Group(client)
+
+        def on_message(key: str, message: CaseInsensitiveDict) -> None:
+            group.heard.append((key, message))
+            if message["value"] == "the last":
+                assert killed.wait(30)
+
         log = Log(own_kafka_broker.bootstrap_servers, "ofa_assets")
         try:
-            group.start()
+            group.start(on_message=on_message)
             log.write_until_heard(group, eventually)
             own_kafka_broker.kill()
             eventually(lambda: "cannot be reached" in caplog.text, timeout=30)
             own_kafka_broker.start()
             log.write("again")
             eventually(lambda: group.values() == ["again"], timeout=60)
+            log.write("the last")
+            eventually(lambda: len(group.values()) == 2)
             own_kafka_broker.kill()
+            killed.set()
         finally:
-            group.stop()  # without a broker too
+            group.stop()  # bounded, without a broker too
+        assert "What it has heard last may come once more" in caplog.text
 
 
 def test_a_place_in_the_namespace_is_heard_where_there_is_a_ksqldb(
@@ -287,6 +305,26 @@ def test_a_place_in_the_namespace_is_heard_where_there_is_a_ksqldb(
             assert group.heard[-1][0] == "plant/hall-1/mill"
         finally:
             group.stop()
+
+
+def test_a_topic_that_is_made_later_is_waited_for(
+    kafka_broker: KafkaBroker, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        KsqlDBFactory(kafka_broker.bootstrap_servers) as factory,
+        KSQLDBClient(factory.url, bootstrap_servers=factory.bootstrap_servers) as client,
+    ):
+        topic = factory.ksqldb.streams["ASSETS_STREAM"] = f"{factory.prefix}later"
+        group = Group(client)
+        try:
+            group.start()
+            eventually(lambda: f"{topic} cannot be read by the group {group.name}" in caplog.text)
+            admin = AdminClient({"bootstrap.servers": factory.bootstrap_servers})
+            admin.create_topics([NewTopic(topic, 1)])[topic].result(10)
+            Log(factory.bootstrap_servers, topic).write_until_heard(group, eventually)
+        finally:
+            group.stop()
+        assert caplog.text.count("cannot be read by the group") == 1
 
 
 def test_with_a_ksqldb_the_broker_is_named_beside_it(

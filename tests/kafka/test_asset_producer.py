@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
-from ksqldb_factory import KsqlDBFactory
 
+from ksqldb_factory import KsqlDBFactory
 from openfactory.assets import Asset, AssetAttribute, AssetEvent
 from openfactory.exceptions import (
     ConfigurationError,
@@ -137,7 +137,7 @@ def test_what_cannot_be_written_is_told_and_raised(
         KSQLDBClient(kafka_url) as client,
         AssetProducer(client, on_delivery_error=lambda event, error: told.append((event, error))) as producer,
     ):
-        producer.send_asset_attribute("MILL", SPEED)
+        producer.send_asset_attribute("MILL", SPEED).wait()  # else it goes with the other one, and is refused with it
         producer.send_asset_attribute("MILL", AssetAttribute("programme", "G1 " * 1_000, "Events", "Programme"))
         with pytest.raises(DeliveryError, match="MILL"):
             producer.flush()

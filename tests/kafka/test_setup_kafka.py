@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from ksqldb_stand_in import KsqlDBStandIn
 
 from distributions import ROOT
+from ksqldb_stand_in import KsqlDBStandIn
 from openfactory.apps.cli.root import ofa
 from openfactory.kafka.errors import KSQLDBClientException
 from openfactory.kafka.ksqldb_server import KsqlDBServer

@@ -15,7 +15,7 @@ from openfactory.assets.event import AssetEvent
 from openfactory.assets.timestamp import current_timestamp
 from openfactory.exceptions import InvalidEventError
 
-__all__ = ["encode_message", "event_of_fields", "read_message", "read_payload"]
+__all__ = ["checked_event", "encode_message", "event_of_fields", "read_message", "read_payload"]
 
 _SHAPE = "JSON with ID, VALUE, TAG, TYPE and attributes"
 
@@ -93,6 +93,20 @@ def event_of_fields(asset_uuid: str, fields: Mapping[str, Any]) -> AssetEvent:
         if isinstance(error, InvalidEventError):
             raise
         raise _no_event(asset_uuid, str(error)) from error
+
+
+def checked_event(key: str | bytes, message: str | bytes | None) -> AssetEvent:
+    """The event of a message that somebody wants to write, ready to publish.
+
+    Raises:
+        InvalidEventError: it is none, or one that cannot be carried.
+    """
+    asset_uuid = key.decode(errors="surrogateescape") if isinstance(key, bytes) else key
+    try:
+        fields = msgspec.json.decode(message)  # type: ignore[arg-type]  # None is refused like any other
+    except (msgspec.MsgspecError, RecursionError, TypeError, ValueError) as error:
+        raise _no_event(asset_uuid, str(error)) from error
+    return event_of_fields(asset_uuid, fields)
 
 
 def _read_any(asset_uuid: str, attribute_id: str | None, message: bytes, position: int | None) -> AssetEvent:

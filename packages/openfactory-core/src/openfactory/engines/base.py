@@ -10,13 +10,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from openfactory.assets.event import AssetEvent
-from openfactory.assets.message import event_of_fields
+from openfactory.assets.message import checked_event
 from openfactory.assets.receipt import Receipt
 from openfactory.assets.registration import Registration
-from openfactory.exceptions import ConfigurationError, InvalidEventError, OpenFactoryError
+from openfactory.exceptions import ConfigurationError, OpenFactoryError
 
 if TYPE_CHECKING:
     from openfactory.settings.credentials import Credentials
@@ -200,19 +198,11 @@ class Engine(ABC):
             ConfigurationError: there is no such topic here.
             InvalidEventError: the message is no event.
         """
-        asset_uuid = key.decode(errors="surrogateescape") if isinstance(key, bytes) else key
         if topic != ASSETS_TOPIC:
             raise ConfigurationError(
                 f"{self.url} has no topic {topic!r}. Write to {ASSETS_TOPIC}, or use a Kafka for others."
             )
-        try:
-            fields = msgspec.json.decode(value)  # type: ignore[arg-type]  # None is refused like any other
-        except (msgspec.MsgspecError, RecursionError, TypeError, ValueError) as error:
-            raise InvalidEventError(
-                f"A message for {asset_uuid} is no event: {error}. Send JSON with ID, VALUE, TAG, TYPE and attributes.",
-                asset_uuid=asset_uuid,
-            ) from error
-        return self.publish(event_of_fields(asset_uuid, fields))
+        return self.publish(checked_event(key, value))
 
     def topic_of(self, name: str) -> str:
         """The Kafka topic of a stream or table.

@@ -91,10 +91,14 @@ class NatsSession:
         Raises:
             TimeoutError: it does not answer.
         """
-        try:
-            await self._client.rtt(_ANSWER_SECONDS)  # type: ignore[arg-type]  # it takes fractions of a second
-        except TimeoutError:
-            raise TimeoutError(f"no answer for {_ANSWER_SECONDS:g} s") from None
+        if self._client.is_closed:
+            raise ConnectionError("the connection ended")
+        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        await self._client._send_ping(pong)
+        # Not `rtt`, which cancels the pong when time is up or its caller goes: nats-py fails on it when it comes.
+        await asyncio.wait({pong}, timeout=_ANSWER_SECONDS)
+        if not pong.done() or pong.cancelled():
+            raise TimeoutError(f"no answer for {_ANSWER_SECONDS:g} s")
 
     def why_lost(self) -> Exception:
         """What ended the connection."""

@@ -44,7 +44,11 @@ _TABLE = (
     Variable("KAFKA_SSL_KEY_PASSWORD", None, "The password of `KAFKA_SSL_KEY_FILE`, if it has one."),
     Variable("KSQLDB_PASSWORD", None, "The password of `KSQLDB_USERNAME`."),
     Variable("KSQLDB_SSL_CA_FILE", None, "Authorities that sign the certificate of the ksqlDB server, a PEM file."),
-    Variable("KSQLDB_URL", None, "Where the data is: `sqlite:///factory.db`, `memory://`, `http://ksqldb:8088`."),
+    Variable(
+        "KSQLDB_URL",
+        None,
+        "Where the data is: `sqlite:///factory.db`, `memory://`, `kafka://host:9092`, `http://ksqldb:8088`.",
+    ),
     Variable("KSQLDB_USERNAME", None, "User name at the ksqlDB server."),
     Variable("NATS_CLUSTER_<NAME>", None, "All servers of the NATS cluster `<NAME>`, where the router names only one."),
     Variable("NATS_CREDENTIALS_FILE", None, "Credentials for NATS as `nsc` writes them: a JWT and its seed."),

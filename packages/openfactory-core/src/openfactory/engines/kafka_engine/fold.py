@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import msgspec
 
 from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.exceptions import InvalidEventError
 
 __all__ = ["DEREGISTERED", "Fold", "Place", "is_deregistration", "place_of_message"]
 
@@ -17,6 +20,8 @@ DEREGISTERED = "delete"
 _COMMANDS = 4_096
 
 _COMMAND_TAGS = frozenset((COMMAND_TAG, REPLY_TAG))
+
+_PLACE_SHAPE = "Send JSON with ASSET_UUID, UNS_ID, UNS_LEVELS and UPDATED_AT."
 
 
 class Place(NamedTuple):
@@ -84,12 +89,24 @@ def is_deregistration(event: AssetEvent) -> bool:
     return event.id == "AssetType" and event.value == DEREGISTERED and event.type == "OpenFactory"
 
 
-def place_of_message(fields: Mapping[str, Any] | None) -> Place:
-    """The place that a record of the map says; nothing, or an empty one, says that there is none."""
-    said = {str(key).upper(): value for key, value in (fields or {}).items()}
-    levels = said.get("UNS_LEVELS")
+def place_of_message(value: bytes | None) -> Place:
+    """The place that a record of the map says, in whatever case its keys are; a tombstone says that there is none.
+
+    Raises:
+        InvalidEventError: it says nothing that is one.
+    """
+    try:
+        fields = {} if value is None else msgspec.json.decode(value)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise InvalidEventError(f"It is no place: it is no JSON, {error}. {_PLACE_SHAPE}") from error
+    if not isinstance(fields, dict):
+        raise InvalidEventError(f"It is no place: it is {str(fields)[:120]!r}. {_PLACE_SHAPE}")
+    said = {str(key).upper(): value for key, value in fields.items()}
+    uns_id, levels, updated_at = said.get("UNS_ID"), said.get("UNS_LEVELS"), said.get("UPDATED_AT")
+    if not isinstance(uns_id, str | None):
+        raise InvalidEventError(f"It is no place: its id is {str(uns_id)[:120]!r}. {_PLACE_SHAPE}")
     return Place(
-        said.get("UNS_ID"),
+        uns_id,
         {str(name): str(value) for name, value in levels.items()} if isinstance(levels, Mapping) else None,
-        int(said.get("UPDATED_AT") or 0),
+        updated_at if isinstance(updated_at, int) and 0 <= updated_at < 2**63 else 0,
     )

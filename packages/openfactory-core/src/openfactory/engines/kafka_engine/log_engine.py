@@ -6,6 +6,7 @@ The position of an event is its offset and one more, so that 0 stands before all
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from openfactory.assets.attribute import UNAVAILABLE
 from openfactory.assets.event import AssetEvent, new_event
-from openfactory.assets.message import encode_message, read_message
+from openfactory.assets.message import checked_event, encode_message, read_message
 from openfactory.assets.receipt import Receipt
 from openfactory.assets.registration import Registration
 from openfactory.concurrency.forked_child import forget_in_forked_child
@@ -30,7 +32,7 @@ from openfactory.engines.base import (
     Subscription,
 )
 from openfactory.engines.dispatcher import Dispatcher
-from openfactory.engines.kafka_engine.fold import DEREGISTERED
+from openfactory.engines.kafka_engine.fold import DEREGISTERED, Place, is_deregistration, place_of_message
 from openfactory.exceptions import ConfigurationError, EngineClosedError, EngineUnavailableError, InvalidEventError
 from openfactory.kafka.connection import BrokerConnection
 from openfactory.kafka.delivery import Delivery
@@ -53,6 +55,7 @@ _CLOCKS_DIFFER_SECONDS = 3_600.0
 
 # Records that are no events are logged one by one up to this number, then now and then.
 _UNREADABLE_SAID = 20
+_SKIPPED_REMEMBERED = 10_000
 
 
 class TopicNames(NamedTuple):
@@ -89,8 +92,12 @@ class LogEngine(Engine):
         self._partitions = [Partition(topics.assets, number) for number in range(partitions)]
         self._dispatcher = Dispatcher()
         self._delivery = Delivery(connection, linger_ms)
+        self._known_ends: dict[Partition, int] = {}
+        self._catching_up: int | None = None  # the thread in whose hands a new subscription is
         self._newest: dict[str, int] = {}  # the position of the newest event of each asset that the feed has passed
         self._unreadable = 0
+        self._skipping = threading.Lock()
+        self._skipped: dict[tuple[Partition, int], None] = {}  # the latest records that are no events, by their place
         self._closed = False
         self._forked = False
         forget_in_forked_child(self)
@@ -105,16 +112,12 @@ class LogEngine(Engine):
     def produce(self, topic: str, key: str | bytes, value: str | bytes | None) -> Receipt:
         self._check_open()
         if topic in (self._topics.assets, ASSETS_TOPIC):
-            asset_uuid = key.decode(errors="replace") if isinstance(key, bytes) else key
-            if value is None:
-                raise InvalidEventError(
-                    f"A tombstone for {asset_uuid} is no event, and {topic} has none. Send JSON with ID, VALUE, TAG, "
-                    "TYPE and attributes, or deregister the asset.",
-                    asset_uuid=asset_uuid,
-                )
-            event = read_message(asset_uuid, value.encode() if isinstance(value, str) else value)
-            checked = new_event(asset_uuid, event.id, event.value, event.understood().type, event.tag, event.timestamp)
-            return self._delivery.publish(self._topics.assets, key, value, checked)
+            event = checked_event(key, value)
+            message = value.encode() if isinstance(value, str) else value
+            assert message is not None
+            if read_message(event.asset_uuid, message).timestamp == UNAVAILABLE:
+                message = encode_message(event)  # it says no time, so it is now
+            return self._delivery.publish(self._topics.assets, event.asset_uuid, message, event)
         return self._delivery.publish(topic, key, value)
 
     def topic_of(self, name: str) -> str:
@@ -183,6 +186,7 @@ class LogEngine(Engine):
             and (tag is None or event.tag == tag)
             and (since is None or event.timestamp >= since)
             and (until is None or event.timestamp <= until)
+            and not is_deregistration(event)
         ]
         return found[-limit:] if limit > 0 else []
 
@@ -195,15 +199,20 @@ class LogEngine(Engine):
     ) -> Subscription:
         self._check_open()
         feed = self._following()
-        start = self._position(self._ends(self._concerned(asset_uuid))) if from_position is None else from_position
+        ends = self._ends(self._concerned(asset_uuid)) if from_position is None else {}
         with self._dispatcher.lock:
-            subscription = self._dispatcher.add(asset_uuid, on_event, on_gap, start)
+            if from_position is None:
+                from_position = self._position({one: max(end, feed.positions[one]) for one, end in ends.items()})
+            subscription = self._dispatcher.add(asset_uuid, on_event, on_gap, from_position)
+            outer, self._catching_up = self._catching_up, threading.get_ident()
             try:
                 for partition in self._concerned(asset_uuid):
-                    self._catch_up(subscription, partition, start, feed.positions[partition])
+                    self._catch_up(subscription, partition, from_position, feed.positions[partition])
             except BaseException:
                 subscription.close()
                 raise
+            finally:
+                self._catching_up = outer
             return subscription
 
     @abstractmethod
@@ -222,23 +231,47 @@ class LogEngine(Engine):
             self._dispatcher.call(subscription, event, partition.number)
 
     def _read(self, partition: Partition, start: int, end: int, asset_uuid: str | None) -> Iterator[AssetEvent]:
-        """The events of a piece of the log, of one asset or of all."""
+        """The events of a piece of the log, of one asset or of all; a deregistration is no statement of an asset."""
         for message in self._reader.read(partition, start, end):
             if asset_uuid is None or key_of(message) == asset_uuid:
                 event = self._event_of(message, partition, message.offset() or 0)
-                if event is not None:
+                if event is not None and not is_deregistration(event):
                     yield event
 
     def _event_of(self, message: Message, partition: Partition, offset: int) -> AssetEvent | None:
         """The event of a record; what is none is logged with its place."""
         asset_uuid, value = key_of(message), message.value()
-        reason = "it has no key" if not asset_uuid else "it has no value" if value is None else ""
         if asset_uuid and isinstance(value, bytes):
             try:
                 return read_message(asset_uuid, value, offset + 1)
             except InvalidEventError as error:
                 reason = str(error)
-        self._unreadable += 1
+        else:
+            reason = "it has no value" if asset_uuid else "it has no key"
+        self._skip(partition, offset, reason)
+        return None
+
+    def _place_of(self, message: Message, partition: Partition, offset: int) -> tuple[str, Place] | None:
+        """Which asset stands where, as a record of the map says; what is no place is logged with its place."""
+        asset_uuid, value = key_of(message), message.value()
+        if not asset_uuid:
+            self._skip(partition, offset, "it has no key")
+            return None
+        try:
+            return asset_uuid, place_of_message(value if isinstance(value, bytes) else None)
+        except InvalidEventError as error:
+            self._skip(partition, offset, str(error))
+            return None
+
+    def _skip(self, partition: Partition, offset: int, reason: str) -> None:
+        """Log a record that is not understood, once however often it is read."""
+        with self._skipping:
+            if (partition, offset) in self._skipped:
+                return
+            self._skipped[partition, offset] = None
+            if len(self._skipped) > _SKIPPED_REMEMBERED:
+                del self._skipped[next(iter(self._skipped))]
+            self._unreadable += 1
         if self._unreadable <= _UNREADABLE_SAID or not self._unreadable % 1_000:
             _logger.warning(
                 "The record at %s, partition %d, offset %d is skipped, the %d. of its kind: %s",
@@ -248,7 +281,6 @@ class LogEngine(Engine):
                 self._unreadable,
                 reason,
             )
-        return None
 
     def _after_loss(self, partition: Partition) -> None:
         """The log has lost a piece that was not read: everybody concerned reads again; the lock is held."""
@@ -265,16 +297,15 @@ class LogEngine(Engine):
         return self._partitions if asset_uuid is None else [self._partition_of(asset_uuid)]
 
     def _ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Where partitions end now; what this process wrote stands before that, also while no broker answers."""
+        """Where partitions end now; while no broker answers, where they ended when one did."""
         partitions = list(partitions)
-        own = {one: self._delivery.furthest.get(one, 0) for one in partitions}
         try:
-            ends = self._reader.ends(partitions)
+            self._known_ends.update(self._reader.ends(partitions))
         except EngineUnavailableError:
-            if not self._can_do_without():
+            if not self._can_do_without() or not self._known_ends.keys() >= set(partitions):
                 raise
-            return own
-        return {one: max(ends[one], own[one]) for one in partitions}
+        # What this process wrote stands before that, whatever a broker says that has just taken over.
+        return {one: max(self._known_ends[one], self._delivery.furthest.get(one, 0)) for one in partitions}
 
     def _can_do_without(self) -> bool:
         """Whether there is something to answer from while no broker can be reached."""

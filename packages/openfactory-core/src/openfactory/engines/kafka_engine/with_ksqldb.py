@@ -8,13 +8,11 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-import msgspec
-
 from openfactory.assets.attribute import UNAVAILABLE
 from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.assets.receipt import Receipt
-from openfactory.engines.base import ASSETS_STREAM, OnEvent, OnGap, Servers, Snapshot, Subscription
-from openfactory.engines.kafka_engine.fold import Fold, is_deregistration, place_of_message
+from openfactory.engines.base import ASSETS_STREAM, LogPosition, OnEvent, OnGap, Servers, Snapshot, Subscription
+from openfactory.engines.kafka_engine.fold import Fold, is_deregistration
 from openfactory.engines.kafka_engine.log_engine import LogEngine, TopicNames
 from openfactory.engines.kafka_engine.nats_live import NatsLive
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError, QueryError
@@ -83,21 +81,25 @@ class KsqlDBEngine(LogEngine):
         self._map_partitions = [Partition(topics.uns_map, number) for number in range(there.get(topics.uns_map, 0))]
         self._ksqldb_trouble = ""
         self._feed: LogFeed | None = None
-        router_url = servers.asset_router_url or setting("ASSET_ROUTER_URL")
         self._nats: NatsLive | None = None
-        if router_url:
-            self._nats = NatsLive(
-                AssetRouter(router_url), credentials, self._dispatcher, LogReader(connection), self._event_of
-            )
+        try:
+            self._known_ends.update(reader.ends([*self._partitions, *self._map_partitions]))
+            if router_url := servers.asset_router_url or setting("ASSET_ROUTER_URL"):
+                self._nats = NatsLive(
+                    AssetRouter(router_url), credentials, self._dispatcher, LogReader(connection), self._event_of
+                )
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def place(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: B008 - immutable
         address = redacted(url)
-        parts = urlsplit(address)
         try:
+            parts = urlsplit(address)
             port = parts.port or 8088
         except ValueError:
-            raise ConfigurationError(f"{address} has no proper port. Write http://host:8088.") from None
+            raise ConfigurationError(f"{address} has no proper host or port. Write http://host:8088.") from None
         if not parts.hostname:
             raise ConfigurationError(f"{address} names no host. Write http://host:8088.")
         router = servers.asset_router_url or setting("ASSET_ROUTER_URL") or ""
@@ -107,10 +109,7 @@ class KsqlDBEngine(LogEngine):
     # Writing
 
     def publish(self, event: AssetEvent) -> Receipt:
-        receipt = super().publish(event)
-        if self._nats is not None:
-            self._nats.note_own(event, receipt)
-        return receipt
+        return super().publish(event) if self._nats is None else self._nats.publish_own(event, super().publish)
 
     def topic_of(self, name: str) -> str:
         self._check_open()
@@ -122,10 +121,7 @@ class KsqlDBEngine(LogEngine):
         self._check_open()
         wanted = None if asset_uuids is None else list(dict.fromkeys(asset_uuids))
         concerned = self._partitions if wanted is None else list({self._partition_of(one): None for one in wanted})
-        ends = self._ends(concerned or self._partitions)
-        if self._nats is not None:
-            self._nats.note_ends(wanted, ends)
-        newer = self._newer(wanted, ends) if wanted != [] else []
+        ends, newer = self._read_newest(wanted, concerned or self._partitions)
         rows = [] if wanted == [] else self._asked(lambda: self._server.rows_of_assets(wanted))
         events: dict[str, dict[str, AssetEvent]] = {}
         for row in sorted(rows, key=lambda row: str(row["TIMESTAMP"])):
@@ -161,10 +157,11 @@ class KsqlDBEngine(LogEngine):
         starts = self._reader.offsets_at(self._map_partitions, time.time() - _LAG_SECONDS)
         for partition, end in ends.items():
             for message in self._reader.read(partition, starts[partition], end):
-                value = message.value()
-                place = place_of_message(None if value is None else msgspec.json.decode(value))
-                places[key_of(message)] = place.uns_id
-        return {asset_uuid: uns_id for asset_uuid, uns_id in places.items() if asset_uuid and uns_id is not None}
+                found = self._place_of(message, partition, message.offset() or 0)
+                if found is not None:
+                    asset_uuid, place = found
+                    places[asset_uuid] = place.uns_id
+        return {asset_uuid: uns_id for asset_uuid, uns_id in places.items() if uns_id is not None}
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         self._check_open()
@@ -210,7 +207,14 @@ class KsqlDBEngine(LogEngine):
             return super().subscribe(asset_uuid, on_event, on_gap, from_position)
         self._check_open()
         partition = self._partition_of(asset_uuid)
-        start = self._ends([partition])[partition] if from_position is None else int(from_position)
+        if from_position is None or (
+            isinstance(from_position, LogPosition) and partition.number not in from_position.partitions
+        ):
+            start = self._ends([partition])[partition]
+        elif isinstance(from_position, LogPosition):
+            start = from_position.partitions[partition.number]
+        else:
+            start = from_position
         return self._nats.subscribe(asset_uuid, partition, on_event, on_gap, start)
 
     # Inside
@@ -238,6 +242,21 @@ class KsqlDBEngine(LogEngine):
         event = self._event_of(message, partition, offset)
         if event is not None and not is_deregistration(event):
             self._dispatcher.hand_on(event, partition.number)
+
+    def _read_newest(
+        self, wanted: list[str] | None, concerned: list[Partition]
+    ) -> tuple[dict[Partition, int], list[AssetEvent]]:
+        """Where the log ends, and what it says before that; what NATS brings meanwhile waits for it."""
+        ends: dict[Partition, int] = {}
+        newer: list[AssetEvent] = []
+        held = [] if self._nats is None else self._nats.hold(wanted)
+        try:
+            ends = self._ends(concerned)
+            newer = [] if wanted == [] else self._newer(wanted, ends)
+            return ends, newer
+        finally:
+            if self._nats is not None:
+                self._nats.let_go(held, newer, ends)
 
     def _newer(self, asset_uuids: list[str] | None, ends: dict[Partition, int]) -> list[AssetEvent]:
         """What the log says that the tables may not show yet, up to some ends."""
