@@ -27,6 +27,7 @@ from openfactory.exceptions import MissingDistributionError
 from openfactory.kafka import KSQLDBClient
 from openfactory.logs import configure_prefixed_logger
 from openfactory.settings import setting
+from openfactory.settings.credentials import redacted
 
 __all__ = ["OpenFactoryApp"]
 
@@ -144,7 +145,7 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
     def welcome_banner(self) -> None:
         """Print who starts here."""
         said = {name: str(self[name].value) for name in self.attributes()}
-        print(banner_text(self.asset_uuid, self._engine.url, said), flush=True)  # noqa: T201 - the banner
+        print(banner_text(self.asset_uuid, redacted(self._engine.url), said), flush=True)  # noqa: T201 - the banner
 
     # From start to stop
 

@@ -22,6 +22,9 @@ __all__ = ["examine_ksqldb", "examine_settings", "ksqldb_server", "prefix_of"]
 # The server itself looks for a Kafka that is gone for a minute: it is not waited for.
 _SECONDS = 4.0
 
+# How the codes begin of a server that runs well and does not let us in: 401, or 40100 where it says more.
+_REFUSALS = ("401", "403")
+
 # How long a row may wait until a table shows it, in milliseconds.
 _SLOWEST_COMMIT = 2000
 
@@ -60,8 +63,10 @@ def examine_ksqldb(factory: Factory) -> Iterator[Finding]:
                 except KSQLDBClientException as error:  # an older or newer server may have other words for it
                     yield Finding(check, "unchecked", failed(check, error).found)
         except KSQLDBUnavailableError as error:
-            found = failed("ksqlDB", error).found
-            yield Finding("ksqlDB", "failed", found, "Start it, give it half a minute, or correct KSQLDB_URL.")
+            finding = failed("ksqlDB", error)
+            if not str(error.code).startswith(_REFUSALS) and "KSQLDB_SSL" not in finding.remedy:
+                finding = finding._replace(remedy="Start it, give it half a minute, or correct KSQLDB_URL.")
+            yield finding
         except OpenFactoryError as error:
             yield failed("ksqlDB", error)
 

@@ -50,8 +50,8 @@ class Dispatcher:
         """Whether anybody has subscribed to an asset itself."""
         return asset_uuid in self._subscriptions
 
-    def wants(self, asset_uuid: str) -> bool:
-        """Whether anybody hears an asset."""
+    def wants(self, asset_uuid: str | None) -> bool:
+        """Whether anybody hears an asset, or all with None."""
         return asset_uuid in self._subscriptions or None in self._subscriptions
 
     def assets(self) -> list[str] | None:
@@ -72,8 +72,16 @@ class Dispatcher:
 
     def hand_on(self, event: AssetEvent, partition: int = 0) -> None:
         """Call whoever has not heard an event; the lock is held."""
+        self.hand_on_to_one(event, partition)
+        self.hand_on_to_all(event, partition)
+
+    def hand_on_to_one(self, event: AssetEvent, partition: int = 0) -> None:
+        """Call only those who subscribed to the asset itself; the lock is held."""
         for subscription in self._subscriptions.get(event.asset_uuid, ()):
             self.call(subscription, event, partition)
+
+    def hand_on_to_all(self, event: AssetEvent, partition: int = 0) -> None:
+        """Call only those who hear all assets; the lock is held."""
         for subscription in self._subscriptions.get(None, ()):
             self.call(subscription, event, partition)
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from openfactory.engines.base import Engine, Servers
 from openfactory.exceptions import ConfigurationError, MissingDistributionError, OpenFactoryError
 from openfactory.settings import setting
-from openfactory.settings.credentials import redacted
+from openfactory.settings.credentials import Credentials, redacted
 
 __all__ = ["ENTRY_POINT_GROUP", "EngineReference", "engine_schemes", "open_engine", "open_engine_of"]
 
@@ -147,8 +147,17 @@ def open_engine_of(
 
 def _differ(shared: _Shared, url: str, servers: Servers) -> bool:
     if shared.servers.credentials != servers.credentials:
-        return True
-    return shared.engine.url != url and urlsplit(shared.engine.url).query != urlsplit(url).query
+        # Who passes none means those of the environment, which another may have passed.
+        ours, theirs = (one.credentials or Credentials.from_environment() for one in (shared.servers, servers))
+        if ours != theirs:
+            return True
+    return _options(shared.engine.url) != _options(url)
+
+
+def _options(url: str) -> tuple[str, str]:
+    """The login in a URL, and what stands behind its `?`."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[0], parts.query
 
 
 def engine_schemes() -> MappingProxyType[str, str]:

@@ -141,6 +141,8 @@ def text_of(error: BaseException) -> str:
     text = redacted(str(error)).removeprefix("nats: ").strip(" .")
     if not text:
         text = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    if _LOGIN_REMEDY in text or _TLS_REMEDY in text:
+        return text  # it was said of the error that this one is made of
     if "authorization" in text.lower() or "authentication" in text.lower():
         return f"{text}. {_LOGIN_REMEDY}"
     return f"{text}. {_TLS_REMEDY}" if "certificate verify failed" in text.lower() else text

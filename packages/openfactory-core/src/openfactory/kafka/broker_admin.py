@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from openfactory.exceptions import ConfigurationError, EngineUnavailableError
+from openfactory.exceptions import EngineUnavailableError
+from openfactory.kafka.broker_errors import explained, unusable
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError
@@ -27,9 +27,6 @@ _SETTINGS = {
 _ATTEMPT_SECONDS = 1.0
 _PATIENCE_SECONDS = 3.0
 _MOST_WORDS = 100
-
-# What stands in front of a reason: `sasl_ssl://plant:9092/bootstrap: `.
-_ADDRESS = re.compile(r"^\S+/(bootstrap|-?\d+): ")
 
 
 class BrokerAdmin:
@@ -52,10 +49,7 @@ class BrokerAdmin:
         try:
             self.client: AdminClient = AdminClient(properties)
         except KafkaException as error:
-            raise ConfigurationError(
-                f"The Kafka client for {self.address or 'no broker'} cannot be made: {error.args[0].str()}. "
-                "Check KAFKA_BROKER and the KAFKA_… settings of its security."
-            ) from error
+            raise unusable(self.address, error) from error
 
     def metadata(self, timeout: float = 10.0) -> ClusterMetadata:
         """The brokers and topics of the cluster.
@@ -79,7 +73,10 @@ class BrokerAdmin:
     def unavailable(self, timeout: float) -> EngineUnavailableError:
         """The error that tells why a question was not answered in time."""
         self._hear()
-        cause, remedy = _explained(self._errors, timeout)
+        cause, remedy = explained(self._errors) or (
+            f"it was silent for {timeout:.0f} s",
+            "Check that the address is right, that the broker runs, and that no firewall is between.",
+        )
         return EngineUnavailableError(
             f"No Kafka broker answers at {self.address}: {cause}. {remedy}", address=self.address
         )
@@ -89,43 +86,3 @@ class BrokerAdmin:
         for _ in range(_MOST_WORDS):
             if not self.client.poll(0):
                 return
-
-
-def _explained(errors: list[KafkaError], timeout: float) -> tuple[str, str]:
-    """Why no broker answers, and what to do: the most telling of the client's errors."""
-    from confluent_kafka import KafkaError
-
-    said = {error.code(): _detail(error) for error in errors}
-    for code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
-        if code in said:
-            return f"it refuses who we are ({said[code]})", "Check the user and password, and the SASL mechanism."
-    if KafkaError._SSL in said:
-        return (
-            f"TLS failed ({said[KafkaError._SSL]})",
-            "Check that this port speaks TLS, and name the file of its CA in KAFKA_SSL_CA_FILE.",
-        )
-    if KafkaError._RESOLVE in said:
-        return f"its name is unknown ({said[KafkaError._RESOLVE]})", "Check the name in KAFKA_BROKER."
-    if KafkaError._TRANSPORT in said:
-        return _transport(said[KafkaError._TRANSPORT])
-    return (
-        f"it was silent for {timeout:.0f} s",
-        "Check that the address is right, that the broker runs, and that no firewall is between.",
-    )
-
-
-def _transport(detail: str) -> tuple[str, str]:
-    if "refused" in detail:
-        return "the connection is refused", "Check the port, and start the broker."
-    if "security.protocol" in detail or "Disconnected" in detail or "SASL" in detail:
-        return (
-            f"it hangs up ({detail})",
-            "Check that this port is Kafka's and speaks the protocol of KAFKA_SECURITY_PROTOCOL.",
-        )
-    return detail, "Check the address and the network."
-
-
-def _detail(error: KafkaError) -> str:
-    """What the client said, without the address in front and how long it took behind."""
-    text = _ADDRESS.sub("", error.str() or error.name())
-    return text.split(" (after ", 1)[0].strip().rstrip(".")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from openfactory.assets.event import AssetEvent
@@ -29,9 +30,13 @@ _QUEUE_SECONDS = 3.0
 # How long a message is tried to be delivered before it is called failed, in seconds.
 _DELIVERY_SECONDS = 120
 
-# Publishers handle reports as well: the thread for them gets the interpreter only now and then while others compute.
+# Publishers handle reports as well. While they publish that much, the thread for reports keeps out of their way for a
+# moment: each time it woke for a few of them, they would have to wait for the interpreter.
 _PUBLISHES_BETWEEN_REPORTS = 128
 _POLL_SECONDS = 0.1
+_PAUSE_SECONDS = 0.005
+
+_NO_TOPIC = ("_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "UNKNOWN_TOPIC_OR_PART")
 
 
 class KafkaReceipt(Receipt, eq=False, gc=False):
@@ -63,6 +68,8 @@ class Delivery:
         self._closed = False
         self._forked = False
         self._fatal = False
+        self._topic_unknown = False
+        self._last: dict[tuple[str, str | bytes], KafkaReceipt] = {}  # what stands last in the queue of each key
         self._failures = DeliveryFailures()
         self.on_delivery_error = self._failures.on_delivery_error
         self._failed = 0
@@ -98,24 +105,30 @@ class Delivery:
                 raise EngineClosedError("The engine is closed and takes no more events. Open it again to write.")
             self._published = number = self._published + 1
             receipt = KafkaReceipt(number, self._await_settled, delivery=self, event=event)
+            full, refused = False, None
             try:
                 self._producer.produce(topic, value, key, on_delivery=receipt)
+                self._last[topic, key] = receipt
             except BufferError:
                 full = True
-            else:
-                full = False
+            except self._refusal as error:
+                refused = error.args[0]
         if full:
-            self._publish_when_there_is_room(topic, key, value, receipt)
+            refused = self._publish_when_there_is_room(topic, key, value, receipt)
+        if refused is not None:
+            self._fail(receipt, refused)
+            receipt.delivery = receipt.event = None
         if not number % _PUBLISHES_BETWEEN_REPORTS:
-            self._producer.poll(0)
+            self._take_reports(0)
         return receipt
 
     def report(self, receipt: KafkaReceipt, error: KafkaError | None, message: Message) -> None:
         """Librdkafka tells what became of a message."""
         if error is None:
-            offset = message.offset()
-            receipt.position = offset + 1  # type: ignore[operator]  # it has one by now
-            self.furthest[message.topic(), message.partition()] = offset + 1  # type: ignore[index,operator]
+            offset, place = message.offset(), (message.topic(), message.partition())
+            if offset is None:  # the broker had it already and has forgotten where: behind what was reported before
+                offset = self.furthest.get(place, 0)  # type: ignore[arg-type]
+            receipt.position = self.furthest[place] = offset + 1  # type: ignore[index]
             if self._connection.trouble:
                 self._connection.on_answer()
         else:
@@ -128,7 +141,14 @@ class Delivery:
     def flush(self, timeout: float) -> None:
         """Wait until all that was published is settled, and raise what failed since the last flush."""
         deadline = time.monotonic() + timeout
-        while left := self._producer.flush(max(min(deadline - time.monotonic(), 0.1), 0)):
+        with self._lock:
+            # A key's messages are reported in their order. Others may go on publishing, and the queue is never empty.
+            self._last = {place: receipt for place, receipt in self._last.items() if not receipt.settled}
+            before = list(self._last.values())
+        while left := self._flush_some(max(min(deadline - time.monotonic(), _POLL_SECONDS), 0)):
+            before = [receipt for receipt in before if not receipt.settled]
+            if not before and not self._closed:
+                break
             if time.monotonic() >= deadline:
                 why = self._connection.trouble or "the broker has not acknowledged them yet."
                 raise DeliveryTimeout(
@@ -147,16 +167,21 @@ class Delivery:
         finally:
             if len(self._producer):
                 self._producer.purge()
-                self._producer.flush(1.0)
-            self._thread.join(timeout=2 * _POLL_SECONDS)
+                self._flush_some(1.0)
+            if threading.current_thread() is not self._thread:  # a hook for failed deliveries may close
+                self._thread.join(timeout=2 * _POLL_SECONDS)
+            with self._lock:
+                self._last.clear()
+                self._producer = _Ended()  # type: ignore[assignment]  # its threads and connections end with it
 
     def forget_in_child(self) -> None:
         """A fork's copy of a producer belongs to the parent, and so do its threads."""
         self._closed = self._forked = True
 
     def _new_producer(self) -> Producer:
-        from confluent_kafka import Producer
+        from confluent_kafka import KafkaException, Producer
 
+        self._refusal = KafkaException
         return Producer(
             self._connection.configuration(
                 **{
@@ -172,14 +197,22 @@ class Delivery:
 
     def _publish_when_there_is_room(
         self, topic: str, key: str | bytes, value: bytes | str | None, receipt: KafkaReceipt
-    ) -> None:
+    ) -> KafkaError | None:
         deadline = time.monotonic() + _QUEUE_SECONDS
         while True:
-            self._producer.poll(0.05)
+            self._take_reports(0.05)
             try:
-                return self._producer.produce(topic, value, key, on_delivery=receipt)
+                with self._lock:
+                    if self._closed:
+                        raise EngineClosedError("The engine was closed before this event found room. Open it again.")
+                    self._producer.produce(topic, value, key, on_delivery=receipt)
+                    self._last[topic, key] = receipt
+                    return None
+            except self._refusal as error:
+                return error.args[0]  # type: ignore[no-any-return]
             except BufferError as error:
                 if time.monotonic() >= deadline:
+                    self._failed += 1
                     why = self._connection.trouble or "the broker takes them too slowly."
                     raise DeliveryTimeout(
                         f"{self.queued} events wait to be written and there is no room for more: {why} "
@@ -191,8 +224,10 @@ class Delivery:
         events = [receipt.event] if isinstance(receipt.event, AssetEvent) else []
         receipt.error = self._failures.add(events, 1, _Undelivered(_why(error)))
         self._failed += 1
-        if error.fatal():
+        if error.fatal() or error.name() == "_FATAL":
             self._fatal = True
+        if error.name() in _NO_TOPIC:
+            self._topic_unknown = True
 
     def _renew(self) -> None:
         """After an error that ends a producer, as when its topic was deleted: another one takes over."""
@@ -202,8 +237,24 @@ class Delivery:
             self._fatal = False
             old, self._producer = self._producer, self._new_producer()
         _logger.warning("The producer had to be made anew after an error that it could not get over.")
-        old.purge()
-        old.flush(1.0)
+        with suppress(self._refusal):
+            old.purge()
+            old.flush(1.0)
+
+    def _take_reports(self, seconds: float) -> None:
+        """Have librdkafka tell what it has to tell, which is raised where no message can tell it."""
+        try:
+            self._producer.poll(seconds)
+        except self._refusal as error:
+            self._fatal = self._fatal or error.args[0].fatal()
+
+    def _flush_some(self, seconds: float) -> int:
+        """Deliver for so long; gives back how many messages wait."""
+        try:
+            return self._producer.flush(seconds)
+        except self._refusal as error:
+            self._fatal = self._fatal or error.args[0].fatal()
+            return len(self._producer)
 
     def _await_settled(self, receipt: Receipt, timeout: float) -> bool:
         with self._lock:
@@ -214,8 +265,34 @@ class Delivery:
                 self._waiting -= 1
 
     def _run(self) -> None:
+        published = self._published
         while not self._closed or len(self._producer):
-            self._producer.poll(_POLL_SECONDS)
+            try:
+                self._take_reports(_POLL_SECONDS)
+            except Exception:
+                _logger.exception("A report of a delivery could not be taken; the next ones are.")
+            if self._fatal and not self._closed:
+                self._renew()
+            if self._topic_unknown and not self._closed:
+                self._topic_unknown = False
+                with suppress(self._refusal):
+                    self._producer.list_topics(timeout=1.0)  # else a topic that is made is not seen for minutes
+            before, published = published, self._published
+            if published >= before + _PUBLISHES_BETWEEN_REPORTS:
+                time.sleep(_PAUSE_SECONDS)
+
+
+class _Ended:
+    """Stands in the place of a producer that was closed: nothing waits in it."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def poll(self, _: float) -> int:
+        """Nothing is told any more."""
+        return 0
+
+    flush = poll
 
 
 class _Undelivered(Exception):
@@ -223,7 +300,7 @@ class _Undelivered(Exception):
 
 
 def _why(error: KafkaError) -> str:
-    if error.name() in ("_UNKNOWN_TOPIC", "UNKNOWN_TOPIC_OR_PART"):
+    if error.name() in _NO_TOPIC:
         return f"the broker has no such topic ({error.str()}). Run `ofa setup-kafka` to make the topics."
     if error.name() == "_MSG_TIMED_OUT":
         return f"it was not acknowledged within {_DELIVERY_SECONDS} s. See whether the broker runs: `ofa doctor`."

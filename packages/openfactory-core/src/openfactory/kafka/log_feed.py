@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from openfactory.exceptions import EngineUnavailableError
 from openfactory.kafka.connection import BrokerConnection
 from openfactory.kafka.log_reader import LogReader, Partition, new_consumer
 
@@ -21,7 +22,12 @@ _logger = logging.getLogger("openfactory.kafka")
 _POLL_SECONDS = 0.1
 
 # So many records are handed on before others may have the lock.
-_BATCH = 500
+_BATCH = 1_000
+
+# When so many come at once, but not all that fit, more are on their way. They are taken together after a moment:
+# each time the feed woke for a few of them, the threads that compute would have to wait for the interpreter.
+_MANY = 64
+_PAUSE_SECONDS = 0.005
 
 
 class LogFeed:
@@ -62,6 +68,7 @@ class LogFeed:
         self._partitions: dict[tuple[str | None, int | None], Partition] = {}
         self._thread: threading.Thread | None = None
         self._said = ""
+        self._lost: set[Partition] = set()  # what has lost a piece, until it is known where it goes on
 
     def start(self, offsets: Mapping[Partition, int]) -> None:
         """Follow partitions from these offsets on."""
@@ -102,22 +109,34 @@ class LogFeed:
             self._moved.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
+        elif self._thread is None:
+            self._consumer.close()
 
     def _has_passed(self, offsets: Mapping[Partition, int]) -> bool:
         return all(self.positions.get(partition, 0) >= offset for partition, offset in offsets.items())
 
     def _run(self) -> None:
         while not self._closed:
-            first = self._consumer.poll(_POLL_SECONDS)
+            taken = 0
             try:
+                first = self._consumer.poll(_POLL_SECONDS)
                 if first is not None:
-                    self._take([first, *self._consumer.consume(_BATCH, 0)])
+                    messages = [first, *self._consumer.consume(_BATCH, 0)]
+                    taken = len(messages)
+                    self._take(messages)
+                for partition in list(self._lost):
+                    self._go_on_where_the_log_begins(partition)
                 self._on_idle()
+            except EngineUnavailableError as error:
+                self._say("_LOST", error)
             except Exception:
                 _logger.exception("Following the log failed; it is tried again.")
+                time.sleep(_POLL_SECONDS)
             if self._waiting:
                 with self._moved:
                     self._moved.notify_all()
+            elif _MANY <= taken < _BATCH:
+                time.sleep(_PAUSE_SECONDS)
         self._consumer.close()
 
     def _take(self, messages: list[Message]) -> None:
@@ -147,10 +166,14 @@ class LogFeed:
             self.positions[partition] = max(self.positions[partition], end)  # markers are passed, and no records
             self._connection.on_answer()
         elif partition is not None and error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"):
-            self._go_on_where_the_log_begins(partition)
-        elif self._said != error.name():
-            self._said = error.name()
-            _logger.warning("The log cannot be read (%s). It is tried again until it can.", error.str())
+            self._lost.add(partition)
+        else:
+            self._say(error.name(), error.str())
+
+    def _say(self, name: str, reason: object) -> None:
+        if self._said != name:
+            self._said = name
+            _logger.warning("The log cannot be read (%s). It is tried again until it can.", reason)
 
     def _go_on_where_the_log_begins(self, partition: Partition) -> None:
         from confluent_kafka import TopicPartition
@@ -168,6 +191,11 @@ class LogFeed:
             high,
             start,
         )
-        self.positions[partition] = start
-        self._consumer.seek(TopicPartition(partition.topic, partition.number, start))
-        self._on_lost(partition)
+        again = [TopicPartition(partition.topic, partition.number, start)]
+        self._consumer.incremental_unassign(again)  # after such an error it cannot seek
+        self._consumer.incremental_assign(again)
+        self._lost.discard(partition)
+        self._said = ""
+        with self._lock():
+            self.positions[partition] = start
+            self._on_lost(partition)

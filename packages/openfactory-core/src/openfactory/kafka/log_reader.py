@@ -6,8 +6,12 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from openfactory.exceptions import EngineClosedError
+from openfactory.kafka.broker_errors import unusable
 from openfactory.kafka.connection import BrokerConnection
 
 if TYPE_CHECKING:
@@ -34,31 +38,44 @@ class Partition(NamedTuple):
 
 
 def new_consumer(connection: BrokerConnection, **properties: Any) -> Consumer:
-    """A consumer outside of all consumer groups, which is told what to read."""
-    from confluent_kafka import Consumer
+    """A consumer outside of all consumer groups, which is told what to read.
 
-    return Consumer(
-        connection.configuration(
-            **{
-                "group.id": f"openfactory-{uuid.uuid4().hex}",  # librdkafka wants one; nothing is ever committed
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "error",
-                "allow.auto.create.topics": False,
-                "fetch.queue.backoff.ms": 10,
-                "fetch.error.backoff.ms": 100,
-                **properties,
-            }
-        )
+    Raises:
+        ConfigurationError: librdkafka takes no such configuration, such as a file that is no certificate.
+    """
+    from confluent_kafka import Consumer, KafkaException
+
+    configuration = connection.configuration(
+        **{
+            "group.id": f"openfactory-{uuid.uuid4().hex}",  # librdkafka wants one; nothing is ever committed
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            "allow.auto.create.topics": False,
+            "fetch.queue.backoff.ms": 10,
+            "fetch.error.backoff.ms": 100,
+            **properties,
+        }
     )
+    try:
+        return Consumer(configuration)
+    except KafkaException as error:
+        raise unusable(connection.bootstrap_servers, error) from error
 
 
 class LogReader:
-    """Answers questions about topics; from any thread, one after the other."""
+    """Answers questions about topics, and reads pieces of them; from any thread.
+
+    Nothing is locked while a reader works on the records that it got: it may ask, read another piece, or close.
+    """
 
     def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # who gets records; a piece that is not read on may be collected at any moment
+        self._reading: object = None  # the piece whose next records the consumer gives
+        self._free = threading.Condition()
+        self._users = 0
+        self._closed = False
         # A broker answers one request of a connection after the other: behind a fetch that waits, all others wait too.
         self._consumer = new_consumer(connection, **{"fetch.wait.max.ms": 5})
 
@@ -99,47 +116,78 @@ class LogReader:
 
         Raises:
             EngineUnavailableError: the broker gives no more.
+            EngineClosedError: this reader is closed.
         """
         if start >= end:
             return
-        with self._lock:
-            low, high = self._consumer.get_watermark_offsets(_topic_partition(partition), timeout=_ANSWER_SECONDS)
-            yield from self._read(partition, max(start, low), min(end, high))
+        low, high = self.bounds([partition])[partition]
+        start, end = max(start, low), min(end, high)
+        reading = object()
+        try:
+            while start < end:
+                messages, start = self._next(reading, partition, start, end)
+                yield from messages
+        finally:
+            self._leave(reading)
 
     def close(self) -> None:
-        """End the connection."""
-        with self._lock:
-            self._consumer.close()
+        """End the connection, as soon as nobody asks any more; closing twice does nothing."""
+        with self._free:
+            was_closed, self._closed = self._closed, True
+            if was_closed or not self._free.wait_for(lambda: not self._users, 2 * _ANSWER_SECONDS):
+                return  # who still uses it has the consumer closed by letting go of it
+        self._consumer.close()
 
-    def _read(self, partition: Partition, start: int, end: int) -> Iterator[Message]:
-        if start >= end:
-            return
-        self._consumer.assign([_topic_partition(partition, start)])
+    def _next(self, reading: object, partition: Partition, start: int, end: int) -> tuple[list[Message], int]:
+        """The next records of a piece, and where it goes on."""
+        with self._lock, self._in_use():
+            if self._reading is not reading:  # it begins, or another one was read since
+                self._consumer.assign([_topic_partition(partition, start)])
+                self._reading = reading
+            messages: list[Message] = []
+            for message in (self._first(partition), *self._consumer.consume(_BATCH, 0)):
+                if (error := message.error()) is not None:
+                    if error.name() == "_PARTITION_EOF":
+                        return messages, end
+                    raise self._connection.unavailable(error.str())
+                offset = message.offset()
+                assert offset is not None
+                if offset >= end:
+                    return messages, end
+                messages.append(message)
+                start = offset + 1
+            return messages, start
+
+    def _first(self, partition: Partition) -> Message:
+        deadline = time.monotonic() + _STALL_SECONDS
+        while (first := self._consumer.poll(0.1)) is None:
+            if self._closed:
+                raise _closed()
+            if time.monotonic() >= deadline:
+                raise self._connection.unavailable(f"it gave nothing of {partition.topic} for {_STALL_SECONDS:g} s")
+        return first
+
+    def _leave(self, reading: object) -> None:
+        """A piece is read, or nobody wants the rest of it."""
+        with self._lock:
+            if self._reading is reading:
+                self._reading = None
+                with suppress(EngineClosedError), self._in_use():
+                    self._consumer.unassign()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """The consumer is not closed meanwhile: librdkafka does not survive that."""
+        with self._free:
+            if self._closed:
+                raise _closed()
+            self._users += 1
         try:
-            deadline = time.monotonic() + _STALL_SECONDS
-            while True:
-                first = self._consumer.poll(0.1)
-                if first is None:
-                    if time.monotonic() >= deadline:
-                        raise self._connection.unavailable(
-                            f"it gave nothing of {partition.topic} for {_STALL_SECONDS:g} s"
-                        )
-                    continue
-                deadline = time.monotonic() + _STALL_SECONDS
-                for message in (first, *self._consumer.consume(_BATCH, 0)):
-                    if (error := message.error()) is not None:
-                        if error.name() == "_PARTITION_EOF":
-                            return
-                        raise self._connection.unavailable(error.str())
-                    offset = message.offset()
-                    assert offset is not None
-                    if offset >= end:
-                        return
-                    yield message
-                    if offset == end - 1:
-                        return
+            yield
         finally:
-            self._consumer.unassign()
+            with self._free:
+                self._users -= 1
+                self._free.notify_all()
 
     def _metadata(self) -> Any:
         return self._ask(self._consumer.list_topics, timeout=_ANSWER_SECONDS)
@@ -153,17 +201,36 @@ class LogReader:
         answer = None
         while answer is None:
             try:
-                answer = question(*arguments, **keywords)
+                with self._in_use():
+                    answer = question(*arguments, **keywords)
             except KafkaException as error:
                 reason = error.args[0]
                 if reason.name() not in _PASSING or time.monotonic() >= deadline:
+                    self._hear()
+                    if reason.name() == "_TIMED_OUT":
+                        self._connection.on_silence()
                     raise self._connection.unavailable(reason.str()) from error
                 time.sleep(_PAUSE_SECONDS)
             else:
                 if answer is None:
+                    self._connection.on_silence()
                     raise self._connection.unavailable("it does not answer in time")
         self._connection.on_answer()
         return answer
+
+    def _hear(self) -> None:
+        """Have librdkafka say what is wrong: it says it only to those who ask it for messages."""
+        if self._lock.acquire(blocking=False):  # else somebody reads, and hears it there
+            try:
+                if self._reading is None:
+                    with suppress(EngineClosedError), self._in_use():
+                        self._consumer.poll(0)
+            finally:
+                self._lock.release()
+
+
+def _closed() -> EngineClosedError:
+    return EngineClosedError("The engine was closed while the log was read. Open it again, by a new client or asset.")
 
 
 def _topic_partition(partition: Partition, offset: int = -1001) -> Any:
@@ -175,4 +242,9 @@ def _topic_partition(partition: Partition, offset: int = -1001) -> Any:
 def key_of(message: Message) -> str | None:
     """The key of a record as text, or None where it has none."""
     key = message.key()
-    return key.decode(errors="replace") if isinstance(key, bytes) else key
+    return _text(key) if isinstance(key, bytes) else key
+
+
+@lru_cache(maxsize=65536)
+def _text(key: bytes) -> str:
+    return key.decode(errors="replace")

@@ -43,6 +43,10 @@ _KAFKA_PROPERTIES = {
     "kafka_ssl_key_password": "ssl.key.password",
 }
 
+# Where Linux systems have the authorities that they trust, if not where librdkafka looks for those of a token server.
+_AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/ca-bundle.pem")
+_AUTHORITIES_OF_LIBRDKAFKA = "/etc/pki/tls/certs/ca-bundle.crt"
+
 # The part of a URL before the @, also where a slash in the password hides that @ from those who read it as a URL.
 _USERINFO = re.compile(r"://(?:[^/?#\s]*@|[^/?#\s:\[]*:(?!\d*(?:[/?#\s,]|$))\S*@)")
 
@@ -118,6 +122,8 @@ class Credentials:
         said = {name: getattr(self, one) for one, name in _KAFKA_PROPERTIES.items() if getattr(self, one)}
         if self.kafka_sasl_mechanism == "OAUTHBEARER":
             said["sasl.oauthbearer.method"] = "oidc"
+            if not self.kafka_oauth_ca_file and (authorities := self._authorities_of_token_servers()):
+                said["https.ca.location"] = authorities
         return said
 
     def ksqldb(self) -> dict[str, Any]:
@@ -155,6 +161,12 @@ class Credentials:
         if self.nats_ssl_ca_file or self.nats_ssl_cert_file:
             said["tls"] = self._tls("nats")
         return said
+
+    def _authorities_of_token_servers(self) -> str | None:
+        """The file that librdkafka has to be told of; None where it finds it by itself, or needs none."""
+        if urlsplit(self.kafka_oauth_token_url or "").scheme != "https" or Path(_AUTHORITIES_OF_LIBRDKAFKA).exists():
+            return None
+        return next((path for path in _AUTHORITIES if Path(path).exists()), None)
 
     def _tls(self, server: str) -> ssl.SSLContext:
         """The authorities that are trusted with a server, and the certificate that is shown to it."""

@@ -50,7 +50,8 @@ class WatchingConformance:
         for number, asset in enumerate(assets):
             _publish(engine, asset, number)
         eventually(lambda: len(seen) >= 3)
-        assert [one for one in seen if one[0] in assets] == list(zip(assets, range(3), strict=True))
+        # The order holds for each asset; a log of several partitions has none over all of them.
+        assert sorted(one for one in seen if one[0] in assets) == sorted(zip(assets, range(3), strict=True))
 
     @pytest.mark.parametrize("beside_all", [False, True])
     def test_each_of_many_subscriptions_hears_its_own_asset(

@@ -11,6 +11,7 @@ from openfactory.apps.cli.failure import Failure
 from openfactory.assets.asset_class import Asset
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import environment
+from openfactory.settings.credentials import redacted
 
 __all__ = ["default_url", "file_of", "known_asset", "opened"]
 
@@ -66,7 +67,7 @@ def known_asset(client: KSQLDBClient, asset_uuid: str) -> Iterator[Asset]:
     with Asset(asset_uuid, client) as asset:
         if not asset.attributes() and not asset.methods():
             there_are = _named(sorted(client.engine.types()))
-            raise Failure(f"{client.ksqldb_url} knows no asset {asset_uuid!r}. {there_are}")
+            raise Failure(f"{redacted(client.ksqldb_url)} knows no asset {asset_uuid!r}. {there_are}")
         yield asset
 
 

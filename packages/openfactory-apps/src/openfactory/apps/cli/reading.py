@@ -12,6 +12,7 @@ from openfactory.apps.cli.output import moment, one_line, print_json, print_tabl
 from openfactory.apps.cli.place import known_asset, opened
 from openfactory.assets.asset_class import Asset
 from openfactory.assets.attribute import UNAVAILABLE
+from openfactory.settings.credentials import redacted
 
 __all__ = ["inspect", "list_assets", "methods"]
 
@@ -35,7 +36,8 @@ def list_assets(url: str | None, as_json: bool) -> None:
     elif rows:
         print_table(("uuid", "type", "availability"), rows)
     else:
-        click.echo(f"No asset is registered in {client.ksqldb_url}. Start an app with `ofa run FILE`.", err=True)
+        place = redacted(client.ksqldb_url)
+        click.echo(f"No asset is registered in {place}. Start an app with `ofa run FILE`.", err=True)
 
 
 @click.command()

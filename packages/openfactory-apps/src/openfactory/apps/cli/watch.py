@@ -21,6 +21,7 @@ from openfactory.assets.attribute import sample_value
 from openfactory.assets.event import COMMAND_TAG, REPLY_TAG
 from openfactory.assets.subscriptions import CaseInsensitiveDict
 from openfactory.commands.envelope import CommandEnvelope, CommandReply
+from openfactory.settings.credentials import redacted
 
 __all__ = ["watch"]
 
@@ -57,7 +58,7 @@ def watch(
     with opened(url) as client, Asset(asset_uuid, client) as asset:
         _subscribe(asset, attribute_id, heard)
         known = asset.attributes()
-        click.echo(_greeting(asset_uuid, attribute_id, known, client.ksqldb_url), err=True)
+        click.echo(_greeting(asset_uuid, attribute_id, known, redacted(client.ksqldb_url)), err=True)
         width = min(max(map(len, known if attribute_id is None else [attribute_id]), default=0), _WIDEST_ID)
         printed = 0
         try:

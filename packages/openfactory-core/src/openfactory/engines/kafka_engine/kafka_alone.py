@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
@@ -166,6 +167,7 @@ class KafkaEngine(LogEngine):
             for message in self._reader.read(partition, max(known.get(partition, 0), low), high):
                 self._take(partition, message.offset() or 0, message)
         ends = {partition: high for partition, (_, high) in bounds.items()}
+        self._known_ends.update(ends)
         self._feed.start(ends)
         if known != ends:
             self._save()
@@ -191,6 +193,8 @@ class KafkaEngine(LogEngine):
 
     def _catch_up_with(self, partitions: Collection[Partition]) -> None:
         """Wait until all that is acknowledged by now is folded; without a broker it is what was read before."""
+        if self._catching_up == threading.get_ident():
+            return  # a new subscriber asks, and the feed waits for it
         if not self._feed.wait_for(self._ends(partitions), _STALL_SECONDS) and not self._connection.trouble:
             _logger.warning("The log has stood still for %g s; what was read before is answered.", _STALL_SECONDS)
 

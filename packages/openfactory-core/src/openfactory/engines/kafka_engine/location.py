@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from openfactory.exceptions import ConfigurationError
 
@@ -45,7 +45,10 @@ class KafkaLocation:
         Raises:
             ConfigurationError: it cannot be understood.
         """
-        parts = urlsplit(url, allow_fragments=False)
+        try:
+            parts = urlsplit(url, allow_fragments=False)
+        except ValueError as error:
+            raise _no_broker(url) from error
         if "@" in parts.netloc:
             raise ConfigurationError(
                 "A kafka:// URL holds no user and no password: it is shown in logs. "
@@ -53,7 +56,7 @@ class KafkaLocation:
             )
         brokers = [broker.strip() for broker in parts.netloc.split(",")]
         if parts.path.strip("/") or not all(_BROKER.fullmatch(broker) for broker in brokers):
-            raise ConfigurationError(f"{url} names no broker. Write kafka://host:9092, or kafka://one:9092,two:9092.")
+            raise _no_broker(url)
         servers = ",".join(broker if re.search(r":\d+$", broker) else f"{broker}:9092" for broker in brokers)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         try:
@@ -73,6 +76,10 @@ class KafkaLocation:
         return f"kafka://{self.bootstrap_servers}/{self.prefix}"
 
 
+def _no_broker(url: str) -> ConfigurationError:
+    return ConfigurationError(f"{url} names no broker. Write kafka://host:9092, or kafka://one:9092,two:9092.")
+
+
 def _prefix(text: str) -> str:
     if text and not _PREFIX.fullmatch(text):
         raise ValueError(text)
@@ -84,7 +91,7 @@ def _state(text: str | None) -> Path | None:
         return None
     if not text or text.endswith("/"):
         raise ValueError(text)
-    return Path(unquote(text)).expanduser().resolve()
+    return Path(text).expanduser().resolve()
 
 
 def _linger(text: str) -> float:

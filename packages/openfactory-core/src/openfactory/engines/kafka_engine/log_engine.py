@@ -39,6 +39,7 @@ from openfactory.kafka.delivery import Delivery
 from openfactory.kafka.log_feed import LogFeed
 from openfactory.kafka.log_reader import LogReader, Partition, key_of
 from openfactory.kafka.partitioning import partition_of
+from openfactory.settings.credentials import redacted
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -186,7 +187,6 @@ class LogEngine(Engine):
             and (tag is None or event.tag == tag)
             and (since is None or event.timestamp >= since)
             and (until is None or event.timestamp <= until)
-            and not is_deregistration(event)
         ]
         return found[-limit:] if limit > 0 else []
 
@@ -355,10 +355,10 @@ class LogEngine(Engine):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise EngineClosedError(f"{self.url} is closed. Open it again, by a new client or asset.")
+            raise EngineClosedError(f"{redacted(self.url)} is closed. Open it again, by a new client or asset.")
         if self._forked:
             raise EngineClosedError(
-                f"{self.url} was opened before this process was forked, and a connection does not survive a fork. "
+                f"{redacted(self.url)} was opened before this process was forked, and no connection survives a fork. "
                 "Start processes by spawn (multiprocessing.set_start_method('spawn')), or open it only in the child."
             )
 

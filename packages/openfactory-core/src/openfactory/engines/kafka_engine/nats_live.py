@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from openfactory.assets.event import AssetEvent
@@ -34,6 +34,8 @@ _logger = logging.getLogger("openfactory.engines")
 
 # How often the log is read for assets that NATS does not carry now, in seconds.
 _READ_SECONDS = 1.0
+
+_MISSED = "What NATS may have missed cannot be read from the log:"
 
 _EventOf = Callable[["Message", Partition, int], AssetEvent | None]
 
@@ -74,34 +76,51 @@ class NatsLive:
     ) -> Subscription:
         """Hand on the events of an asset behind a position; those that are there already come soon after."""
         with self._dispatcher.lock:
-            subscription = self._dispatcher.add(asset_uuid, on_event, on_gap, start)
-            subscription.when_closed(self._forget)
             asset = self._assets.get(asset_uuid)
             if asset is None:
-                self._assets[asset_uuid] = HeardAsset(partition, start)
-            else:
+                self._feed.subscribe(asset_uuid)
+                self._assets[asset_uuid] = HeardAsset(asset_uuid, partition, start)
+            subscription = self._dispatcher.add(asset_uuid, on_event, on_gap, start)
+            subscription.when_closed(self._forget)
+            if asset is not None:
                 asset.hear_again(subscription, start)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="openfactory-repair", daemon=True)
                 self._thread.start()
-        if asset is None:
-            self._feed.subscribe(asset_uuid)
         self._work.set()
         return subscription
 
-    def note_own(self, event: AssetEvent, receipt: Receipt) -> None:
-        """This process has written an event."""
+    def publish_own(self, event: AssetEvent, publish: Callable[[AssetEvent], Receipt]) -> Receipt:
+        """Publish an event that comes back if its asset is heard."""
         asset = self._assets.get(event.asset_uuid)
-        if asset is not None:
-            asset.note_own(event, receipt)
+        if asset is None:
+            return publish(event)
+        write, receipt = asset.expect_own(event), None
+        try:
+            receipt = publish(event)
+        finally:
+            asset.note_own(write, receipt)
+        return receipt
 
-    def note_ends(self, asset_uuids: Collection[str] | None, ends: Mapping[Partition, int]) -> None:
-        """Somebody reads these assets up to these offsets."""
+    def hold(self, asset_uuids: Collection[str] | None) -> list[HeardAsset]:
+        """Somebody begins to read these assets from the log: what comes meanwhile waits until that is let go."""
         with self._dispatcher.lock:
-            for asset_uuid in list(self._assets) if asset_uuids is None else asset_uuids:
-                asset = self._assets.get(asset_uuid)
-                if asset is not None:
-                    asset.note_end(ends[asset.partition])
+            concerned = self._assets if asset_uuids is None else asset_uuids
+            held = [self._assets[asset_uuid] for asset_uuid in concerned if asset_uuid in self._assets]
+            for asset in held:
+                asset.readers += 1
+            return held
+
+    def let_go(self, held: list[HeardAsset], read: Iterable[AssetEvent], ends: Mapping[Partition, int]) -> None:
+        """These events were read, the newest before some ends."""
+        by_asset: defaultdict[str, list[AssetEvent]] = defaultdict(list)
+        for event in read:
+            by_asset[event.asset_uuid].append(event)
+        with self._dispatcher.lock:
+            for asset in held:
+                asset.readers -= 1
+                asset.note_read(by_asset[asset.asset_uuid], ends.get(asset.partition, 0))
+                self._hand_on_due(asset)
 
     def trouble(self) -> str:
         """Why events do not come as they should; empty if they do."""
@@ -129,10 +148,8 @@ class NatsLive:
             asset = self._assets.get(asset_uuid)
             if asset is None:
                 return
-            if asset.live:
-                self._hand_on(asset, event)
-            else:
-                asset.pending.append(event)
+            asset.pending.append(event)
+            self._hand_on_due(asset)
 
     def _on_live(self, asset_uuids: frozenset[str]) -> None:
         with self._dispatcher.lock:
@@ -150,10 +167,11 @@ class NatsLive:
     def _those(self, asset_uuids: frozenset[str]) -> list[HeardAsset]:
         return [self._assets[asset_uuid] for asset_uuid in asset_uuids if asset_uuid in self._assets]
 
-    def _hand_on(self, asset: HeardAsset, event: AssetEvent) -> None:
-        placed = asset.placed(event)
-        if placed is not None and not is_deregistration(placed):
-            self._dispatcher.hand_on(placed, asset.partition.number)
+    def _hand_on_due(self, asset: HeardAsset) -> None:
+        for event in asset.due():
+            placed = asset.placed(event)
+            if placed is not None and not is_deregistration(placed):
+                self._dispatcher.hand_on_to_one(placed, asset.partition.number)
 
     def _forget(self, subscription: Subscription) -> None:
         asset_uuid = subscription.asset_uuid
@@ -162,7 +180,7 @@ class NatsLive:
             self._dispatcher.forget(subscription)
             if self._dispatcher.hears(asset_uuid) or self._assets.pop(asset_uuid, None) is None:
                 return
-        self._feed.unsubscribe(asset_uuid)
+            self._feed.unsubscribe(asset_uuid)
 
     # On the thread that repairs
 
@@ -174,30 +192,38 @@ class NatsLive:
             self._work.clear()
             if self._closed:
                 return
+            error: Exception | None
             try:
-                self._repair()
-                self._trouble = ""
-            except EngineUnavailableError as error:
+                error = self._repair()
+            except Exception as unexpected:
+                error = unexpected
                 if not self._trouble:
-                    self._trouble = f"What NATS may have missed cannot be read from the log: {error}"
-                    _logger.warning("%s It is tried again until it can.", self._trouble)
-            except Exception:
-                _logger.exception("What NATS may have missed could not be read from the log. It is tried again.")
+                    _logger.exception("What NATS may have missed could not be read from the log.")
+            if error is not None and not self._trouble and not self._closed:
+                _logger.warning("%s %s It is tried again until it can.", _MISSED, error)
+            self._trouble = "" if error is None else f"{_MISSED} {error}"
 
-    def _repair(self) -> None:
-        """Read the log for all assets that are not live, each partition once."""
+    def _repair(self) -> EngineUnavailableError | None:
+        """Read the log for all assets that are not live, each partition once; gives back why one could not be read."""
         by_partition: defaultdict[Partition, dict[str, HeardAsset]] = defaultdict(dict)
         with self._dispatcher.lock:
             for asset_uuid, asset in self._assets.items():
                 if not asset.live:
                     by_partition[asset.partition][asset_uuid] = asset
+        failure = None
         for partition, assets in by_partition.items():
-            self._repair_partition(partition, assets)
+            try:
+                self._repair_partition(partition, assets)
+            except EngineUnavailableError as error:
+                failure = error  # others may have another leader
+        return failure
 
     def _repair_partition(self, partition: Partition, assets: dict[str, HeardAsset]) -> None:
         with self._dispatcher.lock:
             on_nats = {asset_uuid for asset_uuid, asset in assets.items() if asset.on_nats}
             repairs = {asset_uuid: asset.repairs for asset_uuid, asset in assets.items()}
+            for asset in assets.values():
+                asset.begin_reading()
         low, end = self._reader.bounds([partition])[partition]
         starts = {asset_uuid: self._start_of(asset, low) for asset_uuid, asset in assets.items()}
         for message in self._reader.read(partition, min(starts.values()), end):
@@ -216,8 +242,8 @@ class NatsLive:
                     continue
                 asset.was_read_to(end)
                 if asset_uuid in on_nats and asset.on_nats:
-                    for event in asset.end_repair():
-                        self._hand_on(asset, event)
+                    asset.end_repair()
+                    self._hand_on_due(asset)
 
     def _start_of(self, asset: HeardAsset, low: int) -> int:
         """The offset from which the log is read for an asset; what it has lost is told."""
@@ -243,7 +269,7 @@ class NatsLive:
         if is_deregistration(event):
             return
         if not heard:
-            self._dispatcher.hand_on(event, asset.partition.number)
+            self._dispatcher.hand_on_to_one(event, asset.partition.number)
         else:
             for subscription in asset.fresh:
                 self._dispatcher.call(subscription, event, asset.partition.number)

@@ -237,11 +237,15 @@ class KsqlDBEngine(LogEngine):
         asset_uuid = key_of(message)
         if asset_uuid is not None:
             self._newest[asset_uuid] = offset + 1
-            if not self._dispatcher.wants(asset_uuid):
+            if not self._dispatcher.wants(None if self._nats is not None else asset_uuid):
                 return
         event = self._event_of(message, partition, offset)
-        if event is not None and not is_deregistration(event):
+        if event is None or is_deregistration(event):
+            return
+        if self._nats is None:
             self._dispatcher.hand_on(event, partition.number)
+        else:  # whoever hears one asset hears it from NATS
+            self._dispatcher.hand_on_to_all(event, partition.number)
 
     def _read_newest(
         self, wanted: list[str] | None, concerned: list[Partition]

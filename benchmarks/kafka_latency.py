@@ -1,0 +1,99 @@
+"""How long a write takes to reach a callback in another process, and a command to be answered."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from kafka_bare import BareWriter, message
+from kafka_processes import Program, new_place, program
+from rounds import Bar, Figure, Pair, alternate, figure_of, percentile
+
+from openfactory.assets import Asset, AssetAttribute
+from openfactory.kafka import KSQLDBClient
+
+__all__ = ["measure_latency"]
+
+WRITES = 200
+CALLS = 200
+
+# From one write or call to the next, in seconds: the system is idle in between.
+_PAUSE = (0.003, 0.007)
+
+
+class _Ages:
+    """What a process that watches tells: how old each write was when it heard of it, in ms."""
+
+    def __init__(self, watching: Program) -> None:
+        self._watching = watching
+        self._rounds: list[list[float]] = []
+
+    def round(self, write: Callable[[], None]) -> float:
+        """Write at an easy pace, and give back the median."""
+        for pause in _pauses(WRITES):
+            time.sleep(pause)
+            write()
+        self._rounds.append([nanoseconds / 1e6 for nanoseconds in self._watching.answer()])
+        return percentile(self._rounds[-1], 50)
+
+    def p99(self) -> float:
+        """Of all rounds that count."""
+        return percentile([age for round in self._rounds[1:] for age in round], 99)
+
+
+def measure_latency(bootstrap_servers: str, rounds: int) -> list[Figure]:
+    """An `Asset` that writes and one that watches, and a command and its reply, against a producer and a consumer."""
+    with ExitStack() as stack:
+        # Calls have a place of their own, so that only who takes part in a figure reads along.
+        ours, bare, commanded = (new_place(bootstrap_servers, f"latency{number}_") for number in range(3))
+        watching = _Ages(stack.enter_context(program("watch-asset", ours.url, WRITES)))
+        consuming = _Ages(stack.enter_context(program("watch-bare", bare.bootstrap_servers, bare.topic, WRITES)))
+        stack.enter_context(program("answer", commanded.url))
+        client = stack.enter_context(KSQLDBClient(ours.url))
+        asset = stack.enter_context(Asset("BENCH", client))
+        asset.add_attribute(AssetAttribute(id="number", value=0, type="Events", tag="Benchmark"))
+        answering = stack.enter_context(Asset("ANSWER", stack.enter_context(KSQLDBClient(commanded.url))))
+        writer = stack.enter_context(BareWriter(bootstrap_servers, bare.topic, linger_ms=0))
+        times: list[float] = []
+
+        def write_by_asset() -> None:
+            asset.number = time.perf_counter_ns()
+
+        def write_bare() -> None:
+            writer.write("BENCH", message("number", time.perf_counter_ns()))
+
+        def call() -> float:
+            times.clear()
+            for pause in _pauses(CALLS):
+                time.sleep(pause)
+                begun = time.perf_counter_ns()
+                answering.call("ping", sender_uuid="BENCH")
+                times.append((time.perf_counter_ns() - begun) / 1e6)
+            return percentile(times, 50)
+
+        pairs, commands = alternate(
+            rounds,
+            "latency",
+            lambda: watching.round(write_by_asset),
+            lambda: consuming.round(write_bare),
+            call,
+        )
+        calls = [Pair(command.bare, pair.bare) for command, pair in zip(commands, pairs, strict=True)]
+        p99 = f"p99 of all rounds: asset {watching.p99():.2f} ms, bare {consuming.p99():.2f} ms"
+    return [
+        figure_of("write to callback, p50, asset / bare pair", "ms", pairs, Bar(at_most=1.3), [p99]),
+        figure_of(
+            "command and reply, p50 / write to bare consumer, p50",
+            "ms",
+            calls,
+            Bar(at_most=2.5),
+            [f"p99 of the last {CALLS} calls: {percentile(times, 99):.2f} ms"],
+        ),
+    ]
+
+
+def _pauses(count: int) -> list[float]:
+    source = random.Random(1)
+    return [source.uniform(*_PAUSE) for _ in range(count)]

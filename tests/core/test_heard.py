@@ -1,0 +1,342 @@
+"""What is heard of an asset on NATS and from the log, in any interleaving: each event once, in the order of the log."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from openfactory.assets.event import AssetEvent
+from openfactory.assets.receipt import Receipt
+from openfactory.engines.base import Subscription
+from openfactory.engines.dispatcher import Dispatcher
+from openfactory.engines.kafka_engine import heard
+from openfactory.engines.kafka_engine.heard import HeardAsset
+from openfactory.kafka.log_reader import Partition
+
+PARTITION = Partition("ofa_assets", 0)
+
+
+def event(number: int, position: int | None = None) -> AssetEvent:
+    return AssetEvent("MILL", "x", number, "Events", "Test", "2026-01-01T00:00:00.000Z", position)
+
+
+def unsettled(number: int) -> Receipt:
+    return Receipt(number, lambda receipt, _: receipt.settled)
+
+
+@pytest.fixture
+def asset() -> HeardAsset:
+    """One that is live, whose log has ended at offset 0."""
+    asset = HeardAsset("MILL", PARTITION, 0)
+    asset.begin_reading()
+    asset.was_read_to(0)
+    asset.end_repair()
+    return asset
+
+
+class Watched(RuleBasedStateMachine):
+    """A log, a NATS that lags and is cut, and the asset between them, used as `NatsLive` uses it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[AssetEvent] = []  # None of other assets is in it, but their places
+        self.end = 0
+        self.on_the_way: list[AssetEvent] = []
+        self.connected = True
+        self.dispatcher = Dispatcher()
+        self.asset = HeardAsset("MILL", PARTITION, 0)
+        self.heard: list[list[AssetEvent]] = []
+        self.starts: list[int] = []
+        self.owed: list[tuple[Receipt, int]] = []
+        self.read: tuple[list[AssetEvent], int] | None = None
+        self.number = 0
+        self.state = event(0, 0)  # what an asset would show that takes in what it hears and its snapshots
+        self.subscribe()
+
+    # The world
+
+    @rule(others=st.integers(0, 3))
+    def somebody_writes(self, others: int) -> None:
+        self.append(others)
+
+    @rule(others=st.integers(0, 3), is_late=st.booleans())
+    def this_process_writes(self, others: int, is_late: bool) -> None:
+        self.number += 1
+        written = event(self.number)
+        write = self.asset.expect_own(written)
+        receipt = unsettled(self.number)
+        position = self.append(others, self.number)
+        if is_late:
+            self.owed.append((receipt, position))
+        else:
+            receipt.position = position
+        self.asset.note_own(write, receipt)
+
+    @precondition(lambda self: self.owed)
+    @rule()
+    def a_receipt_is_settled(self) -> None:
+        receipt, position = self.owed.pop(0)
+        receipt.position = position
+
+    @rule(most=st.integers(1, 4))
+    def nats_delivers(self, most: int) -> None:
+        for _ in range(most):
+            if self.on_the_way:
+                self.asset.pending.append(self.on_the_way.pop(0))
+                self.hand_on_due()
+
+    @precondition(lambda self: self.connected)
+    @rule()
+    def nats_is_cut(self) -> None:
+        self.connected = self.asset.on_nats = False
+        self.on_the_way.clear()
+        self.asset.begin_repair(time.time())
+
+    @precondition(lambda self: not self.connected)
+    @rule()
+    def nats_is_back(self) -> None:
+        self.connected = True
+
+    # This process
+
+    @rule(back=st.integers(0, 6))
+    def one_more_subscribes(self, back: int) -> None:
+        start = max(self.end - back, 0)
+        subscription = self.subscribe(start)
+        self.asset.hear_again(subscription, start)
+
+    @rule(fails_after=st.none() | st.integers(0, 3), meanwhile=st.integers(0, 2))
+    def the_log_is_read(self, fails_after: int | None, meanwhile: int) -> None:
+        asset = self.asset
+        if asset.live:
+            return
+        asset.on_nats = self.connected
+        asset.begin_reading()
+        start = asset.log_from if asset.log_from is not None else min(asset.since or 0, 0)
+        end = self.end
+        for _ in range(meanwhile):
+            self.append(0)
+        records = [one for one in self.log if start < (one.position or 0) <= end]
+        for record in records[:fails_after]:
+            if not asset.was_heard(record, time.time()):
+                self.dispatcher.hand_on(record)
+            else:
+                for subscription in asset.fresh:
+                    self.dispatcher.call(subscription, record)
+        if fails_after is not None and fails_after < len(records):
+            return
+        asset.was_read_to(end)
+        if asset.on_nats:
+            asset.end_repair()
+            self.hand_on_due()
+
+    @precondition(lambda self: self.read is None)
+    @rule(back=st.integers(0, 8))
+    def a_snapshot_begins(self, back: int) -> None:
+        """It reads at least what is still on its way."""
+        self.asset.readers += 1
+        first = min([len(self.log) - back, *(self.log.index(one) for one in self.log if self.is_on_the_way(one))])
+        self.read = self.log[max(first, 0) :], self.end
+
+    @precondition(lambda self: self.read is not None)
+    @rule()
+    def a_snapshot_ends(self) -> None:
+        assert self.read is not None
+        self.asset.readers -= 1
+        self.asset.note_read(*self.read)
+        self.hand_on_due()
+        for one in self.read[0]:
+            self.take(one)
+        self.read = None
+
+    # Inside
+
+    def append(self, others: int, number: int | None = None) -> int:
+        self.end += others + 1
+        if number is None:
+            self.number += 1
+            number = self.number
+        self.log.append(event(number, self.end))
+        if self.connected:
+            self.on_the_way.append(event(number))
+        return self.end
+
+    def is_on_the_way(self, record: AssetEvent) -> bool:
+        return any(one.value == record.value for one in (*self.on_the_way, *self.asset.pending))
+
+    def subscribe(self, start: int = 0) -> Subscription:
+        calls: list[AssetEvent] = []
+        self.heard.append(calls)
+        self.starts.append(start)
+
+        def hear(one: AssetEvent) -> None:
+            calls.append(one)
+            self.take(one)
+
+        return self.dispatcher.add("MILL", hear, None, start)
+
+    def take(self, one: AssetEvent) -> None:
+        if (one.position or 0) >= (self.state.position or 0):
+            self.state = one
+
+    def hand_on_due(self) -> None:
+        for one in self.asset.due():
+            placed = self.asset.placed(one)
+            if placed is not None:
+                self.dispatcher.hand_on(placed)
+
+    @invariant()
+    def each_hears_each_event_once_and_in_order(self) -> None:
+        for start, calls in zip(self.starts, self.heard, strict=True):
+            wanted = [one.value for one in self.log if (one.position or 0) > start]
+            values = [one.value for one in calls]
+            assert values == wanted[: len(values)], f"from {start}"
+
+    @invariant()
+    def no_position_is_more_than_the_true_one(self) -> None:
+        true = {one.value: one.position or 0 for one in self.log}
+        for calls in self.heard:
+            for one in calls:
+                assert (one.position or 0) <= true[one.value]
+
+    def teardown(self) -> None:
+        """In the end all is heard by all."""
+        if self.read is not None:
+            self.a_snapshot_ends()
+        while self.on_the_way:
+            self.nats_delivers(4)
+        self.connected = True
+        self.the_log_is_read(None, 0)
+        self.each_hears_each_event_once_and_in_order()
+        for start, calls in zip(self.starts, self.heard, strict=True):
+            assert len(calls) == sum((one.position or 0) > start for one in self.log)
+        assert self.state.value == (self.log[-1].value if self.log else 0)
+
+
+def test_each_subscription_hears_each_event_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heard, "_REPORT_SECONDS", 0.0)
+    run_state_machine_as_test(
+        Watched, settings=settings(max_examples=300, stateful_step_count=40, deadline=None, print_blob=False)
+    )
+
+
+def test_own_write_that_comes_back_has_its_place(asset: HeardAsset) -> None:
+    receipt = unsettled(1)
+    asset.note_own(asset.expect_own(event(1)), receipt)
+    receipt.position = 50
+    placed = asset.placed(event(1))
+    assert placed is not None
+    assert placed.position == 50
+    behind = asset.placed(event(2))
+    assert behind is not None
+    assert behind.position == 51
+
+
+def test_own_write_that_comes_back_before_publish_has_returned_has_its_place(asset: HeardAsset) -> None:
+    write = asset.expect_own(event(1))
+    receipt = unsettled(1)
+    receipt.position = 50
+    later = threading.Timer(0.05, asset.note_own, (write, receipt))
+    later.start()
+    placed = asset.placed(event(1))
+    later.join()
+    assert placed is not None
+    assert placed.position == 50
+
+
+def test_own_writes_may_come_back_in_another_order(asset: HeardAsset) -> None:
+    """Two threads wrote at once."""
+    first, second = asset.expect_own(event(1)), asset.expect_own(event(2))
+    for write, position in ((first, 60), (second, 50)):
+        receipt = unsettled(position)
+        receipt.position = position
+        asset.note_own(write, receipt)
+    placed = [asset.placed(event(2)), asset.placed(event(1))]
+    assert [one.position for one in placed if one] == [50, 60]
+
+
+def test_own_write_that_was_refused_is_not_expected(asset: HeardAsset) -> None:
+    asset.note_own(asset.expect_own(event(1)), None)
+    started = time.monotonic()
+    placed = asset.placed(event(1))
+    assert placed is not None
+    assert placed.position == 1
+    assert time.monotonic() < started + 0.4
+
+
+def test_event_that_a_snapshot_has_read_keeps_its_place(asset: HeardAsset) -> None:
+    """It is still on its way when the log is read."""
+    asset.note_read([event(1, 90), event(2, 100)], 100)
+    placed = [asset.placed(event(number)) for number in (1, 2, 3)]
+    assert [one.position for one in placed if one] == [90, 100, 101]
+
+
+def test_event_that_comes_while_a_snapshot_reads_waits_until_its_place_is_known(asset: HeardAsset) -> None:
+    """Else what the snapshot has read would seem newer."""
+    asset.readers += 1
+    asset.pending.append(event(2))
+    assert not asset.due()
+    asset.readers -= 1
+    asset.note_read([event(1, 90)], 100)
+    placed = [asset.placed(one) for one in asset.due()]
+    assert [one.position for one in placed if one] == [101]
+
+
+def test_what_was_missed_is_told_although_its_writers_clock_is_behind(
+    asset: HeardAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heard, "_REMEMBERED_SECONDS", 0.05)
+    assert asset.placed(event(1)) is not None
+    time.sleep(0.1)
+    assert asset.placed(event(2)) is not None  # now the first is forgotten
+    an_hour_ago = time.time() - 3_600
+    asset.begin_repair(time.time())
+    asset.begin_reading()
+    told = [not asset.was_heard(event(number, number + 10), an_hour_ago) for number in (1, 2, 3)]
+    assert told == [False, False, True]
+
+
+@given(st.integers(1, 4), st.integers(200, 400))
+@settings(max_examples=5, deadline=None)
+def test_many_threads_may_write_while_events_come(threads: int, writes: int) -> None:
+    asset = HeardAsset("MILL", PARTITION, 0)
+    asset.end_repair()
+    ended = threading.Event()
+
+    def write(offset: int) -> None:
+        for number in range(offset, offset + writes):
+            receipt = unsettled(number)
+            receipt.position = number + 1
+            asset.note_own(asset.expect_own(event(number)), receipt)
+
+    def hear(failures: list[BaseException]) -> None:
+        try:
+            number = -1
+            while not ended.is_set():
+                asset.placed(event(number))  # what others wrote
+                number -= 1
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            failures.append(error)
+
+    failures: list[BaseException] = []
+    hearer = threading.Thread(target=hear, args=(failures,))
+    hearer.start()
+    run_all([partial(write, one * writes) for one in range(threads)])
+    ended.set()
+    hearer.join(10)
+    assert not failures
+
+
+def run_all(works: list[Callable[[], None]]) -> None:
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
