@@ -1,0 +1,464 @@
+"""The engines of Kafka under what seldom happens: callbacks that ask, many threads, errors of librdkafka, forks."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import confluent_kafka
+import pytest
+
+from ksqldb_factory import KsqlDBFactory
+from openfactory.assets.event import AssetEvent, new_event
+from openfactory.engines.base import Engine, Servers
+from openfactory.engines.kafka_engine import KafkaEngine, KsqlDBEngine
+from openfactory.exceptions import EngineClosedError, EngineUnavailableError, OpenFactoryError
+from openfactory.kafka.connection import BrokerConnection
+from openfactory.kafka.delivery import Delivery
+from openfactory.kafka.log_feed import LogFeed
+from openfactory.kafka.log_reader import LogReader, Partition
+from openfactory.kafka.topics import TOPICS, create_topics
+from openfactory.settings.credentials import Credentials
+from openfactory.testing import eventually
+from servers import KafkaBroker
+
+pytestmark = pytest.mark.timeout(60)
+
+_INVALID_PRODUCER_EPOCH = 47
+_DUPLICATE_SEQUENCE_NUMBER = 46
+_PRODUCE = 0
+
+
+def event(value: object, asset_uuid: str = "MILL") -> AssetEvent:
+    return new_event(asset_uuid, "x", value, "Events", "Test")
+
+
+@pytest.fixture
+def engine(kafka_url: str) -> Iterator[KafkaEngine]:
+    engine = KafkaEngine(kafka_url)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def written(engine: KafkaEngine) -> KafkaEngine:
+    """An engine whose log holds 0 to 4."""
+    for value in range(5):
+        engine.publish(event(value))
+    engine.flush()
+    engine.snapshot()
+    return engine
+
+
+def within(seconds: float, *works: Callable[[], object]) -> None:
+    """All of it ends in time, and nothing of it raises."""
+    failures: list[BaseException] = []
+
+    def run(work: Callable[[], object]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(deadline - time.monotonic(), 0))
+    assert not any(thread.is_alive() for thread in threads), f"it did not end within {seconds:g} s"
+    if failures:
+        raise failures[0]
+
+
+def librdkafka() -> ctypes.CDLL:
+    """The library that confluent_kafka brings along, for the faults that it can be made to show."""
+    folder = Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs"
+    found = sorted(folder.glob("librdkafka*"))
+    if not found or sys.implementation.name != "cpython":
+        pytest.skip("librdkafka cannot be reached here. Install confluent-kafka as a wheel for Linux")
+    return ctypes.CDLL(str(found[0]))
+
+
+def handle_of(client: object) -> ctypes.c_void_p:
+    """The `rd_kafka_t *` of a client, which stands behind the head of the object."""
+    return ctypes.c_void_p.from_address(id(client) + object.__basicsize__)
+
+
+# What subscribers do inside their calls
+
+
+@pytest.mark.parametrize("verb", ["history", "snapshot", "query", "publish", "subscribe", "close"])
+def test_subscriber_may_use_the_engine_while_it_catches_up(written: KafkaEngine, verb: str) -> None:
+    heard: list[object] = []
+    verbs: dict[str, Callable[[], object]] = {
+        "history": lambda: written.history("MILL"),
+        "snapshot": lambda: written.snapshot(),
+        "query": lambda: written.query("SELECT * FROM assets"),
+        "publish": lambda: written.publish(event("other", "OTHER")),
+        "subscribe": lambda: written.subscribe("MILL", lambda _: None, None, 0),
+        "close": lambda: written.close(),
+    }
+
+    def on_event(one: AssetEvent) -> None:
+        verbs[verb]()
+        heard.append(one.value)
+
+    within(8, lambda: written.subscribe("MILL", on_event, None, 0))
+    assert heard == [0, 1, 2, 3, 4]
+
+
+def test_subscriber_that_holds_a_lock_does_not_stop_those_who_read(written: KafkaEngine) -> None:
+    """A callback waits for a lock, whose holder reads the log."""
+    lock, begun = threading.Lock(), threading.Event()
+
+    def on_event(_: AssetEvent) -> None:
+        begun.set()
+        with lock:
+            pass
+
+    def read() -> None:
+        assert begun.wait(5)
+        assert len(written.history("MILL")) == 5
+        lock.release()
+
+    lock.acquire()
+    within(8, read, lambda: written.subscribe("MILL", on_event, None, 0))
+
+
+def test_deregistration_is_no_event_of_the_asset(written: KafkaEngine) -> None:
+    written.deregister("MILL")
+    written.publish(event("last"))
+    written.flush()
+    heard: list[object] = []
+    written.subscribe("MILL", lambda one: heard.append(one.value), None, 0)
+    eventually(lambda: heard[-1:] == ["last"])
+    assert heard == [0, 1, 2, 3, 4, "last"]
+    assert [one.value for one in written.history("MILL")] == heard
+
+
+def test_piece_of_the_log_that_is_not_read_on_stops_nobody(written: KafkaEngine) -> None:
+    partition = written._partitions[0]
+    begun = written._reader.read(partition, 0, 5)
+    assert next(begun).offset() == 0
+    other = written._reader.read(partition, 2, 5)
+    assert [message.offset() for message in other] == [2, 3, 4]
+    assert [message.offset() for message in begun] == [1, 2, 3, 4]
+
+
+# Many threads
+
+
+def test_many_threads_at_once(engine: KafkaEngine) -> None:
+    """They publish, subscribe, read and ask; each subscription hears each event once and in order."""
+    ended = threading.Event()
+    heard: dict[str, list[object]] = {f"A{number}": [] for number in range(4)}
+    for asset_uuid, values in heard.items():
+        engine.subscribe(asset_uuid, lambda one, values=values: values.append(one.value))  # type: ignore[misc]
+
+    def write(asset_uuid: str) -> None:
+        for value in range(500):
+            engine.publish(event(value, asset_uuid))
+        engine.flush()
+
+    def watch() -> None:
+        while not ended.is_set():
+            values: list[AssetEvent] = []
+            engine.subscribe("A0", values.append, None, 0).close()
+            assert [one.value for one in values] == list(range(len(values)))
+
+    def read() -> None:
+        while not ended.is_set():
+            engine.snapshot()
+            engine.query("SELECT * FROM assets")
+            values = [one.value for one in engine.history("A1", limit=1_000)]
+            assert values == list(range(len(values)))
+
+    def end() -> None:
+        eventually(lambda: all(len(values) == 500 for values in heard.values()), 25)
+        ended.set()
+
+    writers = [lambda one=one: write(one) for one in heard]
+    within(30, *writers, watch, watch, read, read, end)
+    assert all(values == list(range(500)) for values in heard.values())
+
+
+def test_closing_under_load_ends_soon_and_all_are_told(kafka_url: str) -> None:
+    for _ in range(5):
+        engine = KafkaEngine(kafka_url)
+        for value in range(2_000):
+            engine.publish(event(value))
+        engine.flush()
+        within(20, *([lambda: use_until_closed(engine)] * 4), lambda: close_soon(engine))  # noqa: B023
+
+
+def use_until_closed(engine: Engine) -> None:
+    with suppress(EngineClosedError):
+        while True:
+            engine.publish(event(-1))
+            engine.snapshot()
+            engine.history("MILL", since="2026-01-01T00:00:00.000Z")
+            engine.subscribe("MILL", lambda _: None, None, 0).close()
+
+
+def close_soon(engine: Engine) -> None:
+    begun = threading.Event()
+    engine.subscribe("MILL", lambda _: begun.set(), None, 0)
+    assert begun.wait(5)
+    started = time.monotonic()
+    engine.close()
+    assert time.monotonic() < started + 6
+
+
+def test_engine_that_is_opened_again_and_again_leaves_nothing_behind(kafka_url: str) -> None:
+    def counted() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+    def open_and_close() -> None:
+        engine = KafkaEngine(kafka_url)
+        engine.subscribe("MILL", lambda _: None)
+        engine.publish(event(1))
+        engine.snapshot()
+        engine.close()
+
+    open_and_close()
+    before = counted()
+    for _ in range(30):
+        open_and_close()
+    eventually(lambda: all(now <= then + 5 for now, then in zip(counted(), before, strict=True)))
+
+
+def test_engine_that_cannot_be_opened_leaves_no_thread(kafka_broker: KafkaBroker) -> None:
+    with KsqlDBFactory(kafka_broker.bootstrap_servers) as factory:
+        before = threading.active_count()
+        for _ in range(3):
+            with pytest.raises(OpenFactoryError):
+                KsqlDBEngine(factory.url, Servers(factory.bootstrap_servers, "no-url at all"))
+        eventually(lambda: threading.active_count() <= before)
+
+
+# What librdkafka tells
+
+
+def test_producer_that_cannot_go_on_is_made_anew(engine: KafkaEngine) -> None:
+    engine.publish(event(1)).wait()
+    fail = librdkafka().rd_kafka_test_fatal_error
+    fail.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
+    old = engine._delivery._producer
+    assert fail(handle_of(old), _INVALID_PRODUCER_EPOCH, b"on purpose") == 0
+    eventually(lambda: engine._delivery._producer is not old)
+    engine.publish(event(2)).wait()
+    engine.flush()
+    assert [one.value for one in engine.history("MILL")] == [1, 2]
+
+
+@pytest.fixture
+def mock_cluster(request: pytest.FixtureRequest) -> tuple[str, Callable[[int], None]]:
+    """A broker inside librdkafka, and how its next answer to a writer is made an error."""
+    rtt = getattr(request, "param", 0)
+    host = confluent_kafka.Producer(
+        {"bootstrap.servers": "x", "test.mock.num.brokers": 1, "test.mock.broker.rtt": rtt, "log_level": 0}
+    )
+    library = librdkafka()
+    library.rd_kafka_handle_mock_cluster.restype = ctypes.c_void_p
+    library.rd_kafka_handle_mock_cluster.argtypes = [ctypes.c_void_p]
+    library.rd_kafka_mock_push_request_errors.argtypes = [ctypes.c_void_p, ctypes.c_int16, ctypes.c_size_t]
+    (broker,) = host.list_topics(timeout=5).brokers.values()
+
+    def answer(code: int) -> None:
+        cluster = library.rd_kafka_handle_mock_cluster(handle_of(host))
+        library.rd_kafka_mock_push_request_errors(cluster, _PRODUCE, 1, ctypes.c_int(code))
+
+    return f"{broker.host}:{broker.port}", answer
+
+
+@pytest.fixture
+def delivery(mock_cluster: tuple[str, Callable[[int], None]]) -> Iterator[Delivery]:
+    delivery = Delivery(BrokerConnection(mock_cluster[0], Credentials()))
+    yield delivery
+    delivery.close(10)
+
+
+def test_write_that_the_broker_had_already_is_acknowledged(
+    delivery: Delivery, mock_cluster: tuple[str, Callable[[int], None]]
+) -> None:
+    """Its place is not told then; the thread for reports goes on."""
+    first = delivery.publish("t", "MILL", b"1", event(1)).wait()
+    mock_cluster[1](_DUPLICATE_SEQUENCE_NUMBER)
+    second = delivery.publish("t", "MILL", b"2", event(2)).wait()
+    assert second == first + 1
+    delivery.flush(5)
+
+
+@pytest.mark.parametrize("mock_cluster", [200], indirect=True, ids=["far-away"])
+def test_flush_does_not_wait_for_what_others_go_on_writing(delivery: Delivery) -> None:
+    """The way to the broker is long, so that some message is always on it."""
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.wait(0.02):
+            delivery.publish("t", "OTHER", b"1", event(1, "OTHER"))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        receipt = delivery.publish("t", "MILL", b"1", event(1))
+        delivery.flush(5)
+        assert receipt.settled
+        assert delivery.queued
+    finally:
+        ended.set()
+        writer.join()
+
+
+def test_publisher_that_waits_for_room_is_told_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openfactory.kafka.delivery._QUEUE_MESSAGES", 10)
+    delivery = Delivery(BrokerConnection("127.0.0.1:1", Credentials()))
+    for number in range(10):
+        delivery.publish("t", "MILL", b"1", event(number))
+    refused: list[BaseException] = []
+
+    def publish() -> None:
+        try:
+            delivery.publish("t", "MILL", b"1", event(10))
+        except OpenFactoryError as error:
+            refused.append(error)
+
+    waiting = threading.Thread(target=publish)
+    waiting.start()
+    eventually(lambda: delivery._published == 11)
+    with pytest.raises(OpenFactoryError):
+        delivery.close(0.2)
+    waiting.join(5)
+    assert [type(error) for error in refused] == [EngineClosedError]
+    eventually(lambda: not delivery._thread.is_alive())
+
+
+def test_hook_for_failed_deliveries_may_close() -> None:
+    delivery = Delivery(BrokerConnection("127.0.0.1:1", Credentials()))
+    closed: list[str] = []
+
+    def close(_: AssetEvent, __: OpenFactoryError) -> None:
+        with suppress(OpenFactoryError):
+            delivery.close(0.1)
+        closed.append(threading.current_thread().name)
+
+    delivery.on_delivery_error(close)
+    delivery.publish("t", "MILL", b"1", event(1))
+    delivery._producer.purge()
+    eventually(lambda: closed)
+    assert closed == ["openfactory-delivery"]
+    eventually(lambda: not delivery._thread.is_alive())
+
+
+class FaultyReader(LogReader):
+    """One that cannot be asked a first time."""
+
+    failures = 1
+
+    def bounds(self, partitions: Any) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise EngineUnavailableError("No broker answers: a fault on purpose. Try again.", address="here")
+        return super().bounds(partitions)
+
+
+def test_following_goes_on_where_the_log_begins_although_nobody_says_where_at_first(kafka_broker: KafkaBroker) -> None:
+    prefix = f"lost{uuid4().hex[:8]}_"
+    topic = f"{prefix}ofa_assets"
+    partition = Partition(topic, 0)
+    configuration: dict[str, Any] = {"bootstrap.servers": kafka_broker.bootstrap_servers}
+    create_topics(configuration, [one for one in TOPICS if one.name == "ofa_assets"], prefix=prefix)
+    connection = BrokerConnection(kafka_broker.bootstrap_servers, Credentials())
+    delivery = Delivery(connection)
+    for value in range(10):
+        delivery.publish(topic, "MILL", b"%d" % value)
+    delivery.flush(10)
+    delivery.close(5)
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient(configuration)
+    for future in admin.delete_records([confluent_kafka.TopicPartition(topic, 0, 5)]).values():
+        future.result(10)
+    lock = threading.RLock()
+    heard: list[int] = []
+    lost: list[Partition] = []
+    reader = FaultyReader(connection)
+    feed = LogFeed(connection, reader, lambda: lock, lambda *record: heard.append(record[1]), lost.append)
+    feed.start({partition: 0})
+    try:
+        eventually(lambda: heard == [5, 6, 7, 8, 9])
+        assert lost == [partition]
+    finally:
+        feed.close(5)
+        reader.close()
+
+
+# Forks
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork. Run it on Linux")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_fork_leaves_the_parent_as_it_was_and_the_child_says_so(written: KafkaEngine, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    written.subscribe("MILL", lambda _: None)
+    verbs: list[Callable[[], object]] = [
+        lambda: written.publish(event(-1)),
+        written.flush,
+        written.snapshot,
+        lambda: written.history("MILL"),
+    ]
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # ends a child that hangs
+        with open(said, "w") as file:
+            for verb in verbs:
+                try:
+                    verb()
+                except Exception as error:  # noqa: BLE001 - told to the parent
+                    file.write(f"{type(error).__name__}: {error}\n")
+            file.write(f"{written.health().connected}\n")
+        written.close()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    lines = said.read_text().splitlines()
+    assert len(lines) == 5
+    assert all("EngineClosedError" in line and "forked" in line for line in lines[:4])
+    assert lines[4] == "False"
+    written.publish(event(5)).wait()
+    assert [one.value for one in written.history("MILL")] == [0, 1, 2, 3, 4, 5]
+
+
+_FORKING = """
+import os, signal, sys
+from openfactory.assets.event import new_event
+from openfactory.engines.kafka_engine import KafkaEngine
+
+engine = KafkaEngine(sys.argv[1])
+engine.publish(new_event("MILL", "x", 1, "Events", "Test")).wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    sys.exit(0)  # as a program ends, with all that comes after
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+engine.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork. Run it on Linux")
+def test_forked_child_ends_as_a_program_ends(kafka_url: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _FORKING, kafka_url], capture_output=True, text=True, timeout=30
+    )
+    assert ended.stdout.strip() == "0", ended.stderr
+    assert ended.returncode == 0
