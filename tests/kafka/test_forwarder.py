@@ -95,7 +95,7 @@ def test_what_is_written_is_heard(
     attributes = payload.pop("attributes")
     assert payload == {"VALUE": 1.5, "TAG": "T", "TYPE": "Samples"}
     assert attributes.pop("timestamp") == "2026-11-21T07:30:00.000Z"
-    assert attributes.pop("kafka_timestamp_type") == "producer"
+    assert attributes.pop("kafka_timestamp_type") == "broker"  # as our topics have it
     assert TIMESTAMP.fullmatch(attributes.pop("kafka_timestamp"))
     assert TIMESTAMP.fullmatch(attributes.pop("asset_forwarder_timestamp"))
     assert attributes == {}

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
 from openfactory.exceptions import ConfigurationError, EngineError, EngineUnavailableError
@@ -233,3 +233,23 @@ def test_what_is_nobodys_business_is_not_said() -> None:
 
 def test_an_error_of_a_topic_is_one_of_the_engine() -> None:
     assert issubclass(TopicError, EngineError)
+
+
+def test_records_have_the_time_of_the_broker_whatever_the_clock_of_their_writer(
+    configuration: dict[str, Any], topic_prefix: str
+) -> None:
+    create_topics(configuration, prefix=topic_prefix)
+    written: list[tuple[int, int]] = []
+    producer = Producer(configuration)
+    an_hour_ago = int(time.time() - 3_600) * 1_000
+    producer.produce(
+        f"{topic_prefix}ofa_assets",
+        b"{}",
+        b"MILL",
+        timestamp=an_hour_ago,
+        on_delivery=lambda _error, message: written.append(message.timestamp()),
+    )
+    producer.flush(10)
+    [(kind, milliseconds)] = written
+    assert kind == TIMESTAMP_LOG_APPEND_TIME
+    assert milliseconds > an_hour_ago + 3_000_000

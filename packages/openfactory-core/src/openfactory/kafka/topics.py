@@ -251,6 +251,9 @@ def _config(topic: Topic, replication_factor: int, retention_hours: float, compa
         "max.message.bytes": str(MAX_MESSAGE_BYTES),
         "retention.ms": str(topic.retention_ms(retention_hours)),
     }
+    if topic.name in NEEDED_TOPICS:
+        # What is newest is found by the records' times, which a writer's clock that is wrong would spoil.
+        config["message.timestamp.type"] = "LogAppendTime"
     if topic.cleanup_policy == "compact":
         config["max.compaction.lag.ms"] = str(round(compaction_hours * _HOUR_MS))
     if replication_factor >= _REPLICAS_FOR_TWO_COPIES:
