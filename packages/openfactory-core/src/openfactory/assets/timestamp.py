@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-__all__ = ["current_timestamp", "openfactory_timestamp"]
+__all__ = ["current_timestamp", "openfactory_timestamp", "seconds_of_timestamp"]
 
 # The part up to the second is the same for thousands of writes, so it is kept with its second. The pair is one
 # object: another thread sees the old pair or the new one, never a mixture.
@@ -37,3 +37,15 @@ def openfactory_timestamp(moment: datetime) -> str:
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def seconds_of_timestamp(timestamp: str) -> float | None:
+    """The seconds since 1970 of a timestamp, or None where a text is none.
+
+    >>> seconds_of_timestamp("1970-01-01T00:01:00.500Z")
+    60.5
+    """
+    try:
+        return datetime.fromisoformat(timestamp).timestamp()
+    except ValueError:
+        return None

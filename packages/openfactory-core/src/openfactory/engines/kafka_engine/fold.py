@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -48,6 +48,18 @@ class Fold:
         self.changed_registrations: set[str] = set()
         self.changed_commands: deque[AssetEvent] = deque(maxlen=100 * _COMMANDS)
         self.most_commands = _COMMANDS
+
+    @classmethod
+    def of_statements(cls, events: Iterable[AssetEvent]) -> Fold:
+        """What assets state of themselves; a deregistration takes back what was stated before it."""
+        fold = cls()
+        for event in events:
+            if is_deregistration(event):
+                fold.deregister(event)
+                fold.assets.pop(event.asset_uuid, None)
+            else:
+                fold.take(event)
+        return fold
 
     def take(self, event: AssetEvent) -> None:
         """Take in an event; it stands behind all others of its asset."""

@@ -177,7 +177,7 @@ class KafkaEngine(LogEngine):
         if partition.topic != self._topics.assets:
             self._take_place(partition, offset, message)
             return
-        event = self._event_of(message, partition, offset)
+        event = self._records.event_of(message, partition, offset)
         if event is not None:
             self._newest[event.asset_uuid] = offset + 1
             if is_deregistration(event):
@@ -187,7 +187,7 @@ class KafkaEngine(LogEngine):
             self._dispatcher.hand_on(event, partition.number)
 
     def _take_place(self, partition: Partition, offset: int, message: Message) -> None:
-        place = self._place_of(message, partition, offset)
+        place = self._records.place_of(message, partition, offset)
         if place is not None:
             self._fold.take_place(*place)
 

@@ -5,12 +5,11 @@ The position of an event is its offset and one more, so that 0 stands before all
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,6 +18,7 @@ from openfactory.assets.event import AssetEvent, new_event
 from openfactory.assets.message import checked_event, encode_message, read_message
 from openfactory.assets.receipt import Receipt
 from openfactory.assets.registration import Registration
+from openfactory.assets.timestamp import seconds_of_timestamp
 from openfactory.concurrency.forked_child import forget_in_forked_child
 from openfactory.engines.base import (
     ASSETS_STREAM,
@@ -32,8 +32,9 @@ from openfactory.engines.base import (
     Subscription,
 )
 from openfactory.engines.dispatcher import Dispatcher
-from openfactory.engines.kafka_engine.fold import DEREGISTERED, Place, is_deregistration, place_of_message
-from openfactory.exceptions import ConfigurationError, EngineClosedError, EngineUnavailableError, InvalidEventError
+from openfactory.engines.kafka_engine.fold import DEREGISTERED, is_deregistration
+from openfactory.engines.kafka_engine.records import Records
+from openfactory.exceptions import ConfigurationError, EngineClosedError, EngineUnavailableError
 from openfactory.kafka.connection import BrokerConnection
 from openfactory.kafka.delivery import Delivery
 from openfactory.kafka.log_feed import LogFeed
@@ -41,22 +42,10 @@ from openfactory.kafka.log_reader import LogReader, Partition, key_of
 from openfactory.kafka.partitioning import partition_of
 from openfactory.settings.credentials import redacted
 
-if TYPE_CHECKING:
-    from confluent_kafka import Message
-
 __all__ = ["LogEngine", "TopicNames"]
-
-_logger = logging.getLogger("openfactory.engines")
-
-# How long reading the log may make no progress before its readers are told, in seconds.
-_STALL_SECONDS = 10.0
 
 # The clocks of writers and brokers differ by less than this, in seconds.
 _CLOCKS_DIFFER_SECONDS = 3_600.0
-
-# Records that are no events are logged one by one up to this number, then now and then.
-_UNREADABLE_SAID = 20
-_SKIPPED_REMEMBERED = 10_000
 
 
 class TopicNames(NamedTuple):
@@ -96,9 +85,7 @@ class LogEngine(Engine):
         self._known_ends: dict[Partition, int] = {}
         self._catching_up: int | None = None  # the thread in whose hands a new subscription is
         self._newest: dict[str, int] = {}  # the position of the newest event of each asset that the feed has passed
-        self._unreadable = 0
-        self._skipping = threading.Lock()
-        self._skipped: dict[tuple[Partition, int], None] = {}  # the latest records that are no events, by their place
+        self._records = Records()
         self._closed = False
         self._forked = False
         forget_in_forked_child(self)
@@ -177,7 +164,7 @@ class LogEngine(Engine):
         self._check_open()
         partition = self._partition_of(asset_uuid)
         start = 0
-        if since is not None and (seconds := _seconds_of(since)) is not None:
+        if since is not None and (seconds := seconds_of_timestamp(since)) is not None:
             start = self._reader.offsets_at([partition], seconds - _CLOCKS_DIFFER_SECONDS)[partition]
         end = self._ends([partition])[partition]
         found = [
@@ -234,53 +221,9 @@ class LogEngine(Engine):
         """The events of a piece of the log, of one asset or of all; a deregistration is no statement of an asset."""
         for message in self._reader.read(partition, start, end):
             if asset_uuid is None or key_of(message) == asset_uuid:
-                event = self._event_of(message, partition, message.offset() or 0)
+                event = self._records.event_of(message, partition, message.offset() or 0)
                 if event is not None and not is_deregistration(event):
                     yield event
-
-    def _event_of(self, message: Message, partition: Partition, offset: int) -> AssetEvent | None:
-        """The event of a record; what is none is logged with its place."""
-        asset_uuid, value = key_of(message), message.value()
-        if asset_uuid and isinstance(value, bytes):
-            try:
-                return read_message(asset_uuid, value, offset + 1)
-            except InvalidEventError as error:
-                reason = str(error)
-        else:
-            reason = "it has no value" if asset_uuid else "it has no key"
-        self._skip(partition, offset, reason)
-        return None
-
-    def _place_of(self, message: Message, partition: Partition, offset: int) -> tuple[str, Place] | None:
-        """Which asset stands where, as a record of the map says; what is no place is logged with its place."""
-        asset_uuid, value = key_of(message), message.value()
-        if not asset_uuid:
-            self._skip(partition, offset, "it has no key")
-            return None
-        try:
-            return asset_uuid, place_of_message(value if isinstance(value, bytes) else None)
-        except InvalidEventError as error:
-            self._skip(partition, offset, str(error))
-            return None
-
-    def _skip(self, partition: Partition, offset: int, reason: str) -> None:
-        """Log a record that is not understood, once however often it is read."""
-        with self._skipping:
-            if (partition, offset) in self._skipped:
-                return
-            self._skipped[partition, offset] = None
-            if len(self._skipped) > _SKIPPED_REMEMBERED:
-                del self._skipped[next(iter(self._skipped))]
-            self._unreadable += 1
-        if self._unreadable <= _UNREADABLE_SAID or not self._unreadable % 1_000:
-            _logger.warning(
-                "The record at %s, partition %d, offset %d is skipped, the %d. of its kind: %s",
-                partition.topic,
-                partition.number,
-                offset,
-                self._unreadable,
-                reason,
-            )
 
     def _after_loss(self, partition: Partition) -> None:
         """The log has lost a piece that was not read: everybody concerned reads again; the lock is held."""
@@ -323,7 +266,7 @@ class LogEngine(Engine):
         if self._closed or self._forked:
             return EngineHealth(False, "The engine is closed.")
         trouble = self._connection.trouble or self._trouble()
-        counters = self._delivery.counters | self._dispatcher.counters | {"unreadable": self._unreadable}
+        counters = self._delivery.counters | self._dispatcher.counters | {"unreadable": self._records.unreadable}
         return EngineHealth(not trouble, trouble, self._delivery.queued, counters)
 
     def _trouble(self) -> str:
@@ -361,13 +304,3 @@ class LogEngine(Engine):
                 f"{redacted(self.url)} was opened before this process was forked, and no connection survives a fork. "
                 "Start processes by spawn (multiprocessing.set_start_method('spawn')), or open it only in the child."
             )
-
-
-def _seconds_of(timestamp: str) -> float | None:
-    """The seconds since 1970 of a timestamp, or None where it is none."""
-    from datetime import datetime
-
-    try:
-        return datetime.fromisoformat(timestamp).timestamp()
-    except ValueError:
-        return None

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from openfactory.assets.attribute import UNAVAILABLE
 from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.assets.receipt import Receipt
-from openfactory.engines.base import ASSETS_STREAM, LogPosition, OnEvent, OnGap, Servers, Snapshot, Subscription
+from openfactory.engines.base import LogPosition, OnEvent, OnGap, Servers, Snapshot, Subscription
 from openfactory.engines.kafka_engine.fold import Fold, is_deregistration
-from openfactory.engines.kafka_engine.log_engine import LogEngine, TopicNames
+from openfactory.engines.kafka_engine.ksqldb_tables import KsqlDBTables, topics_of_server
+from openfactory.engines.kafka_engine.log_engine import LogEngine
 from openfactory.engines.kafka_engine.nats_live import NatsLive
-from openfactory.exceptions import ConfigurationError, EngineUnavailableError, QueryError
+from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.fanout import AssetRouter
 from openfactory.kafka.connection import BrokerConnection
-from openfactory.kafka.errors import KSQLDBClientException
 from openfactory.kafka.ksqldb_server import KsqlDBServer
 from openfactory.kafka.log_feed import LogFeed
 from openfactory.kafka.log_reader import LogReader, Partition, key_of
-from openfactory.kafka.topics import ASSET_TO_UNS_MAP_TOPIC
 from openfactory.settings import setting
 from openfactory.settings.credentials import Credentials, redacted
 
@@ -33,19 +31,11 @@ __all__ = ["KsqlDBEngine"]
 
 _logger = logging.getLogger("openfactory.engines")
 
-T = TypeVar("T")
-
 # The tables lag behind the log by less than this, in seconds: what is newer is read from the log itself.
 _LAG_SECONDS = 30.0
 
 # Nobody waits any more for the answer to a command that is older than this, in seconds.
 _COMMAND_SECONDS = 600.0
-
-# How long a server may keep silent when it is asked for the first time, in seconds.
-_START_SECONDS = 4.0
-
-_MAP_TABLE = "ASSET_TO_UNS_MAP_RAW"
-_TABLES_WITH_TOMBSTONES = ("ASSETS_TYPE", "ASSETS_AVAIL", "DOCKER_SERVICES")
 
 
 class KsqlDBEngine(LogEngine):
@@ -60,7 +50,7 @@ class KsqlDBEngine(LogEngine):
 
     def __init__(self, url: str, servers: Servers = Servers()) -> None:  # noqa: B008 - immutable
         credentials = servers.credentials or Credentials.from_environment()
-        topics = _topics_of_server(url, credentials)
+        topics = topics_of_server(url, credentials)
         broker = _broker(url, servers)
         self._server = KsqlDBServer(url, credentials=credentials)
         connection = BrokerConnection(broker, credentials)
@@ -79,14 +69,18 @@ class KsqlDBEngine(LogEngine):
             raise
         super().__init__(url, connection, reader, topics, there[topics.assets])
         self._map_partitions = [Partition(topics.uns_map, number) for number in range(there.get(topics.uns_map, 0))]
-        self._ksqldb_trouble = ""
+        self._tables = KsqlDBTables(self._server)
         self._feed: LogFeed | None = None
         self._nats: NatsLive | None = None
         try:
             self._known_ends.update(reader.ends([*self._partitions, *self._map_partitions]))
             if router_url := servers.asset_router_url or setting("ASSET_ROUTER_URL"):
                 self._nats = NatsLive(
-                    AssetRouter(router_url), credentials, self._dispatcher, LogReader(connection), self._event_of
+                    AssetRouter(router_url),
+                    credentials,
+                    self._dispatcher,
+                    LogReader(connection),
+                    self._records.event_of,
                 )
         except BaseException:
             self.close()
@@ -113,7 +107,7 @@ class KsqlDBEngine(LogEngine):
 
     def topic_of(self, name: str) -> str:
         self._check_open()
-        return self._asked(lambda: self._server.topic_of(name))
+        return self._tables.asked(lambda: self._server.topic_of(name))
 
     # Reading
 
@@ -122,13 +116,8 @@ class KsqlDBEngine(LogEngine):
         wanted = None if asset_uuids is None else list(dict.fromkeys(asset_uuids))
         concerned = self._partitions if wanted is None else list({self._partition_of(one): None for one in wanted})
         ends, newer = self._read_newest(wanted, concerned or self._partitions)
-        rows = [] if wanted == [] else self._asked(lambda: self._server.rows_of_assets(wanted))
         events: dict[str, dict[str, AssetEvent]] = {}
-        for row in sorted(rows, key=lambda row: str(row["TIMESTAMP"])):
-            event = _event_of_row(row)
-            if not is_deregistration(event):
-                events.setdefault(event.asset_uuid, {})[event.id] = event
-        for event in newer:
+        for event in (*([] if wanted == [] else self._tables.events(wanted)), *newer):
             if not is_deregistration(event):
                 known = events.setdefault(event.asset_uuid, {})
                 known.pop(event.id, None)  # the newest is the last
@@ -151,13 +140,12 @@ class KsqlDBEngine(LogEngine):
 
     def uns_map(self) -> dict[str, str]:
         self._check_open()
-        rows = self.query("SELECT asset_uuid, uns_id FROM asset_to_uns_map")
-        places = {row["ASSET_UUID"]: row["UNS_ID"] for row in rows}
+        places = self._tables.column("asset_to_uns_map", "uns_id")
         ends = self._ends(self._map_partitions)
         starts = self._reader.offsets_at(self._map_partitions, time.time() - _LAG_SECONDS)
         for partition, end in ends.items():
             for message in self._reader.read(partition, starts[partition], end):
-                found = self._place_of(message, partition, message.offset() or 0)
+                found = self._records.place_of(message, partition, message.offset() or 0)
                 if found is not None:
                     asset_uuid, place = found
                     places[asset_uuid] = place.uns_id
@@ -165,16 +153,11 @@ class KsqlDBEngine(LogEngine):
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         self._check_open()
-        try:
-            return self._asked(lambda: self._server.query(sql, *parameters))
-        except KSQLDBClientException as error:
-            if isinstance(error, (QueryError, EngineUnavailableError)):
-                raise
-            raise QueryError(str(error), statement=sql) from error
+        return self._tables.select(sql, parameters)
 
     def tables(self) -> list[str]:
         self._check_open()
-        return self._asked(self._server.tables)
+        return self._tables.asked(self._server.tables)
 
     def history(
         self,
@@ -239,7 +222,7 @@ class KsqlDBEngine(LogEngine):
             self._newest[asset_uuid] = offset + 1
             if not self._dispatcher.wants(None if self._nats is not None else asset_uuid):
                 return
-        event = self._event_of(message, partition, offset)
+        event = self._records.event_of(message, partition, offset)
         if event is None or is_deregistration(event):
             return
         if self._nats is None:
@@ -271,7 +254,7 @@ class KsqlDBEngine(LogEngine):
             for partition, end in ends.items():
                 for message in self._reader.read(partition, starts[partition], end):
                     if wanted is None or key_of(message) in wanted:
-                        event = self._event_of(message, partition, message.offset() or 0)
+                        event = self._records.event_of(message, partition, message.offset() or 0)
                         if event is not None:
                             newer.append(event)
         except EngineUnavailableError as error:
@@ -290,14 +273,9 @@ class KsqlDBEngine(LogEngine):
         wanted = None if asset_uuids is None else list(dict.fromkeys(asset_uuids))
         if wanted == []:
             return {}
-        select = f"SELECT asset_uuid, {column} FROM {table}"  # noqa: S608 - our own names
-        if wanted is None:
-            rows = self.query(select)
-        else:
-            rows = [row for one in wanted for row in self.query(f"{select} WHERE asset_uuid = ?", one)]
-        pairs = {row["ASSET_UUID"]: row[column.upper()] for row in rows}
+        pairs = self._tables.column(table, column, wanted)
         concerned = self._partitions if wanted is None else list({self._partition_of(one): None for one in wanted})
-        newer = _folded(self._newer(wanted, self._ends(concerned)))
+        newer = Fold.of_statements(self._newer(wanted, self._ends(concerned)))
         for asset_uuid in newer.deregistered:
             pairs.pop(asset_uuid, None)
         for asset_uuid in list(newer.assets):
@@ -305,18 +283,8 @@ class KsqlDBEngine(LogEngine):
                 pairs[asset_uuid] = value
         return {asset_uuid: value for asset_uuid, value in pairs.items() if value not in (None, "delete")}
 
-    def _asked(self, question: Callable[[], T]) -> T:
-        """The server's answer; what keeps it from answering is the engine's trouble."""
-        try:
-            answer = question()
-        except EngineUnavailableError as error:
-            self._ksqldb_trouble = str(error)
-            raise
-        self._ksqldb_trouble = ""
-        return answer
-
     def _trouble(self) -> str:
-        return self._ksqldb_trouble or ("" if self._nats is None else self._nats.trouble())
+        return self._tables.trouble or ("" if self._nats is None else self._nats.trouble())
 
     def _stop_reading(self, timeout: float) -> None:
         if self._nats is not None:
@@ -324,40 +292,6 @@ class KsqlDBEngine(LogEngine):
         if self._feed is not None:
             self._feed.close(timeout)
         self._server.close()
-
-
-def _folded(events: Iterable[AssetEvent]) -> Fold:
-    """What assets state of themselves; a deregistration takes back what was stated before it."""
-    fold = Fold()
-    for event in events:
-        if is_deregistration(event):
-            fold.deregister(event)
-            fold.assets.pop(event.asset_uuid, None)
-        else:
-            fold.take(event)
-    return fold
-
-
-def _event_of_row(row: dict[str, Any]) -> AssetEvent:
-    """What a row of the table says; its value is text, and it tells no position."""
-    return AssetEvent(
-        row["ASSET_UUID"],
-        row["ID"],
-        row["VALUE"],
-        row["TYPE"] or UNAVAILABLE,
-        row["TAG"] or "",
-        row["TIMESTAMP"] or UNAVAILABLE,
-    )
-
-
-def _topics_of_server(url: str, credentials: Credentials) -> TopicNames:
-    """What the streams and tables of a server are made of; one that is not there is not waited for."""
-    with KsqlDBServer(url, max_retries=0, timeout=_START_SECONDS, credentials=credentials) as server:
-        assets = server.topic_of(ASSETS_STREAM)
-        there = set(server.tables())
-        tombstones = tuple(server.topic_of(name) for name in _TABLES_WITH_TOMBSTONES if name in there)
-        uns_map = server.topic_of(_MAP_TABLE) if _MAP_TABLE in there else ASSET_TO_UNS_MAP_TOPIC
-        return TopicNames(assets, uns_map, tombstones)
 
 
 def _broker(url: str, servers: Servers) -> str:
