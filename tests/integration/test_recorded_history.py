@@ -140,7 +140,9 @@ def read_log(file: Path) -> list[Row]:
 
 
 def read_record(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    """What a process noted; a kill tears the line that it writes, where that crosses a page of memory."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 # The run

@@ -31,7 +31,7 @@ def sentence(app: Worker) -> str:
     last = app.err.strip().splitlines()[-1]
     print(f"{time.monotonic() - app.started:.1f} s: {last}")
     error, _, said = last.partition(": ")
-    assert re.fullmatch(r"openfactory\.exceptions\.\w+", error), f"not an error of ours: {last}"
+    assert re.fullmatch(r"openfactory\.(exceptions|kafka\.errors)\.\w+", error), f"not an error of ours: {last}"
     assert said.endswith((".", "…"))
     return said
 
@@ -184,7 +184,7 @@ def scrambled(folder: Path) -> str:
     ("make", "reason", "remedy"),
     [
         (no_scheme, "names no engine", "Set KSQLDB_URL to sqlite:///factory.db"),
-        (unknown_scheme, "names no engine: its scheme is none of http, https, memory, sqlite", "Set KSQLDB_URL to"),
+        (unknown_scheme, "its scheme is none of http, https, kafka, memory, sqlite", "Set KSQLDB_URL to"),
         (two_slashes, "has two slashes before its path", "Write sqlite:///factory.db"),
         (unknown_option, "has the option keep='3'", "The options are"),
         (missing_folder, "missing/factory.db cannot be opened", "Make the folder"),

@@ -20,7 +20,7 @@ record = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
 def note(**said: Any) -> None:
-    os.write(record, json.dumps(said).encode() + b"\n")
+    os.write(record, b"\n" + json.dumps(said).encode() + b"\n")  # a torn line before it stands alone
 
 
 class Cell(OpenFactoryApp):

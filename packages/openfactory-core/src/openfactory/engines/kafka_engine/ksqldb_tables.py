@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from openfactory.assets.attribute import UNAVAILABLE
@@ -10,17 +12,20 @@ from openfactory.assets.event import AssetEvent
 from openfactory.engines.base import ASSETS_STREAM
 from openfactory.engines.kafka_engine.log_engine import TopicNames
 from openfactory.exceptions import EngineUnavailableError, QueryError
-from openfactory.kafka.errors import KSQLDBClientException
+from openfactory.kafka.errors import KSQLDBClientException, KSQLDBUnavailableError
 from openfactory.kafka.ksqldb_server import KsqlDBServer
 from openfactory.kafka.topics import ASSET_TO_UNS_MAP_TOPIC
-from openfactory.settings.credentials import Credentials
+from openfactory.settings.credentials import Credentials, redacted
 
 __all__ = ["KsqlDBTables", "topics_of_server"]
 
 T = TypeVar("T")
 
+_WAY_OUT = "Run without any server by KSQLDB_URL=sqlite:///factory.db, or by `ofa run` with the app's file."
+
 # How long a server may keep silent when it is asked for the first time, in seconds.
 _START_SECONDS = 4.0
+_START_GRACE_SECONDS = 1.5
 
 _MAP_TABLE = "ASSET_TO_UNS_MAP_RAW"
 _TABLES_WITH_TOMBSTONES = ("ASSETS_TYPE", "ASSETS_AVAIL", "DOCKER_SERVICES")
@@ -98,7 +103,31 @@ def _event_of(row: dict[str, Any]) -> AssetEvent:
 
 
 def topics_of_server(url: str, credentials: Credentials) -> TopicNames:
-    """What the streams and tables of a server are made of; one that is not there is not waited for."""
+    """What the streams and tables of a server are made of; one that is not there, or never ends, is not waited for.
+
+    It is asked on a thread, because neither a look-up of a name nor an answer that drips in has a time limit.
+    """
+    answers: Future[TopicNames] = Future()
+
+    def ask() -> None:
+        try:
+            answers.set_result(_topics_of_server(url, credentials))
+        except BaseException as error:  # noqa: BLE001 - raised by who waits for it
+            answers.set_exception(error)
+
+    threading.Thread(target=ask, name="openfactory-first-question", daemon=True).start()
+    try:
+        return answers.result(_START_SECONDS + _START_GRACE_SECONDS)
+    except TimeoutError as error:
+        said = f"No ksqlDB server answers at {redacted(url)} (what comes from there has no end)."
+        raise KSQLDBUnavailableError(f"{said} {_WAY_OUT}", address=redacted(url)) from error
+    except KSQLDBUnavailableError as error:
+        if str(error).endswith(_WAY_OUT):
+            raise
+        raise KSQLDBUnavailableError(f"{error} {_WAY_OUT}", address=error.address, code=error.code) from error
+
+
+def _topics_of_server(url: str, credentials: Credentials) -> TopicNames:
     with KsqlDBServer(url, max_retries=0, timeout=_START_SECONDS, credentials=credentials) as server:
         assets = server.topic_of(ASSETS_STREAM)
         there = set(server.tables())
