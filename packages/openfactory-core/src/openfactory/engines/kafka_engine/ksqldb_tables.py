@@ -122,9 +122,9 @@ def topics_of_server(url: str, credentials: Credentials) -> TopicNames:
         said = f"No ksqlDB server answers at {redacted(url)} (what comes from there has no end)."
         raise KSQLDBUnavailableError(f"{said} {_WAY_OUT}", address=redacted(url)) from error
     except KSQLDBUnavailableError as error:
-        if str(error).endswith(_WAY_OUT):
-            raise
-        raise KSQLDBUnavailableError(f"{error} {_WAY_OUT}", address=error.address, code=error.code) from error
+        if error.code is not None or str(error).endswith(_WAY_OUT):
+            raise  # a ksqlDB has said it, which is in its start or wants another login
+        raise KSQLDBUnavailableError(f"{error} {_WAY_OUT}", address=error.address) from error
 
 
 def _topics_of_server(url: str, credentials: Credentials) -> TopicNames:
