@@ -21,6 +21,9 @@ __all__ = ["KsqlDBTables", "topics_of_server"]
 
 T = TypeVar("T")
 
+# What ksqlDB numbers itself; below stand the status codes of any web server.
+_OWN_CODES = 40_000
+
 _WAY_OUT = "Run without any server by KSQLDB_URL=sqlite:///factory.db, or by `ofa run` with the app's file."
 
 # How long a server may keep silent when it is asked for the first time, in seconds.
@@ -122,7 +125,7 @@ def topics_of_server(url: str, credentials: Credentials) -> TopicNames:
         said = f"No ksqlDB server answers at {redacted(url)} (what comes from there has no end)."
         raise KSQLDBUnavailableError(f"{said} {_WAY_OUT}", address=redacted(url)) from error
     except KSQLDBUnavailableError as error:
-        if error.code is not None or str(error).endswith(_WAY_OUT):
+        if (error.code or 0) >= _OWN_CODES or str(error).endswith(_WAY_OUT):
             raise  # a ksqlDB has said it, which is in its start or wants another login
         raise KSQLDBUnavailableError(f"{error} {_WAY_OUT}", address=error.address) from error
 
