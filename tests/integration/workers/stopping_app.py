@@ -77,11 +77,11 @@ class InCode(Idle):
     """The main thread waits in C for a lock that nobody gives back, and Python handles no signal there."""
 
     def main_loop(self) -> None:
-        self.busy()
         library = ctypes.CDLL(None)
         lock = ctypes.create_string_buffer(256)
-        for _ in range(2):
-            library.pthread_mutex_lock(lock)
+        library.pthread_mutex_lock(lock)
+        self.busy()  # last thing before it: a signal in between would be handled
+        library.pthread_mutex_lock(lock)
 
 
 class InRegularExpression(Idle):
