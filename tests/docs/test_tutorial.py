@@ -39,4 +39,4 @@ def test_every_other_block_runs_on_a_kafka_too(follow: Follow) -> None:
             page = TUTORIAL.replace("sqlite:///…/factory.db", url)
             follow(page, lambda block: not installs(block), KSQLDB_URL=url)
     except NotOnThisMachineError as error:
-        pytest.skip(f"kafka cannot be started here. {error}")
+        pytest.skip(reason=f"kafka cannot be started here. {error}")

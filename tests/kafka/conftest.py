@@ -20,7 +20,7 @@ def running(server: AnyServer) -> Iterator[AnyServer]:
     try:
         server.start()
     except NotOnThisMachineError as error:
-        pytest.skip(f"{server.name} cannot be started here. {error}")
+        pytest.skip(reason=f"{server.name} cannot be started here. {error}")
     try:
         yield server
     finally:

@@ -86,7 +86,7 @@ def librdkafka() -> ctypes.CDLL:
     folder = Path(confluent_kafka.__file__).parent.parent / "confluent_kafka.libs"
     found = sorted(folder.glob("librdkafka*"))
     if not found or sys.implementation.name != "cpython":
-        pytest.skip("librdkafka cannot be reached here. Install confluent-kafka as a wheel for Linux")
+        pytest.skip(reason="librdkafka cannot be reached here. Install confluent-kafka as a wheel for Linux")
     return ctypes.CDLL(str(found[0]))
 
 

@@ -116,7 +116,7 @@ def running(server: Server) -> Iterator[None]:
     try:
         server.start()
     except NotOnThisMachineError as error:
-        pytest.skip(str(error))
+        pytest.skip(reason=str(error))
     try:
         yield
     finally:

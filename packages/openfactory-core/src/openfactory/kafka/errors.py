@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from openfactory.exceptions import EngineError, EngineUnavailableError, QueryError
 
-__all__ = ["KSQLDBClientException", "KSQLDBQueryError", "KSQLDBUnavailableError"]
+__all__ = ["WAY_OUT", "KSQLDBClientException", "KSQLDBQueryError", "KSQLDBUnavailableError"]
+
+#: How an error ends where no server is to be had.
+WAY_OUT = "Run without any server by KSQLDB_URL=sqlite:///factory.db, or by `ofa run` with the app's file."
 
 
 class KSQLDBClientException(EngineError):

@@ -14,7 +14,7 @@ import msgspec
 
 from openfactory.concurrency.forked_child import forget_in_forked_child
 from openfactory.exceptions import ConfigurationError, MissingDistributionError
-from openfactory.kafka.errors import KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
+from openfactory.kafka.errors import WAY_OUT, KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
 from openfactory.kafka.ksqldb_answers import Failure, Repeat, failure_of
 from openfactory.settings.credentials import Credentials, redacted
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "Request"]
 
 _logger = logging.getLogger("openfactory.ksqlDB")
-
-_WAY_OUT = "Run without any server by KSQLDB_URL=sqlite:///factory.db, or by `ofa run` with the app's file."
 
 # How long a connection may take to be made, in seconds; to a server that is there it takes milliseconds.
 _CONNECT_SECONDS = 5.0
@@ -188,7 +186,7 @@ class Connection:
         cause = f"no answer within {self.timeout:g} s" if isinstance(error, httpx.TimeoutException) else str(error)
         cause = redacted(cause) or type(error).__name__
         repeat = Repeat.READS if sent else Repeat.ALL
-        text = f"No ksqlDB server answers at {self.url} ({cause}). {_WAY_OUT}"
+        text = f"No ksqlDB server answers at {self.url} ({cause}). {WAY_OUT}"
         if not sent and "SSL" in cause:
             repeat = Repeat.NEVER
             text = (

@@ -78,7 +78,6 @@ class KafkaEngine(LogEngine):
         self._map_partitions = [Partition(uns_map, number) for number in range(there[uns_map])]
         self._fold = Fold()
         self._tables = tables
-        self._names: dict[bytes, str] = {}
         self._saved_at = time.monotonic()
         self._feed = LogFeed(
             connection,

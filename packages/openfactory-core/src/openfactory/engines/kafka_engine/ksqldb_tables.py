@@ -12,7 +12,7 @@ from openfactory.assets.event import AssetEvent
 from openfactory.engines.base import ASSETS_STREAM
 from openfactory.engines.kafka_engine.log_engine import TopicNames
 from openfactory.exceptions import EngineUnavailableError, QueryError
-from openfactory.kafka.errors import KSQLDBClientException, KSQLDBUnavailableError
+from openfactory.kafka.errors import WAY_OUT, KSQLDBClientException, KSQLDBUnavailableError
 from openfactory.kafka.ksqldb_server import KsqlDBServer
 from openfactory.kafka.topics import ASSET_TO_UNS_MAP_TOPIC
 from openfactory.settings.credentials import Credentials, redacted
@@ -23,8 +23,6 @@ T = TypeVar("T")
 
 # What ksqlDB numbers itself; below stand the status codes of any web server.
 _OWN_CODES = 40_000
-
-_WAY_OUT = "Run without any server by KSQLDB_URL=sqlite:///factory.db, or by `ofa run` with the app's file."
 
 # How long a server may keep silent when it is asked for the first time, in seconds.
 _START_SECONDS = 4.0
@@ -123,11 +121,11 @@ def topics_of_server(url: str, credentials: Credentials) -> TopicNames:
         return answers.result(_START_SECONDS + _START_GRACE_SECONDS)
     except TimeoutError as error:
         said = f"No ksqlDB server answers at {redacted(url)} (what comes from there has no end)."
-        raise KSQLDBUnavailableError(f"{said} {_WAY_OUT}", address=redacted(url)) from error
+        raise KSQLDBUnavailableError(f"{said} {WAY_OUT}", address=redacted(url)) from error
     except KSQLDBUnavailableError as error:
-        if (error.code or 0) >= _OWN_CODES or str(error).endswith(_WAY_OUT):
+        if (error.code or 0) >= _OWN_CODES or str(error).endswith(WAY_OUT):
             raise  # a ksqlDB has said it, which is in its start or wants another login
-        raise KSQLDBUnavailableError(f"{error} {_WAY_OUT}", address=error.address) from error
+        raise KSQLDBUnavailableError(f"{error} {WAY_OUT}", address=error.address) from error
 
 
 def _topics_of_server(url: str, credentials: Credentials) -> TopicNames:
