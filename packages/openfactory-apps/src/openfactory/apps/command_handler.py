@@ -70,6 +70,11 @@ class CommandHandler:
         self._logger = logging.getLogger("openfactory.commands")
         self.counters = {"succeeded": 0, "failed": 0, "rejected": 0}
 
+    @property
+    def waiting(self) -> int:
+        """How many commands have no answer yet."""
+        return len(self._open)
+
     def start(self, commands: Iterable[AssetEvent], replies: Iterable[AssetEvent], logger: logging.Logger) -> None:
         """Run what has come since the app is built, and refuse what was sent before.
 

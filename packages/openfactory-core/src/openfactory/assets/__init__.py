@@ -16,6 +16,7 @@ from openfactory.assets.timestamp import current_timestamp
 if TYPE_CHECKING:
     from openfactory.assets.asset_class import Asset
     from openfactory.assets.asset_uns_class import AssetUNS
+    from openfactory.assets.event_queue import EventQueue
 
 __all__ = [
     "UNAVAILABLE",
@@ -23,6 +24,7 @@ __all__ = [
     "AssetAttribute",
     "AssetEvent",
     "AssetUNS",
+    "EventQueue",
     "__version__",
     "current_timestamp",
 ]
@@ -38,4 +40,8 @@ def __getattr__(name: str) -> Any:
         from openfactory.assets.asset_uns_class import AssetUNS
 
         return AssetUNS
+    if name == "EventQueue":
+        from openfactory.assets.event_queue import EventQueue
+
+        return EventQueue
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -357,8 +357,7 @@ class Asset(Watching, Commanding, Referencing):
         self._publish(event)
 
     def _attribute_events(self) -> list[AssetEvent]:
-        hidden = (COMMAND_TAG, REPLY_TAG)
-        return [event for event in self._state.events() if event.type != "Method" and event.tag not in hidden]
+        return [event for event in self._state.events() if event.is_attribute]
 
     def _rows(self, type_name: str) -> list[dict[str, Any]]:
         return [

@@ -78,6 +78,11 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
             attribute.timestamp,
         )
 
+    @property
+    def is_attribute(self) -> bool:
+        """Whether it says an attribute: it is no method, command or reply."""
+        return self.type != "Method" and self.tag not in (COMMAND_TAG, REPLY_TAG)
+
     def understood(self) -> AssetEvent:
         """The same event with its type as it is spelled; what nobody knows is of the type `UNAVAILABLE`."""
         if self.type in ATTRIBUTE_TYPES:

@@ -7,11 +7,11 @@ import inspect
 import logging
 import threading
 from collections import UserDict
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial, wraps
-from typing import Any
+from typing import Any, Protocol
 
 from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.assets.event_stream import EventStream
@@ -62,6 +62,16 @@ AssetCallback = Callable[[str, CaseInsensitiveDict], object]
 Submit = Callable[[Coroutine[Any, Any, Any]], "Future[Any]"]
 
 
+class Listener(Protocol):
+    """Hears events on the thread that brings them, so it returns at once."""
+
+    def offer(self, event: AssetEvent) -> None:
+        """Take an event."""
+
+    def end(self) -> None:
+        """No more will come."""
+
+
 class Subscriptions:
     """The callbacks of one asset; they run in the order of the events, and one that raises stops no other."""
 
@@ -71,7 +81,7 @@ class Subscriptions:
         self._asset_uuid = asset_uuid
         self._executor = executor
         self._submit = submit
-        self._streams: tuple[tuple[str | None, EventStream], ...] = ()
+        self._listeners: tuple[tuple[Collection[str] | None, Listener], ...] = ()
         self._lane: Lane | None = None  # made with the first callback: most watched assets only feed their state
 
     def add(self, topic: str, callback: AssetCallback) -> None:
@@ -104,29 +114,34 @@ class Subscriptions:
     def open_stream(self, attribute_id: str | None, max_queued: int) -> EventStream:
         """A stream of the events of an attribute, or of all, for the loop that is running here."""
         name = self._asset_uuid if attribute_id is None else f"{self._asset_uuid}.{attribute_id}"
-        stream = EventStream(name, max_queued, self._close_stream)
-        with self._lock:
-            self._streams = (*self._streams, (attribute_id, stream))
+        stream = EventStream(name, max_queued, self.forget)
+        self.tell(stream, None if attribute_id is None else (attribute_id,))
         return stream
 
+    def tell(self, listener: Listener, attribute_ids: Collection[str] | None = None) -> None:
+        """Tell a listener of the events of some attributes, or of all."""
+        with self._lock:
+            self._listeners = (*self._listeners, (attribute_ids, listener))
+
+    def forget(self, listener: Listener) -> None:
+        """Tell a listener no more."""
+        with self._lock:
+            self._listeners = tuple(one for one in self._listeners if one[1] is not listener)
+
     def clear(self) -> None:
-        """Call back no more, and end the streams."""
+        """Call back no more, and end what listens."""
         with self._lock:
             self._callbacks.clear()
-            streams, self._streams = self._streams, ()
-        for _, stream in streams:
-            stream.end()
-
-    def _close_stream(self, stream: EventStream) -> None:
-        with self._lock:
-            self._streams = tuple(one for one in self._streams if one[1] is not stream)
+            listeners, self._listeners = self._listeners, ()
+        for _, listener in listeners:
+            listener.end()
 
     def dispatch(self, event: AssetEvent) -> None:
-        """Have the callbacks called that want this event, and the streams told; returns at once."""
+        """Have the callbacks called that want this event, and tell what listens; returns at once."""
         event = event.understood()
-        for attribute_id, stream in self._streams:
-            if attribute_id in (None, event.id):
-                stream.offer(event)
+        for attribute_ids, listener in self._listeners:
+            if attribute_ids is None or event.id in attribute_ids:
+                listener.offer(event)
         if not self._callbacks:
             return
         callbacks = tuple(self._wanting(event))

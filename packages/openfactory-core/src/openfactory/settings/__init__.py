@@ -59,6 +59,7 @@ _TABLE = (
     Variable("NATS_SSL_KEY_FILE", None, "The private key of `NATS_SSL_CERT_FILE`, a PEM file, not encrypted."),
     Variable("NATS_TOKEN", None, "The token by which to log in to NATS."),
     Variable("NATS_USERNAME", None, "User name at the NATS servers."),
+    Variable("OPENFACTORY_HOST", "0.0.0.0", "Address of this machine to serve web pages on; `0.0.0.0` is every one."),
     Variable("OPENFACTORY_ROOT_PATH", None, "Path prefix under which a gateway serves the app's web pages."),
     Variable("PORT", "4000", "Port of the app's web pages."),
     Variable("STORAGE", None, "JSON that describes the app's file storage, see `app.storage`."),

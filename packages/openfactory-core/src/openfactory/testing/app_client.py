@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -25,6 +25,7 @@ class _App(Protocol):
 
     def run(self) -> None: ...
     def main_loop(self) -> None: ...
+    async def async_main_loop(self) -> None: ...
     def shutdown(self) -> None: ...
 
 
@@ -46,6 +47,7 @@ class AppClient(Generic[App]):
         self._build = build
         self._keywords = keywords
         self._open = ExitStack()
+        self._http: Any = None
         self._failure: AssertionError | None = None
         self._ending = False
 
@@ -80,6 +82,21 @@ class AppClient(Generic[App]):
         """
         return self.asset.call(method, arguments, sender_uuid=sender_uuid, timeout=timeout)
 
+    @property
+    def http(self) -> Any:
+        """Asks the routes of an app that has some, without a server: Flask's test client, which keeps the cookies.
+
+        Raises:
+            TypeError: the app has no web pages.
+        """
+        if self._http is None:
+            if not hasattr(type(self.app), "test_client"):
+                raise TypeError(
+                    f"{type(self.app).__name__} has no web pages to ask for. Derive it from OpenFactoryFlaskApp."
+                )
+            self._http = self.app.test_client()  # type: ignore[attr-defined]
+        return self._http
+
     def wait_until(self, attribute_id: str, value: Any, timeout: float = 10.0) -> None:
         """Come back as soon as an attribute of the app has a value.
 
@@ -99,17 +116,27 @@ class AppClient(Generic[App]):
 
     def run(self) -> None:
         """Run the app's main loop on a thread beside the test; one that crashes fails the test at its end."""
-        main_loop = self.app.main_loop
+        main_loop, async_main_loop = self.app.main_loop, self.app.async_main_loop
 
         def watched() -> None:
-            try:
+            with self._noting_a_crash():
                 main_loop()
-            except Exception as error:
-                self._crashed(error)
-                raise
+
+        async def async_watched() -> None:
+            with self._noting_a_crash():
+                await async_main_loop()
 
         self.app.main_loop = watched  # type: ignore[method-assign]
+        self.app.async_main_loop = async_watched  # type: ignore[method-assign]
         threading.Thread(target=self._run, name=f"openfactory-test-{self.app.asset_uuid}", daemon=True).start()
+
+    @contextmanager
+    def _noting_a_crash(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._crashed(error)
+            raise
 
     def _run(self) -> None:
         try:
