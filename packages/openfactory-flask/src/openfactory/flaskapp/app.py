@@ -6,19 +6,27 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from openfactory.apps import OpenFactoryApp
 from openfactory.exceptions import ConfigurationError
+from openfactory.flaskapp.gateway import stand_behind_gateway
+from openfactory.flaskapp.health import Health
+from openfactory.flaskapp.metrics import Metrics
+from openfactory.flaskapp.operations import Answer, serve_pages
 from openfactory.flaskapp.server import HttpServer
-from openfactory.settings import environment, integer
+from openfactory.flaskapp.server_sent_events import OpenStreams
+from openfactory.settings import integer, setting
 
 if TYPE_CHECKING:
+    from flask.testing import FlaskClient
+
     from openfactory.kafka import KSQLDBClient
 
 __all__ = ["OpenFactoryFlaskApp"]
 
 _HIGHEST_PORT = 65_535
+
+_MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
 class OpenFactoryFlaskApp(OpenFactoryApp):
@@ -34,14 +42,14 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
     ...         def root():
     ...             return {"status": current_app.ofa_app.status.value}
     >>> panel = Panel(None, test_mode=True)
-    >>> panel.app.test_client().get("/").json
+    >>> panel.test_client().get("/").json
     {'status': 'idle'}
     >>> panel.shutdown()
 
-    `run` serves on PORT (4000 if it is not set), each request in a thread of its own, while `async_main_loop` runs on
-    the event loop. The app always takes the client's address, the scheme, the host and the path prefix from the last
-    value of the X-Forwarded headers, as the gateway before it sets them: whoever reaches the port past the gateway can
-    claim any of these.
+    `run` serves on PORT (4000 if it is not set) of OPENFACTORY_HOST (0.0.0.0, every address of the machine), each
+    request in a thread of its own, while `async_main_loop` runs on the event loop. The app always takes the client's
+    address, the scheme, the host and the path prefix from the last value of the X-Forwarded headers, as the gateway
+    before it sets them: whoever reaches the port past the gateway can claim any of these.
 
     Args:
         ksqlClient: names the place of the data; may be None in test mode.
@@ -51,8 +59,12 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
         test_mode: keep all data in a private memory, with attributes, callbacks and commands as in earnest.
         app_uuid: the app's UUID, else from APP_UUID.
         stop_timeout: how long a stop may take in all, in seconds.
-        host: address of this machine to serve on; 0.0.0.0 is every one it has.
+        host: address of this machine to serve on, else from OPENFACTORY_HOST.
+        port: port to serve on, else from PORT; 0 takes one that is free.
         log_http_requests: whether each request gets a line in the app's log.
+        health_path: under which `/live` and `/ready` are answered, or None. A route of the app's own comes first.
+        metrics_path: where Prometheus reads what is counted, or None. A route of the app's own comes first.
+        max_request_bytes: a larger body is answered 413; MAX_CONTENT_LENGTH of the Flask app's configuration wins.
 
     Raises:
         ConfigurationError: an argument or an environment variable cannot be used.
@@ -81,10 +93,16 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
         *,
         app_uuid: str | None = None,
         stop_timeout: float = 5.0,
-        host: str = "0.0.0.0",
+        host: str | None = None,
+        port: int | None = None,
         log_http_requests: bool = True,
+        health_path: str | None = "/health",
+        metrics_path: str | None = "/metrics",
+        max_request_bytes: int | None = _MAX_REQUEST_BYTES,
     ) -> None:
-        self._host, self._port = host, _port_from_environment()
+        self._host = host or setting("OPENFACTORY_HOST") or ""
+        self._port = _checked_port(integer("PORT") if port is None else port)
+        self._streams = OpenStreams()
         self._server: HttpServer | None = None
         self._server_failure: Exception | None = None
         self._main_task: asyncio.Task[Any] | None = None
@@ -99,7 +117,8 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
         )
         self.log_http_requests = log_http_requests
         try:
-            self.app = self._complete(self.create_flask_app())
+            self.app = self._checked(self.create_flask_app())
+            self._complete(health_path, metrics_path, max_request_bytes)
             self.configure_routes()
         except BaseException:
             self.shutdown()  # it is registered by now, and nobody gets it to stop it
@@ -120,6 +139,10 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
     async def async_main_loop(self) -> None:
         """What the app does beside its web pages; by default nothing, without end."""
         await asyncio.Event().wait()
+
+    def test_client(self, **keywords: Any) -> FlaskClient:
+        """A client for tests that asks the routes without a server; the keywords are those of Flask's `test_client`."""
+        return self.app.test_client(**keywords)
 
     # From start to stop
 
@@ -186,24 +209,36 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
 
     def _stop_serving(self, timeout: float) -> None:
         if self._server is not None:
-            self._server.stop(timeout)
+            self._server.stop(timeout, before_waiting=self._streams.end)
 
     # Inside
 
-    def _complete(self, app: Flask) -> Flask:
-        """What every app of a factory needs: the asset, and the right addresses behind a gateway."""
+    def _checked(self, app: Flask) -> Flask:
         if not isinstance(app, Flask):
             raise TypeError(f"create_flask_app of {type(self).__name__} returned {app!r}. Return the Flask app.")
-        prefix = environment("OPENFACTORY_ROOT_PATH")
-        if prefix is not None and app.config["APPLICATION_ROOT"] == "/":
-            app.config["APPLICATION_ROOT"] = "/" + prefix.strip("/")
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)  # type: ignore[method-assign]
-        app.ofa_app = self  # type: ignore[attr-defined]
         return app
 
+    def _complete(self, health_path: str | None, metrics_path: str | None, max_request_bytes: int | None) -> None:
+        """What every app of a factory needs: its asset and its log, pages for operations, a place behind a gateway."""
+        app = self.app
+        app.ofa_app = self  # type: ignore[attr-defined]
+        if "logger" not in vars(app):  # else create_flask_app has set it up
+            app.logger = self.logger
+        if app.config["MAX_CONTENT_LENGTH"] is None:
+            app.config["MAX_CONTENT_LENGTH"] = max_request_bytes
+        pages: dict[str, Answer] = {}
+        if health_path is not None:
+            health = Health(self)
+            pages |= {f"{health_path}/live": health.live, f"{health_path}/ready": health.ready}
+        if metrics_path is not None:
+            metrics = Metrics(self)
+            metrics.count_requests(app)
+            pages[metrics_path] = metrics.page
+        serve_pages(app, pages)
+        stand_behind_gateway(app)
 
-def _port_from_environment() -> int:
-    port = integer("PORT")
+
+def _checked_port(port: int) -> int:
     if not 0 <= port <= _HIGHEST_PORT:
         raise ConfigurationError(f"PORT is {port}, which is no port. Set it to a number from 0 to {_HIGHEST_PORT}.")
     return port

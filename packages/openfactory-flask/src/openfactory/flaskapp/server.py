@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.serving import ThreadedWSGIServer
 
-from openfactory.exceptions import ConfigurationError
+from openfactory.flaskapp.connection import Connection
+from openfactory.flaskapp.listening import Refusals, listening_socket
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -27,33 +28,11 @@ _POLL_SECONDS = 0.1
 # So long it waits when the machine is short of something, in seconds.
 _SHORTAGE_SECONDS = 0.5
 
-# Connections that the system keeps while the server is busy taking others.
-_BACKLOG = 128
-
 # The listening socket is gone: no connection will ever come again.
 _FATAL = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP})
 
 # The machine is short of something: time for running requests to give it back.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
-
-class _RequestHandler(WSGIRequestHandler):
-    """One connection with its one request; what it has to say goes to the app's logger."""
-
-    server: HttpServer
-
-    def run_wsgi(self) -> None:
-        self.server.request_begins(self.connection)
-        super().run_wsgi()
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        if self.server.log_requests:
-            # Escaped: a request line holds what a stranger has sent.
-            request = self.requestline.encode("unicode_escape").decode("ascii")
-            self.server.log("info", '%s "%s" %s %s', self.address_string(), request, code, size)
-
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: ARG002 - a bad request is no error of the app
-        self.server.log("debug", "%s %s", self.address_string(), message % args if args else message)
 
 
 class HttpServer(ThreadedWSGIServer):
@@ -65,29 +44,54 @@ class HttpServer(ThreadedWSGIServer):
         wsgi_app: answers the requests.
         logger: gets a line for each request, and what goes wrong.
         log_requests: whether requests are logged.
+        silence_timeout: who says nothing, or takes nothing of its answer, for so many seconds loses its connection.
+        max_connections: who comes when so many connections are open is told to come back later.
 
     Raises:
         ConfigurationError: the port cannot be opened.
     """
 
     def __init__(
-        self, host: str, port: int, wsgi_app: WSGIApplication, logger: logging.Logger, *, log_requests: bool
+        self,
+        host: str,
+        port: int,
+        wsgi_app: WSGIApplication,
+        logger: logging.Logger,
+        *,
+        log_requests: bool,
+        silence_timeout: float = 60.0,
+        max_connections: int = 1000,
     ) -> None:
         self.log_requests = log_requests
+        self.silence_timeout = silence_timeout
+        self._max_connections = max_connections
         self._logger = logger
         self._thread: threading.Thread | None = None
-        self._stopping = False
+        self._stopping = threading.Event()
         self._changed = threading.Condition()
-        self._waiting: set[socket.socket] = set()  # connections whose request has not come yet
-        self._running: set[socket.socket] = set()  # connections whose request is being answered
+        self._idle: set[socket.socket] = set()  # connections whose request has not come yet, or is answered
+        self._running: dict[socket.socket, int] = {}  # those whose request is being answered, and the thread that does
+        self._refusals = Refusals()
+        self._said: set[str] = set()  # what has been logged, and has not changed since
         # werkzeug would print and exit where it cannot bind, so it gets a socket that is bound.
-        with _listening_socket(host, port) as listener:
-            super().__init__(host, port, wsgi_app, _RequestHandler, fd=listener.fileno())
+        with listening_socket(host, port) as listener:
+            super().__init__(host, port, wsgi_app, Connection, fd=listener.fileno())
 
     @property
     def url(self) -> str:
         """Where it listens."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def serving(self) -> bool:
+        """Whether it takes requests."""
+        return self._thread is not None and self._thread.is_alive() and not self._stopping.is_set()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        with self._changed:
+            return len(self._idle) + len(self._running)
 
     def start(self, on_failure: Callable[[Exception], None]) -> None:
         """Answer requests.
@@ -99,25 +103,40 @@ class HttpServer(ThreadedWSGIServer):
         self._thread = threading.Thread(target=self._serve, args=arguments, name="openfactory-http", daemon=True)
         self._thread.start()
 
-    def stop(self, timeout: float) -> None:
+    def stop(self, timeout: float, before_waiting: Callable[[], object] | None = None) -> None:
         """Take no more requests, let the running ones end within a bound in seconds, and cut off the rest.
 
-        Doing it twice does nothing.
+        A request whose route does the stop is neither waited for nor cut off. Doing it twice does nothing.
+
+        Args:
+            before_waiting: called when no more requests come: it ends answers that have no end of their own.
         """
         deadline = time.monotonic() + timeout
-        self._stopping = True
+        self._stopping.set()
+        _end([self.socket], socket.SHUT_RDWR)  # a process that was forked may hold it too, and closing is not enough
         if self._thread is None:
             self.server_close()
-            return
-        self.shutdown()  # back when its loop has ended; it waits for ever where there never was one
-        self._thread.join(timeout)
+        else:
+            self._thread.join(timeout)
+        try:
+            if before_waiting is not None:
+                before_waiting()
+        finally:
+            self._end_connections(deadline)
+
+    def _end_connections(self, deadline: float) -> None:
         with self._changed:
-            _end(self._waiting, socket.SHUT_RD)  # a request that has arrived is still read
-            self._changed.wait_for(lambda: not self._waiting | self._running, max(deadline - time.monotonic(), 0))
-            left = self._waiting | self._running
+            _end(self._idle, socket.SHUT_RD)  # a request that has arrived is still read
+            self._changed.wait_for(lambda: not self._open_to_others(), max(deadline - time.monotonic(), 0))
+            left = self._open_to_others()
+            unanswered = len(left - self._idle)
             _end(left, socket.SHUT_RDWR)
-        if left:
-            self._logger.warning("%d HTTP requests did not end in time and were cut off.", len(left))
+        if unanswered:
+            self._logger.warning("%d HTTP requests did not end in time and were cut off.", unanswered)
+
+    def _open_to_others(self) -> set[socket.socket]:
+        own = threading.get_ident()
+        return self._idle | {connection for connection, thread in self._running.items() if thread != own}
 
     def _serve(self, on_failure: Callable[[Exception], None]) -> None:
         failure: Exception | None = None
@@ -128,40 +147,93 @@ class HttpServer(ThreadedWSGIServer):
         except BaseException as error:  # noqa: BLE001 - a SystemExit here would end this thread alone
             failure = RuntimeError(f"The web server was ended by {error!r}.")
             failure.__cause__ = error
-        if not self._stopping:
+        finally:
+            self._refusals.close()
+        if not self._stopping.is_set():
             on_failure(failure or RuntimeError("The web server has ended by itself. Start the app again."))
 
-    # Called by the server's loop and by the threads of requests
+    # Called by the server's loop
 
-    def request_begins(self, connection: socket.socket) -> None:
-        """The request of a connection has come."""
-        with self._changed:
-            self._waiting.discard(connection)
-            self._running.add(connection)
+    def service_actions(self) -> None:
+        self._refusals.close_old()
+        if self._stopping.is_set():
+            raise _Stopping  # `shutdown` ends the loop too, but waits without a bound until it has ended
 
     def get_request(self) -> tuple[socket.socket, Any]:
         try:
-            return super().get_request()
+            accepted = super().get_request()
         except OSError as error:
             if error.errno in _FATAL:
                 raise RuntimeError(
                     f"The web server can take no more connections: {error}. Start the app again."
                 ) from error
             if error.errno in _SHORTAGES:
-                self._logger.error("A connection has to wait: %s.", error.strerror)
-                time.sleep(_SHORTAGE_SECONDS)
+                self._say_once(
+                    "short", f"Connections have to wait: {error.strerror}. Raise the machine's limit (ulimit -n)."
+                )
+                self._stopping.wait(_SHORTAGE_SECONDS)
             raise  # the server's loop goes on
+        self._said.discard("short")
+        return accepted
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        open_now = self.connections
+        if open_now >= self._max_connections:
+            self._refuse(
+                request,
+                f"{self._max_connections} connections are open, the most that this app takes; more get status 503. "
+                "Look for clients that leave connections open, or run more replicas of the app.",
+            )
+            return
         with self._changed:
-            self._waiting.add(request)
-        super().process_request(request, client_address)
+            self._idle.add(request)
+        arguments = (request, client_address)
+        thread = threading.Thread(
+            target=self.process_request_thread, args=arguments, name="openfactory-request", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            with self._changed:
+                self._idle.discard(request)
+            self._refuse(
+                request, f"Connections get status 503: {error}. Raise the machine's limit of threads (ulimit -u)."
+            )
+            return
+        if open_now < self._max_connections * 0.9:  # not each time that one ends and the next comes
+            self._said.discard("refused")
+
+    def _refuse(self, request: socket.socket, reason: str) -> None:
+        self._say_once("refused", reason)
+        self._refusals.refuse(request)
+
+    def _say_once(self, subject: str, text: str) -> None:
+        if subject not in self._said:
+            self._said.add(subject)
+            self._logger.warning("%s", text)
+
+    # Called by the threads of requests
+
+    def request_begins(self, connection: socket.socket) -> None:
+        """The request of a connection has come."""
+        with self._changed:
+            self._idle.discard(connection)
+            self._running[connection] = threading.get_ident()
+
+    def request_ends(self, connection: socket.socket) -> None:
+        """The request of a connection is answered, and nobody waits for what it still has to say."""
+        with self._changed:
+            if self._running.pop(connection, None) is not None:
+                self._idle.add(connection)
+            if self._stopping.is_set():
+                _end([connection], socket.SHUT_RD)
+            self._changed.notify_all()
 
     def shutdown_request(self, request: Any) -> None:
         super().shutdown_request(request)
         with self._changed:
-            self._waiting.discard(request)
-            self._running.discard(request)
+            self._idle.discard(request)
+            self._running.pop(request, None)
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class calls it so
@@ -171,21 +243,8 @@ class HttpServer(ThreadedWSGIServer):
         self._logger.log(logging.getLevelNamesMapping()[type.upper()], message, *args)
 
 
-def _listening_socket(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            said = f"Port {port} is taken by another program. Stop that program, or set PORT to a free port."
-        elif error.errno == errno.EACCES:
-            said = f"Port {port} may not be opened by this user. Set PORT to a number above 1023."
-        else:
-            said = (
-                f"Port {port} of {host!r} cannot be opened: {error.strerror}. Pass host='0.0.0.0' or an address of "
-                "this machine, and set PORT to a free port."
-            )
-        raise ConfigurationError(said) from error
+class _Stopping(Exception):
+    """The server's loop is to end."""
 
 
 def _end(connections: Iterable[socket.socket], how: int) -> None:

@@ -1,0 +1,206 @@
+"""One connection: its request is read with patience but not for ever, and its answer reaches who still sends."""
+
+from __future__ import annotations
+
+import io
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.serving import WSGIRequestHandler
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from openfactory.flaskapp.server import HttpServer
+
+__all__ = ["Connection"]
+
+# Who still sends when the answer is out gets so long in all, and may pause for so long, in seconds.
+_LINGER_SECONDS = 60.0
+_PAUSE_SECONDS = 5.0
+
+_PIECE = 65_536
+
+_Argument = TypeVar("_Argument")
+_Result = TypeVar("_Result")
+
+
+class Connection(WSGIRequestHandler):
+    """A connection with its one request; what it has to say goes to the app's logger."""
+
+    server: HttpServer
+    disable_nagle_algorithm = True
+    default_request_version = "HTTP/1.1"  # so that a refusal has a status line, whatever has come
+
+    # What a refusal finds where no request has come
+    command = requestline = ""
+    request_version = default_request_version
+
+    def setup(self) -> None:
+        self.request.settimeout(self.server.silence_timeout)
+        super().setup()
+        self.wfile = _Answer(self.connection)
+        self._stream = cast("io.BufferedReader", self.rfile)
+        self._may_send_on = False
+
+    def handle(self) -> None:
+        try:
+            first = self._stream.peek(1)[:1]
+            if first in b"\r\n" or b" " <= first <= b"~":
+                self.handle_one_request()
+            else:
+                self.send_error(HTTPStatus.BAD_REQUEST, "Not HTTP", "This port speaks HTTP: use http://, not https://.")
+        except OSError as error:
+            self.connection_dropped(error)
+
+    # The request
+
+    def parse_request(self) -> bool:
+        """Read the head; what is none, or only a part of one, is answered here and reaches no route."""
+        words = self.raw_requestline.split()
+        if words and (len(words) < 3 or not self.raw_requestline.endswith(b"\n")):
+            self.send_error(HTTPStatus.BAD_REQUEST, "Bad request line", "It is METHOD, PATH and HTTP/1.1.")
+            return False
+        lines = _Lines(self._stream)
+        self.rfile = lines  # type: ignore[assignment]
+        try:
+            if not super().parse_request():
+                return False
+        finally:
+            self.rfile = self._stream
+        try:
+            urlsplit(self.path)
+        except ValueError as error:
+            self.send_error(HTTPStatus.BAD_REQUEST, "Bad path", str(error))
+            return False
+        if lines.last not in (b"\r\n", b"\n"):
+            self.send_error(HTTPStatus.BAD_REQUEST, "Incomplete head")
+            return False
+        return True
+
+    def handle_expect_100(self) -> bool:
+        return True  # werkzeug sends the "100 Continue"
+
+    def run_wsgi(self) -> None:
+        self.server.request_begins(self.connection)
+        super().run_wsgi()
+
+    def make_environ(self) -> WSGIEnvironment:
+        self.rfile = _Body(self._stream)
+        environ = super().make_environ()
+        self._may_send_on = environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ
+        # werkzeug reads on after the answer until it has all of the body, which may never come: here it finds the end,
+        # and `finish` reads on, with a bound.
+        self.rfile = io.BytesIO()
+        return environ
+
+    # The end
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        self._may_send_on = True
+        super().send_error(code, message, explain)
+
+    def finish(self) -> None:
+        super().finish()
+        self._stream.close()
+        self.server.request_ends(self.connection)
+        if self._may_send_on:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Take what still comes: a connection that is closed over unread bytes is reset, and its answer may be lost."""
+        end = time.monotonic() + _LINGER_SECONDS
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(_PAUSE_SECONDS)
+            while time.monotonic() < end and self.connection.recv(_PIECE):
+                pass
+
+    # What is said of it
+
+    def connection_dropped(self, error: BaseException, environ: WSGIEnvironment | None = None) -> None:
+        if environ is None or isinstance(error, _PeerGone):
+            self.log("debug", "has left: %s", error)
+        else:  # an error of a route's own that only looks like one of this connection
+            self.server.handle_error(self.connection, self.client_address)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        if self.server.log_requests and "environ" in vars(self):
+            # Escaped: a request line holds what a stranger has sent.
+            request = self.requestline.encode("unicode_escape").decode("ascii")
+            self.server.log("info", '%s "%s" %s %s', self.address_string(), request, code, size)
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: ARG002 - a bad request is no error of the app
+        self.server.log("debug", "%s %s", self.address_string(), message % args if args else message)
+
+
+class _PeerGone(ConnectionError):
+    """The other side has left, or takes nothing any more."""
+
+
+class _Lines:
+    """The lines of a head, and which was the last."""
+
+    last = b""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+
+    def readline(self, limit: int) -> bytes:
+        self.last = self._stream.readline(limit)
+        return self.last
+
+
+class _Body(io.BufferedIOBase):
+    """The body of a request: one that breaks off is a bad request, never taken for the whole."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data: bytes = self._from_peer(self._stream.read, size)
+        if size is not None and len(data) < size:
+            raise ClientDisconnected
+        return data
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        return self._from_peer(self._stream.readinto, buffer)
+
+    def readline(self, limit: int | None = -1, /) -> bytes:
+        return self._from_peer(self._stream.readline, limit)
+
+    def _from_peer(self, read: Callable[[_Argument], _Result], argument: _Argument) -> _Result:
+        try:
+            return read(argument)
+        except OSError as error:
+            raise ClientDisconnected from error
+
+
+class _Answer(io.BufferedIOBase):
+    """Sends an answer: each piece that the other side takes gives it new time for the next."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._connection.send(left) :]
+        except OSError as error:
+            raise _PeerGone(str(error)) from error
+        return memoryview(data).nbytes

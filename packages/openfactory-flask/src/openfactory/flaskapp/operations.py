@@ -1,0 +1,73 @@
+"""What those ask who keep the app running: is it alive, is it ready, and what does it count."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from flask import Flask
+from werkzeug.exceptions import HTTPException, NotFound
+
+from openfactory.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["Answer", "Page", "serve_pages"]
+
+
+class Page(NamedTuple):
+    """The answer of one address."""
+
+    status: str
+    content_type: str
+    body: bytes
+
+    @classmethod
+    def of_json(cls, status: str, content: object) -> Page:
+        """A page of JSON."""
+        return cls(status, "application/json", json.dumps(content).encode() + b"\n")
+
+
+#: What answers a request for a page.
+Answer = Callable[["WSGIEnvironment"], Page]
+
+
+def serve_pages(app: Flask, pages: Mapping[str, Answer]) -> None:
+    """Answer GET and HEAD of some paths, unless a route of the app is theirs.
+
+    They stand before the app: what it does with every request, such as asking for a login, is not for who looks after
+    it. Routes that are added later count too. One that takes every path, such as `/<path:page>`, takes none of these.
+
+    Raises:
+        ConfigurationError: a path does not begin with a slash.
+    """
+    for path in pages:
+        if not path.startswith("/") or path == "/":
+            raise ConfigurationError(
+                f"{path!r} is no path to serve at. Give health_path and metrics_path such as '/health', or None."
+            )
+    answer_others: WSGIApplication = app.wsgi_app
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        page = pages.get(environ["PATH_INFO"])
+        if page is None or environ["REQUEST_METHOD"] not in ("GET", "HEAD") or _is_users(app, environ):
+            return answer_others(environ, start_response)
+        status, content_type, body = page(environ)
+        headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+        start_response(status, headers)
+        return [body] if environ["REQUEST_METHOD"] == "GET" else []
+
+    app.wsgi_app = answer  # type: ignore[method-assign]
+
+
+def _is_users(app: Flask, environ: WSGIEnvironment) -> bool:
+    """Whether a route of the app is meant for this path."""
+    try:
+        rule, _ = app.url_map.bind_to_environ(environ).match(return_rule=True)
+    except NotFound:
+        return False
+    except HTTPException:  # it is there, with a slash or for other methods
+        return True
+    return not rule.rule.startswith("/<")

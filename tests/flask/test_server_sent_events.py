@@ -1,0 +1,252 @@
+"""sse(): what assets say, as a stream that a browser reads."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from flask import Response, request
+
+from openfactory.apps import EventAttribute, OpenFactoryFlaskApp, SampleAttribute
+from openfactory.assets import Asset
+from openfactory.exceptions import SubscriptionError
+from openfactory.flaskapp import current_ofa_app, sse
+from openfactory.kafka import KSQLDBClient
+
+if TYPE_CHECKING:
+    from tests.flask.conftest import StartApp
+
+Eventually = Callable[..., None]
+
+
+class Oven(OpenFactoryFlaskApp):
+    """An app that streams itself."""
+
+    status = EventAttribute(value="cold", tag="Oven.Status")
+    temperature = SampleAttribute(value="20", tag="Oven.Temperature")
+
+    def configure_routes(self) -> None:
+        @self.app.route("/events")
+        def events() -> Response:
+            wanted = request.args.getlist("attribute") or None
+            queued = request.args.get("max_queued", 1000, int)
+            return sse(current_ofa_app(), attributes=wanted, heartbeat=0.05, max_queued=queued)
+
+        @self.app.route("/nothing")
+        def nothing() -> Response:
+            return sse()
+
+
+@pytest.fixture
+def oven() -> Iterator[Oven]:
+    app = Oven(None, test_mode=True, app_uuid="OVEN")
+    yield app
+    app.shutdown()
+
+
+@contextmanager
+def stream_of(app: Oven, query: str = "") -> Iterator[Iterator[str]]:
+    """The messages of a stream, without heartbeats; each is the text between two empty lines."""
+    response = app.test_client().get(f"/events{query}")
+    assert response.status_code == 200
+    with closing(response):
+        yield (text for text in map(bytes.decode, response.iter_encoded()) if not text.startswith(":"))
+
+
+def data_of(message: str) -> dict[str, Any]:
+    assert message.startswith("data: ")
+    assert message.endswith("\n\n")
+    said: dict[str, Any] = json.loads(message[6:])
+    return said
+
+
+# What is told
+
+
+def test_a_stream_tells_what_holds_then_each_change(oven: Oven) -> None:
+    with stream_of(oven, "?attribute=status&attribute=temperature") as messages:
+        said = [data_of(next(messages)) for _ in range(2)]
+        assert [(one["id"], one["value"]) for one in said] == [("status", "cold"), ("temperature", 20.0)]
+        oven.status = "hot\nand loud"
+        changed = data_of(next(messages))
+    timestamp = changed.pop("timestamp")
+    assert changed == {
+        "asset": "OVEN",
+        "id": "status",
+        "value": "hot\nand loud",
+        "type": "Events",
+        "tag": "Oven.Status",
+    }
+    assert timestamp == oven.status.timestamp
+
+
+def test_all_attributes_are_told_if_none_is_named(oven: Oven) -> None:
+    with stream_of(oven) as messages:
+        names = {data_of(next(messages))["id"] for _ in oven.attributes()}
+    assert names == set(oven.attributes())
+
+
+def test_the_headers_keep_others_from_holding_the_stream_back(oven: Oven) -> None:
+    with closing(oven.test_client().get("/events")) as response:
+        assert response.mimetype == "text/event-stream"
+        assert response.headers["Cache-Control"] == "no-cache"
+        assert response.headers["X-Accel-Buffering"] == "no"
+        assert next(iter(response.iter_encoded())).startswith(b": ")  # before there is anything to tell
+
+
+def test_a_quiet_stream_sends_heartbeats(oven: Oven) -> None:
+    with closing(oven.test_client().get("/events?attribute=none-such")) as response:
+        texts = response.iter_encoded()
+        next(texts)
+        assert [next(texts) for _ in range(3)] == [b": heartbeat\n\n"] * 3
+
+
+def test_a_slow_reader_gets_the_newest_and_is_told_what_it_lost(oven: Oven, eventually: Eventually) -> None:
+    with stream_of(oven, "?attribute=status&max_queued=5") as messages:
+        next(messages)
+        [events] = oven._streams._open
+        for n in range(50):
+            oven.status = n
+        eventually(lambda: events.lost == 45)
+        assert next(messages) == 'event: lost\ndata: {"lost":45}\n\n'
+        assert [data_of(next(messages))["value"] for _ in range(5)] == [45, 46, 47, 48, 49]
+        oven.status = "again"
+        assert data_of(next(messages))["value"] == "again"  # the loss is told once
+
+
+def test_a_stream_of_nothing_is_an_error_of_the_route(oven: Oven) -> None:
+    oven.app.testing = True  # errors come to the test
+    with pytest.raises(SubscriptionError, match="no asset to hear of"):
+        oven.test_client().get("/nothing")
+
+
+def test_outside_of_a_request_there_is_no_stream(oven: Oven) -> None:
+    with pytest.raises(RuntimeError, match=r"Call current_ofa_app\(\) in a route"):
+        sse(oven)
+
+
+# Who leaves gives back what it holds
+
+
+def test_a_stream_that_is_closed_holds_nothing_any_more(oven: Oven) -> None:
+    listeners = oven._subscriptions._listeners
+    with stream_of(oven) as messages:
+        next(messages)
+        assert len(oven._streams) == 1
+        assert len(oven._subscriptions._listeners) == len(listeners) + 1
+    assert len(oven._streams) == 0
+    assert oven._subscriptions._listeners == listeners
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+def test_who_asks_for_the_headers_alone_opens_no_stream(oven: Oven, method: str) -> None:
+    response = oven.test_client().open("/events", method=method)
+    assert response.status_code == 200
+    assert len(oven._streams) == 0
+
+
+def test_the_streams_end_when_the_app_stops(oven: Oven) -> None:
+    with stream_of(oven, "?attribute=status") as messages, stream_of(oven, "?attribute=status") as others:
+        next(messages)
+        next(others)
+        oven.shutdown()
+        assert list(messages) == []
+        assert list(others) == []
+    assert len(oven._streams) == 0
+
+
+# With a server between
+
+FURNACE = """
+import os
+from openfactory.apps import EventAttribute, OpenFactoryFlaskApp
+from openfactory.flaskapp import current_ofa_app, sse
+from openfactory.kafka import KSQLDBClient
+
+class Furnace(OpenFactoryFlaskApp):
+    status = EventAttribute(value="cold", tag="Furnace.Status")
+
+    def configure_routes(self):
+        @self.app.route("/events")
+        def events():
+            return sse(current_ofa_app(), attributes=["status"])
+
+        @self.app.route("/open")
+        def open_streams():
+            return {"streams": len(self._streams)}
+
+app = Furnace(KSQLDBClient(os.environ["KSQLDB_URL"]), host="127.0.0.1", stop_timeout=20)
+app.run()
+"""
+
+
+@contextmanager
+def connected(port: int) -> Iterator[http.client.HTTPResponse]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", "/events")
+        with connection.getresponse() as response:
+            assert response.status == 200
+            yield response
+
+
+def next_value(response: http.client.HTTPResponse) -> Any:
+    while not (line := response.readline()).startswith(b"data: "):
+        assert line, "the stream has ended"
+    return json.loads(line[6:])["value"]
+
+
+def open_streams(app: Any) -> int:
+    streams: int = json.loads(app.ask("/open").text)["streams"]
+    return streams
+
+
+def test_an_event_of_another_process_reaches_many_readers(start_app: StartApp, file_url: str) -> None:
+    app = start_app(FURNACE)
+    with connected(app.port) as one, connected(app.port) as other:
+        assert [next_value(one), next_value(other)] == ["cold", "cold"]
+        with KSQLDBClient(file_url) as client, Asset("PANEL", client) as furnace:
+            furnace.status = "hot"
+        assert [next_value(one), next_value(other)] == ["hot", "hot"]
+
+
+def test_a_reader_that_leaves_is_noticed_without_any_event(start_app: StartApp, eventually: Eventually) -> None:
+    app = start_app(FURNACE)
+    with connected(app.port) as response:
+        assert next_value(response) == "cold"
+        assert open_streams(app) == 1
+    eventually(lambda: open_streams(app) == 0, timeout=30)
+    assert "Traceback" not in app.log
+
+
+def test_a_stop_ends_the_streams_well(start_app: StartApp) -> None:
+    app = start_app(FURNACE)
+    with connected(app.port) as response:
+        assert next_value(response) == "cold"
+        app.process.send_signal(signal.SIGTERM)
+        rest = response.read()  # would raise IncompleteRead if it were cut
+    assert b"data" not in rest
+    assert app.ends() == 0
+    assert "cut off" not in app.log
+
+
+def test_a_reader_that_reads_nothing_does_not_stop_the_stop(
+    start_app: StartApp, file_url: str, eventually: Eventually
+) -> None:
+    app = start_app(FURNACE)
+    with socket.socket() as reader, KSQLDBClient(file_url) as client, Asset("PANEL", client) as furnace:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", app.port))
+        reader.sendall(b"GET /events HTTP/1.1\r\nHost: panel\r\n\r\n")
+        eventually(lambda: open_streams(app) == 1)
+        for n in range(400):  # far more than the buffers between hold
+            furnace.status = f"{n} {'x' * 60_000}"
+        furnace.flush(60)
+        app.process.send_signal(signal.SIGTERM)
+        assert app.ends(timeout=40) == 0
+    assert "1 HTTP requests did not end in time" in app.log
