@@ -1,8 +1,9 @@
-"""A small factory, live: a mill, and a shift leader that watches and commands it, as processes of their own.
+"""A small factory, live: a mill, a shift leader that commands it, and a dashboard, as processes of their own.
 
 hatch run demo [--kafka] [--seconds N] [--keep FOLDER]
 
 Their data is in a file; with --kafka it is on a Kafka that the demo starts, and the apps are the same.
+The dashboard is a web page on a free port of this machine; it needs openfactory-flask.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,13 +22,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from factory_view import SHOWN, Event, Lines, Picture, View
+from factory_view import Event, Lines, Picture, View
 from rich.console import Console
 
 from openfactory.assets import Asset
+from openfactory.exceptions import MissingDistributionError
 from openfactory.kafka import CaseInsensitiveDict, KSQLDBClient
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+HERE = Path(__file__).resolve().parent
+SCRIPTS = HERE.parent / "scripts"
+FILES = {name: HERE / f"{name}.py" for name in ("mill", "shift_leader")}
+DASHBOARD = HERE / "dashboard" / "dashboard.py"
 TICK = 0.1  # seconds
 PATIENCE = 10.0  # seconds in which an app has to stop
 
@@ -40,10 +46,22 @@ class Demo:
     def __init__(self, folder: Path, url: str, seconds: float | None) -> None:
         self.folder = folder
         self.url = url
+        self.files = dict(FILES)
+        self.pages: dict[str, str] = {}
+        self.web: dict[str, str] = {}
+        self.missing = what_the_dashboard_misses()
+        if not self.missing:
+            self.add_dashboard()
         self.apps: dict[str, subprocess.Popen[bytes]] = {}
         self.signals: list[int] = []
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.deadline = None if seconds is None else time.monotonic() + seconds
+
+    def add_dashboard(self) -> None:
+        port = free_port()
+        self.files["dashboard"] = DASHBOARD
+        self.pages["dashboard"] = f"http://127.0.0.1:{port}/"
+        self.web = {"OPENFACTORY_HOST": "127.0.0.1", "PORT": str(port)}
 
     def run(self) -> int:
         """Show the factory until it is time to end; returns the exit status."""
@@ -51,13 +69,13 @@ class Demo:
             signal.signal(number, lambda signum, _: self.signals.append(signum))
         with ExitStack() as stack:
             client = stack.enter_context(KSQLDBClient(self.url))
-            assets = {name: stack.enter_context(Asset(name, client)) for name in SHOWN}
+            assets = {name: stack.enter_context(Asset(name, client)) for name in self.files}
             for asset in assets.values():
                 asset.subscribe_to_messages(self.listener(asset.asset_uuid))
             view = self.view(assets)
             stack.callback(view.close)
             stack.callback(self.end_apps)
-            for name in SHOWN:
+            for name in self.files:
                 self.start(name)
             while not self.is_over():
                 self.show(view)
@@ -70,9 +88,10 @@ class Demo:
 
     def view(self, assets: dict[str, Asset]) -> View:
         if not sys.stdout.isatty():
-            return Lines(assets)
+            return Lines(assets, self.pages, self.missing)
         prefix = "hatch run " if "HATCH_ENV_ACTIVE" in os.environ else ""
-        return Picture(assets, f"{prefix}ofa asset watch mill --url {self.url}", Console())
+        hints = [f"{prefix}ofa asset watch mill --url {self.url}", *filter(None, [self.missing])]
+        return Picture(assets, self.pages, hints, Console())
 
     def listener(self, name: str) -> Callable[[str, CaseInsensitiveDict], None]:
         def hear(subject: str, message: CaseInsensitiveDict) -> None:
@@ -83,11 +102,11 @@ class Demo:
         return hear
 
     def start(self, name: str) -> None:
-        """Start an app as its user would: its file, and two variables."""
+        """Start an app as its user would: its file, and some variables."""
         with (self.folder / f"{name}.log").open("wb") as log:
             self.apps[name] = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name(f"{name}.py")],
-                env={**os.environ, "APP_UUID": name, "KSQLDB_URL": self.url},
+                [sys.executable, self.files[name]],
+                env={**os.environ, **self.web, "APP_UUID": name, "KSQLDB_URL": self.url},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -137,6 +156,22 @@ class Demo:
         if not failed:
             print("The factory has stopped.")
         return 1 if failed else 0
+
+
+def what_the_dashboard_misses() -> str:
+    """What there is no dashboard without, and how to get it; nothing where all is there."""
+    try:
+        import openfactory.apps.ofa_flask_app  # noqa: F401
+    except MissingDistributionError as error:
+        return f"No dashboard: {error}"
+    return ""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextmanager

@@ -19,8 +19,9 @@ from openfactory.commands import CommandEnvelope, CommandReply
 SHOWN = {
     "mill": ("status", "parts", "spindle_speed", "temperature"),
     "shift_leader": ("decision", "batch_size"),
+    "dashboard": (),
 }
-STYLES = {"mill": "cyan", "shift_leader": "magenta", "AVAILABLE": "green", "succeeded": "green"}
+STYLES = {"mill": "cyan", "shift_leader": "magenta", "dashboard": "blue", "AVAILABLE": "green", "succeeded": "green"}
 BARS = "▁▂▃▄▅▆▇█"
 NAMES_WIDTH, VALUES_WIDTH = 15, 26
 
@@ -79,14 +80,19 @@ def written(value: Any) -> str:
 class Lines:
     """One line an event, and one a second for the mill's samples."""
 
-    def __init__(self, assets: Mapping[str, Asset]) -> None:
+    def __init__(self, assets: Mapping[str, Asset], pages: Mapping[str, str], missing: str) -> None:
         self._assets = assets
+        self._pages = pages
         self._next = time.monotonic() + 1
         self._note = ""
+        if missing:
+            print(missing, flush=True)
 
     def hear(self, event: Event) -> None:
         if (line := told(event)) is not None:
             print(line.plain, flush=True)
+        if (event.id, event.value) == ("avail", "AVAILABLE") and event.asset in self._pages:
+            print(f"              Open {self._pages[event.asset]} in a browser.", flush=True)
 
     def tick(self, note: str = "") -> None:
         if note != self._note:
@@ -106,9 +112,12 @@ class Lines:
 class Picture:
     """The attributes, the course of the samples, and the newest lines of the log."""
 
-    def __init__(self, assets: Mapping[str, Asset], hint: str, console: Console) -> None:
+    def __init__(
+        self, assets: Mapping[str, Asset], pages: Mapping[str, str], hints: Sequence[str], console: Console
+    ) -> None:
         self._assets = assets
-        self._hint = hint
+        self._pages = pages
+        self._hints = hints
         self._started = time.monotonic()
         self._courses: dict[tuple[str, str], deque[float]] = {}
         self._log: deque[Text] = deque(maxlen=200)
@@ -118,7 +127,7 @@ class Picture:
     def hear(self, event: Event) -> None:
         if event.type == "Samples" and isinstance(event.value, (int, float)):
             self._courses.setdefault((event.asset, event.id), deque(maxlen=400)).append(event.value)
-        elif (line := told(event)) is not None:
+        elif event.id != "avail" and (line := told(event)) is not None:  # that stands beside the name
             line.no_wrap, line.overflow = True, "ellipsis"
             self._log.append(line)
 
@@ -131,8 +140,8 @@ class Picture:
     def _drawn(self, note: str) -> RenderableType:
         console = self._live.console
         attributes = self._attributes(console.width)
-        # Two rules, three lines below, and some for what stands there afterwards.
-        room = max(console.height - attributes.row_count - 8, 3)
+        # Three rules, the hints and the note, and some for what stands there afterwards.
+        room = max(console.height - attributes.row_count - len(self._hints) - 7, 3)
         log = list(self._log)[-room:]
         passed = f"{time.monotonic() - self._started:.0f} s"
         return Group(
@@ -142,7 +151,7 @@ class Picture:
             *log,
             *[Text()] * (room - len(log)),
             Rule("From another terminal", style="dim"),
-            Text(self._hint, no_wrap=True, overflow="ellipsis"),
+            *[Text(hint, no_wrap=True, overflow="ellipsis") for hint in self._hints],
             Text(note, style="dim"),
         )
 
@@ -150,10 +159,9 @@ class Picture:
         table = Table(box=None, show_header=False, pad_edge=False)
         for width in (NAMES_WIDTH, VALUES_WIDTH, None):
             table.add_column(no_wrap=True, overflow="ellipsis", width=width)
-        for name, ids in SHOWN.items():
-            asset = self._assets[name]
-            table.add_row(styled(name), styled(asset.avail.value), "")
-            for attribute_id in ids:
+        for name, asset in self._assets.items():
+            table.add_row(styled(name), styled(asset.avail.value), self._pages.get(name, ""))
+            for attribute_id in SHOWN[name]:
                 course = self._courses.get((name, attribute_id), ())
                 drawn = bars(course, room - NAMES_WIDTH - VALUES_WIDTH - 4)
                 value = Text(written(asset[attribute_id].value), "bold")

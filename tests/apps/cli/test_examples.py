@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import os
 import pty
@@ -25,6 +26,7 @@ Eventually = Callable[..., None]
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 DEMO = [sys.executable, str(EXAMPLES / "factory_demo.py")]
 GOODBYE = "The factory has stopped."
+APPS = 2 if importlib.util.find_spec("openfactory.flaskapp") is None else 3
 
 
 def running_from(folder: Path) -> list[int]:
@@ -107,13 +109,25 @@ def test_ctrl_c_ends_the_demo_well(start: Start, workshop: Path, eventually: Eve
     log = workshop / "app.log"
     eventually(lambda: "mill.status = milling" in log.read_text(), timeout=20)
     groups = [os.getpgid(process) for process in running_from(workshop)]
-    assert len(groups) == 3
+    assert len(groups) == 1 + APPS
     assert groups.count(demo.pid) == 1  # the apps are in groups of their own: each gets one signal, from the demo
     os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
     assert demo.wait(10) == 0
     assert log.read_text().endswith(f"Stopped.\n{GOODBYE}\n")
     assert running_from(workshop) == []
     assert list(workshop.iterdir()) == [log]
+
+
+def test_without_flask_the_demo_has_no_dashboard_and_says_how_to_get_it(workshop: Path) -> None:
+    (workshop / "sitecustomize.py").write_text("import sys\n\nsys.modules['flask'] = None\n")
+    path = os.pathsep.join(filter(None, [str(workshop), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
+    found = subprocess.run([*DEMO, "--seconds", "1"], env=environment, capture_output=True, encoding="utf-8")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith("No dashboard: OpenFactoryFlaskApp needs openfactory-flask. ")
+    assert "pip install openfactory-flask" in found.stdout
+    assert "dashboard.avail" not in found.stdout
+    assert found.stdout.endswith(f"{GOODBYE}\n")
 
 
 def test_an_app_that_fails_ends_the_demo_and_is_shown(workshop: Path) -> None:

@@ -29,8 +29,8 @@ def stand_behind_gateway(app: Flask) -> None:
 class _SessionCookie(SecureCookieSessionInterface):
     """Flask's sessions; the cookie is for the prefix by which the request came.
 
-    With one path for all, a browser that comes by another way would never send it back (contract: host and prefix
-    routing at once).
+    With one path for all, a browser that comes by another way would never send it back: in development an app is
+    reached under a prefix and under a host name of its own at once.
     """
 
     def get_cookie_path(self, app: Flask) -> str:

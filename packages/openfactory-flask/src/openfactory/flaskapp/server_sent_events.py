@@ -5,7 +5,7 @@ The format is that of the HTML standard, https://html.spec.whatwg.org/multipage/
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
 import threading
 import time
@@ -142,7 +142,8 @@ def _has_left(connection: socket.socket | None) -> bool:
     if connection is None:
         return False
     try:
-        readable, _, _ = select.select([connection], [], [], 0)
-        return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
+        with selectors.DefaultSelector() as selector:  # where `select` would know no descriptor above 1023
+            selector.register(connection, selectors.EVENT_READ)
+            return bool(selector.select(0)) and not connection.recv(1, socket.MSG_PEEK)
     except (OSError, ValueError):
         return True

@@ -1,0 +1,70 @@
+"""A sensor gate: it weighs and counts the pallets that pass. Its routes are in its class, and answer JSON.
+
+ofa run examples/sensor_gate.py
+curl -X POST http://localhost:4000/open
+curl http://localhost:4000/
+"""
+
+import asyncio
+import os
+import random
+from typing import Any
+
+from flask import redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from openfactory.apps import EventAttribute, OpenFactoryFlaskApp, SampleAttribute, ofa_method
+from openfactory.kafka import KSQLDBClient
+
+LIMIT = 1200.0  # kilograms that the floor behind the gate bears
+
+
+class SensorGate(OpenFactoryFlaskApp):
+    """A simulated gate with a scale in its floor: a pallet that is too heavy shuts it."""
+
+    state = EventAttribute(value="shut", tag="Gate.State")
+    passed = EventAttribute(value=0, tag="Gate.Passed")
+    weight = SampleAttribute(value=0.0, tag="Gate.Weight")
+
+    def configure_routes(self) -> None:
+        @self.app.get("/")
+        def gate() -> dict[str, Any]:
+            return {"state": self.state.value, "passed": self.passed.value, "weight": self.weight.value}
+
+        @self.app.post("/open")
+        def open_gate() -> ResponseReturnValue:
+            self.let_through()
+            return redirect(url_for("gate"), 303)
+
+        @self.app.get("/heaviest")  # such as /heaviest?of=20
+        def heaviest() -> dict[str, float]:
+            weighed = self.history("weight", limit=request.args.get("of", 100, int))
+            return {"heaviest": max(sample.value for sample in weighed)}
+
+    @ofa_method(description="Let pallets through")
+    def let_through(self) -> str:
+        self.state = "open"
+        return f"open, {self.passed.value} pallets have passed"
+
+    @ofa_method(description="Let no pallet through")
+    def shut(self, reason: str = "as ordered") -> str:
+        self.state = f"shut: {reason}"
+        return f"shut, {self.passed.value} pallets have passed"
+
+    async def async_main_loop(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            if self.state.value == "open":
+                self.weight = round(random.uniform(300.0, 1.02 * LIMIT), 1)
+                if self.weight.value > LIMIT:
+                    self.shut("too heavy")
+                else:
+                    self.passed = self.passed.value + 1
+
+
+if __name__ == "__main__":
+    app = SensorGate(
+        ksqlClient=KSQLDBClient(os.getenv("KSQLDB_URL", "http://localhost:8088")),
+        bootstrap_servers=os.getenv("KAFKA_BROKER", "localhost:9092"),
+    )
+    app.run()
