@@ -1,9 +1,9 @@
 """Does what a page says: writes its files, types its commands into terminals, and compares what comes back.
 
-A page is Markdown. Its Python blocks are files, named by a caption or behind the word `python`. Its console blocks are
-terminals, named in the same way: `$ ` is the prompt, `^C` is Ctrl-C, a timestamp stands for any timestamp, `…` for what
-else varies, and a line that is nothing but `…` for any number of lines. A block that ends in such a line leaves its
-command running.
+A page is Markdown. Its blocks of Python, HTML and so on are files, named by a caption or behind that word. Its console
+blocks are terminals, named in the same way: `$ ` is the prompt, `^C` is Ctrl-C, a timestamp stands for any timestamp,
+`…` for what else varies, and a line that is nothing but `…` for any number of lines. A block that ends in such a line
+leaves its command running.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from distributions import distributions
 
 # How long a command may take to say what it should, in seconds.
 _PATIENCE = 60.0
@@ -197,25 +199,37 @@ class Reader:
         self._environment = environment
         self._statuses = statuses
         self._terminals: dict[str, Terminal] = {}
+        self._files: dict[str, str] = {}
         self._unused: set[str] = set()
 
     def follow(self, page: list[Block]) -> None:
         """Do all of it, and find everything ended at the end."""
         for block in page:
-            if block.language == "python" and block.name:
-                (self._folder / block.name).write_text(block.text, encoding="utf-8")
-                self._unused.add(block.name)
-            elif block.language == "console":
+            if block.language == "console":
                 self._type(block)
+            elif block.name:
+                write_file(self._folder, block)
+                self._files[block.name] = block.text
+                self._unused.add(block.name)
             else:
                 pytest.fail(f"{block} cannot be run. Name the file, or write it as console.")
-        assert not self._unused, f"{self._unused} are written and no command uses them"
+        unused = self._used_by_nothing()
+        assert not unused, f"{unused} are written and no command uses them"
         left = [name for name, terminal in self._terminals.items() if not terminal.idle]
         assert not left, f"the page leaves commands running in {left}"
 
     def close(self) -> None:
         for terminal in self._terminals.values():
             terminal.close()
+
+    def _used_by_nothing(self) -> set[str]:
+        """The files that neither a command names nor a file that is used."""
+        unused, before = self._unused, -1
+        while len(unused) != before:
+            before = len(unused)
+            used = "\n".join(text for name, text in self._files.items() if name not in unused)
+            unused = {name for name in unused if not _is_named(name, used)}
+        return unused
 
     def _type(self, block: Block) -> None:
         if block.name not in self._terminals:
@@ -240,10 +254,38 @@ class Reader:
         assert not terminal.failed, f"the last command of {block} failed"
 
 
+def write_file(folder: Path, block: Block) -> None:
+    """Save a block under its name."""
+    path = folder / block.name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(block.text, encoding="utf-8")
+
+
+def _is_named(file: str, text: str) -> bool:
+    """Whether a text names a file, or imports it."""
+    module = re.escape(file.removesuffix(".py").replace("/", "."))
+    imported = file.endswith(".py") and re.search(rf"^(?:from|import) {module}\b", text, re.MULTILINE)
+    return bool(imported) or Path(file).name in text
+
+
 @pytest.fixture
 def blocks() -> Callable[[str], list[Block]]:
     """The blocks of a page, in order."""
     return blocks_of
+
+
+@pytest.fixture
+def installing(tmp_path: Path) -> dict[str, str]:
+    """The variables with which pip installs what stands here, wherever else there may be something of these names."""
+    constraints = []
+    for member in distributions():
+        # By a name without a hyphen: pip takes one for a version, and keeps for later the wheel that it builds.
+        folder = tmp_path / member.short_name
+        folder.symlink_to(member.folder)
+        constraints.append(f"{member.name} @ {folder.as_uri()}\n")
+    path = tmp_path / "constraints.txt"
+    path.write_text("".join(constraints), encoding="utf-8")
+    return {"PIP_CONSTRAINT": str(path), "PYTHONPATH": ""}
 
 
 @pytest.fixture

@@ -29,6 +29,17 @@ def test_a_page_that_is_right_is_followed_to_its_end(follow: Follow) -> None:
     )
 
 
+def test_files_of_any_kind_are_written_for_those_that_use_them(follow: Follow) -> None:
+    follow(
+        page(
+            "```python pages/first.py\nfrom pathlib import Path\nprint(Path('texts/hello.txt').read_text())\n```\n",
+            "```python main.py\nimport pages.first\n```\n",
+            "```{code-block} text\n:caption: texts/hello.txt\n\nhello\n```\n",
+            console("$ python main.py\nhello\n"),
+        )
+    )
+
+
 def test_a_command_goes_on_until_it_is_interrupted(follow: Follow) -> None:
     follow(
         page(
@@ -61,6 +72,8 @@ def test_a_command_goes_on_until_it_is_interrupted(follow: Follow) -> None:
         ("```json\n{}\n```\n", "cannot be run"),
         ("```\n$ true\n```\n", "cannot be run"),
         ("```python unused.py\nprint()\n```\n", "no command uses"),
+        ("```html page.html\n<p>\n```\n" + console("$ true"), "no command uses"),
+        ("```python a.py\nimport b\n```\n```python b.py\nimport a\n```\n" + console("$ true"), "no command uses"),
         ("- item\n\n  ```console\n  $ true\n  ```\n", "would not be run"),
         ("```console\n$ true\n", "would not be run"),
         ("No block at all.", "no such block"),

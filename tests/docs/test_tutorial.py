@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distributions import ROOT, distributions
+from distributions import ROOT
 from servers import KafkaBroker, NotOnThisMachineError
 
 Follow = Callable[..., None]
@@ -20,12 +20,8 @@ def installs(block: Any) -> bool:
 
 
 @pytest.mark.timeout(300)
-def test_the_installation_gives_the_command(follow: Follow, tmp_path: Any) -> None:
-    # What is installed is what stands here, wherever else there may be something of these names.
-    constraints = tmp_path / "constraints.txt"
-    lines = [f"{member.name} @ {member.folder.as_uri()}\n" for member in distributions()]
-    constraints.write_text("".join(lines), encoding="utf-8")
-    follow(TUTORIAL, installs, PIP_CONSTRAINT=str(constraints), PYTHONPATH="")
+def test_the_installation_gives_the_command(follow: Follow, installing: dict[str, str]) -> None:
+    follow(TUTORIAL, installs, **installing)
 
 
 def test_every_other_block_runs_in_the_order_of_the_page(follow: Follow) -> None:

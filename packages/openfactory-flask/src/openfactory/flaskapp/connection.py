@@ -17,8 +17,6 @@ from werkzeug.serving import WSGIRequestHandler
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-    from _typeshed import ReadableBuffer, WriteableBuffer
-
     from openfactory.flaskapp.server import HttpServer
 
 __all__ = ["Connection"]
@@ -28,6 +26,8 @@ _LINGER_SECONDS = 60.0
 _PAUSE_SECONDS = 5.0
 
 _PIECE = 65_536
+
+_LAST_CHUNK = b"0\r\n\r\n"
 
 _Argument = TypeVar("_Argument")
 _Result = TypeVar("_Result")
@@ -84,6 +84,8 @@ class Connection(WSGIRequestHandler):
         if lines.last not in (b"\r\n", b"\n"):
             self.send_error(HTTPStatus.BAD_REQUEST, "Incomplete head")
             return False
+        if self.request_version == "HTTP/1.0":
+            self.protocol_version = "HTTP/1.0"  # it knows no chunks: werkzeug sends none then
         return True
 
     def handle_expect_100(self) -> bool:
@@ -94,6 +96,7 @@ class Connection(WSGIRequestHandler):
         super().run_wsgi()
 
     def make_environ(self) -> WSGIEnvironment:
+        self.wfile.flush()  # "100 Continue", for which the client waits
         self.rfile = _Body(self._stream)
         environ = super().make_environ()
         self._may_send_on = environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ
@@ -120,7 +123,7 @@ class Connection(WSGIRequestHandler):
         end = time.monotonic() + _LINGER_SECONDS
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(_PAUSE_SECONDS)
+            self.connection.settimeout(min(_PAUSE_SECONDS, self.server.silence_timeout))
             while time.monotonic() < end and self.connection.recv(_PIECE):
                 pass
 
@@ -174,7 +177,7 @@ class _Body(io.BufferedIOBase):
             raise ClientDisconnected
         return data
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
+    def readinto(self, buffer: Any, /) -> int:
         return self._from_peer(self._stream.readinto, buffer)
 
     def readline(self, limit: int | None = -1, /) -> bytes:
@@ -188,19 +191,35 @@ class _Body(io.BufferedIOBase):
 
 
 class _Answer(io.BufferedIOBase):
-    """Sends an answer: each piece that the other side takes gives it new time for the next."""
+    """Sends an answer, its head and the first of its body in one packet; a slow reader has time."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._held = bytearray()
 
     def writable(self) -> bool:
         return True
 
-    def write(self, data: ReadableBuffer, /) -> int:
+    def write(self, data: Any, /) -> int:
+        size = memoryview(data).nbytes
+        if size >= _PIECE:
+            self.flush()
+            self._send(data)
+        else:
+            self._held += data
+            if len(self._held) >= _PIECE or data == _LAST_CHUNK:  # werkzeug flushes the others
+                self.flush()
+        return size
+
+    def flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, bytearray()
+            self._send(held)
+
+    def _send(self, data: Any) -> None:
         left = memoryview(data)
         try:
             while left:
-                left = left[self._connection.send(left) :]
+                left = left[self._connection.send(left) :]  # with a bound for each, where `sendall` has one for all
         except OSError as error:
             raise _PeerGone(str(error)) from error
-        return memoryview(data).nbytes

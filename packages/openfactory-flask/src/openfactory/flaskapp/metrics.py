@@ -53,17 +53,17 @@ class Metrics:
 
         def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             started = time.perf_counter()
-            status = "500"  # of an app that raises before it answers
+            status, route = "500", ""  # of an app that raises before it answers
 
             def start(status_line: str, *rest: object) -> Callable[[bytes], object]:
-                nonlocal status
-                status = status_line[:3]
+                nonlocal status, route
+                status, route = status_line[:3], _route_of(environ)  # which Flask forgets when it is done
                 return start_response(status_line, *rest)  # type: ignore[arg-type]
 
             try:
                 return answer_request(environ, start)
             finally:
-                self._count(environ, status, time.perf_counter() - started)
+                self._count(environ["REQUEST_METHOD"], route, status, time.perf_counter() - started)
 
         app.wsgi_app = answer  # type: ignore[method-assign]
 
@@ -72,10 +72,8 @@ class Metrics:
         encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
         return Page("200 OK", content_type, encode(self._registry))
 
-    def _count(self, environ: WSGIEnvironment, status: str, seconds: float) -> None:
-        method = environ["REQUEST_METHOD"]
-        rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
-        kind = (method if method in _METHODS else "other", rule.rule if rule is not None else "", status)
+    def _count(self, method: str, route: str, status: str, seconds: float) -> None:
+        kind = (method if method in _METHODS else "other", route, status)
         counted = self._counted.get(kind)
         if counted is None:  # kept, because looking them up takes longer than counting
             counted = self._requests.labels(*kind), self._seconds.labels(*kind[:2])
@@ -105,6 +103,11 @@ class _AppCollector:
         yield GaugeMetricFamily("openfactory_engine_connected", "Whether it can write and read.", health.connected)
         yield GaugeMetricFamily("openfactory_engine_queued_events", "Events to be written.", health.queued)
         yield _counters("openfactory_engine_events", "What its engine did with events.", "outcome", health.counters)
+
+
+def _route_of(environ: WSGIEnvironment) -> str:
+    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
+    return "" if rule is None else str(rule.rule)
 
 
 def _counters(name: str, text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:

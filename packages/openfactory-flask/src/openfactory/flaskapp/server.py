@@ -157,7 +157,9 @@ class HttpServer(ThreadedWSGIServer):
     def service_actions(self) -> None:
         self._refusals.close_old()
         if self._stopping.is_set():
-            raise _Stopping  # `shutdown` ends the loop too, but waits without a bound until it has ended
+            # For where the end of the listening socket wakes nobody, as on macOS. `shutdown` would end the loop too,
+            # but waits without a bound until it has ended.
+            raise _Stopping
 
     def get_request(self) -> tuple[socket.socket, Any]:
         try:

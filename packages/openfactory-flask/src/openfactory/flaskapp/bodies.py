@@ -1,0 +1,40 @@
+"""A body that is sent in chunks, and is longer than the limit, is refused: never taken for one that ends there."""
+
+from __future__ import annotations
+
+from typing import IO, cast
+
+from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.utils import cached_property
+from werkzeug.wsgi import LimitedStream
+
+__all__ = ["with_whole_bodies"]
+
+
+def with_whole_bodies(request_class: type[Request]) -> type[Request]:
+    """Derive a request class whose `data` and `json` are all that was sent, or an error with status 413.
+
+    werkzeug's own hold the first MAX_CONTENT_LENGTH bytes where the length is not announced.
+    """
+
+    class WholeRequest(request_class):  # type: ignore[misc, valid-type]
+        @cached_property
+        def stream(self) -> IO[bytes]:
+            stream: IO[bytes] = super().stream
+            announced = self.content_length is not None
+            if announced or not isinstance(stream, LimitedStream):
+                return stream
+            return cast("IO[bytes]", _WholeStream(stream._stream, stream.limit, is_max=True))
+
+    return WholeRequest
+
+
+class _WholeStream(LimitedStream):
+    """Reads up to a limit; more than that is an error, also for who reads all at once."""
+
+    def readall(self) -> bytes:
+        data = super().readall()
+        if self.is_exhausted and self._stream.read(1):
+            raise RequestEntityTooLarge
+        return data
