@@ -179,8 +179,11 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
             self._server = HttpServer(
                 self._host, self._port, self.app, self.logger, log_requests=self.log_http_requests
             )
-        except ConfigurationError as error:
-            self.logger.error("%s", error)
+        except Exception as error:
+            if isinstance(error, ConfigurationError):
+                self.logger.error("%s", error)
+            else:
+                self.logger.exception("%s could not open its web server; it stops.", self.asset_uuid)
             await asyncio.shield(asyncio.to_thread(self.shutdown))
             raise
         self._main_task = asyncio.current_task()
