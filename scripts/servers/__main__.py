@@ -1,8 +1,10 @@
 """Starts one server in the foreground, for benchmarks and for trying things out. Run it in `scripts/`.
 
-python -m servers kafka     a broker, until Ctrl-C; its address is the first line
-python -m servers nats      a nats-server
-python -m servers fetch     fetches what the tests start, so that no test waits for it
+python -m servers kafka                   a broker, until Ctrl-C; its address is the first line
+python -m servers nats                    a nats-server
+python -m servers nginx /my-app 4000      nginx as a gateway: the app at port 4000 is behind its /my-app
+python -m servers traefik /my-app 4000    the same by Traefik, which is built first: that takes minutes
+python -m servers fetch                   fetches what the tests start, so that no test waits for it
 """
 
 from __future__ import annotations
@@ -11,10 +13,13 @@ import signal
 import sys
 
 from servers.fetching import NotOnThisMachineError
+from servers.gateway import Route
 from servers.kafka_broker import KafkaBroker
 from servers.nats_server import NatsServer
+from servers.nginx_server import NginxServer
 from servers.server import Server, ServerFailedError
 from servers.toxiproxy import Toxiproxy
+from servers.traefik_server import TraefikServer
 
 
 def _foreground(server: Server, address: str) -> None:
@@ -30,7 +35,7 @@ def _foreground(server: Server, address: str) -> None:
 
 def _fetch() -> None:
     """Each is started once, so that what is missing is said here."""
-    for server in (KafkaBroker(), NatsServer(), Toxiproxy()):
+    for server in (KafkaBroker(), Toxiproxy(), NatsServer(), NginxServer([])):
         with server:
             print(f"{server.name} runs", flush=True)
 
@@ -44,10 +49,14 @@ def main(arguments: list[str]) -> None:
         case ["nats"]:
             nats = NatsServer()
             _foreground(nats, nats.url)
+        case ["nginx" | "traefik" as which, prefix, port]:
+            route = Route(int(port), prefix=prefix)
+            gateway = NginxServer([route]) if which == "nginx" else TraefikServer([route])
+            _foreground(gateway, f"http://localhost:{gateway.port}{prefix}/")
         case ["fetch"]:
             _fetch()
         case _:
-            sys.exit("Say which: python -m servers kafka, nats or fetch")
+            sys.exit("Say which: python -m servers kafka, nats, nginx, traefik or fetch")
 
 
 if __name__ == "__main__":

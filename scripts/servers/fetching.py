@@ -6,12 +6,14 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from distributions import ROOT
 
-__all__ = ["CACHE", "NotOnThisMachineError", "fetched", "program", "run"]
+__all__ = ["CACHE", "NotOnThisMachineError", "fetched", "go_beside", "program", "run"]
 
 CACHE = ROOT / ".servers"
 
@@ -23,23 +25,34 @@ class NotOnThisMachineError(RuntimeError):
     """The machine lacks what a server needs; the text says how to get it."""
 
 
-def program(name: str, package: str) -> str:
+def program(name: str, package: str, *other_names: str) -> str:
     """The path of a program.
 
     Args:
         package: the package of Debian and Ubuntu that has it.
+        other_names: what does as well.
 
     Raises:
         NotOnThisMachineError: it is not installed.
     """
-    found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), *_MORE_FOLDERS)))
-    if found is None:
-        raise NotOnThisMachineError(f"{name} is not installed. Install it: apt-get install {package}")
-    return found
+    folders = os.pathsep.join((os.environ.get("PATH", ""), *_MORE_FOLDERS))
+    for known in (name, *other_names):
+        if found := shutil.which(known, path=folders):
+            return found
+    raise NotOnThisMachineError(f"{name} is not installed. Install it: apt-get install {package}")
 
 
-def run(*command: str | Path, environment: Mapping[str, str] | None = None, timeout: float = 600.0) -> str:
+def run(
+    *command: str | Path,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    timeout: float = 600.0,
+) -> str:
     """What a command says, once it has ended well.
+
+    Args:
+        environment: more variables than this process has.
+        folder: where it runs.
 
     Raises:
         NotOnThisMachineError: it failed, or did not end in time.
@@ -52,6 +65,7 @@ def run(*command: str | Path, environment: Mapping[str, str] | None = None, time
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
+            cwd=folder,
             text=True,
             errors="replace",
             timeout=timeout,
@@ -87,6 +101,42 @@ def fetched(name: str, fetch: Callable[[Path], None]) -> Path:
             finally:
                 _remove(partial)
     return there
+
+
+class Go(NamedTuple):
+    """The go command, in a folder of its own."""
+
+    folder: Path
+
+    def run(self, *arguments: str | Path, timeout: float = 600.0) -> None:
+        """Run it there: what it keeps, it keeps there. Where modules come from is set on the machine.
+
+        Raises:
+            NotOnThisMachineError: there is no Go, or it failed.
+        """
+        run(
+            *(program("go", "golang-go"), *arguments),
+            environment={
+                "GOPATH": str(self.folder),
+                "GOBIN": str(self.folder / "bin"),
+                "GOCACHE": str(self.folder / "cache"),
+                "GOMODCACHE": str(self.folder / "modules"),
+            },
+            folder=self.folder,
+            timeout=timeout,
+        )
+
+
+@contextmanager
+def go_beside(binary: Path) -> Iterator[Go]:
+    """Go in a folder beside what it is to build: nothing is left of it."""
+    folder = binary.with_name(f"{binary.name}.go")
+    _remove(folder)  # of a build that was interrupted
+    folder.mkdir()
+    try:
+        yield Go(folder)
+    finally:
+        _remove(folder)
 
 
 def _remove(path: Path) -> None:

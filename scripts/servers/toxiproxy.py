@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from servers.fetching import fetched, program, run
+from servers.fetching import fetched, go_beside
 from servers.ports import HOST, answers, free_port
 from servers.server import Server
 
@@ -103,20 +102,6 @@ class Proxy:
 
 
 def _build(binary: Path) -> None:
-    # Folders of its own: nothing is left outside the checkout. Where modules come from is set on the machine.
-    folders = binary.with_name(f"{binary.name}.go")
-    shutil.rmtree(folders, ignore_errors=True)
-    try:
-        run(
-            *(program("go", "golang-go"), "install", "-modcacherw"),
-            f"github.com/Shopify/toxiproxy/v2/cmd/server@v{_VERSION}",
-            environment={
-                "GOPATH": str(folders),
-                "GOBIN": str(folders / "bin"),
-                "GOCACHE": str(folders / "cache"),
-                "GOMODCACHE": str(folders / "modules"),
-            },
-        )
-        (folders / "bin" / "server").rename(binary)
-    finally:
-        shutil.rmtree(folders, ignore_errors=True)
+    with go_beside(binary) as go:
+        go.run("install", "-modcacherw", f"github.com/Shopify/toxiproxy/v2/cmd/server@v{_VERSION}")
+        (go.folder / "bin" / "server").rename(binary)

@@ -43,6 +43,17 @@ def test_first_comes_what_holds_then_each_change_in_order(mill: Asset, open_asse
     assert heard[2:] == [("MILL", "status", n) for n in range(20)]
 
 
+def test_an_own_write_that_holds_is_not_told_again_when_it_comes_back(mill: Asset) -> None:
+    for n in range(50):
+        mill.status = n
+        with EventQueue(mill, attributes=["status", "settled"]) as events:
+            mill.add_attribute(AssetAttribute("settled", f"after {n}", "Events", "Test"))
+            heard: list[Any] = []
+            while f"after {n}" not in heard:
+                heard += [event.value for event in take(events, 1)]
+        assert heard.count(n) == 1, heard
+
+
 def test_only_the_attributes_that_are_asked_for_come(mill: Asset) -> None:
     with EventQueue(mill, attributes=["speed"]) as events:
         mill.status = "busy"

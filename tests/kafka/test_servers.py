@@ -485,7 +485,7 @@ def test_the_command_says_what_it_knows() -> None:
         [sys.executable, "-m", "servers", "zookeeper"], cwd=ROOT / "scripts", capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert done.stderr == "Say which: python -m servers kafka, nats or fetch\n"
+    assert done.stderr == "Say which: python -m servers kafka, nats, nginx, traefik or fetch\n"
 
 
 # --- Fetching -------------------------------------------------------------------------------------

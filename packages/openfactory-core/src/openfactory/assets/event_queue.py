@@ -63,7 +63,7 @@ class EventQueue:
         self._changed = threading.Condition()
         self._present: deque[AssetEvent] = deque()
         self._events: deque[AssetEvent] = deque(maxlen=max_queued)
-        self._told: dict[tuple[str, str], int | None] = {}
+        self._told: dict[tuple[str, str], AssetEvent] = {}
 
     def __enter__(self) -> EventQueue:
         for asset in self._assets:
@@ -72,7 +72,7 @@ class EventQueue:
         self._present.extend(
             event for asset in self._assets for event in asset._attribute_events() if self._wants(event)
         )
-        self._told = {(event.asset_uuid, event.id): event.position for event in self._present}
+        self._told = {(event.asset_uuid, event.id): event for event in self._present}
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -130,8 +130,17 @@ class EventQueue:
 
     def _was_told(self, event: AssetEvent) -> bool:
         """Whether what held at the start was this event or stood after it."""
-        told = self._told.get((event.asset_uuid, event.id))
-        return told is not None and event.position is not None and event.position <= told
+        attribute = event.asset_uuid, event.id
+        told = self._told.get(attribute)
+        if told is None:
+            return False
+        if told.position is not None and event.position is not None:
+            return event.position <= told.position
+        # An own write had no place in the log yet: its echo is no news, unless another came before it.
+        if (event.timestamp, event.value) == (told.timestamp, told.value):
+            return True
+        del self._told[attribute]
+        return False
 
     def _lose(self) -> None:
         self.lost += 1

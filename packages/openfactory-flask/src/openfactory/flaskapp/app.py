@@ -9,6 +9,7 @@ from flask import Flask
 
 from openfactory.apps import OpenFactoryApp
 from openfactory.exceptions import ConfigurationError
+from openfactory.flaskapp.bodies import with_whole_bodies
 from openfactory.flaskapp.gateway import stand_behind_gateway
 from openfactory.flaskapp.health import Health
 from openfactory.flaskapp.metrics import Metrics
@@ -229,6 +230,7 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
             app.logger = self.logger
         if app.config["MAX_CONTENT_LENGTH"] is None:
             app.config["MAX_CONTENT_LENGTH"] = max_request_bytes
+        app.request_class = with_whole_bodies(app.request_class)
         pages: dict[str, Answer] = {}
         if health_path is not None:
             health = Health(self)

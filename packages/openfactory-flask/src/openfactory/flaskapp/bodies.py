@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import IO, cast
 
 from flask import Request
@@ -15,17 +16,18 @@ __all__ = ["with_whole_bodies"]
 def with_whole_bodies(request_class: type[Request]) -> type[Request]:
     """Derive a request class whose `data` and `json` are all that was sent, or an error with status 413.
 
-    werkzeug's own hold the first MAX_CONTENT_LENGTH bytes where the length is not announced.
+    Where the length is not announced, werkzeug's own hold the first MAX_CONTENT_LENGTH bytes, or without that limit
+    raise what is no error of HTTP when the client breaks off.
     """
 
     class WholeRequest(request_class):  # type: ignore[misc, valid-type]
         @cached_property
         def stream(self) -> IO[bytes]:
             stream: IO[bytes] = super().stream
-            announced = self.content_length is not None
-            if announced or not isinstance(stream, LimitedStream):
+            if self.content_length is not None or not self.environ.get("wsgi.input_terminated"):
                 return stream
-            return cast("IO[bytes]", _WholeStream(stream._stream, stream.limit, is_max=True))
+            limit = sys.maxsize if self.max_content_length is None else self.max_content_length
+            return cast("IO[bytes]", _WholeStream(self.environ["wsgi.input"], limit, is_max=True))
 
     return WholeRequest
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import io
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import ClientDisconnected
 from werkzeug.serving import WSGIRequestHandler
 
 if TYPE_CHECKING:
@@ -29,9 +27,6 @@ _PIECE = 65_536
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
-_Argument = TypeVar("_Argument")
-_Result = TypeVar("_Result")
-
 
 class Connection(WSGIRequestHandler):
     """A connection with its one request; what it has to say goes to the app's logger."""
@@ -48,7 +43,7 @@ class Connection(WSGIRequestHandler):
         self.request.settimeout(self.server.silence_timeout)
         super().setup()
         self.wfile = _Answer(self.connection)
-        self._stream = cast("io.BufferedReader", self.rfile)
+        self._stream = self.rfile = _Incoming(cast("io.BufferedReader", self.rfile).detach())
         self._may_send_on = False
 
     def handle(self) -> None:
@@ -65,8 +60,7 @@ class Connection(WSGIRequestHandler):
 
     def parse_request(self) -> bool:
         """Read the head; what is none, or only a part of one, is answered here and reaches no route."""
-        words = self.raw_requestline.split()
-        if words and (len(words) < 3 or not self.raw_requestline.endswith(b"\n")):
+        if 0 < len(self.raw_requestline.split()) < 3:  # as of HTTP/0.9, or a part of a line
             self.send_error(HTTPStatus.BAD_REQUEST, "Bad request line", "It is METHOD, PATH and HTTP/1.1.")
             return False
         lines = _Lines(self._stream)
@@ -97,7 +91,6 @@ class Connection(WSGIRequestHandler):
 
     def make_environ(self) -> WSGIEnvironment:
         self.wfile.flush()  # "100 Continue", for which the client waits
-        self.rfile = _Body(self._stream)
         environ = super().make_environ()
         self._may_send_on = environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ
         # werkzeug reads on after the answer until it has all of the body, which may never come: here it finds the end,
@@ -162,32 +155,14 @@ class _Lines:
         return self.last
 
 
-class _Body(io.BufferedIOBase):
-    """The body of a request: one that breaks off is a bad request, never taken for the whole."""
-
-    def __init__(self, stream: io.BufferedReader) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
+class _Incoming(io.BufferedReader):
+    """What the client sends: a body that breaks off is an error, never taken for the whole."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        data: bytes = self._from_peer(self._stream.read, size)
+        data = super().read(size)
         if size is not None and len(data) < size:
-            raise ClientDisconnected
+            raise _PeerGone("It broke off in the middle of its request.")
         return data
-
-    def readinto(self, buffer: Any, /) -> int:
-        return self._from_peer(self._stream.readinto, buffer)
-
-    def readline(self, limit: int | None = -1, /) -> bytes:
-        return self._from_peer(self._stream.readline, limit)
-
-    def _from_peer(self, read: Callable[[_Argument], _Result], argument: _Argument) -> _Result:
-        try:
-            return read(argument)
-        except OSError as error:
-            raise ClientDisconnected from error
 
 
 class _Answer(io.BufferedIOBase):
