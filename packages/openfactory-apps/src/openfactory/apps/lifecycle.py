@@ -94,6 +94,13 @@ class Lifecycle:
             self._steps(self._budget if self._deadline is None else max(self._deadline - time.monotonic(), 0.5))
         finally:
             self._done.set()
+            self._end_main_loop()
+
+    def _end_main_loop(self) -> None:
+        """Somebody has called `shutdown` beside a coroutine that is the main loop: it has nothing left to do."""
+        if self._task is not None and not self._loop_ended:
+            with suppress(RuntimeError):  # its event loop is closed
+                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
     def notice(self) -> bool:
         """A signal has arrived, whether or not Python can handle it now; returns whether it is the first."""

@@ -185,7 +185,7 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
             self._open_for_business()
             await self.async_main_loop()
         except asyncio.CancelledError:
-            if not self._lifecycle.requested:
+            if not (self._lifecycle.requested or self._lifecycle.done):
                 raise
             if task is not None and hasattr(task, "uncancel"):
                 task.uncancel()
@@ -193,6 +193,7 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
             self.logger.exception("%s crashed; it stops.", self.asset_uuid)
             raise
         finally:
+            self._lifecycle.main_loop_ended()
             await asyncio.shield(asyncio.to_thread(self._lifecycle.stop))
 
     def signal_handler(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signals are handed on

@@ -13,7 +13,7 @@ from openfactory.flaskapp.bodies import with_whole_bodies
 from openfactory.flaskapp.gateway import stand_behind_gateway
 from openfactory.flaskapp.health import Health
 from openfactory.flaskapp.metrics import Metrics
-from openfactory.flaskapp.operations import Answer, serve_pages
+from openfactory.flaskapp.operations import Answer, checked_path, serve_pages
 from openfactory.flaskapp.server import HttpServer
 from openfactory.flaskapp.server_sent_events import OpenStreams
 from openfactory.settings import integer, setting
@@ -103,6 +103,7 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
     ) -> None:
         self._host = host or setting("OPENFACTORY_HOST") or ""
         self._port = _checked_port(integer("PORT") if port is None else port)
+        health_path, metrics_path = checked_path("health_path", health_path), checked_path("metrics_path", metrics_path)
         self._streams = OpenStreams()
         self._server: HttpServer | None = None
         self._server_failure: Exception | None = None

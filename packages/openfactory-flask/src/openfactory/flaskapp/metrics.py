@@ -53,17 +53,24 @@ class Metrics:
 
         def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             started = time.perf_counter()
-            status, route = "500", ""  # of an app that raises before it answers
+            is_counted = False
+
+            def count(status: str) -> None:
+                nonlocal is_counted
+                if not is_counted:
+                    is_counted = True
+                    route = _route_of(environ)  # which Flask forgets when it is done
+                    self._count(environ["REQUEST_METHOD"], route, status, time.perf_counter() - started)
 
             def start(status_line: str, *rest: object) -> Callable[[bytes], object]:
-                nonlocal status, route
-                status, route = status_line[:3], _route_of(environ)  # which Flask forgets when it is done
+                count(status_line[:3])  # here, because middleware may begin its answer only when that is read
                 return start_response(status_line, *rest)  # type: ignore[arg-type]
 
             try:
                 return answer_request(environ, start)
-            finally:
-                self._count(environ["REQUEST_METHOD"], route, status, time.perf_counter() - started)
+            except BaseException:
+                count("500")
+                raise
 
         app.wsgi_app = answer  # type: ignore[method-assign]
 
