@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
 
 def _ask(port: int, path: str, **headers: str) -> Answer:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request("GET", path, headers=named)
         response = connection.getresponse()
@@ -54,7 +54,7 @@ class RunningApp:
     def port(self) -> int:
         """The port it serves on, as soon as it does."""
         if not self._port:
-            self.eventually(lambda: "Serving on " in self.log or self.process.poll() is not None, timeout=20)
+            self.eventually(lambda: "Serving on " in self.log or self.process.poll() is not None, timeout=60)
             found = re.search(r"Serving on http://127\.0\.0\.1:(\d+)", self.log)
             assert found, self.log
             self._port.append(int(found[1]))
@@ -72,7 +72,7 @@ class RunningApp:
             return True
         return False
 
-    def ends(self, timeout: float = 15) -> int:
+    def ends(self, timeout: float = 60) -> int:
         """Its exit status."""
         return self.process.wait(timeout)
 
@@ -108,4 +108,4 @@ def start_app(tmp_path: Path, file_url: str, eventually: Eventually) -> Iterator
 def no_server_left(eventually: Eventually) -> Iterator[None]:
     """A test that leaves a server running fails."""
     yield
-    eventually(lambda: "openfactory-http" not in [thread.name for thread in threading.enumerate()], timeout=5)
+    eventually(lambda: "openfactory-http" not in [thread.name for thread in threading.enumerate()], timeout=60)

@@ -16,6 +16,7 @@ from werkzeug.serving import ThreadedWSGIServer
 
 from openfactory.flaskapp.connection import Connection
 from openfactory.flaskapp.listening import Refusals, listening_socket
+from openfactory.flaskapp.request_threads import RequestThreads
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -72,6 +73,7 @@ class HttpServer(ThreadedWSGIServer):
         self._idle: set[socket.socket] = set()  # connections whose request has not come yet, or is answered
         self._running: dict[socket.socket, int] = {}  # those whose request is being answered, and the thread that does
         self._refusals = Refusals()
+        self._request_threads = RequestThreads(self.process_request_thread)
         self._said: set[str] = set()  # what has been logged, and has not changed since
         # werkzeug would print and exit where it cannot bind, so it gets a socket that is bound.
         with listening_socket(host, port) as listener:
@@ -149,6 +151,7 @@ class HttpServer(ThreadedWSGIServer):
             failure.__cause__ = error
         finally:
             self._refusals.close()
+            self._request_threads.close()
         if not self._stopping.is_set():
             on_failure(failure or RuntimeError("The web server has ended by itself. Start the app again."))
 
@@ -189,12 +192,8 @@ class HttpServer(ThreadedWSGIServer):
             return
         with self._changed:
             self._idle.add(request)
-        arguments = (request, client_address)
-        thread = threading.Thread(
-            target=self.process_request_thread, args=arguments, name="openfactory-request", daemon=True
-        )
         try:
-            thread.start()
+            self._request_threads.call(request, client_address)
         except RuntimeError as error:
             with self._changed:
                 self._idle.discard(request)

@@ -1,0 +1,116 @@
+"""The threads of requests: kept for the next call, never shared by two, and nothing of one call is seen by the next."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+
+import pytest
+
+from openfactory.flaskapp import request_threads
+from openfactory.flaskapp.request_threads import RequestThreads
+
+said: ContextVar[str] = ContextVar("said", default="nothing")
+
+
+class Calls:
+    """What was called, on which thread, and what it found."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[object, int]] = []
+        self.go_on = threading.Event()
+        self.threads = RequestThreads(self.answer)
+
+    def answer(self, what: object) -> None:
+        if what == "wait":
+            assert self.go_on.wait(30)
+        if what == "context":
+            self.seen.append((said.get(), threading.get_ident()))
+            said.set("something")
+        else:
+            self.seen.append((what, threading.get_ident()))
+
+
+def request_threads_alive() -> int:
+    return sum(thread.name == "openfactory-request" for thread in threading.enumerate())
+
+
+@pytest.fixture
+def calls(eventually: Callable[..., None]) -> Iterator[Calls]:
+    made = Calls()
+    yield made
+    made.go_on.set()
+    made.threads.close()
+    eventually(lambda: request_threads_alive() == 0, timeout=30)
+
+
+def test_a_thread_that_is_done_answers_the_next_call(calls: Calls, eventually: Callable[..., None]) -> None:
+    for number in range(20):
+        calls.threads.call(number)
+        eventually(lambda n=number: len(calls.seen) == n + 1 and calls.threads._free == 1, timeout=30)
+    assert len({thread for _, thread in calls.seen}) == 1
+
+
+def test_no_call_waits_for_another(calls: Calls, eventually: Callable[..., None]) -> None:
+    for _ in range(50):
+        calls.threads.call("wait")
+    calls.threads.call("quick")
+    eventually(lambda: calls.seen, timeout=30)
+    assert [what for what, _ in calls.seen] == ["quick"]
+
+
+def test_what_a_call_sets_in_its_context_ends_with_it(calls: Calls, eventually: Callable[..., None]) -> None:
+    for number in range(3):
+        calls.threads.call("context")
+        eventually(lambda n=number: len(calls.seen) == n + 1 and calls.threads._free == 1, timeout=30)
+    assert [what for what, _ in calls.seen] == ["nothing"] * 3
+    assert len({thread for _, thread in calls.seen}) == 1  # else it says nothing
+
+
+def test_what_a_call_got_is_let_go_while_its_thread_waits(
+    monkeypatch: pytest.MonkeyPatch, calls: Calls, eventually: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(request_threads, "_KEPT_SECONDS", 600)
+
+    class Request:
+        pass
+
+    request = Request()
+    gone = weakref.ref(request)
+    calls.threads.call(request)
+    del request
+    eventually(lambda: calls.seen, timeout=30)
+    calls.seen.clear()
+    eventually(lambda: gone() is None, timeout=30)
+
+
+def test_only_some_threads_wait_for_more(calls: Calls, eventually: Callable[..., None]) -> None:
+    for _ in range(100):
+        calls.threads.call("wait")
+    assert request_threads_alive() == 100
+    calls.go_on.set()
+    eventually(lambda: len(calls.seen) == 100 and request_threads_alive() == 32, timeout=30)
+
+
+def test_none_is_lost_when_threads_give_up_as_calls_come(
+    monkeypatch: pytest.MonkeyPatch, calls: Calls, eventually: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(request_threads, "_KEPT_SECONDS", 0.0005)
+    for number in range(3000):
+        calls.threads.call(number)
+        time.sleep(0.0005)
+    eventually(lambda: len(calls.seen) == 3000, timeout=30)
+    eventually(lambda: request_threads_alive() == 0, timeout=30)
+
+
+def test_threads_end_after_a_close(calls: Calls, eventually: Callable[..., None]) -> None:
+    calls.threads.call("wait")
+    calls.threads.call("one")
+    eventually(lambda: calls.threads._free == 1, timeout=30)
+    calls.threads.close()
+    eventually(lambda: request_threads_alive() == 1, timeout=30)
+    calls.go_on.set()
+    eventually(lambda: request_threads_alive() == 0, timeout=30)
