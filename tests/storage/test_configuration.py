@@ -46,37 +46,183 @@ def test_a_store_may_be_named_type(tmp_path: Path) -> None:
     assert storage["type"].root == tmp_path
 
 
-@pytest.mark.parametrize("document", [{"type": "nfs", "server": "n.h"}, {"data": {"type": "nfs"}}])
+@pytest.mark.parametrize("document", [{"type": "cloud", "server": "n.h"}, {"data": {"type": "cloud"}}])
 def test_an_unknown_type_names_the_known_ones(document: dict[str, Any]) -> None:
     with pytest.raises(UnknownStorageTypeError) as caught:
         storage_from_environment(json.dumps(document))
-    assert caught.value.storage_type == "nfs"
-    assert caught.value.known == known_storage_types() == ("local",)
-    assert "does not know. It knows: local." in str(caught.value)
+    assert caught.value.storage_type == "cloud"
+    assert caught.value.known == known_storage_types() == ("fsspec", "local", "nfs")
+    assert "does not know. It knows: fsspec, local, nfs." in str(caught.value)
     assert str(caught.value).endswith("(pip install --upgrade openfactory-storage).")
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("{", "no valid JSON"),
-        ("[]", "no JSON object"),
-        ('"local"', "no JSON object"),
-        ("7", "no JSON object"),
-        ('{"local_path": "/srv"}', "local_path should hold an object"),
-        ('{"data": null}', "data should hold an object"),
-        ('{"data": {}}', "The store 'data' of STORAGE has no \"type\""),
-        ('{"data": {"type": 3}}', 'has no "type"'),
-        ('{"data": {"type": "local"}}', "The store 'data' of STORAGE: "),
-        ('{"type": "local"}', "^STORAGE: "),
-    ],
-)
-def test_what_cannot_be_used_says_where_and_what_to_do(text: str, said: str) -> None:
-    with pytest.raises(StorageConfigurationError, match=said) as caught:
+# What is wrong, what the sentence begins with, and what else it says: the field and the remedy.
+WRONG = [
+    ("{", "STORAGE is no valid JSON: Input data was truncated", "Write one storage, "),
+    ("{'type': 'local'}", "STORAGE is no valid JSON", "Write one storage, "),
+    ("\udcff", "STORAGE is no valid JSON", "Write one storage, "),
+    ("[" * 100_000, "STORAGE is no valid JSON", "Write one storage, "),
+    ("[]", "STORAGE is a JSON array, which is no JSON object", "Write one storage, "),
+    ('"local"', "STORAGE is a JSON string", "Write one storage, "),
+    ("7", "STORAGE is a JSON number", "Write one storage, "),
+    ("1.5", "STORAGE is a JSON number", "Write one storage, "),
+    ("true", "STORAGE is a JSON Boolean", "Write one storage, "),
+    ('{"local_path": "/srv"}', 'STORAGE has no "type"', "local_path should hold an object"),
+    ('{"type": 3, "local_path": "/srv"}', 'STORAGE has no "type"', "type, local_path should hold an object"),
+    ('{"data": null}', "STORAGE has", "data should hold an object"),
+    ('{"data": [], "logs": {}}', "STORAGE has", "data should hold an object"),
+    ('{"data": {}}', "The store 'data' of STORAGE has no \"type\"", "Add one; there are: fsspec, local, nfs."),
+    ('{"data": {"type": 3}}', "The store 'data' of STORAGE has no \"type\"", "Add one"),
+    ('{"type": "cloud"}', "STORAGE has the type 'cloud'", "It knows: fsspec, local, nfs."),
+    ('{"data": {"type": "cloud"}}', "The store 'data' of STORAGE has the type 'cloud'", "Use one of these"),
+    ('{"type": "local"}', "STORAGE: ", "missing required field `local_path`"),
+    ('{"data": {"type": "local"}}', "The store 'data' of STORAGE: ", "missing required field `local_path`"),
+    ('{"data": {"type": "nfs", "sever": "n"}}', "The store 'data' of STORAGE: ", "unknown field `sever`"),
+    ('{"a/b": {"type": "local"}}', "The store 'a/b' of STORAGE needs another name", "Use letters, digits"),
+    (
+        '{"data": {"type": "local", "local_path": "/nowhere/a", "mount_point": "/nowhere/b"}}',
+        "The store 'data' of STORAGE: ",
+        "local_path '/nowhere/a' (No such file or directory). Make the folder (mkdir -p /nowhere/a)",
+    ),
+    (
+        '{"type": "local", "local_path": "/dev/null", "mount_point": "/nowhere/b"}',
+        "STORAGE: A local storage finds no folder at its mount_point '/nowhere/b'",
+        "its local_path '/dev/null' (Not a directory)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "begins", "says"), WRONG)
+def test_what_cannot_be_used_names_the_store_the_field_and_the_remedy(text: str, begins: str, says: str) -> None:
+    with pytest.raises(StorageConfigurationError) as caught:
         storage_from_environment(text)
+    said = str(caught.value)
+    assert said.startswith(begins)
+    assert says in said
+    assert said.endswith(".")
     assert isinstance(caught.value, StorageError)
     assert isinstance(caught.value, ValueError)
-    assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"key": "hidden"}]', '"hidden"', '{"options": "hidden"}', '{"a": {"type": "local", "x": "hidden"}}']
+)
+def test_what_is_said_holds_no_value_that_may_be_a_secret(text: str) -> None:
+    with pytest.raises(StorageConfigurationError) as caught:
+        storage_from_environment(text)
+    assert "hidden" not in str(caught.value)
+
+
+# A type that others bring
+
+
+PLUGIN = """
+from openfactory.storage import LocalBackend, StorageUnavailableError
+
+class Drawer(LocalBackend):
+    @classmethod
+    def from_config(cls, config):
+        if "drawer" not in config:
+            raise KeyError("drawer")
+        if config["drawer"] == "jammed":
+            raise StorageUnavailableError("The drawer is jammed. Pull.", path="")
+        return super().from_config({"type": "local", "local_path": config["drawer"], "mount_point": "/nowhere/drawer"})
+
+class Shelf:
+    pass
+
+broken = 3
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """An installed distribution, as pip leaves it."""
+    site = tmp_path / "site"
+    info = site / "cabinet-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "cabinet.py").write_text(PLUGIN, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cabinet\nVersion: 1.0\n", encoding="utf-8")
+    points = [
+        "drawer = cabinet:Drawer",
+        "broken = cabinet:broken",
+        "other = cabinet:Shelf",
+        "gone = cabinet:Gone",
+        "missing = nosuchmodule:A",
+    ]
+    (info / "entry_points.txt").write_text("\n".join(["[openfactory.storage_backends]", *points]), encoding="utf-8")
+    return site
+
+
+def with_plugin(plugin: Path, document: dict[str, Any]) -> tuple[str, str]:
+    """What becomes of a document in a process that has the distribution: a class name, and what is said."""
+    program = (
+        "import sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from openfactory.storage import storage_from_environment\n"
+        "try:\n"
+        "    found = storage_from_environment(sys.argv[2])\n"
+        "except Exception as error:\n"
+        "    found = error\n"
+        "sys.stdout.write(f'{type(found).__name__}\\n{found}')"
+    )
+    command = [sys.executable, "-W", "error", "-c", program, str(plugin), json.dumps(document)]
+    kind, _, said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("\n")
+    return kind, said
+
+
+def test_a_type_by_entry_point_is_used(plugin: Path, tmp_path: Path) -> None:
+    assert with_plugin(plugin, {"type": "drawer", "drawer": str(tmp_path)})[0] == "Drawer"
+    assert with_plugin(plugin, {"d": {"type": "drawer", "drawer": str(tmp_path)}}) == (
+        "NamedStorage",
+        "NamedStorage(d)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "begins", "says"),
+    [
+        (
+            {"type": "cloud"},
+            "UnknownStorageTypeError",
+            "STORAGE has",
+            "It knows: broken, drawer, fsspec, gone, local, miss",
+        ),
+        (
+            {"type": "broken"},
+            "StorageConfigurationError",
+            "STORAGE has",
+            "cabinet:broken is no FileBackend. Name a class",
+        ),
+        (
+            {"type": "other"},
+            "StorageConfigurationError",
+            "STORAGE has",
+            "cabinet:Shelf is no FileBackend. Name a class",
+        ),
+        ({"type": "gone"}, "StorageConfigurationError", "STORAGE has", "of cabinet:Gone, which cannot be imported"),
+        ({"type": "missing"}, "StorageConfigurationError", "STORAGE has", "No module named 'nosuchmodule'"),
+        (
+            {"type": "drawer"},
+            "StorageConfigurationError",
+            "STORAGE: the type 'drawer' cannot use",
+            "KeyError('drawer')",
+        ),
+        ({"type": "drawer", "drawer": "jammed"}, "StorageUnavailableError", "STORAGE: The drawer is jammed. Pull.", ""),
+        ({"type": "drawer", "drawer": "x"}, "StorageConfigurationError", "STORAGE: ", "local_path is 'x'"),
+    ],
+)
+def test_a_type_by_entry_point_that_cannot_be_used(
+    plugin: Path, settings: dict[str, Any], kind: str, begins: str, says: str
+) -> None:
+    found, said = with_plugin(plugin, settings)
+    assert found == kind
+    assert said.startswith(begins)
+    assert says in said
+    assert said.endswith(".")
+    found, said = with_plugin(plugin, {"data": settings})
+    assert found == kind
+    assert said.startswith(begins.replace("STORAGE", "The store 'data' of STORAGE"))
 
 
 def test_storage_stands_alone() -> None:

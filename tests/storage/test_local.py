@@ -2,20 +2,20 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from openfactory.storage import (
     FileBackend,
     LocalBackend,
     PathOutsideStorageError,
+    ReadOnlyStorageError,
     StorageConfigurationError,
-    StorageError,
 )
 
 
@@ -141,68 +141,6 @@ def test_an_absolute_path_inside_the_root_is_taken(storage: LocalBackend, folder
     assert storage.listdir(storage.root) == ["a.txt"]
 
 
-@pytest.fixture
-def with_ways_out(folder: Path) -> Path:
-    secret = folder.parent / "secret"
-    secret.mkdir()
-    (secret / "key.txt").write_text("secret", encoding="utf-8")
-    (folder / "sub").mkdir()
-    (folder / "file").symlink_to(secret / "key.txt")
-    (folder / "dir").symlink_to(secret)
-    (folder / "new").symlink_to(secret / "not-yet-there.txt")
-    (folder / "sub" / "up").symlink_to("../..")
-    return secret
-
-
-WAYS_OUT = [
-    "../secret/key.txt",
-    "..",
-    "sub/../../secret/key.txt",
-    "/etc/passwd",
-    "file",
-    "dir/key.txt",
-    "dir/new.txt",
-    "new",
-    "sub/up/secret/key.txt",
-    # The name of the root is a prefix of this one.
-    "../store-of-others/a.txt",
-    "a\0b",
-]
-
-
-@pytest.mark.parametrize("path", WAYS_OUT)
-def test_no_path_leads_out(storage: LocalBackend, with_ways_out: Path, path: str) -> None:
-    for use in (
-        storage.open,
-        lambda p: storage.open(p, "w"),
-        storage.exists,
-        storage.listdir,
-    ):
-        with pytest.raises(PathOutsideStorageError) as caught:
-            use(path)
-        assert caught.value.path == path
-        assert isinstance(caught.value, StorageError)
-        assert isinstance(caught.value, ValueError)
-    assert sorted(os.listdir(with_ways_out)) == ["key.txt"]
-
-
-@pytest.mark.parametrize("path", ["../secret/key.txt", "dir/key.txt", "sub/up/secret/key.txt", "..", "a\0b"])
-def test_nothing_outside_is_deleted(storage: LocalBackend, with_ways_out: Path, path: str) -> None:
-    with pytest.raises(PathOutsideStorageError):
-        storage.delete(path)
-    assert (with_ways_out / "key.txt").exists()
-
-
-def test_the_refusal_names_path_target_root_and_remedy(storage: LocalBackend, folder: Path) -> None:
-    with pytest.raises(PathOutsideStorageError) as caught:
-        storage.open("../secret")
-    text = str(caught.value)
-    assert "'../secret'" in text
-    assert str(folder.parent / "secret") in text
-    assert str(folder) in text
-    assert text.endswith("may not lead out of it.")
-
-
 def test_dots_and_links_that_stay_inside_are_fine(storage: LocalBackend, folder: Path) -> None:
     (folder / "sub").mkdir()
     (folder / "a.txt").write_text("a", encoding="utf-8")
@@ -212,47 +150,216 @@ def test_dots_and_links_that_stay_inside_are_fine(storage: LocalBackend, folder:
             assert file.read() == "a"
 
 
-def test_a_root_that_is_a_link_is_no_escape(folder: Path) -> None:
-    link = folder.parent / "link"
-    link.symlink_to(folder)
-    storage = LocalBackend.from_config(settings(link))
-    with storage.open("a.txt", "w") as file:
-        file.write("a")
-    assert storage.root == link
-    assert storage.exists(link / "a.txt")
-    assert storage.exists(folder / "a.txt")
-    storage.delete("a.txt")
-    assert storage.listdir() == []
-
-
-# No deadline: it is the disk that takes the time.
-@hypothesis_settings(deadline=None)
-@given(st.lists(st.sampled_from(["..", ".", "sub", "dir", "up", "file", "a", "/", "//"]), max_size=8))
-def test_whatever_the_path_nothing_outside_is_seen(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
-    base = tmp_path_factory.mktemp("case")
-    root = base / "root"
-    (root / "sub").mkdir(parents=True)
-    (root / "dir").symlink_to(base)
-    (root / "file").symlink_to(base / "a")
-    (root / "sub" / "up").symlink_to("../..")
-    (base / "a").write_text("secret", encoding="utf-8")
-    storage = LocalBackend.from_config(settings(root))
-    path = "/".join(parts)
-    try:
-        with storage.open(path) as file:
-            raise AssertionError(f"{path!r} read {file.read()!r} from outside")
-    except (PathOutsideStorageError, FileNotFoundError, IsADirectoryError):
-        pass
-
-
-def test_the_mount_point_is_the_root_where_it_exists(folder: Path) -> None:
+def test_defect_29_the_mount_point_is_the_root_where_it_exists(folder: Path) -> None:
+    """A container has the mount point only, the machine that deploys it need not have the folder, and a laptop does."""
     mounted = folder.parent / "mounted"
     mounted.mkdir()
     assert LocalBackend.from_config(settings(folder, mount_point=str(mounted))).root == mounted
-    # In the container only the mount point is there.
-    assert LocalBackend.from_config(settings(folder / "gone", mount_point=str(mounted))).root == mounted
+    in_the_container = LocalBackend.from_config(settings(folder / "gone", mount_point=str(mounted)))
+    in_the_container.write_text("a.txt", "a")
+    assert in_the_container.root == mounted
+    assert in_the_container.read_text(mounted / "a.txt") == "a"
+    assert in_the_container.get_mount_spec()["Source"] == str(folder / "gone")
+    (mounted / "a.txt").unlink()
     mounted.rmdir()
     assert LocalBackend.from_config(settings(folder, mount_point=str(mounted))).root == folder
+
+
+def test_defect_29_a_relative_folder_says_what_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageConfigurationError, match=f"Write the whole path, such as '{tmp_path}/cache'"):
+        LocalBackend.from_config(settings(tmp_path, local_path="./cache"))
+
+
+def test_defect_30_no_path_and_no_link_leads_out(storage: LocalBackend, folder: Path) -> None:
+    (folder.parent / "secret.txt").write_text("secret", encoding="utf-8")
+    (folder / "link").symlink_to("../secret.txt")
+    for path in ("../secret.txt", "link", folder.parent / "secret.txt"):
+        with pytest.raises(PathOutsideStorageError):
+            storage.open(path)
+        with pytest.raises(PathOutsideStorageError):
+            storage.open(path, "w")
+    assert (folder.parent / "secret.txt").read_text(encoding="utf-8") == "secret"
+
+
+def test_defect_30_a_file_has_the_encoding_that_is_asked_for(storage: LocalBackend, folder: Path) -> None:
+    storage.write_text("a.txt", "Prüfstück", encoding="cp1252")
+    assert (folder / "a.txt").read_bytes() == b"Pr\xfcfst\xfcck"
+    assert storage.read_text("a.txt", encoding="cp1252") == "Prüfstück"
+    with storage.open("a.txt", encoding="cp1252") as file:
+        assert file.read() == "Prüfstück"
+
+
+def test_defect_30_read_only_refuses_what_writes_and_nothing_else(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "a.txt").write_text("a", encoding="utf-8")
+    storage = LocalBackend.from_config(settings(folder, read_only=True))
+    for write in (
+        lambda: storage.open("sub/a.txt", "w"),
+        lambda: storage.open("sub/a.txt", "ab"),
+        lambda: storage.open("b.txt", "x"),
+        lambda: storage.open("sub/a.txt", "r+"),
+        lambda: storage.write_text("b.txt", "b"),
+        lambda: storage.write_bytes("b.txt", b"b"),
+        lambda: storage.write_atomic("b.txt", "b"),
+        lambda: storage.put(__file__, "b.txt"),
+        lambda: storage.copy("sub/a.txt", "b.txt"),
+        lambda: storage.move("sub/a.txt", "b.txt"),
+        lambda: storage.delete("sub/a.txt"),
+        lambda: storage.mkdir("b"),
+    ):
+        with pytest.raises(ReadOnlyStorageError, match="is read-only") as caught:
+            write()
+        assert isinstance(caught.value, PermissionError)
+        assert caught.value.path in ("sub/a.txt", "b.txt", "b")
+    with pytest.raises(PathOutsideStorageError):
+        storage.delete("../a.txt")
+    assert [entry.path for entry in storage.walk()] == ["sub", "sub/a.txt"]
+    assert storage.read_text("sub/a.txt") == "a"
+    assert storage.glob("**/*.txt") == ["sub/a.txt"]
+    assert storage.exists("sub")
+    storage.get("sub/a.txt", folder.parent / "a.txt")
+    assert storage.get_mount_spec()["ReadOnly"]
+
+
+def test_info_tells_size_time_and_kind(storage: LocalBackend, folder: Path) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    storage.write_text("sub/a.txt", "ä")
+    info = storage.info("sub/../sub/a.txt")
+    assert (info.path, info.size, info.is_folder) == ("sub/a.txt", 2, False)
+    assert info.modified is not None
+    assert before <= info.modified <= datetime.now(UTC) + timedelta(seconds=2)
+    assert storage.info("sub")[:2] == ("sub", 0)
+    assert storage.info("sub").is_folder
+    assert storage.info().path == ""
+    (folder / "link").symlink_to("sub/a.txt")
+    assert storage.info("link").size == 2
+    with pytest.raises(FileNotFoundError, match=r"'sub/b\.txt'"):
+        storage.info("sub/b.txt")
+
+
+def test_mkdir(storage: LocalBackend, folder: Path) -> None:
+    storage.mkdir("a/b/c")
+    storage.mkdir("a/b/c")
+    storage.mkdir(".")
+    assert (folder / "a" / "b" / "c").is_dir()
+    (folder / "file").touch()
+    (folder / "dangling").symlink_to("gone")
+    (folder / "link").symlink_to("a")
+    storage.mkdir("link")
+    for path in ("file", "dangling"):
+        with pytest.raises(FileExistsError, match=path):
+            storage.mkdir(path)
+    with pytest.raises(NotADirectoryError):
+        storage.mkdir("file/a")
+
+
+def test_two_that_make_the_same_folders_both_have_them(storage: LocalBackend) -> None:
+    with ThreadPoolExecutor(8) as many:
+        for number in range(50):
+            path = f"{number}/a/b/c.txt"
+            list(many.map(lambda text, path=path: storage.write_atomic(path, text), "12345678"))
+            assert storage.listdir(f"{number}/a/b") == ["c.txt"]
+
+
+def test_move(storage: LocalBackend, folder: Path) -> None:
+    storage.write_text("a.txt", "a")
+    storage.move("a.txt", "new/b.txt")
+    storage.write_text("a.txt", "newer")
+    storage.move("a.txt", "new/b.txt")
+    assert storage.read_text("new/b.txt") == "newer"
+    storage.move("new", "deeper/moved")
+    assert [entry.path for entry in storage.walk()] == ["deeper", "deeper/moved", "deeper/moved/b.txt"]
+
+    storage.write_text("a.txt", "a")
+    storage.mkdir("empty")
+    for source, target, error in (
+        ("nosuch", "b", FileNotFoundError),
+        ("nosuch/a", "b", FileNotFoundError),
+        ("a.txt", "empty", IsADirectoryError),
+        ("a.txt", ".", IsADirectoryError),
+        ("deeper", "empty", FileExistsError),
+        ("deeper", "a.txt", FileExistsError),
+        ("deeper", "", FileExistsError),
+        (".", "b", IsADirectoryError),
+        ("a.txt", "a.txt/b", NotADirectoryError),
+    ):
+        with pytest.raises(error) as caught:
+            storage.move(source, target)
+        assert caught.value.filename in (source, target, ".")
+    with pytest.raises(OSError, match="'deeper' -> 'deeper/moved/in'"):
+        storage.move("deeper", "deeper/moved/in")
+    assert sorted(os.listdir(folder)) == ["a.txt", "deeper", "empty"]
+
+
+def test_put_and_get_carry_whole_files_and_say_how_far_they_are(storage: LocalBackend, tmp_path: Path) -> None:
+    content = os.urandom(2_500_000)
+    (tmp_path / "here.bin").write_bytes(content)
+    seen: list[tuple[int, int]] = []
+    storage.put(tmp_path / "here.bin", "new/there.bin", lambda through, total: seen.append((through, total)))
+    storage.get("new/there.bin", tmp_path / "back.bin", lambda through, total: seen.append((through, total)))
+    assert (tmp_path / "back.bin").read_bytes() == content
+    steps = [(1048576, 2_500_000), (2097152, 2_500_000), (2_500_000, 2_500_000)]
+    assert seen == steps * 2
+    with pytest.raises(FileNotFoundError):
+        storage.get("nosuch", tmp_path / "not made")
+    assert not (tmp_path / "not made").exists()
+
+
+def test_walk_and_glob_see_all_but_the_parts_of_a_crash(storage: LocalBackend, folder: Path) -> None:
+    for path in ("a.txt", "sub/b.txt", "sub/.hidden", "sub/deep/c.csv", "[d].txt"):
+        storage.write_text(path, "x")
+    for place in (folder, folder / "sub"):
+        (place / ".ofa-0123456789abcdef.tmp").touch()
+    (folder / "sub" / ".ofa-mine.tmp").touch()
+    (folder / "link").symlink_to("sub")
+    assert [entry.path for entry in storage.walk()] == [
+        "[d].txt", "a.txt", "link",
+        "sub", "sub/.hidden", "sub/.ofa-mine.tmp", "sub/b.txt", "sub/deep", "sub/deep/c.csv",
+    ]  # fmt: skip
+    assert [entry.path for entry in storage.walk("sub/deep")] == ["sub/deep/c.csv"]
+    assert storage.glob("*.txt") == ["[d].txt", "a.txt"]
+    assert storage.glob("**/*.csv") == ["sub/deep/c.csv"]
+    assert storage.glob("sub/?.txt") == ["sub/b.txt"]
+    assert storage.glob("nosuch/*") == []
+    assert ".ofa-0123456789abcdef.tmp" not in str([storage.listdir("sub"), storage.glob("**")])
+
+
+def test_a_file_that_goes_while_a_folder_is_listed_is_left_out(storage: LocalBackend, folder: Path) -> None:
+    """Others work in the folder all the time."""
+    stop = Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            for number in range(50):
+                (folder / f"{number}.tmp").touch()
+            for number in range(50):
+                (folder / f"{number}.tmp").unlink()
+
+    storage.write_text("kept.txt", "x")
+    with ThreadPoolExecutor(1) as another:
+        others = another.submit(come_and_go)
+        try:
+            for _ in range(300):
+                assert "kept.txt" in storage.listdir()
+        finally:
+            stop.set()
+        others.result()
+
+
+def test_ten_thousand_files_are_listed(storage: LocalBackend, folder: Path) -> None:
+    names = sorted(f"{number}.txt" for number in range(10_000))
+    for name in names:
+        (folder / name).touch()
+    assert storage.listdir() == names
+    assert [entry.path for entry in storage.walk()] == names
+    assert storage.glob("*7.txt") == [name for name in names if name.endswith("7.txt")]
+
+
+def test_fs_is_the_folder_in_the_words_of_fsspec(storage: LocalBackend) -> None:
+    storage.write_text("sub/a.txt", "a")
+    assert storage.fs.cat_file("sub/a.txt") == b"a"
+    assert storage.fs.ls("sub", detail=False) == ["sub/a.txt"]
 
 
 def test_neither_folder_there_is_an_error_with_a_remedy(folder: Path) -> None:

@@ -33,12 +33,13 @@ def storage_from_environment(text: str | None) -> FileBackend | None:
         return None
     try:
         document = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise StorageConfigurationError(f"STORAGE is no valid JSON: {error}. {_FORMS}") from error
     if document is None or document == {}:
         return None
     if not isinstance(document, dict):
-        raise StorageConfigurationError(f"STORAGE is {text.strip()!r}, which is no JSON object. {_FORMS}")
+        # Only what kind it is: there may be secrets in it.
+        raise StorageConfigurationError(f"STORAGE is a JSON {_kind_of(document)}, which is no JSON object. {_FORMS}")
     # A store may be named "type", but then its value is an object and no text.
     if isinstance(document.get("type"), str):
         return storage_from_settings(document, "STORAGE")
@@ -48,3 +49,7 @@ def storage_from_environment(text: str | None) -> FileBackend | None:
             f"should hold an object. {_FORMS}"
         )
     return NamedStorage.from_config(document)
+
+
+def _kind_of(document: object) -> str:
+    return {list: "array", str: "string", bool: "Boolean"}.get(type(document), "number")

@@ -4,6 +4,8 @@
      ├ StorageConfigurationError (ValueError)    STORAGE, or a backend's settings, can't be used
      │  └ UnknownStorageTypeError                no backend has the type that is asked for
      ├ PathOutsideStorageError (ValueError)      a path leads out of the storage
+     ├ ReadOnlyStorageError (PermissionError)    a storage that is read-only should be written
+     ├ StorageUnavailableError (OSError)         the folder or server of a storage cannot be reached, or failed
      ├ UnknownStoreError (KeyError)              a named storage has no store of that name
      └ SeveralStoresError (AttributeError)       asked of all stores what only a single one can answer
 
@@ -13,13 +15,19 @@ what it is. The tree has a root of its own, since this distribution needs nothin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "PathOutsideStorageError",
+    "ReadOnlyStorageError",
     "SeveralStoresError",
     "StorageConfigurationError",
     "StorageError",
+    "StorageUnavailableError",
     "UnknownStorageTypeError",
     "UnknownStoreError",
+    "naming",
 ]
 
 
@@ -57,6 +65,30 @@ class PathOutsideStorageError(StorageError, ValueError):
         self.path = path
 
 
+class ReadOnlyStorageError(StorageError, PermissionError):
+    """A storage that is read-only should be written.
+
+    Attributes:
+        path: the file or folder.
+    """
+
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class StorageUnavailableError(StorageError, OSError):
+    """The folder of a storage is not there any more, or its server cannot be reached or failed.
+
+    Attributes:
+        path: the file or folder that was asked for; empty at the start.
+    """
+
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class UnknownStoreError(StorageError, KeyError):
     """A named storage has no store of that name.
 
@@ -80,3 +112,14 @@ class SeveralStoresError(StorageError, AttributeError):
 
     It is an AttributeError so that `hasattr(storage, "root")` says what holds: there is no single root.
     """
+
+
+@contextmanager
+def naming(path: str, other: str | None = None) -> Iterator[None]:
+    """What the system says names the path in the storage, not the way to it."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path, None, other) from error

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, overload
 
-from openfactory.storage.backend import FileBackend, StoragePath
+from openfactory.storage.backend import FileBackend, FileInfo, OnProgress
 from openfactory.storage.errors import (
     PathOutsideStorageError,
     SeveralStoresError,
     StorageConfigurationError,
     UnknownStoreError,
 )
+from openfactory.storage.paths import StoragePath, checked_text, relative
 from openfactory.storage.registry import storage_from_settings
 
 __all__ = ["NamedStorage"]
@@ -67,7 +69,7 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
         return len(self._stores)
 
     @property
-    def root(self) -> Path:
+    def root(self) -> NoReturn:
         """There is none: each store has its own.
 
         Raises:
@@ -75,39 +77,33 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
         """
         self._ask_one("root")
 
-    def open(
-        self,
-        path: StoragePath,
-        mode: str = "r",
-        *,
-        encoding: str | None = None,
-        newline: str | None = None,
-    ) -> IO[Any]:
-        """Open a file of the store that the first segment names."""
-        store, inside = self._split(path)
-        if store is None:
-            raise IsADirectoryError(f"{os.fspath(path)!r} is the storage itself. {self._how_to_name()}")
-        return store.open(inside, mode, encoding=encoding, newline=newline)
+    @property
+    def fs(self) -> NoReturn:
+        """There is none: each store has its own.
+
+        Raises:
+            SeveralStoresError: always.
+        """
+        self._ask_one("fs")
+
+    @overload  # type: ignore[override]
+    def get(self, path: str, /) -> FileBackend | None: ...
+    @overload
+    def get(self, path: str, default: FileBackend | None, /) -> FileBackend | None: ...
+    @overload
+    def get(self, path: StoragePath, local_file: StoragePath, on_progress: OnProgress | None = None) -> None: ...
+    def get(self, path: StoragePath, local_file: Any = None, on_progress: OnProgress | None = None) -> Any:
+        """A store by its name, as of any mapping; with a file of this machine, copy a file of the storage to it."""
+        if isinstance(local_file, (str, os.PathLike)):
+            return super().get(path, local_file, on_progress)
+        return self._stores.get(os.fspath(path), local_file)
 
     def exists(self, path: StoragePath) -> bool:
         """Whether there is a file or a folder; False also where there is no such store."""
         try:
-            store, inside = self._split(path)
+            return super().exists(path)
         except UnknownStoreError:
             return False
-        return store is None or store.exists(inside)
-
-    def delete(self, path: StoragePath) -> None:
-        """Remove a file of the store that the first segment names."""
-        store, inside = self._split(path)
-        if store is None:
-            raise IsADirectoryError(f"{os.fspath(path)!r} is the storage itself. {self._how_to_name()}")
-        store.delete(inside)
-
-    def listdir(self, path: StoragePath = ".") -> list[str]:
-        """The names in a folder, sorted; those of the stores for the storage itself."""
-        store, inside = self._split(path)
-        return sorted(self._stores) if store is None else store.listdir(inside)
 
     def get_mount_spec(self) -> NoReturn:
         """There is none: each store has its own mount.
@@ -124,16 +120,83 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(sorted(self._stores))})"
 
-    def _split(self, path: StoragePath) -> tuple[FileBackend | None, str]:
-        """The store that a path names and the path inside it; None for the storage itself."""
-        text = os.fspath(path)
+    # Each store does it for itself; it also says what it refuses
+
+    def _open(self, path: str, mode: str, **as_text: Any) -> IO[Any]:
+        store, inside = self._in_store(path)
+        return store.open(inside, mode, **as_text)
+
+    def _replace(self, path: str, chunks: Iterable[bytes]) -> None:
+        store, inside = self._in_store(path)
+        store._replace(store._writable(inside), chunks)
+
+    def _copy(self, source: str, target: str) -> None:
+        (store, old), (other, new) = self._in_store(source), self._in_store(target)
+        if store is other:
+            store.copy(old, new)  # its server may do it
+        else:
+            super()._copy(source, target)
+
+    def _put(self, local_file: Path, path: str, on_progress: OnProgress | None) -> None:
+        store, inside = self._in_store(path)
+        store.put(local_file, inside, on_progress)
+
+    def _info(self, path: str) -> FileInfo:
+        if not path:
+            return FileInfo("", 0, None, True)
+        store, inside = self._in_store(path)
+        return store.info(inside)._replace(path=path)
+
+    def _exists(self, path: str) -> bool:
+        if not path:
+            return True
+        store, inside = self._in_store(path)
+        return store.exists(inside)
+
+    def _delete(self, path: str) -> None:
+        store, inside = self._in_store(path)
+        store.delete(inside)
+
+    def _move(self, source: str, target: str) -> None:
+        (store, old), (other, new) = self._in_store(source), self._in_store(target)
+        if store is other:
+            store.move(old, new)
+        elif store.info(old).is_folder:
+            raise IsADirectoryError(errno.EISDIR, "A folder is not moved to another store; move its files", source)
+        else:
+            store._writable(old)  # before it is there twice
+            self.copy(source, target)
+            store.delete(old)
+
+    def _mkdir(self, path: str) -> None:
+        if not path:
+            return
+        store, inside = self._in_store(path)
+        store.mkdir(inside)
+
+    def _list(self, path: str) -> Iterable[FileInfo]:
+        if not path:
+            return [FileInfo(name, 0, None, True) for name in self._stores]
+        name = path.partition("/")[0]
+        store, inside = self._in_store(path)
+        return [entry._replace(path=f"{name}/{entry.path}") for entry in store._list(store._inside(inside))]
+
+    def _inside(self, path: StoragePath) -> str:
+        text = checked_text(path)
         pure = PurePosixPath(text)
         if pure.is_absolute() or pure.parts[:1] == ("..",):
             raise PathOutsideStorageError(f"{text!r} names no store. {self._how_to_name()}", path=text)
         if not pure.parts:
-            return None, "."
-        # A `..` further on stays: the store refuses what leads out of it, into a sibling too.
-        return self[pure.parts[0]], "/".join(pure.parts[1:]) or "."
+            return ""
+        # What follows the name is a path of its own, so that `..` leads into no other store.
+        return "/".join(filter(None, (pure.parts[0], relative("/".join(pure.parts[1:])))))
+
+    def _in_store(self, path: str) -> tuple[FileBackend, str]:
+        """The store that a path names, and the path inside it."""
+        name, _, inside = path.partition("/")
+        if not name:
+            raise IsADirectoryError(errno.EISDIR, f"It is the storage itself. {self._how_to_name()}", path)
+        return self[name], inside
 
     def _how_to_name(self) -> str:
         names = ", ".join(f"{name}/…" for name in sorted(self._stores))

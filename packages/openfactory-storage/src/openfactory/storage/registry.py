@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any
 
 from openfactory.storage.__about__ import __version__
 from openfactory.storage.backend import FileBackend
-from openfactory.storage.errors import StorageConfigurationError, UnknownStorageTypeError
+from openfactory.storage.errors import StorageConfigurationError, StorageUnavailableError, UnknownStorageTypeError
 from openfactory.storage.local import LocalBackend
+from openfactory.storage.nfs import NFSBackend
 
-__all__ = ["known_storage_types", "storage_from_settings"]
+__all__ = ["ENTRY_POINTS", "known_storage_types", "storage_from_settings"]
 
-_BACKENDS: Mapping[str, type[FileBackend]] = MappingProxyType({"local": LocalBackend})
+#: The group of entry points by which other distributions bring a type: its name, and a `FileBackend`.
+ENTRY_POINTS = "openfactory.storage_backends"
+
+_BACKENDS: Mapping[str, type[FileBackend]] = MappingProxyType({"local": LocalBackend, "nfs": NFSBackend})
+
+# Loaded when asked for: it brings the machinery of all the protocols.
+_REMOTE = "fsspec"
 
 
 def known_storage_types() -> tuple[str, ...]:
     """The values that `type` may have in `STORAGE`."""
-    return tuple(sorted(_BACKENDS))
+    return tuple(sorted({*_BACKENDS, _REMOTE, *(one.name for one in entry_points(group=ENTRY_POINTS))}))
 
 
 def storage_from_settings(settings: Mapping[str, Any], where: str) -> FileBackend:
@@ -30,20 +38,57 @@ def storage_from_settings(settings: Mapping[str, Any], where: str) -> FileBacken
 
     Raises:
         StorageConfigurationError: the settings can't be used.
+        StorageUnavailableError: the server of the storage cannot be reached.
     """
     storage_type = settings.get("type")
-    known = known_storage_types()
     if not isinstance(storage_type, str):
-        raise StorageConfigurationError(f'{where} has no "type". Add one; there are: {", ".join(known)}.')
-    if storage_type not in _BACKENDS:
-        raise UnknownStorageTypeError(
-            f"{where} has the type {storage_type!r}, which openfactory-storage {__version__} does not know. "
-            f"It knows: {', '.join(known)}. Use one of these, or a version that knows {storage_type!r} "
-            f"(pip install --upgrade openfactory-storage).",
-            storage_type=storage_type,
-            known=known,
+        raise StorageConfigurationError(
+            f'{where} has no "type". Add one; there are: {", ".join(known_storage_types())}.'
         )
+    backend = _backend_of(storage_type, where)
     try:
-        return _BACKENDS[storage_type].from_config(settings)
+        return backend.from_config(settings)
     except StorageConfigurationError as error:
         raise StorageConfigurationError(f"{where}: {error}") from error
+    except StorageUnavailableError as error:
+        raise StorageUnavailableError(f"{where}: {error}", path=error.path) from error
+    except Exception as error:  # of a type that others bring
+        raise StorageConfigurationError(
+            f"{where}: the type {storage_type!r} cannot use its settings: {error!r}. Change them, or ask who made "
+            f"{backend.__module__}.{backend.__qualname__}."
+        ) from error
+
+
+def _backend_of(storage_type: str, where: str) -> type[FileBackend]:
+    if storage_type in _BACKENDS:
+        return _BACKENDS[storage_type]
+    if storage_type == _REMOTE:
+        from openfactory.storage.remote import RemoteBackend
+
+        return RemoteBackend
+    for entry_point in entry_points(group=ENTRY_POINTS, name=storage_type):
+        return _loaded(entry_point, where)
+    known = known_storage_types()
+    raise UnknownStorageTypeError(
+        f"{where} has the type {storage_type!r}, which openfactory-storage {__version__} does not know. "
+        f"It knows: {', '.join(known)}. Use one of these, or a version that knows {storage_type!r} "
+        f"(pip install --upgrade openfactory-storage).",
+        storage_type=storage_type,
+        known=known,
+    )
+
+
+def _loaded(entry_point: EntryPoint, where: str) -> type[FileBackend]:
+    try:
+        backend = entry_point.load()
+    except Exception as error:
+        raise StorageConfigurationError(
+            f"{where} has the type {entry_point.name!r} of {entry_point.value}, which cannot be imported: {error!r}. "
+            "Install what it needs."
+        ) from error
+    if not (isinstance(backend, type) and issubclass(backend, FileBackend)):
+        raise StorageConfigurationError(
+            f"{where} has the type {entry_point.name!r}, and {entry_point.value} is no FileBackend. "
+            "Name a class that is derived from FileBackend in the entry point."
+        )
+    return backend

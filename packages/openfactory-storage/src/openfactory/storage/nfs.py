@@ -1,0 +1,130 @@
+"""A folder of a file server, which the deployment mounts by NFS."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from openfactory.storage.errors import StorageConfigurationError
+from openfactory.storage.local import checked_local_path
+from openfactory.storage.mounted import MountedBackend, checked_mount_point, first_folder
+
+__all__ = ["NFSBackend", "NFSConfiguration"]
+
+_LABEL = r"[A-Za-z0-9-]+"
+_SERVER = re.compile(rf"{_LABEL}(\.{_LABEL})*|\[[0-9A-Fa-f:]+\]")
+
+
+class NFSConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="nfs"):
+    """The settings of an `nfs` storage.
+
+    Attributes:
+        server: the file server, a host name, an IPv4 address, or an IPv6 address in brackets.
+        remote_path: the folder that it exports.
+        mount_point: where the app sees that folder.
+        mount_options: options of the mount, such as `ro`, `nfsvers=4.1`.
+        local_path: a folder that stands for the mount on a machine that has none, such as a developer's.
+        read_only: whether writing is refused; the mount option `ro` says so too.
+        description: for people.
+    """
+
+    server: str
+    remote_path: str
+    mount_point: str
+    mount_options: list[str] | None = None
+    local_path: str | None = None
+    read_only: bool = False
+    description: str | None = None
+
+    def __post_init__(self) -> None:
+        server, remote_path = self.server.strip(), self.remote_path.strip()
+        if not _SERVER.fullmatch(server):
+            raise ValueError(
+                f"server is {server!r}. Write a host name, an IPv4 address, or an IPv6 address in brackets, "
+                "such as 'files.plant.example' or '[fd00::1]'"
+            )
+        if not remote_path.startswith("/"):
+            raise ValueError(f"remote_path is {remote_path!r}. Write the absolute path that the server exports")
+        options = [stripped for option in self.mount_options or () if (stripped := option.strip())]
+        # Frozen for everybody else; here the object is still being made.
+        msgspec.structs.force_setattr(self, "server", server)
+        msgspec.structs.force_setattr(self, "remote_path", remote_path)
+        msgspec.structs.force_setattr(self, "mount_point", checked_mount_point(self.mount_point))
+        msgspec.structs.force_setattr(self, "mount_options", options or None)
+        msgspec.structs.force_setattr(self, "read_only", self.read_only or _says_ro(options))
+        if self.local_path is not None:
+            msgspec.structs.force_setattr(self, "local_path", checked_local_path(self.local_path))
+
+
+class NFSBackend(MountedBackend):
+    """Files of a file server; the deployment mounts its folder at `mount_point`."""
+
+    config: NFSConfiguration
+
+    def __init__(self, config: NFSConfiguration) -> None:
+        super().__init__(config, _root_of(config))
+        self.read_only = config.read_only
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> NFSBackend:
+        """Make it from `{"type": "nfs", "server": …, "remote_path": …, "mount_point": …}`."""
+        if isinstance(options := config.get("mount_options"), str):
+            as_list = json.dumps([option.strip() for option in options.split(",")])
+            raise StorageConfigurationError(f"mount_options is the text {options!r}. Write a list: {as_list}.")
+        try:
+            return cls(msgspec.convert(dict(config), NFSConfiguration))
+        except msgspec.ValidationError as error:
+            raise StorageConfigurationError(
+                f"The settings of an nfs storage can't be used: {error}. They are "
+                '{"type": "nfs", "server": "files.plant.example", "remote_path": "/exports/data", '
+                '"mount_point": "/mnt/data"}, and may have "mount_options" (a list), "local_path", "read_only" '
+                'and a "description".'
+            ) from error
+
+    def get_mount_spec(self) -> dict[str, Any]:
+        """A volume of Docker's `local` driver that mounts the folder of the server."""
+        config = self.config
+        options = list(config.mount_options or ())
+        if config.read_only and not _says_ro(options):
+            options.append("ro")
+        mounted_with = [f"addr={config.server}", *options]
+        if "nfsvers=" not in ",".join(mounted_with):
+            mounted_with.append("nfsvers=4")
+        return {
+            "Type": "volume",
+            "Source": _volume_name(config, options),
+            "Target": config.mount_point,
+            "VolumeOptions": {
+                "DriverConfig": {
+                    "Name": "local",
+                    "Options": {"type": "nfs", "o": ",".join(mounted_with), "device": f":{config.remote_path}"},
+                }
+            },
+        }
+
+
+def _volume_name(config: NFSConfiguration, options: list[str]) -> str:
+    """The same name for the same mount, so that apps share one volume."""
+    parts = ["nfs", config.server.replace(".", "_"), config.remote_path.strip("/").replace("/", "_")]
+    if options:
+        parts.append(hashlib.sha1(",".join(sorted(options)).encode(), usedforsecurity=False).hexdigest()[:8])
+    # Docker takes no other characters, such as the brackets of an IPv6 address.
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", "_".join(parts))
+
+
+def _says_ro(options: list[str]) -> bool:
+    return "ro" in (one.strip() for option in options for one in option.split(","))
+
+
+def _root_of(config: NFSConfiguration) -> Path:
+    return first_folder(
+        "An nfs storage",
+        {"mount_point": config.mount_point, "local_path": config.local_path},
+        f"Mount {config.server}:{config.remote_path} there, or set local_path to a folder that stands for it.",
+    )

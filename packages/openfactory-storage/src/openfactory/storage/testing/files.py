@@ -1,0 +1,279 @@
+"""One file: opening it in every mode, its content, what is known of it, and its end."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from openfactory.storage.backend import FileBackend
+
+__all__ = ["FilesConformance"]
+
+_CLOCKS_DIFFER = timedelta(seconds=60)
+_LARGE = 6 * 1024 * 1024 + 1  # more than a part of an upload to an object store
+
+# Whatever reads a file.
+_READS: dict[str, Callable[[FileBackend, str], object]] = {
+    "open": lambda storage, path: storage.open(path),
+    "read_bytes": lambda storage, path: storage.read_bytes(path),
+    "read_text": lambda storage, path: storage.read_text(path),
+    "copy": lambda storage, path: storage.copy(path, "copy.txt"),
+}
+
+# Whatever makes the content of a file.
+_WRITES: dict[str, Callable[[FileBackend, str], object]] = {
+    "open": lambda storage, path: storage.open(path, "w").close(),
+    "append": lambda storage, path: storage.open(path, "ab").close(),
+    "write_bytes": lambda storage, path: storage.write_bytes(path, b"new"),
+    "write_text": lambda storage, path: storage.write_text(path, "new"),
+    "write_atomic": lambda storage, path: storage.write_atomic(path, b"new"),
+}
+
+
+class FilesConformance:
+    """What one file promises."""
+
+    #: Whether a file can be read and written at once (`r+`, `w+`, `a+`, `x+`): an object store cannot.
+    can_update = True
+
+    #: Whether the storage knows when a file was written.
+    tells_time = True
+
+    def test_text_comes_back(self, storage: FileBackend) -> None:
+        with storage.open("notes/today.txt", "w") as file:
+            file.write("Prüfstück\n")
+            file.write("zweite Zeile\n")
+        with storage.open("notes/today.txt") as file:
+            assert list(file) == ["Prüfstück\n", "zweite Zeile\n"]
+        assert storage.read_bytes("notes/today.txt") == "Prüfstück\nzweite Zeile\n".encode()
+
+    def test_bytes_come_back(self, storage: FileBackend) -> None:
+        content = bytes(range(256)) * 40
+        with storage.open("data.bin", "wb") as file:
+            assert file.write(content[:7]) == 7
+            assert file.write(memoryview(content)[7:]) == len(content) - 7
+        with storage.open("data.bin", "rb") as file:
+            assert file.read(3) == content[:3]
+            assert file.tell() == 3
+            assert file.seek(-4, io.SEEK_END) == len(content) - 4
+            assert file.read() == content[-4:]
+            assert file.read() == b""
+
+    def test_lines_of_bytes_come_back(self, storage: FileBackend) -> None:
+        storage.write_bytes("log", b"one\ntwo\n\nlast")
+        with storage.open("log", "rb") as file:
+            assert file.readline() == b"one\n"
+            assert file.readline(2) == b"tw"
+            assert list(file) == [b"o\n", b"\n", b"last"]
+
+    @pytest.mark.parametrize("size", [0, 1, _LARGE])
+    def test_any_size_comes_back(self, storage: FileBackend, size: int) -> None:
+        content = (b"0123456789abcde" * (size // 15 + 1))[:size]
+        storage.write_bytes("opened.bin", content)
+        storage.write_atomic("atomic.bin", content)
+        assert storage.read_bytes("opened.bin") == content
+        assert storage.read_bytes("atomic.bin") == content
+        assert storage.info("opened.bin").size == storage.info("atomic.bin").size == size
+
+    def test_text_is_utf_8_unless_another_encoding_is_given(self, storage: FileBackend) -> None:
+        storage.write_text("utf-8.txt", "Ölstand 铣")
+        storage.write_text("latin-1.txt", "Ölstand", encoding="latin-1")
+        assert storage.read_bytes("utf-8.txt") == "Ölstand 铣".encode()
+        assert storage.read_bytes("latin-1.txt") == b"\xd6lstand"
+        assert storage.read_text("latin-1.txt", encoding="latin-1") == "Ölstand"
+        with storage.open("latin-1.txt", encoding="latin-1") as file:
+            assert file.read() == "Ölstand"
+
+    def test_newlines_are_as_asked_for(self, storage: FileBackend) -> None:
+        with storage.open("lines.csv", "w", newline="\r\n") as file:
+            file.write("a\nb\n")
+        assert storage.read_bytes("lines.csv") == b"a\r\nb\r\n"
+        with storage.open("lines.csv") as file:
+            assert file.read() == "a\nb\n"
+        with storage.open("lines.csv", newline="") as file:
+            assert file.read() == "a\r\nb\r\n"
+
+    def test_writing_replaces_and_appending_adds(self, storage: FileBackend) -> None:
+        storage.write_text("log.txt", "a long first content")
+        storage.write_text("log.txt", "one\n")
+        with storage.open("log.txt", "a") as file:
+            file.write("two\n")
+        with storage.open("log.txt", "ab") as file:
+            file.write(b"three\n")
+        with storage.open("new/log.txt", "a") as file:
+            file.write("first\n")
+        assert storage.read_text("log.txt") == "one\ntwo\nthree\n"
+        assert storage.read_text("new/log.txt") == "first\n"
+
+    def test_exclusive_makes_only_what_is_not_there(self, storage: FileBackend) -> None:
+        with storage.open("lock/one", "x") as file:
+            file.write("mine")
+        for mode in ("x", "xb"):
+            with pytest.raises(FileExistsError):
+                storage.open("lock/one", mode)
+        assert storage.read_text("lock/one") == "mine"
+
+    @pytest.mark.parametrize("mode", ["r+", "r+b", "w+", "a+", "x+b"])
+    def test_reading_and_writing_at_once_works_or_is_refused(self, storage: FileBackend, mode: str) -> None:
+        path = "new.txt" if "x" in mode else "file.txt"
+        storage.write_text("file.txt", "one")
+        if not self.can_update:
+            with pytest.raises(io.UnsupportedOperation, match=path):
+                storage.open(path, mode)
+            assert storage.read_text("file.txt") == "one"
+            return
+        with storage.open(path, mode) as file:
+            file.seek(0, io.SEEK_END)
+            file.write(b"two" if "b" in mode else "two")
+            file.seek(0)
+            assert file.read() in ("onetwo", "two", b"onetwo", b"two")
+
+    @pytest.mark.parametrize("mode", ["", "q", "rw", "wb+b", "rbt", "b", "r b"])
+    def test_a_mode_that_is_none_is_refused(self, storage: FileBackend, mode: str) -> None:
+        storage.write_text("file.txt", "one")
+        with pytest.raises(ValueError, match="mode"):
+            storage.open("file.txt", mode)
+        assert storage.read_text("file.txt") == "one"
+
+    def test_bytes_have_no_encoding(self, storage: FileBackend) -> None:
+        with pytest.raises(ValueError, match="encoding"):
+            storage.open("file.txt", "wb", encoding="utf-8")
+
+    def test_a_closed_file_is_over(self, storage: FileBackend) -> None:
+        with storage.open("file.bin", "wb") as file:
+            file.write(b"abc")
+        file.close()
+        assert file.closed
+        with pytest.raises(ValueError, match="closed"):
+            file.write(b"more")
+        assert storage.read_bytes("file.bin") == b"abc"
+
+    def test_what_is_opened_for_one_is_not_for_the_other(self, storage: FileBackend) -> None:
+        with storage.open("file.txt", "w") as file, pytest.raises(io.UnsupportedOperation):
+            file.read()
+        with storage.open("file.txt") as file, pytest.raises(io.UnsupportedOperation):
+            file.write("more")
+
+    def test_two_readers_are_apart(self, storage: FileBackend) -> None:
+        storage.write_bytes("file.bin", b"abcdef")
+        with storage.open("file.bin", "rb") as one, storage.open("file.bin", "rb") as other:
+            assert (one.read(2), other.read(3), one.read(2), other.read()) == (b"ab", b"abc", b"cd", b"def")
+
+    @pytest.mark.parametrize("reads", _READS)
+    def test_a_file_that_is_missing_is_said_so(self, storage: FileBackend, reads: str) -> None:
+        with pytest.raises(FileNotFoundError, match=r"missing/one\.txt"):
+            _READS[reads](storage, "missing/one.txt")
+        assert not storage.exists("copy.txt")
+
+    @pytest.mark.parametrize("reads", _READS)
+    def test_a_folder_is_not_read(self, storage: FileBackend, reads: str) -> None:
+        storage.write_text("folder/one.txt", "one")
+        with pytest.raises(IsADirectoryError, match="folder"):
+            _READS[reads](storage, "folder")
+
+    @pytest.mark.parametrize("writes", _WRITES)
+    @pytest.mark.parametrize("path", ["folder", "."])
+    def test_a_folder_is_not_written(self, storage: FileBackend, writes: str, path: str) -> None:
+        storage.write_text("folder/one.txt", "one")
+        with pytest.raises(IsADirectoryError):
+            _WRITES[writes](storage, path)
+        assert storage.read_text("folder/one.txt") == "one"
+        assert [entry.path for entry in storage.walk()] == ["folder", "folder/one.txt"]
+
+    @pytest.mark.parametrize("writes", _WRITES)
+    def test_folders_on_the_way_are_made(self, storage: FileBackend, writes: str) -> None:
+        _WRITES[writes](storage, "a/b/c.txt")
+        assert storage.exists("a/b/c.txt")
+
+    def test_write_atomic_takes_text_and_bytes(self, storage: FileBackend) -> None:
+        storage.write_atomic("text.txt", "Größe\n")
+        storage.write_atomic("latin.txt", "Größe", encoding="latin-1")
+        storage.write_atomic("bytes.bin", b"\r\n\x00")
+        storage.write_atomic("text.txt", "neu\n")
+        assert storage.read_bytes("text.txt") == b"neu\n"
+        assert storage.read_bytes("latin.txt") == b"Gr\xf6\xdfe"
+        assert storage.read_bytes("bytes.bin") == b"\r\n\x00"
+        assert storage.listdir() == ["bytes.bin", "latin.txt", "text.txt"]
+
+    def test_a_reader_sees_the_old_content_or_the_new(self, storage: FileBackend) -> None:
+        contents = [letter * 300_000 for letter in (b"a", b"b", b"c")]
+        storage.write_atomic("state.bin", contents[0])
+        over = threading.Event()
+
+        def write() -> None:
+            try:
+                for number in range(12):
+                    storage.write_atomic("state.bin", contents[number % 3])
+            finally:
+                over.set()
+
+        with ThreadPoolExecutor(1) as pool:
+            written = pool.submit(write)
+            seen = {storage.read_bytes("state.bin")}
+            while not over.is_set():
+                seen.add(storage.read_bytes("state.bin"))
+            written.result()
+        assert seen <= set(contents)
+
+    def test_info_tells_size_and_time(self, storage: FileBackend) -> None:
+        before = datetime.now(UTC)
+        storage.write_bytes("sub/data.bin", b"12345")
+        found = storage.info("sub/./data.bin")
+        assert (found.path, found.size, found.is_folder) == ("sub/data.bin", 5, False)
+        if not self.tells_time:
+            assert found.modified is None
+            return
+        assert found.modified is not None
+        assert found.modified.utcoffset() == timedelta(0)
+        assert before - _CLOCKS_DIFFER < found.modified < datetime.now(UTC) + _CLOCKS_DIFFER
+
+    def test_info_of_a_folder(self, storage: FileBackend) -> None:
+        storage.write_bytes("sub/data.bin", b"12345")
+        assert storage.info("sub")._replace(modified=None) == ("sub", 0, None, True)
+        assert storage.info()._replace(modified=None) == ("", 0, None, True)
+
+    def test_info_of_nothing(self, storage: FileBackend) -> None:
+        with pytest.raises(FileNotFoundError, match=r"missing\.txt"):
+            storage.info("missing.txt")
+
+    def test_exists_says_it_of_files_and_folders(self, storage: FileBackend) -> None:
+        storage.write_text("sub/one.txt", "one")
+        assert [storage.exists(path) for path in (".", "sub", "sub/one.txt")] == [True, True, True]
+        assert [storage.exists(path) for path in ("su", "sub/one", "sub/one.txt/two")] == [False, False, False]
+
+    def test_a_file_is_deleted(self, storage: FileBackend) -> None:
+        storage.write_text("sub/one.txt", "one")
+        storage.write_text("sub/two.txt", "two")
+        storage.delete("sub/one.txt")
+        assert storage.listdir("sub") == ["two.txt"]
+        assert not storage.exists("sub/one.txt")
+        with pytest.raises(FileNotFoundError, match=r"one\.txt"):
+            storage.delete("sub/one.txt")
+
+    def test_a_folder_is_not_deleted(self, storage: FileBackend) -> None:
+        storage.write_text("sub/one.txt", "one")
+        for path in ("sub", "."):
+            with pytest.raises(IsADirectoryError):
+                storage.delete(path)
+        assert storage.read_text("sub/one.txt") == "one"
+
+    def test_many_threads_at_once(self, storage: FileBackend) -> None:
+        def work(number: int) -> None:
+            path, content = f"thread-{number % 4}/{number}.bin", b"%d," % number * 2_000
+            storage.write_bytes(path, content)
+            storage.write_atomic("shared.bin", content)
+            with storage.open(path, "rb") as file:
+                assert file.read(5) == content[:5]
+                assert storage.info(path).size == len(content)
+                assert file.read() == content[5:]
+            assert path.rpartition("/")[2] in storage.listdir(path.partition("/")[0])
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(32)))
+        assert len(storage.glob("thread-*/*.bin")) == 32
+        assert storage.read_bytes("shared.bin") in {b"%d," % number * 2_000 for number in range(32)}

@@ -1,0 +1,143 @@
+"""Folders: what is in them, all below them, and what matches a pattern."""
+
+from __future__ import annotations
+
+import pytest
+
+from openfactory.storage.backend import FileBackend
+
+__all__ = ["FoldersConformance"]
+
+
+class FoldersConformance:
+    """What folders promise."""
+
+    #: Whether a folder stays without anything in it: an object store has none then.
+    has_folders = True
+
+    #: How many files one folder gets; fewer for a server that takes long to write them.
+    many_files = 10_000
+
+    def test_listdir_gives_the_names_sorted(self, storage: FileBackend) -> None:
+        for path in ("b.txt", "a.txt", ".hidden", "sub/one.txt", "sub2/deep/two.txt", "sub.txt"):
+            storage.write_text(path, "x")
+        assert storage.listdir() == [".hidden", "a.txt", "b.txt", "sub", "sub.txt", "sub2"]
+        assert storage.listdir(".") == storage.listdir("sub/..") == storage.listdir()
+        assert storage.listdir("sub") == storage.listdir("sub/") == ["one.txt"]
+        assert storage.listdir("sub2") == ["deep"]
+
+    def test_an_empty_storage_lists_nothing(self, storage: FileBackend) -> None:
+        assert storage.listdir() == []
+        assert list(storage.walk()) == []
+        assert storage.glob("**") == []
+
+    def test_listdir_of_no_folder(self, storage: FileBackend) -> None:
+        storage.write_text("one.txt", "one")
+        with pytest.raises(FileNotFoundError, match="missing"):
+            storage.listdir("missing")
+        with pytest.raises(NotADirectoryError, match=r"one\.txt"):
+            storage.listdir("one.txt")
+        with pytest.raises((FileNotFoundError, NotADirectoryError)):
+            storage.listdir("one.txt/below")
+
+    def test_listings_are_never_old(self, storage: FileBackend) -> None:
+        for number in range(3):
+            storage.write_text(f"sub/{number}.txt", "x" * number)
+            assert storage.listdir("sub") == [f"{one}.txt" for one in range(number + 1)]
+            assert [entry.size for entry in storage.walk("sub")] == list(range(number + 1))
+        storage.delete("sub/1.txt")
+        assert storage.listdir("sub") == ["0.txt", "2.txt"]
+
+    def test_a_folder_is_made_with_those_on_the_way(self, storage: FileBackend) -> None:
+        storage.mkdir("a/b/c")
+        storage.mkdir("a/b/c")
+        storage.mkdir(".")
+        assert storage.exists("a/b/c") == self.has_folders
+        if self.has_folders:
+            assert storage.listdir("a/b") == ["c"]
+            assert storage.listdir("a/b/c") == []
+            assert storage.info("a/b/c").is_folder
+        storage.write_text("a/b/c/d.txt", "d")
+        assert storage.listdir("a/b/c") == ["d.txt"]
+
+    def test_an_empty_folder_is_moved(self, storage: FileBackend) -> None:
+        if not self.has_folders:
+            with pytest.raises(FileNotFoundError):
+                storage.move("empty", "moved")
+            return
+        storage.mkdir("empty/deep")
+        storage.move("empty", "moved")
+        assert [entry.path for entry in storage.walk()] == ["moved", "moved/deep"]
+
+    def test_a_file_is_no_folder(self, storage: FileBackend) -> None:
+        storage.write_text("one.txt", "one")
+        with pytest.raises(FileExistsError, match=r"one\.txt"):
+            storage.mkdir("one.txt")
+        if self.has_folders:
+            with pytest.raises(NotADirectoryError):
+                storage.mkdir("one.txt/sub")
+            with pytest.raises(NotADirectoryError):
+                storage.write_text("one.txt/two.txt", "two")
+            with pytest.raises(NotADirectoryError):
+                storage.write_atomic("one.txt/two.txt", "two")
+        assert storage.read_text("one.txt") == "one"
+
+    def test_walk_gives_all_below_with_what_is_known(self, storage: FileBackend) -> None:
+        for path in ("sub/one.txt", "sub/deep/two.txt", "sub-1.txt", "other/.hidden"):
+            storage.write_text(path, path)
+        entries = [(entry.path, entry.size, entry.is_folder) for entry in storage.walk()]
+        assert sorted(entries) == [
+            ("other", 0, True),
+            ("other/.hidden", 13, False),
+            ("sub", 0, True),
+            ("sub-1.txt", 9, False),
+            ("sub/deep", 0, True),
+            ("sub/deep/two.txt", 16, False),
+            ("sub/one.txt", 11, False),
+        ]
+        assert [entry.path for entry in storage.walk("sub")] == ["sub/deep", "sub/deep/two.txt", "sub/one.txt"]
+        assert all(entry == storage.info(entry.path) for entry in storage.walk() if not entry.is_folder)
+
+    def test_walk_of_no_folder(self, storage: FileBackend) -> None:
+        storage.write_text("one.txt", "one")
+        with pytest.raises(FileNotFoundError):
+            list(storage.walk("missing"))
+        with pytest.raises(NotADirectoryError):
+            list(storage.walk("one.txt"))
+
+    @pytest.mark.parametrize(
+        ("pattern", "paths"),
+        [
+            ("*", [".hidden.csv", "a.csv", "a.txt", "b[1].csv", "sub"]),
+            ("*.csv", [".hidden.csv", "a.csv", "b[1].csv"]),
+            ("?.csv", ["a.csv"]),
+            ("[ab].csv", ["a.csv"]),
+            ("[!b]*.csv", [".hidden.csv", "a.csv"]),
+            ("b[[]1].csv", ["b[1].csv"]),
+            ("sub/*.csv", ["sub/c.csv"]),
+            ("sub/*", ["sub/c.csv", "sub/deep"]),
+            ("./sub/../sub/*.csv", ["sub/c.csv"]),
+            ("*/*/*.csv", ["sub/deep/d.csv"]),
+            ("**/*.csv", [".hidden.csv", "a.csv", "b[1].csv", "sub/c.csv", "sub/deep/d.csv"]),
+            ("sub/**/*.csv", ["sub/c.csv", "sub/deep/d.csv"]),
+            ("s?b/**", ["sub/c.csv", "sub/deep", "sub/deep/d.csv"]),
+            ("a.csv", ["a.csv"]),
+            ("sub", ["sub"]),
+            ("A.CSV", []),
+            ("missing/*", []),
+            ("a.csv/*", []),
+            ("*/../*.csv", []),
+        ],
+    )
+    def test_glob(self, storage: FileBackend, pattern: str, paths: list[str]) -> None:
+        for path in ("a.csv", "a.txt", ".hidden.csv", "b[1].csv", "sub/c.csv", "sub/deep/d.csv"):
+            storage.write_text(path, "x")
+        assert storage.glob(pattern) == paths
+
+    def test_many_files_are_listed(self, storage: FileBackend) -> None:
+        names = [f"{number:05}.txt" for number in range(self.many_files)]
+        for name in names:
+            storage.write_bytes(f"many/{name}", b"x")
+        assert storage.listdir("many") == names
+        assert [entry.path for entry in storage.walk("many")] == [f"many/{name}" for name in names]
+        assert len(storage.glob("many/*0.txt")) == len(names) // 10

@@ -1,0 +1,46 @@
+"""A whole file on its way to a server."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+from typing import Any
+
+from fsspec import AbstractFileSystem
+from fsspec.callbacks import Callback
+
+from openfactory.storage.backend import OnProgress
+
+__all__ = ["Progress", "exchange"]
+
+
+class Progress(Callback):  # type: ignore[misc]
+    """What fsspec says of an upload, for those who asked for it."""
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        super().__init__()
+        self._on_progress = on_progress
+        self._said = 0
+
+    def call(self, hook_name: str | None = None, **kwargs: Any) -> None:  # noqa: ARG002
+        """Hand on how far it is."""
+        if self._on_progress is not None and self.value > self._said:
+            self._said = self.value
+            self._on_progress(self.value, self.size or 0)
+
+    def end_at(self, size: int) -> None:
+        """All is through; some protocols say nothing before."""
+        self.size, self.value = size, size
+        self.call()
+
+
+def exchange(fs: AbstractFileSystem, local_file: str, full: str, progress: Callback) -> None:
+    """Write beside the target and exchange the names, which a server with folders does in one step."""
+    unfinished = f"{full.rpartition('/')[0]}/.ofa-{secrets.token_hex(8)}.tmp"
+    try:
+        fs.put_file(local_file, unfinished, callback=progress)
+        fs.mv(unfinished, full)
+    except BaseException:
+        with suppress(Exception):  # what keeps it from being written may keep it from being removed
+            fs.rm_file(unfinished)
+        raise

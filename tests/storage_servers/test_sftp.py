@@ -1,0 +1,290 @@
+"""Files on a server of SFTP: OpenSSH's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openfactory.storage import (
+    FileBackend,
+    PathOutsideStorageError,
+    StorageConfigurationError,
+    StorageUnavailableError,
+    storage_from_environment,
+)
+from openfactory.storage.testing import FileBackendConformance
+
+_CONTENT = b"0123456789abcdef" * 300_000
+
+
+class TestSFTP(FileBackendConformance):
+    can_update = False
+    many_files = 1_000
+
+    @pytest.fixture
+    def settings(self, sftp_server: Any, shown_folder: Path) -> dict[str, Any]:
+        settings: dict[str, Any] = sftp_server.settings(shown_folder)
+        return settings
+
+
+@pytest.fixture
+def storage(sftp_server: Any, shown_folder: Path) -> FileBackend:
+    return opened(sftp_server.settings(shown_folder))
+
+
+def opened(settings: dict[str, Any]) -> FileBackend:
+    storage = storage_from_environment(json.dumps(settings))
+    assert storage is not None
+    return storage
+
+
+def test_it_is_the_folder_of_the_server(storage: FileBackend, shown_folder: Path) -> None:
+    storage.write_text("sub/one.txt", "one")
+    (shown_folder / "sub" / "two.txt").write_text("two")
+    assert (shown_folder / "sub" / "one.txt").read_text() == "one"
+    assert storage.listdir("sub") == ["one.txt", "two.txt"]
+    assert str(storage.root) == str(shown_folder)
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        lambda storage: storage.read_bytes("link"),
+        lambda storage: storage.read_bytes("deep/link/secret.txt"),
+        lambda storage: storage.listdir("deep/link"),
+        lambda storage: list(storage.walk("deep/link")),
+        lambda storage: storage.exists("link"),
+        lambda storage: storage.info("deep/link/secret.txt"),
+        lambda storage: storage.copy("link", "copy"),
+        lambda storage: storage.write_text("link", "x"),
+        lambda storage: storage.write_text("dangling", "x"),
+        lambda storage: storage.write_atomic("deep/link/new.txt", "x"),
+        lambda storage: storage.open("deep/link/new.txt", "x"),
+        lambda storage: storage.delete("deep/link/secret.txt"),
+        lambda storage: storage.mkdir("deep/link/new"),
+        lambda storage: storage.move("deep/link/secret.txt", "moved"),
+        lambda storage: storage.move("inside.txt", "deep/link/moved.txt"),
+        lambda storage: storage.put(__file__, "deep/link/new.txt"),
+        lambda storage: storage.read_bytes("chain"),
+    ],
+)
+def test_links_that_lead_out_are_refused(
+    storage: FileBackend, shown_folder: Path, tmp_path: Path, reads: Callable[[FileBackend], object]
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.txt").write_text("secret")
+    storage.write_text("inside.txt", "inside")
+    (shown_folder / "deep").mkdir()
+    (shown_folder / "link").symlink_to("../outside/secret.txt")
+    (shown_folder / "deep" / "link").symlink_to(outside)
+    (shown_folder / "dangling").symlink_to(outside / "new.txt")
+    (shown_folder / "chain").symlink_to("link")
+    before = sorted(os.listdir(shown_folder))
+
+    with pytest.raises(PathOutsideStorageError, match="symbolic links may not lead out"):
+        reads(storage)
+
+    assert os.listdir(outside) == ["secret.txt"]
+    assert (outside / "secret.txt").read_text() == "secret"
+    assert sorted(os.listdir(shown_folder)) == before
+    assert [entry.path for entry in storage.walk()] == ["chain", "dangling", "deep", "deep/link", "inside.txt", "link"]
+
+
+def test_links_inside_are_followed_and_removed_themselves(
+    storage: FileBackend, shown_folder: Path, tmp_path: Path
+) -> None:
+    storage.write_text("real/one.txt", "one")
+    (shown_folder / "link").symlink_to("real")
+    (shown_folder / "outside").symlink_to(tmp_path)
+    assert storage.read_text("link/one.txt") == "one"
+    storage.write_text("link/two.txt", "two")
+    storage.move("link", "moved")
+    storage.delete("outside")
+    storage.delete("moved")
+    assert [entry.path for entry in storage.walk()] == ["real", "real/one.txt", "real/two.txt"]
+    assert tmp_path.exists()
+
+
+def test_a_root_that_is_a_link(sftp_server: Any, shown_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "named").symlink_to(shown_folder)
+    storage = opened(sftp_server.settings(tmp_path / "named"))
+    storage.write_text("sub/one.txt", "one")
+    assert (shown_folder / "sub" / "one.txt").read_text() == "one"
+
+
+def test_the_root_of_the_server_is_a_storage(sftp_server: Any, shown_folder: Path) -> None:
+    storage = opened(sftp_server.settings(Path("/")))
+    storage.write_text(f"{shown_folder}/one.txt".lstrip("/"), "one")
+    assert (shown_folder / "one.txt").read_text() == "one"
+    assert str(storage.root) == "/"
+    assert shown_folder.parts[1] in storage.listdir()
+
+
+def test_what_another_process_writes_is_seen_at_once(
+    sftp_server: Any, storage: FileBackend, shown_folder: Path
+) -> None:
+    storage.write_text("one.txt", "one")
+    assert (storage.listdir(), storage.exists("two.txt")) == (["one.txt"], False)
+    other = """
+import sys
+from openfactory.storage import storage_from_environment
+storage = storage_from_environment(sys.argv[1])
+storage.write_text("two.txt", storage.read_text("one.txt") * 2)
+storage.delete("one.txt")
+"""
+    settings = json.dumps(sftp_server.settings(shown_folder))
+    subprocess.run([sys.executable, "-c", other, settings], check=True, timeout=60)
+    assert (storage.listdir(), storage.info("two.txt").size) == (["two.txt"], 6)
+
+
+def test_a_session_that_is_killed_in_mid_write(sftp_server: Any, storage: FileBackend, shown_folder: Path) -> None:
+    storage.write_atomic("state.bin", b"old")
+    with storage.open("log.bin", "wb") as file:
+        file.write(b"first")
+        assert sftp_server.kill_sessions() >= 1
+        with pytest.raises(StorageUnavailableError, match=r"log\.bin.*connects again"):
+            file.write(_CONTENT)
+    assert (shown_folder / "state.bin").read_bytes() == b"old"
+    assert storage.read_bytes("state.bin") == b"old"
+    storage.write_atomic("state.bin", b"new")
+    assert storage.read_bytes("state.bin") == b"new"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda storage, local: storage.write_atomic("state.bin", local.read_bytes()),
+        lambda storage, local: storage.put(local, "state.bin"),
+        lambda storage, local: storage.copy("large.bin", "state.bin"),
+    ],
+)
+def test_a_wire_that_is_cut_in_mid_write(
+    sftp_server: Any,
+    shown_folder: Path,
+    wire_to: Callable[[int], Any],
+    write: Callable[[FileBackend, Path], None],
+) -> None:
+    wire = wire_to(sftp_server.port)
+    storage = opened(sftp_server.settings(shown_folder, port=wire.port))
+    storage.write_atomic("state.bin", b"old")
+    local = shown_folder.parent / "new.bin"
+    local.write_bytes(_CONTENT)
+    (shown_folder / "large.bin").write_bytes(_CONTENT)
+
+    wire.cut_after(len(_CONTENT) // 2)
+    with pytest.raises(StorageUnavailableError, match="connects again"):
+        write(storage, local)
+    assert (shown_folder / "state.bin").read_bytes() == b"old"
+    with pytest.raises(StorageUnavailableError, match="cannot be reached"):
+        storage.listdir()
+
+    wire.mend()
+    assert storage.read_bytes("state.bin") == b"old"
+    assert storage.listdir() == ["large.bin", "state.bin"]  # what is left of the new content is not shown
+    write(storage, local)
+    assert storage.read_bytes("state.bin") == _CONTENT
+
+
+def test_threads_share_the_new_connection(sftp_server: Any, shown_folder: Path, wire_to: Callable[[int], Any]) -> None:
+    wire = wire_to(sftp_server.port)
+    storage = opened(sftp_server.settings(shown_folder, port=wire.port))
+    storage.write_text("one.txt", "one")
+    wire.cut_after(1)
+    with pytest.raises(StorageUnavailableError):
+        storage.read_text("one.txt")
+    wire.mend()
+    before = wire.connections
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: storage.read_text("one.txt"), range(16))) == ["one"] * 16
+    assert wire.connections == before + 1
+
+
+def test_a_file_of_the_old_connection_does_not_end_the_new_one(
+    sftp_server: Any, shown_folder: Path, wire_to: Callable[[int], Any]
+) -> None:
+    wire = wire_to(sftp_server.port)
+    storage = opened(sftp_server.settings(shown_folder, port=wire.port))
+    storage.write_text("one.txt", "one")
+    with storage.open("one.txt", "rb") as file:
+        wire.cut_after(1)
+        with pytest.raises(StorageUnavailableError):
+            storage.listdir()
+        wire.mend()
+        assert storage.read_text("one.txt") == "one"
+        before = wire.connections
+        with pytest.raises(StorageUnavailableError):
+            file.read()
+        assert storage.read_text("one.txt") == "one"
+        assert wire.connections == before
+
+
+def test_a_server_that_is_silent(sftp_server: Any, shown_folder: Path, wire_to: Callable[[int], Any]) -> None:
+    wire = wire_to(sftp_server.port)
+    storage = opened(sftp_server.settings(shown_folder, port=wire.port, timeout=2))
+    storage.write_atomic("state.bin", b"old")
+    wire.silence()
+    before = time.monotonic()
+    with pytest.raises(StorageUnavailableError, match="state"):
+        storage.read_bytes("state.bin")
+    assert time.monotonic() - before < 30
+    wire.mend()
+    assert storage.read_bytes("state.bin") == b"old"
+
+
+def test_a_folder_that_is_missing(sftp_server: Any, shown_folder: Path) -> None:
+    (shown_folder / "file").touch()
+    for name in ("missing", "file"):
+        with pytest.raises(StorageConfigurationError, match=rf"STORAGE: sftp://.*/{name} has no such folder\. Make"):
+            opened(sftp_server.settings(shown_folder / name))
+
+
+def test_a_server_that_is_not_there(shown_folder: Path, sftp_server: Any) -> None:
+    with pytest.raises(StorageUnavailableError, match=r"cannot be reached.*See whether the server runs"):
+        opened(sftp_server.settings(shown_folder, port=9))
+
+
+@pytest.mark.parametrize("in_url", [True, False])
+def test_a_login_that_is_refused_is_not_said(
+    sftp_server: Any,
+    shown_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    in_url: bool,
+) -> None:
+    secret = "p@ss/wörd:1#?"
+    monkeypatch.setenv("PLANT_PASSWORD", secret)
+    caplog.set_level("DEBUG")
+    login = {"username": "nobody-here", "password": "${PLANT_PASSWORD}"}
+    settings = sftp_server.settings(shown_folder, key_filename=None, **login)
+    if in_url:
+        for name in login:
+            del settings["options"][name]
+        settings["url"] = settings["url"].replace("sftp://", "sftp://nobody-here:${PLANT_PASSWORD}@")
+    with pytest.raises(StorageUnavailableError, match=r"Authentication failed.*check the login") as raised:
+        opened(settings)
+    said = [str(raised.value), repr(raised.value), repr(raised.value.__cause__), caplog.text]
+    assert not [text for text in said if secret in text or repr(secret)[1:-1] in text or "p@ss" in text]
+
+
+def test_an_option_that_is_unknown(sftp_server: Any, shown_folder: Path) -> None:
+    with pytest.raises(StorageConfigurationError, match=r"does not take these options: .*no_such_option.*take out"):
+        opened(sftp_server.settings(shown_folder, no_such_option=1))
+
+
+def test_folders_that_many_make_at_once(storage: FileBackend, sftp_server: Any, shown_folder: Path) -> None:
+    stores = [storage, *(opened(sftp_server.settings(shown_folder)) for _ in range(3))]
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(10):
+            path = f"{number}/a/b/c/d"
+            list(pool.map(lambda store, path=path: store.mkdir(path), stores))
+    assert len(storage.listdir()) == 10
