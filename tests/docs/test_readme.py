@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from packaging.requirements import Requirement
 
 from distributions import ROOT, Distribution, distributions
-from openfactory.storage import LocalConfiguration
+from openfactory.storage import LocalConfiguration, NFSConfiguration
+from openfactory.storage.remote import RemoteConfiguration
 from readme_commands import README, commands
 
 Follow = Callable[..., None]
@@ -59,10 +61,10 @@ def test_the_settings_of_a_storage_are_accepted(blocks: Callable[[str], list[Any
     page = (ROOT / "packages" / "openfactory-storage" / "README.md").read_text(encoding="utf-8")
     documents = [json.loads(block.text) for block in blocks(page) if block.language == "json"]
     one, several = documents
+    kinds = {"local": LocalConfiguration, "nfs": NFSConfiguration, "fsspec": RemoteConfiguration}
     for settings in (one, *several.values()):
-        kind = settings.pop("type")
-        assert kind == "local"
-        LocalConfiguration(**settings)
+        msgspec.convert(settings, kinds[settings["type"]])
+    assert {settings["type"] for settings in several.values()} == set(kinds)
 
 
 @pytest.mark.parametrize(

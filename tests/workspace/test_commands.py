@@ -56,7 +56,9 @@ def test_every_hatch_command_that_is_named_exists() -> None:
         assert script(name)
 
 
-@pytest.mark.parametrize("name", ["demo", "bench:embedded", "bench:flask", "wheels:build", "wheels:test"])
+@pytest.mark.parametrize(
+    "name", ["demo", "bench:embedded", "bench:flask", "bench:storage", "wheels:build", "wheels:test"]
+)
 def test_the_files_that_scripts_start_are_there(name: str) -> None:
     for line in script(name):
         program, path, *_ = shlex.split(line)
