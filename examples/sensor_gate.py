@@ -38,7 +38,7 @@ class SensorGate(OpenFactoryFlaskApp):
 
         @self.app.get("/heaviest")  # such as /heaviest?of=20
         def heaviest() -> dict[str, float]:
-            weighed = self.history("weight", limit=request.args.get("of", 100, int))
+            weighed = self.history("weight", limit=max(request.args.get("of", 100, int), 1))
             return {"heaviest": max(sample.value for sample in weighed)}
 
     @ofa_method(description="Let pallets through")

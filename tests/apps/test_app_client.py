@@ -82,7 +82,7 @@ def test_it_runs_the_app_itself_with_the_arguments_it_is_given(client: AppClient
 
 def test_a_command_gives_its_result(client: AppClient[Mill]) -> None:
     assert client.call("move", x="1.5") == {"x": 1.5}
-    assert client.call("move", x=2, speed=7) == {"x": 2.0}
+    assert client.call("move", {"x": 2}, speed=7) == {"x": 2.0}
     assert client.said("status") == ["idle", "moving", "moving"]
     assert client.said("speed") == [100.0, 100.0, 7.0]
 

@@ -157,6 +157,15 @@ def test_an_asset_that_is_closed_ends_it(open_asset: Open, mill: Asset) -> None:
         assert events.ended
 
 
+def test_an_asset_that_is_closed_already_ends_it_at_once(open_asset: Open) -> None:
+    other = open_asset()
+    other.add_attribute(AssetAttribute("status", "idle", "Events", "Status"))
+    other.close()
+    with EventQueue(other, attributes=["none such"]) as events:
+        assert events.take(PATIENCE) is None
+        assert events.ended
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

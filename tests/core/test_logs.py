@@ -57,6 +57,14 @@ def test_a_level_that_does_not_exist_is_refused_with_those_that_do(level: object
         configure_prefixed_logger(uuid4().hex, level=level)  # type: ignore[arg-type]
 
 
+def test_what_a_message_quotes_begins_no_line_and_hides_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = configure_prefixed_logger(uuid4().hex, prefix="MILL")
+    logger.info("it said %s", "well\n[MILL] (2026-11-21 08:30:00) INFO forged\r\nand \x1b[2J\x9b\ttabs")
+    first, *more = capsys.readouterr().err.splitlines()
+    assert first.endswith("INFO it said well")
+    assert more == ["    [MILL] (2026-11-21 08:30:00) INFO forged", "    and \\x1b[2J\\x9b\ttabs"]
+
+
 def test_handlers_of_others_stay() -> None:
     name = uuid4().hex
     mine = logging.NullHandler()

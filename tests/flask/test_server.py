@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask, Response, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from openfactory.flaskapp.bodies import with_whole_bodies
 from openfactory.flaskapp.server import HttpServer
@@ -308,6 +309,20 @@ def test_who_reads_nothing_loses_its_connection(make_site: MakeSite, eventually:
     assert site.log == "DEBUG 127.0.0.1 has left: timed out\n"
 
 
+def test_a_head_that_trickles_in_has_to_end_in_time(make_site: MakeSite, eventually: Eventually) -> None:
+    site = make_site(silence_timeout=1.0)
+    with site.connect(b"GET / HTTP/1.1\r\nX-Slow: ") as trickling:
+        eventually(lambda: site.server.connections == 1, timeout=PATIENCE)
+
+        def send_on() -> bool:
+            with suppress(ConnectionError):
+                trickling.sendall(b"x")  # never silent for as long as it may be
+            return site.server.connections == 0
+
+        eventually(send_on, timeout=PATIENCE)
+    assert "did not come in time" in site.log
+
+
 def test_a_slow_route_and_a_slow_reader_are_not_silent(make_site: MakeSite) -> None:
     site = make_site(silence_timeout=2.0)
     held = site.connect(head("/hold"))
@@ -346,21 +361,29 @@ def test_a_client_with_a_body_too_large_gets_its_answer(
     assert status == (200 if path == "/unread" else 413)
 
 
+@pytest.mark.parametrize("path", ["/body", "/pieces"])
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("size", [0, 700_000, HIGHEST_BODY])
-def test_a_body_within_the_limit_arrives(make_site: MakeSite, chunked: bool, size: int) -> None:
+def test_a_body_within_the_limit_arrives(make_site: MakeSite, path: str, chunked: bool, size: int) -> None:
     site = make_site()
     body = iter([MEGABYTE[: size // 2], MEGABYTE[: size // 2]])
     headers = {} if chunked else {"Content-Length": str(size)}
-    assert site.ask("/body", method="POST", body=body, headers=headers, encode_chunked=chunked) == (200, str(size))
+    assert site.ask(path, method="POST", body=body, headers=headers, encode_chunked=chunked) == (200, str(size))
 
 
 @pytest.mark.parametrize("limit", [None, HIGHEST_BODY])
 @pytest.mark.parametrize("path", ["/body", "/pieces"])
 @pytest.mark.parametrize(
     "part",
-    [b"a\r\nxxxxx", b"%x\r\n" % 500_000 + MEGABYTE[:250_000], b"a\r\nxxxxxxxxxx", b"a\r\nxxxxxxxxxx\r\n", b"no size"],
-    ids=["chunk", "large chunk", "end of a chunk", "no last chunk", "no chunk"],
+    [
+        b"a\r\nxxxxx",
+        b"%x\r\n" % 500_000 + MEGABYTE[:250_000],
+        b"a\r\nxxxxxxxxxx",
+        b"a\r\nxxxxxxxxxx\r\n",
+        b"%x\r\n" % HIGHEST_BODY + MEGABYTE + b"\r\n",
+        b"no size",
+    ],
+    ids=["chunk", "large chunk", "end of a chunk", "no last chunk", "no last chunk at the limit", "no chunk"],
 )
 def test_chunks_that_break_off_are_not_taken_for_the_whole(
     make_site: MakeSite, part: bytes, path: str, limit: int | None
@@ -408,6 +431,16 @@ def test_what_is_no_request_is_refused_with_one_line_in_the_log(
     assert site.log.startswith("DEBUG 127.0.0.1 code ")
     assert site.log.count("\n") == 1
     assert site.log.isprintable() or site.log[:-1].isprintable()
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+def test_no_header_brings_a_line_of_its_own_into_the_log(make_site: MakeSite, line_end: bytes) -> None:
+    site = make_site(log_requests=True)
+    site.server.app = ProxyFix(site.app)
+    forged = b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 6.6.6.6" + line_end + b" INFO forged\x1b[31m\r\n\r\n"
+    rest(site.connect(forged))
+    assert not [line for line in site.log.splitlines() if line.lstrip().startswith("INFO forged")]
+    assert "\x1b" not in site.log
 
 
 @pytest.mark.parametrize("sent", [b"GET /stop", b"GET /stop HTTP/1.1", head("/stop")[:-2], head("/stop")[:-8]])

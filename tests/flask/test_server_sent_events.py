@@ -126,6 +126,12 @@ def test_a_stream_of_nothing_is_an_error_of_the_route(oven: Oven) -> None:
         oven.test_client().get("/nothing")
 
 
+@pytest.mark.parametrize("heartbeat", [0, -1.0])
+def test_no_time_between_two_heartbeats_is_refused(oven: Oven, heartbeat: float) -> None:
+    with oven.app.test_request_context(), pytest.raises(SubscriptionError, match="a number above 0"):
+        sse(oven, heartbeat=heartbeat)
+
+
 def test_outside_of_a_request_there_is_no_stream(oven: Oven) -> None:
     with pytest.raises(RuntimeError, match=r"Call current_ofa_app\(\) in a route"):
         sse(oven)

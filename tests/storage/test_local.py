@@ -409,3 +409,9 @@ def test_the_mount_spec_is_a_bind_mount(storage: LocalBackend, folder: Path) -> 
     assert spec == {"Type": "bind", "Source": str(folder), "Target": "/nowhere/mounted", "ReadOnly": False}
     assert json.loads(json.dumps(spec)) == spec
     assert not storage.compatible_with_swarm()
+
+
+def test_a_file_is_got_into_itself_and_stays(storage: LocalBackend, folder: Path) -> None:
+    storage.write_text("a.txt", "content")
+    storage.get("a.txt", folder / "a.txt")
+    assert storage.read_text("a.txt") == "content"

@@ -16,6 +16,7 @@ from openfactory.storage import (
     StorageConfigurationError,
     UnknownStoreError,
 )
+from openfactory.storage.paths import StoragePath
 
 
 @pytest.fixture
@@ -61,6 +62,19 @@ def test_the_first_segment_is_the_name_of_the_store(storage: NamedStorage) -> No
     assert storage.listdir("data/sub") == ["a.txt"]
     storage.delete("data/sub/a.txt")
     assert storage.listdir("data/sub") == []
+
+
+def test_a_store_reads_in_its_own_way(storage: NamedStorage) -> None:
+    class Decoding(LocalBackend):
+        def read_bytes(self, path: StoragePath) -> bytes:
+            return super().read_bytes(path)[::-1]
+
+        def read_text(self, path: StoragePath, *, encoding: str = "utf-8") -> str:
+            return super().read_text(path, encoding=encoding)[::-1]
+
+    own = NamedStorage({"own": Decoding(storage["data"].config)})
+    own.write_text("own/a.txt", "abc")
+    assert (own.read_text("own/a.txt"), own.read_bytes("own/a.txt")) == ("cba", b"cba")
 
 
 def test_the_storage_itself_is_a_folder_of_stores(storage: NamedStorage) -> None:

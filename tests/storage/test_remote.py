@@ -53,6 +53,12 @@ def test_a_folder_of_this_machine_has_a_type_of_its_own(url: str) -> None:
         opened(url)
 
 
+@pytest.mark.parametrize("url", ["http://host/data", "https://host/data"])
+def test_a_web_site_has_no_folders(url: str) -> None:
+    with pytest.raises(StorageConfigurationError, match=r"STORAGE: .*web site, which has no folders\. Use"):
+        opened(url)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -78,7 +84,6 @@ def test_settings_that_cannot_be_used(settings: dict[str, Any], said: str) -> No
         ("abfs://container/x", "adlfs", "adlfs"),
         ("webdav://host/x", "webdav4", "webdav4"),
         ("smb://host/x", "smbclient", "smbprotocol"),
-        ("https://host/x", "aiohttp", "aiohttp"),
         ("zip://::s3://bucket/a.zip", "s3fs", "s3fs"),
     ],
 )
@@ -132,7 +137,7 @@ def test_secrets_are_in_nothing_that_is_said(monkeypatch: pytest.MonkeyPatch, ca
     )
     assert named is not None
     said = [repr(storage), str(storage), repr(storage.config), str(storage.config), repr(named), repr(named.config)]
-    said += [str(list(storage.config.__rich_repr__())), caplog.text]
+    said += [str(list(storage.config.__rich_repr__())), caplog.text, str(vars(storage))]
     for ask in (lambda: storage.read_text("missing"), lambda: storage.open("../x"), lambda: storage.listdir("missing")):
         with pytest.raises((OSError, ValueError)) as raised:
             ask()
@@ -146,6 +151,7 @@ def test_secrets_are_in_nothing_that_is_said(monkeypatch: pytest.MonkeyPatch, ca
     [
         ("simplecache://x", {"target_protocol": "hidden-value"}),
         ("ftp://user:hidden-value@127.0.0.1:9/x", {}),
+        ("zip://::ftp://user:hidden-value@127.0.0.1:9/x.zip", {}),
         ("ftp://127.0.0.1:9/x", {"username": "user", "password": "hidden-value"}),
     ],
 )

@@ -72,7 +72,11 @@ class EventQueue:
         self._present.extend(
             event for asset in self._assets for event in asset._attribute_events() if self._wants(event)
         )
-        self._told = {(event.asset_uuid, event.id): event for event in self._present}
+        with self._changed:
+            self._told = {(event.asset_uuid, event.id): event for event in self._present}
+            news = [event for event in self._events if not self._was_told(event)]
+            self._events.clear()
+            self._events.extend(news)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -107,6 +111,8 @@ class EventQueue:
         if not event.is_attribute:
             return
         with self._changed:
+            if self._was_told(event):
+                return  # it takes no place of another, and is not lost
             if len(self._events) == self._events.maxlen:
                 self._lose()
             self._events.append(event)
@@ -124,8 +130,6 @@ class EventQueue:
         return self._wanted is None or event.id in self._wanted
 
     def _has_news(self) -> bool:
-        while self._events and self._was_told(self._events[0]):
-            self._events.popleft()
         return bool(self._events) or self.ended
 
     def _was_told(self, event: AssetEvent) -> bool:

@@ -82,6 +82,7 @@ class Subscriptions:
         self._executor = executor
         self._submit = submit
         self._listeners: tuple[tuple[Collection[str] | None, Listener], ...] = ()
+        self._ended = False
         self._lane: Lane | None = None  # made with the first callback: most watched assets only feed their state
 
     def add(self, topic: str, callback: AssetCallback) -> None:
@@ -119,9 +120,12 @@ class Subscriptions:
         return stream
 
     def tell(self, listener: Listener, attribute_ids: Collection[str] | None = None) -> None:
-        """Tell a listener of the events of some attributes, or of all."""
+        """Tell a listener of the events of some attributes, or of all; at once that none will come after the end."""
         with self._lock:
-            self._listeners = (*self._listeners, (attribute_ids, listener))
+            if not self._ended:
+                self._listeners = (*self._listeners, (attribute_ids, listener))
+                return
+        listener.end()
 
     def forget(self, listener: Listener) -> None:
         """Tell a listener no more."""
@@ -131,6 +135,7 @@ class Subscriptions:
     def clear(self) -> None:
         """Call back no more, and end what listens."""
         with self._lock:
+            self._ended = True
             self._callbacks.clear()
             listeners, self._listeners = self._listeners, ()
         for _, listener in listeners:

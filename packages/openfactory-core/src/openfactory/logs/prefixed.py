@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from openfactory.exceptions import ConfigurationError
 
 __all__ = ["configure_prefixed_logger"]
+
+
+_LINE_ENDS = re.compile("\r\n|[\r\n]")
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) != "\t"}
+
+
+class _Lines(logging.Formatter):
+    """Only a line of the log begins at the margin: what a stranger has sent, and a message quotes, forges none."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class calls it so
+        lines = (line.translate(_ESCAPED) for line in _LINE_ENDS.split(record.message))
+        record.message = "\n    ".join(lines)
+        return super().formatMessage(record)
 
 
 class _PrefixedHandler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -34,5 +48,5 @@ def configure_prefixed_logger(name: str, level: str | int = "INFO", prefix: str 
     if handler is None:
         handler = _PrefixedHandler()
         logger.addHandler(handler)
-    handler.setFormatter(logging.Formatter(f"[{prefix}] (%(asctime)s) %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handler.setFormatter(_Lines(f"[{prefix}] (%(asctime)s) %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     return logger

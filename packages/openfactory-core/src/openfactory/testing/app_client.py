@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
@@ -74,13 +74,25 @@ class AppClient(Generic[App]):
         with Asset(asset_uuid, self.app.ksql) as asset:
             asset.add_attribute(AssetAttribute(id=attribute_id, value=value, type=type, tag=tag))
 
-    def call(self, method: str, *, sender_uuid: str = "TEST", timeout: float = 10.0, **arguments: Any) -> Any:
+    def call(
+        self,
+        method: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        sender_uuid: str = "TEST",
+        timeout: float = 10.0,
+        **keywords: Any,
+    ) -> Any:
         """Command the app as another asset would, and give back what it answers.
+
+        Args:
+            arguments: those of the method that a keyword cannot carry, such as one named `timeout`.
 
         Raises:
             CommandRejected, CommandFailed, CommandTimeout: it answers no result.
         """
-        return self.asset.call(method, arguments, sender_uuid=sender_uuid, timeout=timeout)
+        return self.asset.call(method, {**(arguments or {}), **keywords}, sender_uuid=sender_uuid, timeout=timeout)
 
     @property
     def http(self) -> Any:

@@ -48,7 +48,7 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
     >>> panel.shutdown()
 
     `run` serves on PORT (4000 if it is not set) of OPENFACTORY_HOST (0.0.0.0, every address of the machine), each
-    request in a thread of its own, while `async_main_loop` runs on the event loop. The app always takes the client's
+    request with a thread to itself, while `async_main_loop` runs on the event loop. The app always takes the client's
     address, the scheme, the host and the path prefix from the last value of the X-Forwarded headers, as the gateway
     before it sets them: whoever reaches the port past the gateway can claim any of these.
 

@@ -33,10 +33,17 @@ def with_whole_bodies(request_class: type[Request]) -> type[Request]:
 
 
 class _WholeStream(LimitedStream):
-    """Reads up to a limit; more than that is an error, also for who reads all at once."""
+    """Reads up to a limit; more than that is an error, also for who reads all at once, and an end there is none."""
+
+    def on_exhausted(self) -> None:
+        try:
+            if self._stream.read(1):
+                raise RequestEntityTooLarge
+        except OSError as error:
+            self.on_disconnect(error)
 
     def readall(self) -> bytes:
         data = super().readall()
-        if self.is_exhausted and self._stream.read(1):
-            raise RequestEntityTooLarge
+        if self.is_exhausted:
+            self.on_exhausted()
         return data

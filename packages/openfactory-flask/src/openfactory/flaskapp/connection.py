@@ -43,7 +43,8 @@ class Connection(WSGIRequestHandler):
         self.request.settimeout(self.server.silence_timeout)
         super().setup()
         self.wfile = _Answer(self.connection)
-        self._stream = self.rfile = _Incoming(cast("io.BufferedReader", self.rfile).detach())
+        self._arriving = _Arriving(cast("io.BufferedReader", self.rfile).detach(), self.server.silence_timeout)
+        self._stream = self.rfile = _Incoming(self._arriving)
         self._may_send_on = False
 
     def handle(self) -> None:
@@ -78,6 +79,9 @@ class Connection(WSGIRequestHandler):
         if lines.last not in (b"\r\n", b"\n"):
             self.send_error(HTTPStatus.BAD_REQUEST, "Incomplete head")
             return False
+        if any("\n" in value or "\r" in value for value in self.headers.values()):
+            self.send_error(HTTPStatus.BAD_REQUEST, "Folded header", "A header is one line.")
+            return False
         if self.request_version == "HTTP/1.0":
             self.protocol_version = "HTTP/1.0"  # it knows no chunks: werkzeug sends none then
         return True
@@ -90,6 +94,7 @@ class Connection(WSGIRequestHandler):
         super().run_wsgi()
 
     def make_environ(self) -> WSGIEnvironment:
+        self._arriving.until = None  # the head is here; a body may take its time
         self.wfile.flush()  # "100 Continue", for which the client waits
         environ = super().make_environ()
         self._may_send_on = environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ
@@ -128,6 +133,10 @@ class Connection(WSGIRequestHandler):
         else:  # an error of a route's own that only looks like one of this connection
             self.server.handle_error(self.connection, self.client_address)
 
+    def address_string(self) -> str:
+        """Who asks, as one line: behind ProxyFix it is what a header says."""
+        return super().address_string().encode("unicode_escape").decode("ascii")
+
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         if self.server.log_requests and "environ" in vars(self):
             # Escaped: a request line holds what a stranger has sent.
@@ -153,6 +162,26 @@ class _Lines:
     def readline(self, limit: int) -> bytes:
         self.last = self._stream.readline(limit)
         return self.last
+
+
+class _Arriving(io.RawIOBase):
+    """What the client sends; a head that trickles in, and is never silent for long, has to end in time too."""
+
+    def __init__(self, raw: io.RawIOBase, seconds: float) -> None:
+        self._raw = raw
+        self.until: float | None = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        if self.until is not None and time.monotonic() > self.until:
+            raise TimeoutError("Its request did not come in time.")
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 class _Incoming(io.BufferedReader):

@@ -17,6 +17,7 @@ import msgspec
 from flask import Response, request
 
 from openfactory.assets import EventQueue
+from openfactory.exceptions import SubscriptionError
 from openfactory.flaskapp.current import current_ofa_app
 
 if TYPE_CHECKING:
@@ -51,9 +52,11 @@ def sse(
         max_queued: how many events may wait for the reader.
 
     Raises:
-        SubscriptionError: there is no asset, or no event could wait.
+        SubscriptionError: there is no asset, no event could wait, or there is no time between two heartbeats.
         RuntimeError: there is no request of an OpenFactoryFlaskApp here.
     """
+    if heartbeat <= 0:
+        raise SubscriptionError(f"Every {heartbeat} s is no heartbeat. Give heartbeat a number above 0.")
     events = EventQueue(*assets, attributes=attributes, max_queued=max_queued)
     streams = current_ofa_app()._streams
     connection = request.environ.get("werkzeug.socket")

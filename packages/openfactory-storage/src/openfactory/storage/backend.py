@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from fsspec.utils import glob_translate
 
 from openfactory.storage.errors import ReadOnlyStorageError
 from openfactory.storage.paths import StoragePath, relative
+from openfactory.storage.replacing import replace_file
 
 __all__ = ["FileBackend", "FileInfo", "OnProgress"]
 
@@ -182,15 +184,16 @@ class FileBackend(ABC):
         self._put(Path(local_file), self._writable(path), on_progress)
 
     def get(self, path: StoragePath, local_file: StoragePath, on_progress: OnProgress | None = None) -> None:
-        """Copy a file of the storage to this machine; a part of it is removed when that fails."""
+        """Copy a file of the storage to this machine; when that fails, a file that was there stays as it was."""
         total = self.info(path).size
-        target = Path(local_file)
-        with self.open(path, "rb") as file, target.open("wb") as copy:
-            try:
-                copy.writelines(_chunks(file, on_progress, total))
-            except BaseException:
-                target.unlink(missing_ok=True)
-                raise
+        target = os.path.realpath(local_file)
+        with self.open(path, "rb") as file:
+            chunks = _chunks(file, on_progress, total)
+            if os.path.isfile(target) or not os.path.lexists(target):
+                replace_file(target, None, chunks, os.fspath(local_file))
+            else:  # a device, which nothing is to take the place of
+                with open(target, "wb") as copy:
+                    copy.writelines(chunks)
 
     # Folders
 

@@ -23,10 +23,13 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _OBJECT_STORES = frozenset({"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "ocilake", "oss", "tos"})
 
 # What fsspec can only read.
-_READ_ONLY = frozenset({"data", "gist", "git", "github", "http", "https", "libarchive", "tar", "zip"})
+_READ_ONLY = frozenset({"data", "gist", "git", "github", "libarchive", "tar", "zip"})
 
 # These have a type of their own, which keeps every path inside.
 _OF_THIS_MACHINE = frozenset({"", "file", "local"})
+
+# A web site has pages, and no folders.
+_PAGES = frozenset({"http", "https"})
 
 # Protocols over SSH; their client never gives up on a silent server unless it is told when.
 _SSH = frozenset({"sftp", "ssh"})
@@ -101,6 +104,8 @@ class Address(NamedTuple):
             raise ValueError(
                 'url is a folder of this machine. Use {"type": "local"} for it, which keeps every path inside'
             )
+        if address.protocol in _PAGES:
+            raise ValueError("url is a web site, which has no folders. Use webdav, s3, or 'zip://::https://…'")
         return address
 
     @property
@@ -127,6 +132,10 @@ class Address(NamedTuple):
         """The address without who logs in and how."""
         return "::".join(_without_login(part) for part in self.url.split("::"))
 
+    def __repr__(self) -> str:
+        """Without the options either: what shows the variables of a traceback shows this."""
+        return f"{type(self).__name__}({str(self)!r})"
+
     def resolved(self) -> tuple[str, dict[str, Any]]:
         """URL and options with the values of the environment.
 
@@ -148,9 +157,9 @@ class Address(NamedTuple):
         """What is not to be said, with the values that the environment has now."""
         _, options = self.resolved()
         references = _REFERENCE.findall(" ".join([self.url, *_texts(dict(self.options))]))
-        _, login = _login_of(self.url)
+        logins = [_login_of(part)[1] for part in self.url.split("::")]
         shown = {name: value for name, value in options.items() if name not in _HARMLESS}
-        values = [*_texts(shown), *_texts(_resolved(login)), *(os.environ.get(name, "") for name in references)]
+        values = [*_texts(shown), *_texts(_resolved(logins)), *(os.environ.get(name, "") for name in references)]
         return Secrets(value for value in values if value not in (self.url, self.protocol))
 
 

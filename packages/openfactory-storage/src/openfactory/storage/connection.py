@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -26,6 +27,9 @@ _OF_A_FILE: Mapping[type[OSError], int] = {
 }
 _MORE_OF_A_FILE = (errno.EBUSY, errno.ENAMETOOLONG, errno.ENOTEMPTY)
 
+# After this long a server may have hung up.
+_QUIET_SECONDS = 30.0
+
 # All that is in the memory of a process is one store.
 _MEMORY_TURN = threading.RLock()
 
@@ -42,6 +46,7 @@ class Connection:
         self._making = threading.Lock()
         self._filesystem: AbstractFileSystem | None = None
         self._secrets = Secrets(iter(()))
+        self._used = time.monotonic()
         self.root = ""
         self.filesystem()
 
@@ -71,7 +76,7 @@ class Connection:
             path: what errors name.
             fs: the filesystem that a file was opened with.
         """
-        fs = fs or self.filesystem()
+        fs = fs or self._awake()
         with self._turn_at(fs):
             try:
                 yield fs
@@ -86,6 +91,19 @@ class Connection:
                     "See whether the server runs and can be reached; the next use connects again.",
                     path=path,
                 ) from self._secrets.cause(error)
+
+    def _awake(self) -> AbstractFileSystem:
+        """The filesystem; servers hang up on who was quiet for long, so then it is asked for a sign first."""
+        fs = self.filesystem()
+        quiet, self._used = time.monotonic() - self._used, time.monotonic()
+        if quiet < _QUIET_SECONDS or fs.async_impl:
+            return fs
+        with self._turn:
+            try:
+                fs.info(self.root)
+            except Exception:  # noqa: BLE001 - each protocol has errors of its own
+                self._lose(fs)
+        return self.filesystem()
 
     def _turn_at(self, fs: AbstractFileSystem) -> AbstractContextManager[object]:
         return nullcontext() if fs.async_impl else self._turn

@@ -98,6 +98,16 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
             return super().get(path, local_file, on_progress)
         return self._stores.get(os.fspath(path), local_file)
 
+    def read_bytes(self, path: StoragePath) -> bytes:
+        """All of a file, as its store reads it."""
+        store, inside = self._in_store(self._inside(path))
+        return store.read_bytes(inside)
+
+    def read_text(self, path: StoragePath, *, encoding: str = "utf-8") -> str:
+        """All of a text file, as its store reads it."""
+        store, inside = self._in_store(self._inside(path))
+        return store.read_text(inside, encoding=encoding)
+
     def exists(self, path: StoragePath) -> bool:
         """Whether there is a file or a folder; False also where there is no such store."""
         try:

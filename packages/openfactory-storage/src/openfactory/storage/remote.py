@@ -24,12 +24,15 @@ from openfactory.storage.remote_file import RemoteFile, to_read, to_write
 from openfactory.storage.remote_folders import make_folder, refuse_folder, until_whole
 from openfactory.storage.remote_info import info_of
 from openfactory.storage.replacing import is_unfinished
-from openfactory.storage.uploading import Progress, exchange
+from openfactory.storage.uploading import Progress, exchange, rename
 
 __all__ = ["RemoteBackend", "RemoteConfiguration"]
 
 # How protocols are asked to make a file only where there is none, those that can themselves.
 _EXCLUSIVE: Mapping[str, str] = {"s3": "x", "s3a": "x", "sftp": "wx", "ssh": "wx"}
+
+# Whose own way to append keeps what is there; others write over it (ftp, gcs) or refuse (webdav, abfs).
+_APPENDING = frozenset({"s3", "s3a", "sftp", "smb", "ssh"})
 
 # What s3fs cuts off a name with all that follows.
 _VERSION = "?versionId="
@@ -106,6 +109,8 @@ class RemoteBackend(FileBackend):
                 self._make_folder(fs, full.rpartition("/")[0])
             if self._address.in_memory:
                 return self._opened_in_memory(fs, full, path, how)
+            if how == "a" and self._address.protocol not in _APPENDING:
+                return to_write(lambda content: self._append(path, content))
             if how == "r" and not self._address.has_objects:
                 refuse_folder(fs, full, path)
             itself = _EXCLUSIVE.get(self._address.protocol)
@@ -137,6 +142,12 @@ class RemoteBackend(FileBackend):
 
         return to_write(keep)
 
+    def _append(self, path: str, content: bytes) -> None:
+        """Write a file anew, with more at its end."""
+        with self._connection.asking(path):
+            before = self.read_bytes(path) if self._exists(path) else b""
+            self._replace(path, [before, content])
+
     def _replace(self, path: str, chunks: Iterable[bytes]) -> None:
         with tempfile.NamedTemporaryFile(prefix="ofa-") as whole:
             whole.writelines(chunks)
@@ -149,6 +160,15 @@ class RemoteBackend(FileBackend):
 
     def _upload(self, local_file: Path, path: str, on_progress: OnProgress | None = None) -> None:
         progress = Progress(on_progress)
+        try:
+            self._carry(local_file, path, progress)
+        except StorageUnavailableError:
+            if progress.refused is not None:  # not the server, but who was told of the progress
+                raise progress.refused from None
+            raise
+        progress.end_at(local_file.stat().st_size)
+
+    def _carry(self, local_file: Path, path: str, progress: Progress) -> None:
         with self._connection.asking(path) as fs:
             full = self._found(fs, path)
             refuse_folder(fs, full, path)
@@ -159,7 +179,6 @@ class RemoteBackend(FileBackend):
                 fs.put_file(str(local_file), full, callback=progress)
             else:
                 exchange(fs, str(local_file), full, progress)
-        progress.end_at(local_file.stat().st_size)
 
     def _copy(self, source: str, target: str) -> None:
         if not self._address.has_objects:
@@ -212,7 +231,7 @@ class RemoteBackend(FileBackend):
             if self._address.has_objects:
                 self._move_objects(fs, source, target, is_folder)
             else:
-                fs.mv(self._connection.full(source), new)
+                rename(fs, self._connection.full(source), new)
 
     def _move_objects(self, fs: AbstractFileSystem, source: str, target: str, is_folder: bool) -> None:
         """Copy all, then delete all: fsspec's own would take a `*` in a name for a pattern."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable
@@ -46,6 +47,7 @@ class RemoteFile(io.BufferedIOBase):
         return bool(self._file.seekable())
 
     def read(self, size: int | None = -1, /) -> bytes:
+        self._check(self.readable(), "reading")
         return bytes(self._ask(self._file.read, -1 if size is None else size))
 
     def read1(self, size: int = -1, /) -> bytes:
@@ -54,9 +56,13 @@ class RemoteFile(io.BufferedIOBase):
     def readline(self, size: int | None = -1, /) -> bytes:
         if size is not None and size >= 0:
             return super().readline(size)
+        self._check(self.readable(), "reading")
         return bytes(self._ask(self._file.readline))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._check(self.seekable(), "seeking")
+        if whence == os.SEEK_SET and offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
         self._ask(self._file.seek, offset, whence)
         return self.tell()
 
@@ -65,6 +71,7 @@ class RemoteFile(io.BufferedIOBase):
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:  # type: ignore[override]
         content = data if isinstance(data, bytes) else bytes(memoryview(data))
+        self._check(self.writable(), "writing")
         self._ask(self._file.write, content)
         return len(content)
 
@@ -82,6 +89,11 @@ class RemoteFile(io.BufferedIOBase):
             finally:
                 with suppress(AttributeError):
                     self._file.closed = True  # else it would try again when it is thrown away
+
+    def _check(self, can: bool, what: str) -> None:
+        """Say what the caller got wrong, of which the server knows nothing."""
+        if not (self._over or can):
+            raise io.UnsupportedOperation(f"{self.name!r} is not open for {what}. Open it in another mode.")
 
     def _ask(self, method: Callable[..., Any], *arguments: Any) -> Any:
         if self._over:

@@ -17,6 +17,14 @@ def _paths(storage: FileBackend) -> list[str]:
     return [entry.path for entry in storage.walk() if not entry.is_folder]
 
 
+class _Enough(Exception):
+    """Whoever watches a transfer has seen enough."""
+
+
+def _enough(*_progress: int) -> None:
+    raise _Enough
+
+
 class CarryingConformance:
     """What moving, copying, `put` and `get` promise."""
 
@@ -131,3 +139,18 @@ class CarryingConformance:
         with pytest.raises(FileNotFoundError, match=r"missing\.txt"):
             storage.get("missing.txt", tmp_path / "back")
         assert not (tmp_path / "back").exists()
+
+    def test_get_that_fails_leaves_the_file_that_was_there(self, storage: FileBackend, tmp_path: Path) -> None:
+        storage.write_bytes("there.bin", _CONTENT)
+        back = tmp_path / "beside" / "back"
+        back.parent.mkdir()
+        back.write_text("old")
+        with pytest.raises(_Enough):
+            storage.get("there.bin", back, _enough)
+        assert list(back.parent.iterdir()) == [back]
+        assert back.read_text() == "old"
+
+    def test_who_is_told_of_the_progress_may_end_it(self, storage: FileBackend, tmp_path: Path) -> None:
+        (tmp_path / "here").write_bytes(_CONTENT)
+        with pytest.raises(_Enough):
+            storage.put(tmp_path / "here", "there.bin", _enough)

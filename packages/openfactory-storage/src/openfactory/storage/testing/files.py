@@ -64,6 +64,16 @@ class FilesConformance:
             assert file.read() == content[-4:]
             assert file.read() == b""
 
+    def test_a_file_of_bytes_is_used_as_it_is_open(self, storage: FileBackend) -> None:
+        with storage.open("data.bin", "wb") as file, pytest.raises(io.UnsupportedOperation):
+            file.read()
+        with storage.open("data.bin", "rb") as file:
+            with pytest.raises(io.UnsupportedOperation):
+                file.write(b"x")
+            with pytest.raises((OSError, ValueError)):
+                file.seek(-5)
+        assert storage.read_bytes("data.bin") == b""
+
     def test_lines_of_bytes_come_back(self, storage: FileBackend) -> None:
         storage.write_bytes("log", b"one\ntwo\n\nlast")
         with storage.open("log", "rb") as file:
