@@ -55,7 +55,8 @@ class Demo:
         self.apps: dict[str, subprocess.Popen[bytes]] = {}
         self.signals: list[int] = []
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.deadline = None if seconds is None else time.monotonic() + seconds
+        self.seconds = seconds
+        self.deadline: float | None = None
 
     def add_dashboard(self) -> None:
         port = free_port()
@@ -78,6 +79,8 @@ class Demo:
             for name in self.files:
                 self.start(name)
             while not self.is_over():
+                if self.seconds is not None and self.deadline is None and all_available(assets):
+                    self.deadline = time.monotonic() + self.seconds
                 self.show(view)
             self.terminate()
             patient_until = time.monotonic() + PATIENCE
@@ -174,6 +177,10 @@ def free_port() -> int:
         return port
 
 
+def all_available(assets: dict[str, Asset]) -> bool:
+    return all(asset.avail.value == "AVAILABLE" for asset in assets.values())
+
+
 @contextmanager
 def kafka(folder: Path) -> Iterator[str]:
     """A Kafka of the demo's own, and the URL of a factory on it; it ends with the demo."""
@@ -201,7 +208,7 @@ def run_in(folder: Path, on_kafka: bool, seconds: float | None) -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Show a small factory, live, until Ctrl-C.")
     parser.add_argument("--kafka", action="store_true", help="run it on a Kafka, which needs Java and Maven")
-    parser.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds")
+    parser.add_argument("--seconds", type=float, metavar="N", help="end so many seconds after all apps have started")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep its data and what the apps logged there")
     return parser.parse_args()
 

@@ -13,7 +13,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,13 +85,11 @@ def test_the_examples_run_with_an_url_alone(start: Start, workshop: Path, eventu
 
 
 def test_the_demo_ends_by_itself_and_leaves_nothing(workshop: Path) -> None:
-    begun = time.monotonic()
     found = subprocess.run(
         [*DEMO, "--seconds", "2.5"], env={**os.environ, "TMPDIR": str(workshop)}, capture_output=True, encoding="utf-8"
     )
     assert found.returncode == 0, found.stderr
     assert found.stderr == ""
-    assert time.monotonic() - begun < 10
     lines = [line.partition("  ")[2] for line in found.stdout.splitlines()]
     assert "shift_leader → mill  start speed=1800" in lines
     assert "mill  succeeded: milling at 1800 turns a minute" in lines
