@@ -48,6 +48,7 @@ class ShiftBook(OpenFactoryFlaskApp):
     @ofa_method(description="Write a note")
     def write(self, name: str, text: str) -> None:
         self.note = f"{name}: {text}"
+        self.flush()  # whoever opens the book next finds it: its pages are read from the history
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ class ToolCrib(OpenFactoryFlaskApp):
         self.holders[tool] = holder
         self.lent = sum(map(bool, self.holders.values()))
         self.last_move = said
+        self.flush()  # whoever looks next finds it: the page of a tool is read from the history
         return said
 
 
