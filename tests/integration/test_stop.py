@@ -88,7 +88,15 @@ def test_a_signal_stops_the_app_at_once_with_status_0(apps: Apps, what: str, sig
 
 @pytest.mark.parametrize(
     "what",
-    ["c_code", "hook_blocks", "catches_everything", "async_blocks", "async_catches_everything", "two_apps_no_daemon"],
+    [
+        "c_code",
+        "hears_late",
+        "hook_blocks",
+        "catches_everything",
+        "async_blocks",
+        "async_catches_everything",
+        "two_apps_no_daemon",
+    ],
 )
 def test_what_keeps_an_app_from_ending_costs_at_most_the_budget(apps: Apps, what: str) -> None:
     status, seconds = apps.busy(what, BUDGET).stopped_by(signal.SIGTERM)

@@ -84,6 +84,16 @@ class InCode(Idle):
         library.pthread_mutex_lock(lock)
 
 
+class HearsLate(Idle):
+    """Another thread takes its signals, so that its own is not woken by them."""
+
+    def main_loop(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+        self.busy()
+        while True:
+            time.sleep(1.5)  # it is told when the stop is over, and before the process has ended
+
+
 class InRegularExpression(Idle):
     """The main thread computes in C, holds the interpreter's lock and looks for signals now and then."""
 
@@ -263,6 +273,7 @@ WHAT: dict[str, Callable[[], None]] = {
     "idle": run(Idle),
     "callback": run(CallbackBlocks),
     "c_code": run(InCode),
+    "hears_late": run(HearsLate),
     "regular_expression": run(InRegularExpression),
     "hook_blocks": run(HookBlocks),
     "hook_raises": run(HookRaises),

@@ -147,6 +147,7 @@ class App(Protocol):
 _apps: weakref.WeakSet[App] = weakref.WeakSet()
 _previous: dict[int, Any] = {}
 _wakeup: socket.socket | None = None
+_acted_on: list[int] = []  # signals that Python could not handle in time, so that a thread has asked for the stop
 
 
 def handle_signals(app: App, logger: logging.Logger) -> None:
@@ -182,6 +183,9 @@ def _alive() -> list[App]:
 
 
 def _on_signal(signum: int, frame: FrameType | None) -> None:
+    if _acted_on:
+        _acted_on.pop()  # it comes late, and is no second one
+        return
     apps = _alive()
     if not apps:
         _pass_on(signum, frame)
@@ -233,15 +237,18 @@ def _look_after_signals(receiver: socket.socket) -> None:
         noticed = [app._lifecycle.notice() for app in apps]
         if not all(noticed):
             end_process(128 + number[0])  # the second one
-        threading.Thread(target=_stop_unless_requested, args=(apps,), name="openfactory-signals", daemon=True).start()
+        arguments = (apps, number[0])
+        threading.Thread(target=_stop_unless_requested, args=arguments, name="openfactory-signals", daemon=True).start()
     receiver.close()
 
 
-def _stop_unless_requested(apps: list[App]) -> None:
+def _stop_unless_requested(apps: list[App], signum: int) -> None:
     time.sleep(_UNREACHABLE_SECONDS)
-    for app in apps:
-        if not app._lifecycle.requested:
-            app._lifecycle.request()  # the handler has not run, so the watchdog does it all
+    left = [app for app in apps if not app._lifecycle.requested]
+    if left:
+        _acted_on.append(signum)
+    for app in left:
+        app._lifecycle.request()  # the handler has not run, so the watchdog does it all
 
 
 _mask = threading.local()
