@@ -1,4 +1,4 @@
-"""Runs the tests with every supported Python that this machine has, and says which ones it lacks.
+"""Runs all tests with every supported Python that this machine has, and says which ones it lacks.
 
     python scripts/python_matrix.py [--except 3.11] [pytest arguments]
 
@@ -69,7 +69,7 @@ def hatch_command() -> list[str]:
 
 def main() -> int:
     """Run what is there, name what is not."""
-    parser = argparse.ArgumentParser(description="Run the tests with every supported Python that is here.")
+    parser = argparse.ArgumentParser(description="Run all tests with every supported Python that is here.")
     parser.add_argument("--except", dest="left_out", action="append", default=[], metavar="VERSION")
     options, pytest_arguments = parser.parse_known_args()
 
@@ -86,7 +86,7 @@ def main() -> int:
         # Hatch takes the first interpreter of the right version on PATH.
         environ = os.environ | {"PATH": f"{interpreter.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
         run = subprocess.run(
-            [*hatch_command(), "run", f"matrix.py{version}:test", *pytest_arguments],
+            [*hatch_command(), "run", f"matrix.py{version}:thorough", *pytest_arguments],
             cwd=ROOT,
             env=environ,
             stdin=subprocess.DEVNULL,

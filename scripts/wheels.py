@@ -1,14 +1,18 @@
-"""Builds the distributions and tests what users would install. Run it in hatch's `wheels` environment.
+"""Builds the distributions and tries what users would install. Run it in hatch's `wheels` environment.
 
     hatch run wheels:build [NAME…]     sdists and wheels into a clean dist/
-    hatch run wheels:test  [NAME…]     the same, then install the wheels and run their tests
+    hatch run wheels:test [NAME…]      the same, then what an installation can break: the tests with the mark `smoke`
+    hatch run wheels:thorough [NAME…]  the same, then all tests of each distribution
 
-With names, only those are built, and their siblings come from the package index: a release is tested
-against what its users would get, and fails as long as a sibling it needs is not released.
+Each wheel is installed on each supported Python of this machine, into an environment that has only what the
+distribution declares. With names, only those are built, and their siblings come from the package index: a release is
+tested against what its users would get, and fails as long as a sibling it needs is not released.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +21,10 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from distributions import NAMESPACE, ROOT, Distribution, distribution, distributions
+from python_matrix import candidates, find_interpreter, supported_versions
 
 DIST = ROOT / "dist"
 
@@ -41,7 +48,7 @@ def build(chosen: list[Distribution]) -> list[Path]:
                 sdist.extraction_filter = getattr(tarfile, "data_filter", None)
                 sdist.extractall(folder)
             _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", DIST, cwd=Path(folder) / stem)
-        wheel = DIST / f"{stem}-py3-none-any.whl"
+        wheel = wheel_of(member)
         if complaints := inspect(wheel, member):
             sys.exit("\n".join(complaints))
         wheels.append(wheel)
@@ -63,48 +70,66 @@ def inspect(wheel: Path, member: Distribution) -> list[str]:
     return complaints
 
 
-def install(wheels: list[Path]) -> None:
-    """Install these very files, also when the same version is there already, and what they need."""
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    installed = subprocess.run([*pip, "freeze"], capture_output=True, text=True, check=True).stdout
-    ours = [line.split("==")[0].split(" @ ")[0] for line in installed.splitlines()]
-    # A sibling left by an earlier run must not stand in for one that this run should get.
-    if stale := [name for name in ours if name.startswith(f"{NAMESPACE}-")]:
-        _run(*pip, "uninstall", "--quiet", "--yes", *stale)
-    _run(*pip, "install", "--quiet", *wheels)
-    _run(*pip, "check")
+def needed_by(member: Distribution, chosen: list[Distribution]) -> set[Path]:
+    """The wheels of a distribution and of all chosen ones that it needs, by what they declare."""
+    named = {Requirement(text).name for text in member.project["dependencies"]}
+    siblings = [other for other in chosen if other.name in named]
+    return {wheel_of(member)}.union(*(needed_by(sibling, chosen) for sibling in siblings))
 
 
-def test(chosen: list[Distribution]) -> None:
-    """Run the tests of these distributions against their installed wheels."""
-    # Two pieces of evidence that the checkout is not what gets tested.
-    for member in chosen:
-        module = f"{NAMESPACE}.{member.children[0]}"
-        where = f"import importlib.util as u; print(u.find_spec({module!r}).origin)"
-        found = subprocess.run([sys.executable, "-c", where], capture_output=True, text=True, check=True, cwd=DIST)
-        if "site-packages" not in found.stdout:
-            sys.exit(f"{module} comes from {found.stdout.strip()}, not from the wheel. Rebuild the environment.")
-    _run(sys.executable, "-m", "pytest", *(f"tests/{member.short_name}" for member in chosen))
+def wheel_of(member: Distribution) -> Path:
+    """The file in dist/ that a build of a distribution makes."""
+    return DIST / f"{member.name.replace('-', '_')}-{member.version}-py3-none-any.whl"
 
 
-def main(arguments: list[str]) -> None:
-    """Entry point of the two hatch scripts."""
-    if not arguments or arguments[0] not in ("build", "test"):
-        sys.exit("Say what to do: wheels.py build [NAME…] or wheels.py test [NAME…]")
-    chosen = [distribution(name) for name in arguments[1:]] or distributions()
-    if arguments[0] == "build":
-        build(chosen)
-        return
-    wheels = [DIST / f"{m.name.replace('-', '_')}-{m.version}-py3-none-any.whl" for m in chosen]
-    if missing := [wheel.name for wheel in wheels if not wheel.exists()]:
-        sys.exit(f"dist/ lacks {', '.join(missing)}. Build first: hatch run wheels:build")
-    install(wheels)
-    test(chosen)
+def install(member: Distribution, chosen: list[Distribution], interpreter: Path, folder: Path) -> Path:
+    """Install a wheel and what it needs into a new environment, with the tools of the tests; returns its Python."""
+    uv = os.environ["HATCH_UV"]
+    python = folder / "bin" / "python"
+    _run(uv, "venv", "--quiet", "--python", interpreter, folder)
+    wheels = sorted(needed_by(member, chosen))
+    # A wheel of the same version may be in a cache, from an earlier build.
+    fresh = [f"--refresh-package={sibling.name}" for sibling in chosen]
+    _run(uv, "pip", "install", "--quiet", "--python", python, *fresh, "--group", "test", *wheels)
+    _run(uv, "pip", "check", "--quiet", "--python", python)
+    where = f"import importlib.util as u; print(u.find_spec('{NAMESPACE}.{member.children[0]}').origin)"
+    origin = subprocess.run([python, "-c", where], capture_output=True, text=True, check=True, cwd=DIST).stdout
+    if "site-packages" not in origin:
+        sys.exit(f"{member.name} comes from {origin.strip()}, not from the wheel. Is PYTHONPATH set? Unset it.")
+    return python
+
+
+def test(chosen: list[Distribution], *, whole: bool) -> None:
+    """Run the tests of these distributions against their installed wheels, on every supported Python."""
+    selection = ("-m", "") if whole else ("-n0", "-m", "smoke")
+    for version in supported_versions():
+        interpreter = find_interpreter(version, candidates(version, dict(os.environ)))
+        if interpreter is None:
+            print(f"== Python {version} is not on this machine", flush=True)
+            continue
+        for member in chosen:
+            print(f"== {member.name} on Python {version}", flush=True)
+            with tempfile.TemporaryDirectory() as folder:
+                python = install(member, chosen, interpreter, Path(folder) / "environment")
+                _run(python, "-m", "pytest", "-q", *selection, "tests/installed", f"tests/{member.short_name}")
+
+
+def main() -> None:
+    """Entry point of the hatch scripts."""
+    parser = argparse.ArgumentParser(description="Build the distributions, and try their wheels.")
+    parser.add_argument("step", choices=("build", "test"))
+    parser.add_argument("names", nargs="*", help="only these distributions")
+    parser.add_argument("--whole", action="store_true", help="run all tests of each distribution")
+    options = parser.parse_args()
+    chosen = [distribution(name) for name in options.names] or distributions()
+    build(chosen)
+    if options.step == "test":
+        test(chosen, whole=options.whole)
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        main()
     except subprocess.CalledProcessError as error:
         sys.exit(error.returncode)
     except LookupError as error:

@@ -2,13 +2,75 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Time is no measure on a machine that is busy. The small profile tries the same examples in each run.
+_UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dev", _UNTIMED, max_examples=40, derandomize=True, database=None)
+settings.register_profile("thorough", _UNTIMED, max_examples=1000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+#: Files, or folders of files, whose tests share what a fixture of the file starts: one worker runs the whole file.
+FILES_OF_ONE_WORKER = (
+    "tests/apps/cli/",
+    "tests/gateway/",
+    "tests/kafka/test_ksqldb_engine.py",
+    "tests/kafka/test_ksqldb_engine_conforms.py",
+    "tests/kafka/test_nats_repair.py",
+    "tests/kafka/test_security.py",
+    "tests/kafka/test_servers.py",
+    "tests/storage_servers/",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out tests one by one, but for the files of one worker. The marks of loadgroup do nothing in pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.partition("::")[0] if nodeid.startswith(FILES_OF_ONE_WORKER) else nodeid
+
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the tests of each folder over the whole run of several workers.
+
+    Some folders wait for servers, others use a core: beside each other they take half the time.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    folders: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        folders.setdefault(item.path.parent, []).append(item)
+    place = {item: (n + 0.5) / len(folder) for folder in folders.values() for n, item in enumerate(folder)}
+    items.sort(key=place.__getitem__)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write lone surrogates as escapes: some tests log them, and no worker can send them."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The temporary folder that all workers of this run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +90,7 @@ def nothing_left_open() -> Iterator[None]:
     """A test that leaves an engine open, or a thread of one, fails; those after it do not."""
     before = _open_threads()
     yield
-    deadline = time.monotonic() + 5  # what ends by itself may take a moment to
+    deadline = time.monotonic() + 30  # what ends by itself may take a moment to
     while (left := _open_threads() - before) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left, f"left open: {sorted(t.name for t in left)}. Close the asset, the app or the client."
@@ -40,10 +102,16 @@ def _open_threads() -> set[threading.Thread]:
 
 
 @pytest.fixture
+def rounds() -> Callable[[int, int], int]:
+    """How often a test of chance tries, in a usual run and in a thorough one: `rounds(15, 50)`."""
+    return lambda usual, thorough: thorough if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else usual
+
+
+@pytest.fixture
 def eventually() -> Callable[..., None]:
     """Wait for a condition, with a bound: `eventually(lambda: seen == [1])`."""
 
-    def wait(condition: Callable[[], object], timeout: float = 10.0) -> None:
+    def wait(condition: Callable[[], object], timeout: float = 60.0) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, "it did not come to be in time"

@@ -17,6 +17,7 @@ from servers.nats_server import NatsServer, nats_cluster
 from servers.nginx_server import NginxServer
 from servers.ports import free_port
 from servers.server import Server, ServerFailedError, is_running
+from servers.shared import shared_broker
 from servers.toxiproxy import Proxy, Toxiproxy
 from servers.traefik_server import TraefikServer
 
@@ -37,4 +38,5 @@ __all__ = [
     "is_running",
     "make_certificates",
     "nats_cluster",
+    "shared_broker",
 ]

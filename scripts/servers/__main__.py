@@ -3,7 +3,7 @@
 python -m servers kafka                   a broker, until Ctrl-C; its address is the first line
 python -m servers nats                    a nats-server
 python -m servers nginx /my-app 4000      nginx as a gateway: the app at port 4000 is behind its /my-app
-python -m servers traefik /my-app 4000    the same by Traefik, which is built first: that takes minutes
+python -m servers traefik /my-app 4000    the same by Traefik, which is fetched first
 python -m servers fetch                   fetches what the tests start, so that no test waits for it
 """
 

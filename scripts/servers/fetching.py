@@ -90,7 +90,7 @@ def fetched(name: str, fetch: Callable[[Path], None]) -> Path:
     if there.exists():
         return there
     CACHE.mkdir(exist_ok=True)
-    with open(CACHE / "lock", "w") as lock:
+    with open(CACHE / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not there.exists():
             partial = CACHE / f"{name}.partial"

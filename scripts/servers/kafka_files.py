@@ -18,7 +18,7 @@ _LEAST_JAVA = 17
 # A broker of a test lives for seconds: it starts quickly with little memory, and is never compiled to the full.
 _JVM_OPTIONS = (
     "-Xms256m",
-    "-Xmx256m",
+    "-Xmx768m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-Xlog:disable",

@@ -1,41 +1,24 @@
-"""A real Traefik, built by Go: the gateway of an OpenFactory, with the routes that its deployment writes as labels."""
+"""A real Traefik, the gateway of an OpenFactory, with the routes that its deployment writes as labels."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from servers.certificates import Certificates
-from servers.fetching import fetched, go_beside
+from servers.fetching import fetched, run
 from servers.gateway import Gateway, Route
 from servers.ports import HOST, free_port
 
 __all__ = ["TraefikServer"]
 
-_VERSION = "3.6.0"
-
-# Some minutes on a machine that has nothing else to do.
-_BUILD_SECONDS = 3600.0
-
-# Its own go.mod replaces modules, which `go install` refuses: so these lines stand in one of ours, as they do there.
-_GO_MOD = f"""
-module openfactory.test/traefik
-
-go 1.24.0
-
-require github.com/traefik/traefik/v3 v{_VERSION}
-
-replace (
-	github.com/abbot/go-http-auth => github.com/containous/go-http-auth v0.4.1-0.20200324110947-a37a7636d23e
-	github.com/gorilla/mux => github.com/containous/mux v0.0.0-20250523120546-41b6ec3aed59
-	github.com/mailgun/minheap => github.com/containous/minheap v0.0.0-20190809180810-6e71eb837595
-)
-
-exclude github.com/tencentcloud/tencentcloud-sdk-go v3.0.83+incompatible
-"""
+#: Names the version and the hashes of its files.
+_REQUIREMENT = Path(__file__).with_name("traefik.txt")
 
 
 class TraefikServer(Gateway):
@@ -54,7 +37,8 @@ class TraefikServer(Gateway):
         (self.folder / "routes.yaml").write_text(json.dumps(routes, indent=2), encoding="utf-8")
 
     def _command(self) -> list[str]:
-        return [str(fetched(f"traefik-{_VERSION}", _build)), f"--configfile={self.folder / 'traefik.yaml'}"]
+        installed = fetched(f"traefik-{_version()}", _install)
+        return [str(installed / "bin" / "traefik"), f"--configfile={self.folder / 'traefik.yaml'}"]
 
     def _is_ready(self) -> bool:
         """It listens before it knows its routes."""
@@ -106,11 +90,12 @@ def _pair(certificates: Certificates) -> dict[str, str]:
     return {"certFile": str(certificates.certificate_file), "keyFile": str(certificates.key_file)}
 
 
-def _build(binary: Path) -> None:
-    with go_beside(binary) as go:
-        (go.folder / "go.mod").write_text(_GO_MOD.lstrip(), encoding="utf-8")
-        go.run(
-            *("build", "-mod=mod", "-modcacherw", "-buildvcs=false", "-o", binary),
-            "github.com/traefik/traefik/v3/cmd/traefik",
-            timeout=_BUILD_SECONDS,
-        )
+def _version() -> str:
+    return _REQUIREMENT.read_text(encoding="utf-8").partition("==")[2].split()[0]
+
+
+def _install(folder: Path) -> None:
+    # The environments of hatch have no pip of their own, but name the uv that made them.
+    uv = os.environ.get("HATCH_UV")
+    pip = (uv, "pip") if uv else (sys.executable, "-m", "pip")
+    run(*pip, "install", "--quiet", "--no-deps", "--require-hashes", "--target", folder, "--requirement", _REQUIREMENT)

@@ -15,6 +15,8 @@ import pytest
 from openfactory.apps import OpenFactoryApp, ofa_method
 from openfactory.exceptions import CommandRejected
 
+pytestmark = pytest.mark.smoke
+
 Start = Callable[..., Any]
 
 

@@ -81,7 +81,7 @@ def test_an_app_that_starts_again_is_back_as_what_it_was(start: Start, engine: E
 def test_an_app_that_is_more_than_an_app_stays_so(start: Start, engine: Engine, url: str) -> None:
     app = start(OpenFactoryApp, url, app_uuid="MILL")
     app.AssetType = "Prometheus.Registry"
-    assert app.wait_until(attribute_id="AssetType", value="Prometheus.Registry", timeout=5)
+    assert app.wait_until(attribute_id="AssetType", value="Prometheus.Registry", timeout=60)
     app.shutdown()
     start(OpenFactoryApp, url, app_uuid="MILL")
     assert engine.types() == {"MILL": "Prometheus.Registry"}

@@ -12,6 +12,8 @@ from openfactory.apps import OpenFactoryApp
 from openfactory.assets import Asset
 from openfactory.engines import Engine
 
+pytestmark = pytest.mark.smoke
+
 Start = Callable[..., Any]
 Watch = Callable[..., Asset]
 Eventually = Callable[..., None]

@@ -11,6 +11,8 @@ from openfactory.apps import AttributeField, EventAttribute, OpenFactoryApp, Sam
 from openfactory.assets import Asset, AssetAttribute
 from openfactory.exceptions import ConfigurationError, InvalidEventError
 
+pytestmark = pytest.mark.smoke
+
 Start = Callable[..., Any]
 Watch = Callable[..., Asset]
 
@@ -63,7 +65,7 @@ def test_on_an_instance_it_is_read_and_written_as_an_attribute(start: Start, wat
     mill.status = "busy"
     mill.temperature = "22.5"
     assert (mill.status.value, mill.temperature.value) == ("busy", 22.5)
-    assert seen.wait_until("status", "busy", timeout=5)
+    assert seen.wait_until("status", "busy", timeout=60)
     assert seen.status.tag == "App.Status"
 
 

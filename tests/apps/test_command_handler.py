@@ -192,7 +192,7 @@ def test_a_command_does_not_hold_up_callbacks_and_state(hmi: Asset, mill: Mill, 
     hmi.block(sender_uuid="HMI")
     eventually(lambda: mill.ran)
     hmi.avail = "AVAILABLE"
-    assert mill.wait_until("avail", "AVAILABLE", timeout=5)
+    assert mill.wait_until("avail", "AVAILABLE", timeout=60)
     eventually(lambda: heard)
     mill.go_on.set()
 

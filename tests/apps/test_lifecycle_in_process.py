@@ -73,7 +73,7 @@ def test_who_stops_second_waits_until_it_is_done(start: Start, eventually: Event
     second.join(0.1)
     assert second.is_alive()
     go_on.set()
-    second.join(10)
+    second.join(60)
     assert app.calls == [RUN[2]]
     first.join()
 
@@ -132,7 +132,7 @@ def test_a_hook_that_does_not_return_is_left_behind_in_time(start: Start, log: p
     app = start(Hanging, app_uuid="MILL", stop_timeout=0.5)
     started = time.monotonic()
     app.shutdown()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert any("stop_timeout" in message for message in log.messages)
     go_on.set()
 
@@ -172,7 +172,7 @@ def test_a_method_that_blocks_does_not_hold_up_the_stop(start: Start, watch: Wat
     assert began.wait(10)
     started = time.monotonic()
     app.shutdown()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
     assert app.calls == [RUN[2]]
     go_on.set()
 

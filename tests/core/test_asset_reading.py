@@ -115,7 +115,7 @@ def test_wait_until_hears_another_writer(mill: Asset, open_asset: Open) -> None:
     other = open_asset()
     waiting = threading.Timer(0.05, lambda: setattr(other, "status", "busy"))
     waiting.start()
-    assert mill.wait_until("status", "busy", timeout=10)
+    assert mill.wait_until("status", "busy", timeout=60)
     waiting.join()
 
 
@@ -143,7 +143,7 @@ def test_wait_until_refuses_what_is_no_attribute(mill: Asset, name: str) -> None
 
 def test_wait_until_finds_an_attribute_that_was_written_a_moment_ago(mill: Asset, open_asset: Open) -> None:
     open_asset().add_attribute(AssetAttribute(id="new", value=1, type="Events", tag="New"))
-    assert mill.wait_until("new", 1, timeout=5)
+    assert mill.wait_until("new", 1, timeout=60)
 
 
 def test_the_type_is_what_the_asset_is_registered_as(mill: Asset) -> None:
@@ -160,7 +160,7 @@ def test_the_place_may_come_from_the_environment(url: str, monkeypatch: pytest.M
     monkeypatch.setenv("KSQLDB_URL", url)
     with Asset("MILL", None) as mill, Asset("MILL", KSQLDBClient(url)) as same:
         mill.add_attribute(AssetAttribute(id="x", value=1, type="Events", tag="X"))
-        assert same.wait_until("x", 1, timeout=5)
+        assert same.wait_until("x", 1, timeout=60)
 
 
 def test_without_a_place_an_asset_says_what_to_do() -> None:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from openfactory.assets import Asset, AssetAttribute, AssetUNS
+from openfactory.assets import Asset, AssetAttribute, AssetUNS, asset_uns_class
 from openfactory.engines import Engine
 from openfactory.exceptions import UnknownAssetError
 from openfactory.kafka import CaseInsensitiveDict, KSQLDBClient
@@ -177,7 +177,7 @@ def test_without_the_watcher_it_stays_with_its_asset(place: Place, stand: Stand,
 
 
 def test_one_thread_follows_all_places_and_ends_with_the_last(
-    place: Place, stand: Stand, eventually: Eventually
+    place: Place, stand: Stand, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place("MILL")
     eventually(lambda: not map_threads())
@@ -185,11 +185,12 @@ def test_one_thread_follows_all_places_and_ends_with_the_last(
     some = [stand() for _ in range(10)]
     assert len(map_threads()) == 1
     assert threading.active_count() <= count + 1
+    monkeypatch.setattr(asset_uns_class, "_POLL_SECONDS", 600.0)
     for asset in some[:-1]:
         asset.close()
     assert len(map_threads()) == 1
     some[-1].close()
-    eventually(lambda: not map_threads(), timeout=0.3)  # at once, not with the next look
+    eventually(lambda: not map_threads())  # at once, not with the next look
     stand()
     assert len(map_threads()) == 1
 

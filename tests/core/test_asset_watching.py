@@ -146,7 +146,7 @@ def test_a_blocking_callback_delays_no_other_asset(mill: Asset, robot: Asset, ev
     assert blocked == []
     # Nor its own state and waiters.
     mill.status = "done"
-    assert mill.wait_until("status", "done", timeout=5)
+    assert mill.wait_until("status", "done", timeout=60)
     go_on.set()
     eventually(lambda: blocked == ["busy", "done"])
 
@@ -176,7 +176,7 @@ def test_a_callback_may_write_wait_and_call(mill: Asset, open_asset: Open, event
 
     def answer(subject: str, message: CaseInsensitiveDict) -> None:
         other.speed = 7
-        answers.append(mill.wait_until("speed", 7, timeout=10))
+        answers.append(mill.wait_until("speed", 7, timeout=60))
 
     mill.subscribe_to_attribute("status", answer)
     mill.status = "busy"

@@ -89,7 +89,7 @@ def test_an_added_attribute_is_there_for_every_reader(open_asset: Open) -> None:
     reader = open_asset()
     open_asset().add_attribute(attribute(value="new"))
     assert open_asset().x.value == "new"
-    assert reader.wait_until("x", "new", timeout=5)
+    assert reader.wait_until("x", "new", timeout=60)
 
 
 def test_adding_may_come_back_before_it_is_written(open_asset: Open) -> None:

@@ -191,7 +191,7 @@ def test_what_is_submitted_while_a_loop_thread_closes_is_settled() -> None:
         thread.start()
         assert began.wait(10)
         loop.close()
-        thread.join(10)
+        thread.join(60)
         _, unsettled = wait(futures, timeout=5)
         assert unsettled == set()
     gc.collect()

@@ -76,6 +76,7 @@ def test_hooks_hear_each_event_although_one_of_them_raises(
     failures.on_delivery_error(fail)
     failures.on_delivery_error(lambda one, error: told.append((one.value, error)))
     failure = failures.add([event(1), event(2)], 2, OSError("no room"))
+    failures.call_hooks([event(1), event(2)], failure)
     assert told == [(1, failure), (2, failure)]
     assert caplog.text.count("the hook for failed deliveries, raised") == 2
 
@@ -92,10 +93,11 @@ def test_hook_may_ask_what_failed(failures: DeliveryFailures) -> None:
         failures.on_delivery_error(lambda *_: None)
 
     failures.on_delivery_error(flush)
-    adding = threading.Thread(target=failures.add, args=([event(1)], 1, OSError("no room")), daemon=True)
-    adding.start()
-    adding.join(5)
-    assert not adding.is_alive()
+    failure = failures.add([event(1)], 1, OSError("no room"))
+    calling = threading.Thread(target=failures.call_hooks, args=([event(1)], failure), daemon=True)
+    calling.start()
+    calling.join(60)
+    assert not calling.is_alive()
     assert len(raised) == 1
 
 
@@ -108,6 +110,6 @@ def test_no_failure_of_many_threads_is_forgotten(failures: DeliveryFailures) -> 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     with pytest.raises(DeliveryError, match="800 events"):
         failures.raise_if_any()

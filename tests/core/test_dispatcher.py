@@ -168,6 +168,6 @@ def test_subscriptions_come_and_go_while_events_are_handed_on(dispatcher: Dispat
         hand_on(dispatcher, event(position))
     ended.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert heard == list(range(1, 3_000))
     assert len(list(dispatcher.subscriptions())) == 1

@@ -201,6 +201,6 @@ def test_a_path_too_long_for_a_socket_works_all_the_same(tmp_path: Path) -> None
     second.subscribe("MILL", lambda event: heard.append(event.value))
     for n in range(20):
         first.publish(new_event("MILL", "x", n, "Events", "Test"))
-        eventually(partial(heard.__contains__, n), timeout=2)
+        eventually(partial(heard.__contains__, n))
     first.close()
     second.close()

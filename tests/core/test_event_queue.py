@@ -14,7 +14,7 @@ from openfactory.assets import Asset, AssetAttribute, AssetEvent, EventQueue
 from openfactory.exceptions import SubscriptionError
 
 Open = Callable[..., Asset]
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def take(events: EventQueue, count: int) -> list[AssetEvent]:

@@ -15,6 +15,8 @@ from openfactory.assets.event import AssetEvent
 from openfactory.assets.event_stream import EventStream
 from openfactory.exceptions import SubscriptionError
 
+pytestmark = pytest.mark.smoke
+
 Open = Callable[..., Asset]
 Eventually = Callable[..., None]
 

@@ -222,9 +222,7 @@ class Watched(RuleBasedStateMachine):
 
 def test_each_subscription_hears_each_event_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heard, "_REPORT_SECONDS", 0.0)
-    run_state_machine_as_test(
-        Watched, settings=settings(max_examples=300, stateful_step_count=40, deadline=None, print_blob=False)
-    )
+    run_state_machine_as_test(Watched, settings=settings(stateful_step_count=40))
 
 
 def test_own_write_that_comes_back_has_its_place(asset: HeardAsset) -> None:
@@ -262,13 +260,14 @@ def test_own_writes_may_come_back_in_another_order(asset: HeardAsset) -> None:
     assert [one.position for one in placed if one] == [50, 60]
 
 
-def test_own_write_that_was_refused_is_not_expected(asset: HeardAsset) -> None:
+def test_own_write_that_was_refused_is_not_expected(asset: HeardAsset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heard, "_REPORT_SECONDS", 60.0)
     asset.note_own(asset.expect_own(event(1)), None)
     started = time.monotonic()
     placed = asset.placed(event(1))
     assert placed is not None
     assert placed.position == 1
-    assert time.monotonic() < started + 0.4
+    assert time.monotonic() < started + 20
 
 
 def test_event_that_a_snapshot_has_read_keeps_its_place(asset: HeardAsset) -> None:
@@ -304,7 +303,7 @@ def test_what_was_missed_is_told_although_its_writers_clock_is_behind(
 
 
 @given(st.integers(1, 4), st.integers(200, 400))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_many_threads_may_write_while_events_come(threads: int, writes: int) -> None:
     asset = HeardAsset("MILL", PARTITION, 0)
     asset.end_repair()
@@ -330,7 +329,7 @@ def test_many_threads_may_write_while_events_come(threads: int, writes: int) -> 
     hearer.start()
     run_all([partial(write, one * writes) for one in range(threads)])
     ended.set()
-    hearer.join(10)
+    hearer.join(60)
     assert not failures
 
 
@@ -339,4 +338,4 @@ def run_all(works: list[Callable[[], None]]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.smoke
+
 # What is heavy, or belongs to one engine or one use.
 HEAVY = ("confluent_kafka", "httpx", "nats", "flask", "click", "rich", "pytest", "hypothesis")
 

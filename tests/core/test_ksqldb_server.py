@@ -418,7 +418,7 @@ def test_a_server_that_never_answers_is_not_waited_for_without_end(server: Reply
         started = time.monotonic()
         with pytest.raises(KSQLDBUnavailableError, match=r"no answer within 0\.3 s"):
             ksqldb.query(SELECT)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
 
 
 def test_a_port_that_takes_connections_and_says_nothing_is_the_same() -> None:
@@ -468,7 +468,7 @@ def test_rows_that_do_not_come_are_not_waited_for_without_end(ksqldb: KsqlDBServ
     server.answers("rows_none")
     started = time.monotonic()
     assert ksqldb.query(SELECT, expect_rows=True) == []
-    assert 1.0 < time.monotonic() - started < 5  # a real one was empty for up to a second
+    assert 1.0 < time.monotonic() - started < 20  # a real one was empty for up to a second
     assert len(server.seen) > 5
 
 
@@ -679,7 +679,7 @@ def test_where_partitions_have_orders_of_their_own_the_range_has_two_ends(server
     started = time.monotonic()
     with KsqlDBServer(server.url, timeout=60) as ksqldb:
         assert keys_of(ksqldb, "MILL") == [key for key in KEYS if key.startswith("MILL|")]
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert server.seen[-1].sql == "SELECT * FROM `ASSETS` WHERE `KEY` >= 'MILL|' AND `KEY` < 'MILL}';"
 
 
@@ -750,7 +750,7 @@ def test_closing_ends_a_wait(server: ReplyServer) -> None:
         while not server.seen:
             time.sleep(0.005)
         ksqldb.close()
-        thread.join(5)
+        thread.join(60)
     assert "is closed" in str(failures)
 
 

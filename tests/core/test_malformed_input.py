@@ -70,8 +70,8 @@ def goes_on(
         before = len(heard[None])
         for asset_uuid in ("MILL", "ROBOT"):
             engine.publish(new_event(asset_uuid, "after", "it", "Events", "Test")).wait()
-            eventually(lambda uuid=asset_uuid: (f"{uuid}.after", "it") in heard[uuid], timeout=3)
-        eventually(lambda: len(heard[None]) >= before + 2, timeout=3)
+            eventually(lambda uuid=asset_uuid: (f"{uuid}.after", "it") in heard[uuid])
+        eventually(lambda: len(heard[None]) >= before + 2)
         assert {"MILL", "ROBOT"} <= engine.snapshot().events.keys()
         assert engine.history("ROBOT", "after")[-1].value == "it"
         assert len(logged) <= 1, [record.getMessage() for record in logged]
@@ -85,7 +85,7 @@ def goes_on(
 @pytest.mark.parametrize(
     "field",
     [
-        {"value": object()},
+        {"value": 1j},
         {"value": "\ud800"},
         {"id": "x\ud800"},
         {"id": None},
@@ -156,7 +156,7 @@ def test_a_strange_value_is_read_as_the_json_it_is(
 ) -> None:
     robot = open_asset("ROBOT")
     engine.publish(AssetEvent("ROBOT", "x", value, "Events", "Test", TIME)).wait()
-    assert robot.wait_until("x", read, timeout=10)
+    assert robot.wait_until("x", read, timeout=60)
     assert open_asset("ROBOT")["x"].value == read
     goes_on()
 
@@ -188,7 +188,7 @@ def test_an_asset_of_any_name_is_apart_from_all_others(
 ) -> None:
     asset = open_asset(asset_uuid)
     engine.publish(AssetEvent(asset_uuid, "x", 7, "Events", "Test", TIME)).wait()
-    assert asset.wait_until("x", 7, timeout=10)
+    assert asset.wait_until("x", 7, timeout=60)
     goes_on()
     assert [event.id for event in engine.snapshot([asset_uuid]).events[asset_uuid]] == ["x"]
     assert engine.types() == {}
@@ -201,7 +201,7 @@ def test_an_attribute_of_a_type_that_nobody_knows_can_be_read(
     robot = open_asset("ROBOT")
     engine.publish(AssetEvent("ROBOT", "x", 7, type, "Test", TIME)).wait()
     engine.publish(new_event("ROBOT", "y", 8, "Events", "Test")).wait()
-    assert robot.wait_until("y", 8, timeout=10)
+    assert robot.wait_until("y", 8, timeout=60)
     assert robot["x"].value == 7
     assert [attribute.value for attribute in robot.ofa_attributes.values()] == [7, 8]
     assert [attribute.value for attribute in robot.history("x")] == [7]
@@ -222,7 +222,7 @@ MESSAGE = f'{{"ID": "x", "VALUE": "7", "TAG": "Test", "TYPE": "Samples", "attrib
 def test_keys_are_read_in_any_case(open_asset: Open, message: str | bytes, key: str | bytes) -> None:
     robot = open_asset("ROBOT")
     open_asset().producer.produce("ofa_assets", key, message).wait()
-    assert robot.wait_until("x", 7.0, timeout=10)
+    assert robot.wait_until("x", 7.0, timeout=60)
     assert (robot.x.type, robot.x.tag.lower()) == ("Samples", "test")
     assert robot.x.timestamp.lower() == TIME.lower()
 
@@ -296,7 +296,7 @@ def test_a_topic_that_there_is_not_is_refused(open_asset: Open) -> None:
         {"type": None},
         {"type": ["Events"]},
         {"tag": 7},
-        {"value": object()},
+        {"value": 1j},
         {"value": math.inf},
         {"value": MEGABYTE},
         {"attributes": {"timestamp": 7}},

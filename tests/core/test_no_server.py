@@ -42,7 +42,7 @@ def test_no_server_is_one_sentence_with_the_address_and_the_way_out() -> None:
 def test_a_server_that_does_not_answer_is_not_waited_for_without_end(silent: str) -> None:
     started = time.monotonic()
     assert "No ksqlDB server answers" in refusal(silent)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 def test_a_name_that_nobody_knows_is_no_server() -> None:

@@ -52,6 +52,6 @@ def test_librdkafka_chooses_the_same_partitions() -> None:
         producer.produce(
             "t", b"", key, on_delivery=lambda error, message, key=key: chosen.update({key: message.partition()})
         )
-    assert producer.flush(20) == 0
+    assert producer.flush(timeout=60) == 0
     assert chosen == {key: partition_of(key, 4) for key in keys}
     assert len(set(chosen.values())) == 4

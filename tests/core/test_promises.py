@@ -43,7 +43,7 @@ def test_an_asset_is_read_heard_and_commanded_however_its_uuid_is_spelled(
     reader.subscribe_to_messages(lambda subject, message: heard.append((subject, message["VALUE"])))
     said.add_attribute(AssetAttribute("status", "idle", "Events", "Status"))
     eventually(lambda: heard == [(f"{asset_uuid}.status", "idle")])
-    assert reader.wait_until("status", "idle", timeout=5)
+    assert reader.wait_until("status", "idle", timeout=60)
     correlation_id = said.method("move", sender_uuid="HMI", args={"x": 1})
     eventually(lambda: len(heard) == 2)
     subject, command = heard[1]
@@ -79,7 +79,7 @@ def test_a_number_is_the_same_whichever_way_it_is_read(open_asset: Open, eventua
         writer.add_attribute(AssetAttribute("count", said, "Events", "Count"))
         mark = str(uuid4())
         writer.add_attribute(AssetAttribute("mark", mark, "Events", "Mark"))
-        assert hearing.wait_until("mark", mark, timeout=5)
+        assert hearing.wait_until("mark", mark, timeout=60)
         for asset in (writer, hearing, open_asset()):
             assert repr(asset.speed.value) == "7.0"
             assert repr(asset.history("speed")[-1].value) == "7.0"
@@ -100,7 +100,7 @@ def test_an_own_write_is_never_replaced_by_what_stands_before_it(open_asset: Ope
             mill.resync_state()
         assert mill["n"].value == n
     engine.flush()
-    assert other.wait_until("n", 299, timeout=10)
+    assert other.wait_until("n", 299, timeout=60)
     assert mill["n"].value == 299
 
 
@@ -121,9 +121,9 @@ def test_reading_anew_never_goes_back_behind_what_was_heard(open_asset: Open) ->
     while not ended.is_set():
         reader.resync_state()
         seen.append(reader["n"].value)
-    thread.join(10)
+    thread.join(60)
     assert seen == sorted(seen)
-    assert reader.wait_until("n", 1_999, timeout=10)
+    assert reader.wait_until("n", 1_999, timeout=60)
 
 
 @pytest.mark.parametrize("type", ["Samples", "samples", "SAMPLES", "Condition", "CONDITION", "events", "openfactory"])
@@ -216,7 +216,7 @@ def test_an_asset_router_that_never_answers_holds_nobody_up(url: str) -> None:
             mill.add_attribute(AssetAttribute(id="status", value="idle", type="Events", tag="Test"))
             assert mill.status.value == "idle"
             assert mill.asset_router_url == router
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
         silent.settimeout(0)
         with pytest.raises(BlockingIOError):
             silent.accept()

@@ -132,7 +132,7 @@ class Model(RuleBasedStateMachine):
         assert {id: event.value for id, event in held.items() if event} == expected
 
 
-Model.TestCase.settings = settings(max_examples=300, stateful_step_count=25, deadline=None, database=None)
+Model.TestCase.settings = settings(stateful_step_count=25)
 TestTheState = Model.TestCase
 
 

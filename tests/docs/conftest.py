@@ -147,7 +147,7 @@ class Terminal:
                 os.killpg(foreground, signal.SIGKILL)
         self._shell.kill()
         self._shell.wait()
-        self._reader.join(10)
+        self._reader.join(60)
         os.close(self._master)
 
     def _ended(self) -> list[str]:

@@ -57,6 +57,20 @@ def test_the_install_lines_name_what_there_is(member: Distribution, blocks: Call
         assert requirement.extras <= set(member.project.get("optional-dependencies", ()))
 
 
+PAGES = [README, *(member.folder / "README.md" for member in MEMBERS), *sorted((ROOT / "docs").rglob("*.md"))]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+@each_page
+def test_what_pages_install_is_there(page: Path) -> None:
+    """`hatch run thorough` installs it."""
+    extras = {member.name: set(member.project.get("optional-dependencies", ())) for member in MEMBERS}
+    for line in re.findall(r"pip install ([^`\n#]+)", page.read_text(encoding="utf-8")):
+        for word in re.findall(r"openfactory-[a-z]+(?:\[[^\]]+\])?", line):
+            requirement = Requirement(word)
+            assert requirement.extras <= extras[requirement.name], line
+
+
 def test_the_settings_of_a_storage_are_accepted(blocks: Callable[[str], list[Any]]) -> None:
     page = (ROOT / "packages" / "openfactory-storage" / "README.md").read_text(encoding="utf-8")
     documents = [json.loads(block.text) for block in blocks(page) if block.language == "json"]
@@ -67,11 +81,7 @@ def test_the_settings_of_a_storage_are_accepted(blocks: Callable[[str], list[Any
     assert {settings["type"] for settings in several.values()} == set(kinds)
 
 
-@pytest.mark.parametrize(
-    "page",
-    [README, *(member.folder / "README.md" for member in MEMBERS), *sorted((ROOT / "docs").rglob("*.md"))],
-    ids=lambda page: page.relative_to(ROOT).as_posix(),
-)
+@each_page
 def test_links_lead_to_files(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         parts = urlsplit(link)

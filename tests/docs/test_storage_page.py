@@ -31,7 +31,7 @@ def runs(block: Any) -> bool:
     return block.language in ("python", "console") and "pip install" not in block.text and not of_the_type
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.thorough
 def test_the_installation_brings_what_the_page_imports(
     follow: Follow, installing: dict[str, str], tmp_path: Path
 ) -> None:

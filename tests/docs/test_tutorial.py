@@ -19,7 +19,7 @@ def installs(block: Any) -> bool:
     return bool(block.section == "Install")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.thorough
 def test_the_installation_gives_the_command(follow: Follow, installing: dict[str, str]) -> None:
     follow(TUTORIAL, installs, **installing)
 

@@ -32,7 +32,7 @@ def installs(block: Any) -> bool:
     return bool(block.section == "Install")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.thorough
 def test_the_installation_brings_all_that_the_page_imports(
     follow: Follow, installing: dict[str, str], blocks: Blocks, tmp_path: Path
 ) -> None:

@@ -12,6 +12,8 @@ from flask.testing import FlaskClient
 
 from openfactory.apps import OpenFactoryFlaskApp
 
+pytestmark = pytest.mark.smoke
+
 PREFIX = {"X-Forwarded-Prefix": "/my-app"}
 
 book = Blueprint("book", __name__, url_prefix="/book")

@@ -75,7 +75,7 @@ def test_a_running_app_is_ready_as_long_as_it_says_that_it_is_available(
 ) -> None:
     panel = run_app(OpenFactoryFlaskApp, app_uuid="PANEL", host="127.0.0.1", port=0)
     panel.run()
-    eventually(lambda: panel.http.get("/health/ready").status_code == 200, timeout=30)
+    eventually(lambda: panel.http.get("/health/ready").status_code == 200)
     assert panel.http.get("/health/ready").json == {"status": "ready"}
     panel.app.avail = "UNAVAILABLE"
     ready = panel.http.get("/health/ready")
@@ -341,7 +341,7 @@ Panel(
 
 def test_a_process_is_ready_until_its_data_is_gone(start_app: StartApp, tmp_path: Path, eventually: Eventually) -> None:
     app = start_app(PANEL, OPENFACTORY_HOST="127.0.0.1")
-    eventually(lambda: app.ask("/health/ready").status == 200, timeout=30)
+    eventually(lambda: app.ask("/health/ready").status == 200)
     assert json.loads(app.ask("/health/ready").text) == {"status": "ready"}
     os.rename(tmp_path / "factory.db", tmp_path / "elsewhere.db")
     ready = app.ask("/health/ready")
@@ -355,12 +355,12 @@ def test_a_process_is_ready_until_its_data_is_gone(start_app: StartApp, tmp_path
 
 def test_a_process_that_stops_is_no_longer_ready(start_app: StartApp, file_url: str, eventually: Eventually) -> None:
     app = start_app(PANEL, OPENFACTORY_HOST="127.0.0.1")
-    eventually(lambda: app.ask("/health/ready").status == 200, timeout=30)
+    eventually(lambda: app.ask("/health/ready").status == 200)
     with KSQLDBClient(file_url) as client, Asset("PANEL", client) as panel, ThreadPoolExecutor(1) as pool:
         held = pool.submit(app.ask, "/hold")
-        eventually(lambda: panel.held.value == "yes", timeout=30)
+        eventually(lambda: panel.held.value == "yes")
         app.process.send_signal(signal.SIGTERM)
-        eventually(app.refuses, timeout=30)  # whoever asks now gets no connection
+        eventually(app.refuses)  # whoever asks now gets no connection
         panel.call("open", sender_uuid="HMI", timeout=30)
         reasons = json.loads(held.result(timeout=30).text)["reasons"]
         assert reasons == ["The web server does not take requests."]

@@ -259,19 +259,19 @@ def test_connections_and_streams_that_are_open_are_told(panel: AppClient[Panel],
 
     assert now() == (0, 0)
     panel.run()
-    panel.wait_until("avail", "AVAILABLE", timeout=30)
-    eventually(lambda: panel.http.get("/health/ready").status_code == 200, timeout=30)
+    panel.wait_until("avail", "AVAILABLE", timeout=60)
+    eventually(lambda: panel.http.get("/health/ready").status_code == 200)
     assert panel.app._server is not None
     port = panel.app._server.port
     with socket.create_connection(("127.0.0.1", port), timeout=30) as silent:
-        eventually(lambda: now() == (1, 0), timeout=30)
+        eventually(lambda: now() == (1, 0))
         with socket.create_connection(("127.0.0.1", port), timeout=30) as reader:
             reader.sendall(b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert reader.recv(1)
-            eventually(lambda: now() == (2, 1), timeout=30)
-        eventually(lambda: now() == (1, 0), timeout=30)
+            eventually(lambda: now() == (2, 1))
+        eventually(lambda: now() == (1, 0))
         assert silent.fileno() >= 0
-    eventually(lambda: now() == (0, 0), timeout=30)
+    eventually(lambda: now() == (0, 0))
 
 
 # Commands
@@ -294,9 +294,9 @@ def test_commands_are_counted_by_their_outcome(panel: AppClient[Panel], eventual
 
     for _ in range(2):
         panel.asset.method("block", sender_uuid="TEST")
-    eventually(lambda: now("openfactory_commands_waiting") == 2, timeout=30)
+    eventually(lambda: now("openfactory_commands_waiting") == 2)
     panel.app.go_on.set()
-    eventually(lambda: now("openfactory_commands_waiting") == 0, timeout=30)
+    eventually(lambda: now("openfactory_commands_waiting") == 0)
     assert now("openfactory_commands_total", status="succeeded") == 5
 
 

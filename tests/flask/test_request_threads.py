@@ -44,13 +44,13 @@ def calls(eventually: Callable[..., None]) -> Iterator[Calls]:
     yield made
     made.go_on.set()
     made.threads.close()
-    eventually(lambda: request_threads_alive() == 0, timeout=30)
+    eventually(lambda: request_threads_alive() == 0)
 
 
 def test_a_thread_that_is_done_answers_the_next_call(calls: Calls, eventually: Callable[..., None]) -> None:
     for number in range(20):
         calls.threads.call(number)
-        eventually(lambda n=number: len(calls.seen) == n + 1 and calls.threads._free == 1, timeout=30)
+        eventually(lambda n=number: len(calls.seen) == n + 1 and calls.threads._free == 1)
     assert len({thread for _, thread in calls.seen}) == 1
 
 
@@ -58,14 +58,14 @@ def test_no_call_waits_for_another(calls: Calls, eventually: Callable[..., None]
     for _ in range(50):
         calls.threads.call("wait")
     calls.threads.call("quick")
-    eventually(lambda: calls.seen, timeout=30)
+    eventually(lambda: calls.seen)
     assert [what for what, _ in calls.seen] == ["quick"]
 
 
 def test_what_a_call_sets_in_its_context_ends_with_it(calls: Calls, eventually: Callable[..., None]) -> None:
     for number in range(3):
         calls.threads.call("context")
-        eventually(lambda n=number: len(calls.seen) == n + 1 and calls.threads._free == 1, timeout=30)
+        eventually(lambda n=number: len(calls.seen) == n + 1 and calls.threads._free == 1)
     assert [what for what, _ in calls.seen] == ["nothing"] * 3
     assert len({thread for _, thread in calls.seen}) == 1  # else it says nothing
 
@@ -82,9 +82,9 @@ def test_what_a_call_got_is_let_go_while_its_thread_waits(
     gone = weakref.ref(request)
     calls.threads.call(request)
     del request
-    eventually(lambda: calls.seen, timeout=30)
+    eventually(lambda: calls.seen)
     calls.seen.clear()
-    eventually(lambda: gone() is None, timeout=30)
+    eventually(lambda: gone() is None)
 
 
 def test_only_some_threads_wait_for_more(calls: Calls, eventually: Callable[..., None]) -> None:
@@ -92,7 +92,7 @@ def test_only_some_threads_wait_for_more(calls: Calls, eventually: Callable[...,
         calls.threads.call("wait")
     assert request_threads_alive() == 100
     calls.go_on.set()
-    eventually(lambda: len(calls.seen) == 100 and request_threads_alive() == 32, timeout=30)
+    eventually(lambda: len(calls.seen) == 100 and request_threads_alive() == 32)
 
 
 def test_none_is_lost_when_threads_give_up_as_calls_come(
@@ -102,15 +102,15 @@ def test_none_is_lost_when_threads_give_up_as_calls_come(
     for number in range(3000):
         calls.threads.call(number)
         time.sleep(0.0005)
-    eventually(lambda: len(calls.seen) == 3000, timeout=30)
-    eventually(lambda: request_threads_alive() == 0, timeout=30)
+    eventually(lambda: len(calls.seen) == 3000)
+    eventually(lambda: request_threads_alive() == 0)
 
 
 def test_threads_end_after_a_close(calls: Calls, eventually: Callable[..., None]) -> None:
     calls.threads.call("wait")
     calls.threads.call("one")
-    eventually(lambda: calls.threads._free == 1, timeout=30)
+    eventually(lambda: calls.threads._free == 1)
     calls.threads.close()
-    eventually(lambda: request_threads_alive() == 1, timeout=30)
+    eventually(lambda: request_threads_alive() == 1)
     calls.go_on.set()
-    eventually(lambda: request_threads_alive() == 0, timeout=30)
+    eventually(lambda: request_threads_alive() == 0)

@@ -226,7 +226,7 @@ def test_a_reader_that_leaves_is_noticed_without_any_event(start_app: StartApp, 
     with connected(app.port) as response:
         assert next_value(response) == "cold"
         assert open_streams(app) == 1
-    eventually(lambda: open_streams(app) == 0, timeout=30)
+    eventually(lambda: open_streams(app) == 0)
     assert "Traceback" not in app.log
 
 

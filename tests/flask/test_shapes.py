@@ -7,11 +7,15 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
+
 from openfactory.assets import Asset
 from openfactory.kafka import KSQLDBClient
 
 if TYPE_CHECKING:
     from tests.flask.conftest import StartApp
+
+pytestmark = pytest.mark.smoke
 
 # PORT and the rest of the environment come from the fixture; only `host` is not as a user would have it.
 START = """

@@ -84,7 +84,7 @@ def test_a_route_shows_what_a_command_has_done(panel: AppClient[Panel]) -> None:
 
 def test_the_asset_shows_what_a_route_has_done(panel: AppClient[Panel]) -> None:
     assert panel.http.post("/start").text == "started"
-    panel.wait_until("status", "started by a visitor", timeout=30)
+    panel.wait_until("status", "started by a visitor", timeout=60)
     assert panel.asset.status.value == "started by a visitor"
     assert panel.said("status") == ["idle", "started by a visitor"]
 
@@ -109,7 +109,7 @@ def test_there_is_no_server_before_the_app_runs(panel: AppClient[Panel], eventua
     panel.call("start", speed=1)
     assert _threads("openfactory-http", "openfactory-request", "openfactory-test") == []
     panel.run()
-    eventually(lambda: _threads("openfactory-http") == ["openfactory-http"], timeout=30)
+    eventually(lambda: _threads("openfactory-http") == ["openfactory-http"])
 
 
 def test_an_app_without_pages_has_nothing_to_ask(run_app: RunApp) -> None:
@@ -138,28 +138,28 @@ def test_an_app_that_says_something_of_a_test_client_has_no_pages_by_that(run_ap
 
 
 def _port(panel: AppClient[Panel], eventually: Eventually) -> int:
-    eventually(lambda: panel.http.get("/health/ready").status_code == 200, timeout=30)
+    eventually(lambda: panel.http.get("/health/ready").status_code == 200)
     assert panel.app._server is not None
     return panel.app._server.port
 
 
 def test_the_main_loop_and_the_server_run_beside_the_test(panel: AppClient[Panel], eventually: Eventually) -> None:
     panel.run()
-    panel.wait_until("status", "running", timeout=30)
+    panel.wait_until("status", "running", timeout=60)
     with closing(http.client.HTTPConnection("127.0.0.1", _port(panel, eventually), timeout=30)) as connection:
         connection.request("GET", "/status")
         assert connection.getresponse().read() == b'{"status":"running"}\n'
     assert panel.http.get("/status").json == {"status": "running"}
     panel.call("finish")
-    panel.wait_until("avail", "UNAVAILABLE", timeout=30)
-    eventually(lambda: _threads("openfactory-http", "openfactory-test") == [], timeout=30)
+    panel.wait_until("avail", "UNAVAILABLE", timeout=60)
+    eventually(lambda: _threads("openfactory-http", "openfactory-test") == [])
 
 
 def test_a_main_loop_that_goes_on_ends_with_the_test(eventually: Eventually) -> None:
     with AppClient(Panel, app_uuid="PANEL", host="127.0.0.1", port=0) as panel:
         panel.run()
-        panel.wait_until("status", "running", timeout=30)
-    eventually(lambda: _threads("openfactory-http", "openfactory-test", "openfactory-request") == [], timeout=30)
+        panel.wait_until("status", "running", timeout=60)
+    eventually(lambda: _threads("openfactory-http", "openfactory-test", "openfactory-request") == [])
 
 
 def test_a_crash_of_the_main_loop_fails_the_test_at_its_end(eventually: Eventually) -> None:
@@ -167,9 +167,9 @@ def test_a_crash_of_the_main_loop_fails_the_test_at_its_end(eventually: Eventual
     panel.__enter__()
     panel.app.crash = ValueError("out of oil")
     panel.run()
-    panel.wait_until("status", "running", timeout=30)
+    panel.wait_until("status", "running", timeout=60)
     panel.call("finish")
-    eventually(lambda: _threads("openfactory-test") == [], timeout=30)
+    eventually(lambda: _threads("openfactory-test") == [])
     with pytest.raises(AssertionError) as caught:
         panel.__exit__(None, None, None)
     assert str(caught.value) == "PANEL crashed: ValueError('out of oil'). Its traceback is in the log."
@@ -180,6 +180,6 @@ def test_a_port_that_cannot_be_opened_fails_the_test_at_its_end(eventually: Even
     panel: AppClient[Panel] = AppClient(Panel, app_uuid="PANEL", host="192.0.2.1", port=0)  # of another machine
     panel.__enter__()
     panel.run()
-    eventually(lambda: _threads("openfactory-test") == [], timeout=30)
+    eventually(lambda: _threads("openfactory-test") == [])
     with pytest.raises(AssertionError, match="PANEL crashed"):
         panel.__exit__(None, None, None)

@@ -33,8 +33,7 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
 PANEL = Path(__file__).parent / "panel" / "main.py"
 
-# Traefik is built from source, which takes minutes: only where somebody asks for it.
-GATEWAYS = [NginxServer, *([TraefikServer] if os.environ.get("OPENFACTORY_TEST_TRAEFIK") else [])]
+GATEWAYS = [NginxServer, pytest.param(TraefikServer, marks=pytest.mark.thorough)]
 
 
 class AppProcess:

@@ -51,7 +51,7 @@ class Worker:
         said = self.out
         return said[: said.rfind("\n") + 1].splitlines()
 
-    def until(self, text: str, timeout: float = 20.0) -> None:
+    def until(self, text: str, timeout: float = 60.0) -> None:
         """Wait until it says something, on stdout or stderr."""
         deadline = time.monotonic() + timeout
         while text not in self.out + self.err:
@@ -61,14 +61,14 @@ class Worker:
             assert time.monotonic() < deadline, f"{text!r} was not said in {timeout:g} s, but:\n{self.all_said}"
             time.sleep(0.005)
 
-    def ended(self, timeout: float = 20.0) -> int:
+    def ended(self, timeout: float = 60.0) -> int:
         """Its exit status, as soon as it has ended."""
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             pytest.fail(f"it did not end in {timeout:g} s. It said:\n{self.all_said}")
 
-    def stopped_by(self, signum: int, timeout: float = 20.0) -> tuple[int, float]:
+    def stopped_by(self, signum: int, timeout: float = 60.0) -> tuple[int, float]:
         """Signal it; its exit status, and how long its stop took in seconds."""
         begin = time.monotonic()
         self.process.send_signal(signum)
@@ -78,7 +78,7 @@ class Worker:
     def kill(self) -> None:
         """End it as a power switch would."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     @property
     def all_said(self) -> str:
@@ -102,7 +102,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     for worker in workers:
         if worker.process.poll() is None:
             worker.process.send_signal(signal.SIGKILL)
-        worker.process.wait(10)
+        worker.process.wait(60)
 
 
 StopHolding = Callable[[Worker, Path], None]

@@ -118,7 +118,7 @@ def test_a_callback_hears_each_change_once_and_in_order(
 
 def test_wait_until_sees_what_the_app_comes_to(gantry: Worker, asset: Asset) -> None:
     asset.stop_axis(sender_uuid="HMI")
-    assert asset.wait_until("axis_state", "stopped", timeout=10)
+    assert asset.wait_until("axis_state", "stopped", timeout=60)
 
 
 @pytest.mark.parametrize(

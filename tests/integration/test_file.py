@@ -57,7 +57,7 @@ def test_a_process_whose_file_is_gone_logs_it(start: Start, tmp_path: Path, file
     process = start(worker, KSQLDB_URL=file_url)
     process.until("watching" if worker == "watcher.py" else "Starting the main loop")
     (tmp_path / "factory.db").unlink()
-    process.until("was removed or replaced while it was open", timeout=5)
+    process.until("was removed or replaced while it was open", timeout=60)
 
 
 def test_the_wal_stays_bounded_under_a_writer_and_readers_without_a_pause(start: Start) -> None:
@@ -68,14 +68,14 @@ def test_the_wal_stays_bounded_under_a_writer_and_readers_without_a_pause(start:
         for reader in readers:
             reader.until("reading")
         listener.until("listening")
-        writer = start("firehose.py", 40_000, KSQLDB_URL=url)
+        writer = start("firehose.py", 24_000, KSQLDB_URL=url)
         wal = Path(folder) / "factory.db-wal"
         largest = 0
         while writer.process.poll() is None:
             largest = max(largest, wal.stat().st_size)
             time.sleep(0.01)
         assert writer.ended() == 0
-        print(f"240 MB written, largest WAL {largest / 1e6:.0f} MB")
+        print(f"144 MB written, largest WAL {largest / 1e6:.0f} MB")
         listener.until("number 0")  # what the writer wrote last
         assert [reader.process.poll() for reader in readers] == [None, None]
         assert largest < 130e6

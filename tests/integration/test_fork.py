@@ -74,7 +74,7 @@ def test_children_that_end_or_are_terminated_do_not_stop_the_app(start: Start, f
         assert asset.type == "OpenFactoryApp"
         status, _ = app.stopped_by(signal.SIGTERM)
         assert status == 0
-        assert asset.wait_until("avail", "UNAVAILABLE", timeout=5)
+        assert asset.wait_until("avail", "UNAVAILABLE", timeout=60)
         assert asset.type == "UNAVAILABLE"
 
 
@@ -93,5 +93,5 @@ def test_a_child_that_outlives_its_killed_parent_does_not_keep_the_lock(
 ) -> None:
     stop_holding(parent, tmp_path / "factory.db.lock")
     parent.kill()
-    start("writer.py", "OTHER", 1, KSQLDB_URL=file_url).until("\n", timeout=8)
+    start("writer.py", "OTHER", 1, KSQLDB_URL=file_url).until("\n", timeout=60)
     assert logged(file_url, "OTHER")

@@ -21,6 +21,8 @@ from openfactory.kafka import KSQLDBClient
 if TYPE_CHECKING:
     from tests.integration.conftest import Start, Worker
 
+Rounds = Callable[[int, int], int]
+
 WRITERS = ("W-0", "W-1", "W-2")
 
 
@@ -104,16 +106,17 @@ def logged_by(client: KSQLDBClient, uuid: str) -> list[int]:
     return [event.value for event in client.engine.history(uuid, "number", limit=10**7)]
 
 
-def test_fifty_kills_lose_nothing_and_stop_no_watcher(
+def test_kills_lose_nothing_and_stop_no_watcher(
     start: Start,
     tmp_path: Path,
     client: KSQLDBClient,
     heard: dict[str, list[Any]],
     eventually: Callable[..., None],
+    rounds: Rounds,
 ) -> None:
     watcher = start("watcher.py", KSQLDB_URL=client.ksqldb_url)
     watcher.until("watching")
-    promised = killed_writers(start, client, tmp_path / "factory.db", kills=50)
+    promised = killed_writers(start, client, tmp_path / "factory.db", kills=rounds(15, 50))
     assert watcher.ended() == 0
     seen = json.loads(watcher.lines()[-1])
     positions = [event[6] for event in seen]
@@ -128,9 +131,11 @@ def test_fifty_kills_lose_nothing_and_stop_no_watcher(
         print(f"{uuid}: {len(logged)} events, {promised[uuid]} acknowledged")
 
 
-def test_kills_while_the_log_is_trimmed_leave_the_newest_events(start: Start, file_url: str, tmp_path: Path) -> None:
+def test_kills_while_the_log_is_trimmed_leave_the_newest_events(
+    start: Start, file_url: str, tmp_path: Path, rounds: Rounds
+) -> None:
     with KSQLDBClient(f"{file_url}?keep_events=1500") as client:
-        promised = killed_writers(start, client, tmp_path / "factory.db", kills=15)
+        promised = killed_writers(start, client, tmp_path / "factory.db", kills=rounds(6, 15))
     with closing(sqlite3.connect(f"file:{tmp_path}/factory.db?mode=ro", uri=True)) as connection:
         rows = connection.execute("SELECT id, asset, CAST(value AS INTEGER) FROM log ORDER BY id").fetchall()
     print(f"{rows[-1][0]} events, {len(rows)} kept")
@@ -143,9 +148,9 @@ def test_kills_while_the_log_is_trimmed_leave_the_newest_events(start: Start, fi
         assert max(value for _, asset, value in rows if asset == uuid) >= promised[uuid]
 
 
-def test_a_factory_whose_first_opening_was_killed_opens(start: Start, tmp_path: Path) -> None:
+def test_a_factory_whose_first_opening_was_killed_opens(start: Start, tmp_path: Path, rounds: Rounds) -> None:
     chance = random.Random(7)
-    for number in range(12):
+    for number in range(rounds(5, 12)):
         folder = tmp_path / str(number)
         folder.mkdir()
         url = f"sqlite:///{folder}/factory.db"

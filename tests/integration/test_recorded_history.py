@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Start, Worker
 
 CALLERS = ("HMI-0", "HMI-1", "HMI-2")
-KILLS = 8
 Eventually = Callable[..., None]
 
 
@@ -187,7 +186,7 @@ class Run:
     def kill_app(self, eventually: Eventually) -> None:
         """In the middle of its work; the next one starts when it is missed."""
         before = len(self.ran())
-        eventually(lambda: len(self.ran()) >= before + 40, timeout=20)
+        eventually(lambda: len(self.ran()) >= before + 40)
         time.sleep(self.chance.uniform(0, 0.02))
         self.app.kill()
         missed = len(self.commands)
@@ -218,16 +217,17 @@ class Run:
 
 
 def test_a_run_with_kills_and_commands_that_come_twice_keeps_every_promise(
-    start: Start, file_url: str, tmp_path: Path, eventually: Eventually
+    start: Start, file_url: str, tmp_path: Path, eventually: Eventually, rounds: Callable[[int, int], int]
 ) -> None:
+    kills = rounds(3, 8)
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     with KSQLDBClient(file_url) as client:
         run = Run(start, client, tmp_path, random.Random(seed))
         run.start_watcher()
-        for kill in range(KILLS):
+        for kill in range(kills):
             run.kill_app(eventually)
-            if kill == KILLS // 2:
+            if kill == kills // 2:
                 run.start_watcher()
         history = run.end()
     outcomes = Counter(said["outcome"] for record in history.records for said in record if "called" in said)

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 UUID = "MILL"
 BOTH = pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 
-# What an idle app may take; on a machine that is not shared it is a second.
-PROMPT = 3.0
+# What an idle app may take of the 30 seconds that it has; on a machine that is not shared it is a second.
+PROMPT = 10.0
 
-# A shorter budget than the default, so that the tests that use it up are quick, and what starting a thread may take.
+# A shorter budget than the default, so that the tests that use it up are quick, and what the end of a process may take
+# on a busy machine. An app that does not keep to its budget takes a minute.
 BUDGET = 2.0
-MARGIN = 0.7
+MARGIN = 3.0
 
 
 class Apps:
@@ -79,7 +80,7 @@ def report(what: str, seconds: float) -> None:
     ["idle", "async_idle", "callback", "regular_expression", "publishes", "hook_raises", "built_only", "two_apps"],
 )
 def test_a_signal_stops_the_app_at_once_with_status_0(apps: Apps, what: str, signum: int) -> None:
-    status, seconds = apps.busy(what).stopped_by(signum)
+    status, seconds = apps.busy(what, budget=30.0).stopped_by(signum)
     report(what, seconds)
     assert status == 0
     assert seconds < PROMPT
@@ -121,7 +122,7 @@ def test_an_app_whose_log_nobody_reads_stops_within_the_budget(apps: Apps) -> No
         wait_until_blocked(app.pid)
         begin = time.monotonic()
         app.send_signal(signal.SIGTERM)
-        status = app.wait(20)
+        status = app.wait(60)
         seconds = time.monotonic() - begin
     finally:
         app.kill()
@@ -165,10 +166,10 @@ def test_a_command_that_runs_on_is_answered_by_the_stop(
 
     caller = threading.Thread(target=call)
     caller.start()
-    assert mill.wait_until("status", "working", timeout=10)
+    assert mill.wait_until("status", "working", timeout=60)
     status, seconds = app.stopped_by(signum)
     report(f"{what} in {method}", seconds)
-    caller.join(10)
+    caller.join(60)
     (error,) = errors
     assert "The app stopped before the method ended. Start it, then call again." in str(error)
     assert status == 0
@@ -182,9 +183,9 @@ def test_a_command_that_ends_during_the_stop_gives_its_result(apps: Apps, mill: 
     results: list[str] = []
     caller = threading.Thread(target=lambda: results.append(mill.call("work", seconds=0.5, sender_uuid="HMI")))
     caller.start()
-    assert mill.wait_until("status", "working", timeout=10)
+    assert mill.wait_until("status", "working", timeout=60)
     status, _ = app.stopped_by(signal.SIGTERM)
-    caller.join(10)
+    caller.join(60)
     assert (status, results) == (0, ["done"])
     apps.assert_off()
 

@@ -115,7 +115,7 @@ def test_subscribers_that_are_stopped_hold_up_no_writer_and_miss_nothing(start: 
                 if number % 20 == 0:
                     mill.flush()  # a wake-up each, and more of them than the queue of a socket holds
             mill.flush()
-            assert time.monotonic() - begin < 10
+            assert time.monotonic() - begin < 60
     with KSQLDBClient(url) as client, Asset("END", client) as end:
         end.add_attribute(AssetAttribute(id="number", value=0, type="Events", tag="Number"))
     for watcher in watchers:

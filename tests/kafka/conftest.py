@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
 import pytest
 
-from servers import KafkaBroker, NatsServer, NotOnThisMachineError, Server, Toxiproxy
+from servers import KafkaBroker, NatsServer, NotOnThisMachineError, Server, Toxiproxy, shared_broker
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 
@@ -28,10 +29,15 @@ def running(server: AnyServer) -> Iterator[AnyServer]:
 
 
 @pytest.fixture(scope="session")
-def kafka_broker() -> Iterator[KafkaBroker]:
-    """A broker for all tests: keep to `topic_prefix`, and leave it running."""
-    with running(KafkaBroker()) as broker:
-        yield broker
+def kafka_broker(request: pytest.FixtureRequest, run_folder: Path) -> KafkaBroker:
+    """A broker for all tests of all workers: keep to `topic_prefix`, and leave it running."""
+    # Not stopped by a fixture: the worker that started it waits for the others, and no test's timeout bounds them.
+    stack = ExitStack()
+    request.config.add_cleanup(stack.close)
+    try:
+        return stack.enter_context(shared_broker(run_folder))
+    except NotOnThisMachineError as error:
+        pytest.skip(reason=f"kafka cannot be started here. {error}")
 
 
 @pytest.fixture

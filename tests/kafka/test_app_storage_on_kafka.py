@@ -25,7 +25,7 @@ class Recorder(OpenFactoryApp):
         return str(self.storage.read_text("book/lines.txt"))
 
 
-@pytest.mark.parametrize("engine", ["kafka", "ksqldb", "nats"])
+@pytest.mark.parametrize("engine", ["kafka", pytest.param("ksqldb", marks=pytest.mark.thorough), "nats"])
 def test_a_command_writes_a_file(
     engine: str,
     kafka_broker: KafkaBroker,

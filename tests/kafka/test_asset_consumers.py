@@ -75,7 +75,7 @@ class Log:
 
     def write_raw(self, value: bytes | None, key: str = "MILL") -> None:
         self._producer.produce(self._topic, value, key)
-        assert self._producer.flush(20) == 0
+        assert self._producer.flush(timeout=60) == 0
 
     def write_until_heard(self, group: Group, eventually: Eventually, key: str = "MILL") -> None:
         """A new group hears what comes after it was let in, which takes a moment."""
@@ -85,7 +85,7 @@ class Log:
             self.write("anybody there?", key)
             return len(group.heard) > before
 
-        eventually(is_heard, timeout=30)
+        eventually(is_heard)
         group_settled = len(group.heard)
         self.write("anybody there?", key)
         eventually(lambda: len(group.heard) > group_settled)
@@ -191,7 +191,7 @@ def test_a_group_begins_at_the_end_of_the_log_and_goes_on_where_it_was(
     group.stop()
     log.write("while nobody is there")
     group.start()
-    eventually(lambda: group.values() == ["first", "while nobody is there"], timeout=30)
+    eventually(lambda: group.values() == ["first", "while nobody is there"])
 
 
 def test_a_message_whose_handling_was_cut_off_comes_once_more(
@@ -214,7 +214,7 @@ def test_a_message_whose_handling_was_cut_off_comes_once_more(
     with pytest.raises(Killed):
         KafkaAssetConsumer("MILL", group.name, on_message, client).consume()
     group.start()
-    eventually(lambda: group.values() == ["second"], timeout=30)
+    eventually(lambda: group.values() == ["second"])
 
 
 def test_another_member_takes_over(group: Group, log: Log, eventually: Eventually) -> None:
@@ -228,7 +228,7 @@ def test_another_member_takes_over(group: Group, log: Log, eventually: Eventuall
     first.stop()
     for value in range(5, 10):
         log.write(value)
-    eventually(lambda: len(group.values()) >= 10, timeout=30)
+    eventually(lambda: len(group.values()) >= 10)
     assert group.values() == list(range(10))  # each once
 
 
@@ -245,7 +245,7 @@ def test_it_may_be_stopped_by_its_own_callback_and_before_it_begins(
         log.write("stop")
         return bool(group.heard)
 
-    eventually(is_heard, timeout=30)
+    eventually(is_heard)
     group.stop()
     assert len(group.heard) == 1
     unused = KafkaAssetConsumer("MILL", group.name, on_message, client)
@@ -272,7 +272,7 @@ def test_a_broker_that_is_away_for_a_while_does_not_end_it(
             group.start(on_message=on_message)
             log.write_until_heard(group, eventually)
             own_kafka_broker.kill()
-            eventually(lambda: "cannot be reached" in caplog.text, timeout=30)
+            eventually(lambda: "cannot be reached" in caplog.text)
             own_kafka_broker.start()
             log.write("again")
             eventually(lambda: group.values() == ["again"], timeout=60)
@@ -385,7 +385,7 @@ def test_it_logs_in_as_its_client_does(eventually: Eventually) -> None:
 
                 try:
                     group.start()
-                    eventually(is_heard, timeout=30)
+                    eventually(is_heard)
                 finally:
                     group.stop()
             assert delete_consumer_group(group.name, broker.bootstrap_servers, credentials=credentials)

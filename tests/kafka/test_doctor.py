@@ -267,7 +267,7 @@ def test_where_nothing_answers_it_still_ends(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("ASSET_ROUTER_URL", f"http://app:hidden@{address}")
         start = time.monotonic()
         found = CliRunner().invoke(ofa, ["doctor", "--json"])
-        assert time.monotonic() - start < 20
+        assert time.monotonic() - start < 60
     assert found.exit_code == 1
     said = {one["check"]: one for one in json.loads(found.stdout)}
     assert {check: one["status"] for check, one in said.items()} == {
@@ -298,7 +298,7 @@ def test_a_part_that_breaks_or_hangs_hides_nothing() -> None:
     }
     start = time.monotonic()
     slow, broken, well = side_by_side(parts, 0.2)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
     ended.set()
     assert (slow.check, slow.status, slow.found) == ("slow", "failed", "It took more than 0.2 s.")
     assert broken == Finding("broken", "failed", "It cannot be checked: RuntimeError: no answer from nats://plant:4222")

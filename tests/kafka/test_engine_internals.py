@@ -217,7 +217,7 @@ def close_soon(engine: Engine) -> None:
     assert begun.wait(5)
     started = time.monotonic()
     engine.close()
-    assert time.monotonic() < started + 6
+    assert time.monotonic() < started + 20
 
 
 def test_engine_that_is_opened_again_and_again_leaves_nothing_behind(kafka_url: str) -> None:
@@ -297,7 +297,7 @@ def test_write_that_the_broker_had_already_is_acknowledged(
     mock_cluster[1](_DUPLICATE_SEQUENCE_NUMBER)
     second = delivery.publish("t", "MILL", b"2", event(2)).wait()
     assert second == first + 1
-    delivery.flush(5)
+    delivery.flush(timeout=60)
 
 
 @pytest.mark.parametrize("mock_cluster", [200], indirect=True, ids=["far-away"])
@@ -313,7 +313,7 @@ def test_flush_does_not_wait_for_what_others_go_on_writing(delivery: Delivery) -
     writer.start()
     try:
         receipt = delivery.publish("t", "MILL", b"1", event(1))
-        delivery.flush(5)
+        delivery.flush(timeout=60)
         assert receipt.settled
         assert delivery.queued
     finally:
@@ -339,7 +339,7 @@ def test_publisher_that_waits_for_room_is_told_of_the_end(monkeypatch: pytest.Mo
     eventually(lambda: delivery._published == 11)
     with pytest.raises(OpenFactoryError):
         delivery.close(0.2)
-    waiting.join(5)
+    waiting.join(60)
     assert [type(error) for error in refused] == [EngineClosedError]
     eventually(lambda: not delivery._thread.is_alive())
 
@@ -359,6 +359,26 @@ def test_hook_for_failed_deliveries_may_close() -> None:
     eventually(lambda: closed)
     assert closed == ["openfactory-delivery"]
     eventually(lambda: not delivery._thread.is_alive())
+
+
+def test_a_hook_that_flushes_does_so_outside_of_the_callbacks_of_librdkafka() -> None:
+    """A nested call ended the process as soon as another callback followed: here the next message's."""
+    delivery = Delivery(BrokerConnection("127.0.0.1:1", Credentials()))
+    told: list[object] = []
+
+    def flush(failed: AssetEvent, _: OpenFactoryError) -> None:
+        told.append(failed.value)
+        with suppress(OpenFactoryError):
+            delivery.flush(0.01)
+
+    delivery.on_delivery_error(flush)
+    for number in range(200):
+        delivery.publish("t", "MILL", b"1", event(number))
+    delivery._producer.purge()
+    eventually(lambda: len(told) == 200)
+    assert told == [event(number).value for number in range(200)]
+    with suppress(OpenFactoryError):
+        delivery.close(1)
 
 
 class FaultyReader(LogReader):

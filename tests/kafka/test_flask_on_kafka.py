@@ -214,7 +214,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         app.process.wait()
 
 
-@pytest.fixture(params=["sqlite", "kafka", "ksqldb", "nats"])
+@pytest.fixture(params=["sqlite", "kafka", pytest.param("ksqldb", marks=pytest.mark.thorough), "nats"])
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """The URL of a fresh factory, with the environment that goes with it."""
     with ExitStack() as stack:
@@ -339,7 +339,7 @@ def test_an_app_is_not_ready_while_its_broker_is_away_and_answers_all_the_same(
     asked_at = time.monotonic()
     assert app.ask("/force", "PUT", {"force": 7}).status == 204  # nobody waits for a broker
     assert app.ask().json["force"] == 7.0
-    assert time.monotonic() - asked_at < 10
+    assert time.monotonic() - asked_at < 30
     assert _metric(app, "openfactory_engine_connected") == 0
     eventually(lambda: _metric(app, "openfactory_engine_queued_events") > 0, timeout=SECONDS)
 

@@ -146,5 +146,5 @@ def test_what_comes_while_nats_is_away_is_lost(
             write((mill, event("back", time.time())))  # until the feed is back, too
             return bool(heard)
 
-        eventually(is_heard, timeout=20)
+        eventually(is_heard)
     assert {message[1] for message in heard} == {"back"}

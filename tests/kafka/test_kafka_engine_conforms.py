@@ -11,7 +11,10 @@ from openfactory.testing import EngineConformance
 from servers.kafka_broker import KafkaBroker
 
 
-@pytest.fixture(scope="module", params=[1, 3], ids=["one-partition", "three-partitions"])
+# With one partition a log has one order: test_ksqldb_engine_conforms.py runs the suite on such a log.
+@pytest.fixture(
+    scope="module", params=[pytest.param(1, marks=pytest.mark.thorough), 3], ids=["one-partition", "three-partitions"]
+)
 def place(request: pytest.FixtureRequest, kafka_broker: KafkaBroker) -> str:
     """A factory of its own: the tests of one run share it, with assets of their own."""
     prefix = f"c{uuid4().hex[:8]}_"

@@ -17,7 +17,9 @@ def from_the_log(kafka_broker: KafkaBroker) -> Iterator[KsqlDBFactory]:
         yield factory
 
 
-@pytest.fixture(scope="module", params=[1, 3], ids=["one-partition", "three-partitions"])
+@pytest.fixture(
+    scope="module", params=[1, pytest.param(3, marks=pytest.mark.thorough)], ids=["one-partition", "three-partitions"]
+)
 def from_nats(
     request: pytest.FixtureRequest, kafka_broker: KafkaBroker, nats_server: NatsServer
 ) -> Iterator[KsqlDBFactory]:
@@ -25,6 +27,7 @@ def from_nats(
         yield factory
 
 
+@pytest.mark.thorough  # with live events from the log, which TestKafkaAlone hears too
 class TestKsqlDB(EngineConformance):
     @pytest.fixture
     def engine_url(self, from_the_log: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> str:

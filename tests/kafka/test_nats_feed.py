@@ -65,7 +65,7 @@ class Hearing:
         """Subscribe, and wait until all are live."""
         for asset_uuid in asset_uuids:
             self.feed.subscribe(asset_uuid)
-        eventually(lambda: all(map(self.feed.is_live, asset_uuids)), timeout=20)
+        eventually(lambda: all(map(self.feed.is_live, asset_uuids)))
 
     def close(self) -> None:
         self.feed.close()
@@ -206,7 +206,7 @@ def test_live_means_that_the_server_has_answered_after_the_subscription(
         heard.when_live = lambda assets: when_live.append([*lines])
         heard.listen(asset)
         heard.close()
-        serving.join(10)
+        serving.join(60)
     assert when_live[0].index(f"SUB {asset}.>  1\r\n".encode()) < len(when_live[0]) - 1
     assert when_live[0][-1] == b"PING\r\n"
 
@@ -317,7 +317,7 @@ def test_a_server_that_is_killed_and_comes_back(
         eventually(lambda: "is away" in heard.feed.trouble())
         heard.feed.subscribe(f"{asset}-new-{round_number}")
         own_nats_server.start()
-        eventually(lambda: heard.feed.is_live(asset) and heard.feed.is_live(other), timeout=20)
+        eventually(lambda: heard.feed.is_live(asset) and heard.feed.is_live(other))
         say(own_nats_server.url, (f"{asset}.x", b"%d" % round_number))
         eventually(lambda: len(heard.messages) == round_number)  # noqa: B023
         heard.listen(f"{asset}-new-{round_number}")
@@ -342,11 +342,11 @@ def test_a_server_that_is_down_at_the_start(
     heard = hearing()
     began = time.monotonic()
     heard.feed.subscribe(asset)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2
     eventually(lambda: "is away" in heard.feed.trouble())
     eventually(lambda: time.monotonic() > began + 2)  # it is tried several times
     own_nats_server.start()
-    eventually(lambda: heard.feed.is_live(asset), timeout=15)
+    eventually(lambda: heard.feed.is_live(asset))
     assert heard.cuts == []  # it was never heard before
     assert len(texts(logged, logging.WARNING)) == 1
 
@@ -359,12 +359,12 @@ def test_a_silent_server_is_found_out(
     heard.listen(asset)
     own_nats_server.suspend()
     suspended_at = time.time()
-    eventually(lambda: heard.cuts, timeout=8)
+    eventually(lambda: heard.cuts)
     assert heard.cuts[0][0] == {asset}
     assert heard.cuts[0][1] <= suspended_at
     eventually(lambda: "no answer" in heard.feed.trouble())
     own_nats_server.resume()
-    eventually(lambda: heard.feed.is_live(asset), timeout=15)
+    eventually(lambda: heard.feed.is_live(asset))
     say(own_nats_server.url, (f"{asset}.x", b"1"))
     eventually(lambda: heard.messages == [(asset, "x", b"1")])
 
@@ -393,7 +393,7 @@ def test_another_server_of_the_cluster_takes_over(
         eventually(lambda: one.subscriptions() and two.connections() == 0)
         one.kill()
         eventually(lambda: heard.cuts)
-        eventually(lambda: heard.feed.is_live(asset), timeout=20)
+        eventually(lambda: heard.feed.is_live(asset))
         assert two.connections() == 1
         say(two.url, (f"{asset}.x", b"1"))
         eventually(lambda: heard.messages)
@@ -423,7 +423,7 @@ def test_an_asset_that_moved_while_its_cluster_was_away(
     router.nats_url = nats_server.url
     own_nats_server.kill()
     eventually(lambda: heard.cuts)
-    eventually(lambda: all(map(heard.feed.is_live, [asset, *assets])), timeout=10)
+    eventually(lambda: all(map(heard.feed.is_live, [asset, *assets])))
     assert heard.feed.trouble() == ""
     say(nats_server.url, (f"{asset}.x", b"1"))
     eventually(lambda: heard.messages)
@@ -477,7 +477,7 @@ def test_a_router_that_does_not_answer_at_the_start(
     began = time.monotonic()
     for one in (asset, f"{asset}-2"):
         heard.feed.subscribe(one)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2
     eventually(lambda: "The asset router at" in heard.feed.trouble())
     eventually(lambda: time.monotonic() > began + 2)  # it is asked several times
     assert len(texts(logged, logging.WARNING)) == 1
@@ -485,7 +485,7 @@ def test_a_router_that_does_not_answer_at_the_start(
     router.failing = {}
     if trouble == "down":
         router.start()
-    eventually(lambda: heard.feed.is_live(asset) and heard.feed.is_live(f"{asset}-2"), timeout=20)
+    eventually(lambda: heard.feed.is_live(asset) and heard.feed.is_live(f"{asset}-2"))
     assert heard.feed.trouble() == ""
     assert len(texts(logged, logging.WARNING)) == 1
     assert texts(logged, logging.INFO) == [f"The asset router at {router.url} answers again."]
@@ -501,7 +501,7 @@ def test_a_router_that_fails_for_one_asset_serves_the_others(
     heard.listen(*(f"{asset}-{number}" for number in range(120)))
     assert asset in heard.feed.trouble()
     del router.failing[asset]
-    eventually(lambda: heard.feed.is_live(asset), timeout=15)
+    eventually(lambda: heard.feed.is_live(asset))
 
 
 def test_a_router_that_is_down_while_nats_comes_back(
@@ -514,7 +514,7 @@ def test_a_router_that_is_down_while_nats_comes_back(
     own_nats_server.kill()
     eventually(lambda: heard.cuts)
     own_nats_server.start()
-    eventually(lambda: heard.feed.is_live(asset), timeout=20)
+    eventually(lambda: heard.feed.is_live(asset))
     assert heard.feed.trouble() == ""
 
 
@@ -562,7 +562,7 @@ def test_tls(hearing: Callable[..., Hearing], router: RouterStandIn, asset: str)
         trusting_nobody.feed.subscribe(asset)
         eventually(lambda: "NATS_SSL_CA_FILE" in trusting_nobody.feed.trouble())
         server.suspend()
-        eventually(lambda: heard.cuts, timeout=15)
+        eventually(lambda: heard.cuts)
         heard.close()
         gc.collect()  # what was left open warns while the server is still silent
 
@@ -634,8 +634,8 @@ def test_a_server_that_cuts_off_a_slow_one(hearing: Callable[..., Hearing], rout
         for _ in range(30):
             say(server.url, *((f"{asset}.x", b"x" * 100_000) for _ in range(20)))
         heard.may_go_on.set()
-        eventually(lambda: heard.cuts, timeout=20)
-        eventually(lambda: heard.feed.is_live(asset), timeout=20)
+        eventually(lambda: heard.cuts)
+        eventually(lambda: heard.feed.is_live(asset))
 
 
 # The end.
@@ -683,7 +683,7 @@ def test_closing_while_something_is_away_is_quick(
         eventually(lambda: state == "suspended" or "is away" in heard.feed.trouble())
     began = time.monotonic()
     heard.feed.close()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     assert not [one for one in threading.enumerate() if one.name == "openfactory-loop-nats"]
 
 

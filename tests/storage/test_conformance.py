@@ -13,6 +13,8 @@ from openfactory.storage import FileBackend
 from openfactory.storage.registry import storage_from_settings
 from openfactory.storage.testing import READ_ONLY_FILES, FileBackendConformance, ReadOnlyConformance
 
+pytestmark = pytest.mark.smoke
+
 
 class TestLocal(FileBackendConformance):
     @pytest.fixture

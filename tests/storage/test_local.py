@@ -18,6 +18,8 @@ from openfactory.storage import (
     StorageConfigurationError,
 )
 
+pytestmark = pytest.mark.smoke
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

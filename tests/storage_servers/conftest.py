@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pwd
 import select
@@ -13,13 +14,16 @@ import sys
 import threading
 import time
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import botocore.session
 import paramiko
 import pytest
 
@@ -151,6 +155,23 @@ class S3Server:
             pass
 
 
+@pytest.fixture(scope="session", autouse=True)
+def s3_models_are_read_once() -> Iterator[None]:
+    """Share what botocore reads of S3: each connection of s3fs would read it anew, which takes half a second of CPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def clients_end() -> Iterator[None]:
+    """Collect the clients of a file's storages, which complain that nobody closed them, before other tests run."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A server of S3, whose buckets are in its memory."""
@@ -255,7 +276,7 @@ class _running:  # noqa: N801
         started = _children(self._process.pid)
         self._process.terminate()
         try:
-            self._process.wait(20)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

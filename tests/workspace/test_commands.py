@@ -70,7 +70,7 @@ def test_ci_refuses_a_step_it_does_not_have() -> None:
     found = subprocess.run(["bash", CI_RUN, "lint", "nosuch"], capture_output=True, text=True)
     assert found.returncode == 2
     assert found.stdout == ""
-    assert found.stderr == ("Unknown step: nosuch. The steps are: tests demo lint types docs alone wheels matrix\n")
+    assert found.stderr == ("Unknown step: nosuch. The steps are: demo tests lint types docs wheels thorough\n")
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
@@ -86,8 +86,7 @@ def test_workflows_pin_what_they_use(workflow: Path) -> None:
 def test_the_ci_workflow_calls_the_steps_of_ci_run() -> None:
     text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     called = {step for line in re.findall(r"\.ci/run ([a-z ]+)", text) for step in line.split()}
-    # The matrix of the workflow stands for the step `matrix`.
-    assert called == {"tests", "demo", "lint", "types", "docs", "alone", "wheels"}
+    assert called == {"tests", "demo", "lint", "types", "docs", "wheels"}
 
 
 def test_a_readme_without_the_command_says_so(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Real commands on real files: `ofa` as a process, and apps that run beside it."""
+"""Real commands on real files: `ofa`, and apps that run beside it as processes."""
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -11,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from openfactory.apps.cli import root
+from openfactory.apps.cli.completion import COMPLETE_VARIABLE
 from openfactory.settings import VARIABLES
 
 OFA = [sys.executable, "-P", "-m", "openfactory.apps.cli"]
@@ -70,8 +74,26 @@ def workshop(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ofa(workshop: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `ofa` in the workshop to its end: `ofa("asset", "ls")`."""
+def ofa(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `ofa` in the workshop to its end, without a process of its own: `ofa("asset", "ls")`."""
+
+    def run(*arguments: str, folder: Path = workshop, **more: str) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            patch.chdir(folder)
+            for name, value in more.items():
+                patch.setenv(name, value)
+            found = CliRunner().invoke(root.ofa, arguments, prog_name="ofa", complete_var=COMPLETE_VARIABLE)
+        logging.disable(logging.NOTSET)  # what a completion switches off, for its process
+        if found.exception is not None and not isinstance(found.exception, SystemExit):
+            raise found.exception
+        return subprocess.CompletedProcess(arguments, found.exit_code, found.stdout, found.stderr)
+
+    return run
+
+
+@pytest.fixture
+def ofa_process(workshop: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `ofa` in the workshop to its end as a process, as a terminal does: `ofa_process("run", "mill.py")`."""
 
     def run(*arguments: str, folder: Path = workshop, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -115,7 +137,7 @@ def processes() -> Iterator[Start]:
             process.terminate()
         for process in started:
             try:
-                process.wait(10)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -135,7 +157,7 @@ def press_workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "press.py").write_text(PRESS, encoding="utf-8")
     with processes() as start:
         app = start(folder, "ofa", "run", "press.py")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while "Starting the main loop" not in (said := (folder / "app.log").read_text(encoding="utf-8")):
             assert app.poll() is None, said
             assert time.monotonic() < deadline, said

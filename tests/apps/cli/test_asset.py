@@ -213,7 +213,7 @@ def test_an_asset_that_nobody_knows_is_an_error_at_once(ofa: Ofa, workshop: Path
     sentence = failure(ofa("asset", *arguments))
     assert sentence.endswith("knows no asset 'lathe'. Registered are press: name one of them.")
     assert last_values(workshop) == before
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
 
 
 def test_another_factory_is_named_by_url_or_by_environment(ofa: Ofa, workshop: Path, tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def test_memory_is_looked_at_by_nobody_else(ofa: Ofa) -> None:
     assert [one["status"] for one in json.loads(found.stdout)] == ["ok", "unchecked"]
 
 
-def test_a_terminal_that_knows_no_ticks_gets_words(ofa: Ofa, factory: Path) -> None:
-    found = ofa("doctor", PYTHONIOENCODING="ascii")
+def test_a_terminal_that_knows_no_ticks_gets_words(ofa_process: Ofa, factory: Path) -> None:
+    found = ofa_process("doctor", PYTHONIOENCODING="ascii")
     assert found.returncode == 0, found.stderr
     assert [line.split()[:2] for line in found.stdout.splitlines()] == [
         ["ok", "environment"],

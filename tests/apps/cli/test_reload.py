@@ -78,7 +78,7 @@ class Kitchen:
         return (self.folder / "app.log").read_text(encoding="utf-8")
 
     def process_that_cooks(self, name: str) -> int:
-        self.eventually(lambda: f"cooks {name}\n" in self.said(), timeout=20)
+        self.eventually(lambda: f"cooks {name}\n" in self.said())
         line = next(line for line in self.said().splitlines() if line.endswith(f"cooks {name}"))
         return int(line.split()[1])
 
@@ -98,7 +98,7 @@ def test_a_change_stops_the_app_and_starts_it_again(kitchen: Kitchen) -> None:
     assert "recipe.py changed, starting again." in said
     assert not is_alive(first)
     (kitchen.folder / "side_dish.py").touch()  # a file that is new
-    kitchen.eventually(lambda: "side_dish.py changed, starting again." in kitchen.said(), timeout=20)
+    kitchen.eventually(lambda: "side_dish.py changed, starting again." in kitchen.said())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -114,7 +114,7 @@ def test_a_signal_stops_the_app_and_then_the_reloader(kitchen: Kitchen, number: 
 def test_an_app_that_crashes_is_started_again_by_the_next_change(kitchen: Kitchen) -> None:
     kitchen.process_that_cooks("soup")
     (kitchen.folder / "recipe.py").write_text("NAME = 1 / 0\n")
-    kitchen.eventually(lambda: "cook.py ended with status 1; waiting for a change." in kitchen.said(), timeout=20)
+    kitchen.eventually(lambda: "cook.py ended with status 1; waiting for a change." in kitchen.said())
     assert "ZeroDivisionError" in kitchen.said()
     assert kitchen.reloader.poll() is None
     kitchen.write("bread")
@@ -125,7 +125,7 @@ def test_a_second_signal_ends_an_app_that_does_not_stop(workshop: Path, start: S
     (workshop / "stubborn.py").write_text(STUBBORN)
     reloader = start(workshop, "ofa", "run", "--reload", "stubborn.py")
     log = workshop / "app.log"
-    eventually(lambda: log.read_text().endswith("\n"), timeout=20)
+    eventually(lambda: log.read_text().endswith("\n"))
     app = int(log.read_text())
     reloader.send_signal(signal.SIGINT)
     eventually(lambda: "stubborn.py is still stopping; Ctrl-C again ends it at once." in log.read_text())

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from openfactory.apps.cli.run import app_uuid_of
 from openfactory.assets.event import check_asset_uuid
 
+pytestmark = pytest.mark.smoke
+
 Ofa = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[bytes]]
 Eventually = Callable[..., None]
@@ -84,10 +86,10 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_file_runs_as_python_would_run_it(ofa: Ofa, workshop: Path) -> None:
+def test_a_file_runs_as_python_would_run_it(ofa_process: Ofa, workshop: Path) -> None:
     file = write(workshop / "line 1" / "portrait.py", SELF_PORTRAIT)
     neighbour = write(workshop / "line 1" / "neighbour.py", "")
-    mine = ofa("run", "line 1/portrait.py", "--", "--port", "80")
+    mine = ofa_process("run", "line 1/portrait.py", "--", "--port", "80")
     assert mine.returncode == 0, mine.stderr
     seen = json.loads(mine.stdout)
     assert Path(seen.pop("neighbour")) == neighbour
@@ -108,13 +110,13 @@ def test_a_file_runs_as_python_would_run_it(ofa: Ofa, workshop: Path) -> None:
     assert {**json.loads(theirs.stdout), **set_by_us} == {**seen, **set_by_us}
 
 
-def test_what_the_environment_says_stays(ofa: Ofa, workshop: Path) -> None:
+def test_what_the_environment_says_stays(ofa_process: Ofa, workshop: Path) -> None:
     write(workshop / "neighbour.py", "")
     write(workshop / "portrait.py", SELF_PORTRAIT)
-    found = ofa("run", "portrait.py", KSQLDB_URL="sqlite:///elsewhere.db", APP_UUID="MILL-7")
+    found = ofa_process("run", "portrait.py", KSQLDB_URL="sqlite:///elsewhere.db", APP_UUID="MILL-7")
     assert json.loads(found.stdout)["url"] == "sqlite:///elsewhere.db"
     assert json.loads(found.stdout)["uuid"] == "MILL-7"
-    unset = ofa("run", "portrait.py", KSQLDB_URL="", APP_UUID="")
+    unset = ofa_process("run", "portrait.py", KSQLDB_URL="", APP_UUID="")
     assert json.loads(unset.stdout)["uuid"] == "portrait"
 
 
@@ -131,10 +133,10 @@ def test_the_uuid_is_the_name_of_the_file(name: str, uuid: str) -> None:
     assert app_uuid_of(Path(name)) == uuid
 
 
-def test_a_folder_with_any_name_holds_a_factory(ofa: Ofa, workshop: Path) -> None:
+def test_a_folder_with_any_name_holds_a_factory(ofa: Ofa, ofa_process: Ofa, workshop: Path) -> None:
     folder = workshop / "50% #1?"
     write(folder / "once.py", NEEDS_A_FACTORY)
-    assert ofa("run", "once.py", folder=folder).returncode == 0
+    assert ofa_process("run", "once.py", folder=folder).returncode == 0
     assert (folder / "factory.db").is_file()
     assert ofa("asset", "inspect", "once", folder=folder).returncode == 0
 
@@ -143,13 +145,13 @@ def test_the_app_of_the_page_runs_unchanged(ofa: Ofa, start: Start, workshop: Pa
     write(workshop / "demo_app.py", PAGE)
     app = start(workshop, "ofa", "run", "demo_app.py")
     log = workshop / "app.log"
-    eventually(lambda: "Counter: 1" in log.read_text(), timeout=20)
+    eventually(lambda: "Counter: 1" in log.read_text())
     assert ofa("asset", "call", "demo_app", "move_axis", "x=1", "y=2.5").returncode == 0
     eventually(
         lambda: "[DEMO_APP]" in log.read_text() and "Moving axis to x=1.0, y=2.5 at speed=100" in log.read_text()
     )
     app.send_signal(signal.SIGTERM)
-    assert app.wait(10) == 0
+    assert app.wait(60) == 0
     assert json.loads(ofa("asset", "ls", "--json").stdout) == []
 
 
@@ -157,9 +159,9 @@ def test_the_app_of_the_page_runs_unchanged(ofa: Ofa, start: Start, workshop: Pa
     ("text", "status"),
     [("import sys\nsys.exit(7)", 7), ("", 0), ("raise SystemExit('away')", 1), ("import os\nos._exit(3)", 3)],
 )
-def test_the_exit_status_is_that_of_the_app(ofa: Ofa, workshop: Path, text: str, status: int) -> None:
+def test_the_exit_status_is_that_of_the_app(ofa_process: Ofa, workshop: Path, text: str, status: int) -> None:
     write(workshop / "app.py", text)
-    assert ofa("run", "app.py").returncode == status
+    assert ofa_process("run", "app.py").returncode == status
 
 
 @pytest.mark.parametrize(
@@ -170,9 +172,11 @@ def test_the_exit_status_is_that_of_the_app(ofa: Ofa, workshop: Path, text: str,
         ("mysql://db", "'mysql://db' names no engine: "),
     ],
 )
-def test_a_factory_that_cannot_be_opened_is_one_sentence(ofa: Ofa, workshop: Path, url: str, sentence: str) -> None:
+def test_a_factory_that_cannot_be_opened_is_one_sentence(
+    ofa_process: Ofa, workshop: Path, url: str, sentence: str
+) -> None:
     write(workshop / "app.py", NEEDS_A_FACTORY)
-    found = ofa("run", "app.py", KSQLDB_URL=url)
+    found = ofa_process("run", "app.py", KSQLDB_URL=url)
     assert found.returncode == 1
     assert found.stdout == ""
     assert found.stderr.startswith(sentence)
@@ -180,9 +184,9 @@ def test_a_factory_that_cannot_be_opened_is_one_sentence(ofa: Ofa, workshop: Pat
     assert "KSQLDB_URL" in found.stderr
 
 
-def test_an_error_of_the_app_has_its_traceback_and_none_of_ours(ofa: Ofa, workshop: Path) -> None:
+def test_an_error_of_the_app_has_its_traceback_and_none_of_ours(ofa_process: Ofa, workshop: Path) -> None:
     write(workshop / "app.py", "def divide():\n    return 1 / 0\n\ndivide()\n")
-    found = ofa("run", "app.py")
+    found = ofa_process("run", "app.py")
     assert found.returncode == 1
     assert found.stderr.startswith(
         f'Traceback (most recent call last):\n  File "{workshop}/app.py", line 4, in <module>'
@@ -191,21 +195,21 @@ def test_an_error_of_the_app_has_its_traceback_and_none_of_ours(ofa: Ofa, worksh
     assert "cli" not in found.stderr
 
 
-def test_a_file_that_is_no_python_is_shown_where_it_is_wrong(ofa: Ofa, workshop: Path) -> None:
+def test_a_file_that_is_no_python_is_shown_where_it_is_wrong(ofa_process: Ofa, workshop: Path) -> None:
     write(workshop / "app.py", "def f(:\n")
-    found = ofa("run", "app.py")
+    found = ofa_process("run", "app.py")
     assert found.returncode == 1
     assert found.stderr.startswith(f'  File "{workshop}/app.py", line 1\n')
     assert found.stderr.endswith("SyntaxError: invalid syntax\n")
 
 
-def test_a_missing_file_is_a_mistake_of_usage(ofa: Ofa) -> None:
-    found = ofa("run", "nowhere.py")
+def test_a_missing_file_is_a_mistake_of_usage(ofa_process: Ofa) -> None:
+    found = ofa_process("run", "nowhere.py")
     assert found.returncode == 2
     assert "File 'nowhere.py' does not exist." in found.stderr
 
 
-def test_an_app_that_starts_processes_finds_itself_in_them(ofa: Ofa, workshop: Path) -> None:
+def test_an_app_that_starts_processes_finds_itself_in_them(ofa_process: Ofa, workshop: Path) -> None:
     text = """
 import multiprocessing
 def double(number):
@@ -218,6 +222,6 @@ if __name__ == "__main__":
         pool.join()
 """
     write(workshop / "app.py", text)
-    found = ofa("run", "app.py")
+    found = ofa_process("run", "app.py")
     assert found.returncode == 0, found.stderr
     assert found.stdout == "[2, 4]\n"

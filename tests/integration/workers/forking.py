@@ -111,7 +111,7 @@ class Forks(OpenFactoryApp):
         child = fork.Process(target=time.sleep, args=(60,))
         child.start()
         child.terminate()
-        child.join(5)
+        child.join(60)
         say("child is alive:", child.is_alive())
         time.sleep(2.5)  # more than a stop_timeout of 1 s takes to stop the app, if it were asked to
         say("going on")

@@ -43,7 +43,7 @@ class Saw(OpenFactoryApp):
             time.sleep(pause)
             begin = time.monotonic()
             self.counted = number
-            if (took := time.monotonic() - begin) > 0.5:
+            if (took := time.monotonic() - begin) > 5:
                 note(f"slow: a write took {took:.1f} s")
             try:
                 self.flush(timeout=30)

@@ -45,7 +45,7 @@ class Worker:
         said = self.out
         return said[: said.rfind("\n") + 1].splitlines()
 
-    def until(self, text: str, timeout: float = 30.0) -> None:
+    def until(self, text: str, timeout: float = 60.0) -> None:
         """Wait until it says something on stdout."""
         deadline = time.monotonic() + timeout
         while text not in self.out:
@@ -53,7 +53,7 @@ class Worker:
             assert time.monotonic() < deadline, f"{text!r} was not said in {timeout:g} s:\n{self.err[-4000:]}"
             time.sleep(0.01)
 
-    def ended(self, timeout: float = 30.0) -> int:
+    def ended(self, timeout: float = 60.0) -> int:
         """Its exit status, as soon as it has ended."""
         return self.process.wait(timeout)
 
@@ -73,4 +73,4 @@ def started(folder: Path) -> Iterator[Any]:
         for worker in workers:
             if worker.process.poll() is None:
                 worker.process.kill()
-            worker.process.wait(10)
+            worker.process.wait(60)

@@ -40,7 +40,10 @@ class DeliveryFailures:
             self._callbacks = (*self._callbacks, callback)
 
     def add(self, events: Sequence[AssetEvent], count: int, reason: Exception) -> DeliveryError:
-        """Note a failure of so many entries, those events among them; gives back what their receipts tell."""
+        """Note a failure of so many entries, those events among them; returns the error for their receipts.
+
+        The caller calls the hooks, by `call_hooks`, when it holds nothing that a hook may need.
+        """
         failure = DeliveryError(f"An event was not written: {reason}", events=events)
         failure.__cause__ = reason
         with self._lock:
@@ -52,6 +55,10 @@ class DeliveryFailures:
             if time.monotonic() >= self._said_at + _SECONDS_BETWEEN_LINES:
                 self._unsaid, self._said_at = 0, time.monotonic()
                 _logger.error("%d events were not written, now %s: %s", unsaid, _name(events), reason)
+        return failure
+
+    def call_hooks(self, events: Sequence[AssetEvent], failure: DeliveryError) -> None:
+        """Call each hook with each event; a hook that raises is logged."""
         for callback in self._callbacks:
             for event in events:
                 try:
@@ -60,7 +67,6 @@ class DeliveryFailures:
                     _logger.exception(
                         "%r, the hook for failed deliveries, raised; other hooks are called all the same.", callback
                     )
-        return failure
 
     def raise_if_any(self) -> None:
         """Raise what has failed since the last time.

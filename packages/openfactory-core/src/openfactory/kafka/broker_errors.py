@@ -40,10 +40,7 @@ def explained(errors: Iterable[KafkaError]) -> tuple[str, str] | None:
         if code in said:
             return _authentication(said[code])
     if KafkaError._SSL in said:
-        return (
-            f"TLS failed ({said[KafkaError._SSL]})",
-            "Check that this port speaks TLS, and name the file of its CA in KAFKA_SSL_CA_FILE.",
-        )
+        return _tls(said[KafkaError._SSL])
     if KafkaError._RESOLVE in said:
         return f"its name is unknown ({said[KafkaError._RESOLVE]})", "Check the name in KAFKA_BROKER."
     if KafkaError._TRANSPORT in said:
@@ -79,12 +76,21 @@ def _authentication(detail: str) -> tuple[str, str]:
     )
 
 
+def _tls(detail: str) -> tuple[str, str]:
+    return (
+        f"TLS failed ({detail})",
+        "Check that this port speaks TLS, and name the file of its CA in KAFKA_SSL_CA_FILE.",
+    )
+
+
 def _transport(detail: str) -> tuple[str, str]:
     if "alert" in detail and "certificate" in detail:
         return (
             f"it does not take our certificate, or wants one ({detail})",
             "Set KAFKA_SSL_CERT_FILE and KAFKA_SSL_KEY_FILE to a certificate that it trusts, and its key.",
         )
+    if "SSL routines" in detail:  # on a busy machine it comes before the error of TLS itself
+        return _tls(detail)
     if "refused" in detail:
         return "the connection is refused", "Check the port, and start the broker."
     if "security.protocol" in detail or "Disconnected" in detail or "SASL" in detail:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from openfactory.assets.event import AssetEvent
 from openfactory.assets.receipt import Receipt
 from openfactory.concurrency.forked_child import forget_in_forked_child
 from openfactory.engines.failures import DeliveryFailures
-from openfactory.exceptions import DeliveryTimeout, EngineClosedError
+from openfactory.exceptions import DeliveryError, DeliveryTimeout, EngineClosedError
 from openfactory.kafka.connection import BrokerConnection
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Delivery:
         self._topic_unknown = False
         self._last: dict[tuple[str, str | bytes], KafkaReceipt] = {}  # what stands last in the queue of each key
         self._failures = DeliveryFailures()
+        self._failed_unreported: deque[tuple[list[AssetEvent], DeliveryError]] = deque()
+        self._calling_hooks = threading.RLock()
         self.on_delivery_error = self._failures.on_delivery_error
         self._failed = 0
         self.furthest: dict[tuple[str, int], int] = {}  # what this process knows to be written, by topic and partition
@@ -118,6 +121,7 @@ class Delivery:
         if refused is not None:
             self._fail(receipt, refused)
             receipt.delivery = receipt.event = None
+            self._call_hooks()
         if not number % _PUBLISHES_BETWEEN_REPORTS:
             self._take_reports(0)
         return receipt
@@ -222,7 +226,8 @@ class Delivery:
 
     def _fail(self, receipt: KafkaReceipt, error: KafkaError) -> None:
         events = [receipt.event] if isinstance(receipt.event, AssetEvent) else []
-        receipt.error = self._failures.add(events, 1, _Undelivered(_why(error)))
+        receipt.error = failure = self._failures.add(events, 1, _Undelivered(_why(error)))
+        self._failed_unreported.append((events, failure))
         self._failed += 1
         if error.fatal() or error.name() == "_FATAL":
             self._fatal = True
@@ -247,6 +252,7 @@ class Delivery:
             self._producer.poll(seconds)
         except self._refusal as error:
             self._fatal = self._fatal or error.args[0].fatal()
+        self._call_hooks()
 
     def _flush_some(self, seconds: float) -> int:
         """Deliver for so long; gives back how many messages wait."""
@@ -255,6 +261,21 @@ class Delivery:
         except self._refusal as error:
             self._fatal = self._fatal or error.args[0].fatal()
             return len(self._producer)
+        finally:
+            self._call_hooks(seconds)
+
+    def _call_hooks(self, timeout: float = -1) -> None:
+        """Call the hooks for what has failed since the last call, in the order of the reports.
+
+        A hook may flush or close. In a callback of librdkafka that would end the process.
+        """
+        if not self._failed_unreported or not self._calling_hooks.acquire(timeout=timeout):
+            return
+        try:
+            while self._failed_unreported:
+                self._failures.call_hooks(*self._failed_unreported.popleft())
+        finally:
+            self._calling_hooks.release()
 
     def _await_settled(self, receipt: Receipt, timeout: float) -> bool:
         with self._lock:

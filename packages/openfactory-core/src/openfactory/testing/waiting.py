@@ -8,8 +8,8 @@ from collections.abc import Callable
 __all__ = ["eventually"]
 
 
-def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
-    """Come back as soon as a condition holds.
+def eventually(condition: Callable[[], object], timeout: float = 60.0) -> None:
+    """Come back as soon as a condition holds; the bound is one that a busy machine keeps.
 
     >>> eventually(lambda: True)
 

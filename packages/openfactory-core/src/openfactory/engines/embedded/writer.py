@@ -230,6 +230,7 @@ class Writer:
     def _fail(self, batch: list[Entry], error: Exception) -> None:
         events = [entry.work for entry in batch if isinstance(entry.work, AssetEvent)]
         failure = self._failures.add(events, len(batch), error)
+        self._failures.call_hooks(events, failure)
         for entry in batch:
             entry.receipt.error = failure
         self.counters["failed"] += len(batch)
