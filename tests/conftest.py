@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -18,6 +19,14 @@ _UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", _UNTIMED, max_examples=40, derandomize=True, database=None)
 settings.register_profile("thorough", _UNTIMED, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+_THOROUGH = settings.get_current_profile_name() == "thorough"
+
+# Files in memory, where there is room: writing and removing them on a disk is a sixth of the work. A thorough run uses
+# the disk, and so does a run that is told where to put them.
+_MEMORY = Path("/dev/shm")
+if not _THOROUGH and "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 8 * 2**30:
+    os.environ["TMPDIR"] = str(_MEMORY)
 
 #: Files, or folders of files, whose tests share what a fixture of the file starts: one worker runs the whole file.
 FILES_OF_ONE_WORKER = (
@@ -104,7 +113,7 @@ def _open_threads() -> set[threading.Thread]:
 @pytest.fixture
 def rounds() -> Callable[[int, int], int]:
     """How often a test of chance tries, in a usual run and in a thorough one: `rounds(15, 50)`."""
-    return lambda usual, thorough: thorough if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else usual
+    return lambda usual, thorough: thorough if _THOROUGH else usual
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ however that ends. (Linux can signal a child at its parent's death too, but mean
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -32,6 +33,7 @@ def _tell(line: str) -> None:
     global _guard
     with _lock:
         if _guard is None:
+            atexit.register(_leave)
             _guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", __file__],
                 stdin=subprocess.PIPE,
@@ -43,6 +45,13 @@ def _tell(line: str) -> None:
             )
         assert _guard.stdin is not None
         _guard.stdin.write(line.encode())
+
+
+def _leave() -> None:
+    """Let the guard end, at the end of this process."""
+    if _guard is not None:
+        with _guard:  # it closes the pipe, and waits
+            pass
 
 
 def _main() -> None:

@@ -426,9 +426,12 @@ def token_of(event: AssetEvent) -> str:
 
 
 @pytest.mark.parametrize("factory", [FactoryInMemory, Factory], ids=["memory", "sqlite"])
-def test_any_history_reads_as_a_dictionary_would_have_it(factory: type[Factory]) -> None:
+def test_any_history_reads_as_a_dictionary_would_have_it(
+    factory: type[Factory], rounds: Callable[[int, int], int]
+) -> None:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     bounds = settings(
+        max_examples=rounds(12, 400),
         stateful_step_count=30,
         phases=[Phase.generate],  # what never arrives is waited for: to shrink that takes longer than a test may
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -28,6 +28,7 @@ def test_every_other_block_runs_in_the_order_of_the_page(follow: Follow) -> None
     follow(TUTORIAL, lambda block: not installs(block))
 
 
+@pytest.mark.thorough  # tests/kafka/test_apps_on_kafka.py runs the examples there
 def test_every_other_block_runs_on_a_kafka_too(follow: Follow) -> None:
     try:
         with KafkaBroker() as broker:

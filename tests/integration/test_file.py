@@ -60,6 +60,7 @@ def test_a_process_whose_file_is_gone_logs_it(start: Start, tmp_path: Path, file
     process.until("was removed or replaced while it was open", timeout=60)
 
 
+@pytest.mark.thorough
 def test_the_wal_stays_bounded_under_a_writer_and_readers_without_a_pause(start: Start) -> None:
     with tempfile.TemporaryDirectory() as folder:  # it is large, and not kept
         url = f"sqlite:///{folder}/factory.db?keep_events=2000"

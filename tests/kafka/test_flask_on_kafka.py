@@ -316,7 +316,7 @@ def _metric(app: WebApp, name: str, **labels: str) -> float:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", ["killed", "suspended"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("suspended", marks=pytest.mark.thorough)])
 def test_an_app_is_not_ready_while_its_broker_is_away_and_answers_all_the_same(
     start: Start, own_kafka_broker: KafkaBroker, uuid: str, how: str
 ) -> None:
