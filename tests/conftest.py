@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import threading
@@ -65,6 +66,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folders.setdefault(item.path.parent, []).append(item)
     place = {item: (n + 0.5) / len(folder) for folder in folders.values() for n, item in enumerate(folder)}
     items.sort(key=place.__getitem__)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector of garbage away from thousands of tests, which stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

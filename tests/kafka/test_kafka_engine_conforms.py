@@ -11,7 +11,7 @@ from openfactory.testing import EngineConformance
 from servers.kafka_broker import KafkaBroker
 
 
-# With one partition a log has one order: test_ksqldb_engine_conforms.py runs the suite on such a log.
+# With one partition a log has one order, as that of the embedded engine.
 @pytest.fixture(
     scope="module", params=[pytest.param(1, marks=pytest.mark.thorough), 3], ids=["one-partition", "three-partitions"]
 )

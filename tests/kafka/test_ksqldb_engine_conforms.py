@@ -17,9 +17,7 @@ def from_the_log(kafka_broker: KafkaBroker) -> Iterator[KsqlDBFactory]:
         yield factory
 
 
-@pytest.fixture(
-    scope="module", params=[1, pytest.param(3, marks=pytest.mark.thorough)], ids=["one-partition", "three-partitions"]
-)
+@pytest.fixture(scope="module", params=[1, 3], ids=["one-partition", "three-partitions"])
 def from_nats(
     request: pytest.FixtureRequest, kafka_broker: KafkaBroker, nats_server: NatsServer
 ) -> Iterator[KsqlDBFactory]:
@@ -34,6 +32,7 @@ class TestKsqlDB(EngineConformance):
         return from_the_log.entered(monkeypatch)
 
 
+@pytest.mark.thorough  # the log is that of TestKafkaAlone, and the feed has tests of its own in each run
 class TestKsqlDBAndNATS(EngineConformance):
     @pytest.fixture
     def engine_url(self, from_nats: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> str:

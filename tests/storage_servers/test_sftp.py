@@ -26,7 +26,7 @@ from openfactory.storage.testing import FileBackendConformance
 _CONTENT = b"0123456789abcdef" * 300_000
 
 
-@pytest.mark.thorough  # the same code runs over S3 and over memory:// in each run
+@pytest.mark.thorough  # the same code runs over memory:// in each run
 class TestSFTP(FileBackendConformance):
     can_update = False
 
