@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -28,6 +29,7 @@ _THOROUGH = settings.get_current_profile_name() == "thorough"
 _MEMORY = Path("/dev/shm")
 if not _THOROUGH and "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 8 * 2**30:
     os.environ["TMPDIR"] = str(_MEMORY)
+    tempfile.tempdir = None  # pytest has asked already
 
 #: Files, or folders of files, whose tests share what a fixture of the file starts: one worker runs the whole file.
 FILES_OF_ONE_WORKER = (

@@ -271,6 +271,7 @@ def test_a_file_that_cannot_be_used_is_one_sentence(kafka_url: str, tmp_path: Pa
         for value in range(300):
             engine.publish(number(f"A-{value}", "x" * 100))
         engine.flush()
+        engine.snapshot()  # so that all of it is in the file
     damage(file, kind)
     with pytest.raises(EngineUnavailableError, match=r"state\.db") as caught:
         KafkaEngine(url)
@@ -289,6 +290,7 @@ def test_a_topic_that_was_made_anew_is_read_from_its_start(
     url = f"{kafka_url}&state={tmp_path}/state.db"
     with opened(url) as engine:
         fill(engine)
+        engine.snapshot()  # so that all of it is in the file
     servers: dict[str, Any] = {"bootstrap.servers": kafka_broker.bootstrap_servers}
     admin = AdminClient(servers)
     topic = f"{topic_prefix}ofa_assets"
