@@ -19,6 +19,9 @@ _ADDRESS = re.compile(r"^\S+/(bootstrap|-?\d+): ")
 
 _PROTOCOL = "Check that this port is Kafka's and speaks the protocol of KAFKA_SECURITY_PROTOCOL."
 
+# What librdkafka says of a broker that ends the connection: by its own line, or by the system's when that comes first.
+_HANGS_UP = ("security.protocol", "Disconnected", "SASL", "Broken pipe", "reset by peer")
+
 # What each property of librdkafka that names a file is called here.
 _FILES = {
     "https.ca.location": "the file that KAFKA_OAUTH_CA_FILE names",
@@ -93,7 +96,7 @@ def _transport(detail: str) -> tuple[str, str]:
         return _tls(detail)
     if "refused" in detail:
         return "the connection is refused", "Check the port, and start the broker."
-    if "security.protocol" in detail or "Disconnected" in detail or "SASL" in detail:
+    if any(sign in detail for sign in _HANGS_UP):
         return f"it hangs up ({detail})", _PROTOCOL
     return detail, "Check the address and the network."
 
