@@ -14,9 +14,9 @@ from rounds import Bar, Figure, Pair, alternate, figure_of, percentile
 from writes import running_app
 
 from openfactory.assets import Asset, AssetEvent
-from openfactory.assets.event import new_event
 from openfactory.assets.subscriptions import Subscriptions
 from openfactory.concurrency import OrderedExecutor
+from openfactory.events.event import new_event
 from openfactory.kafka import KSQLDBClient
 
 __all__ = ["measure_commands"]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from openfactory.kafka.topics import TOPICS, create_topics
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 
 __all__ = ["Place", "Program", "new_place", "program"]
 

@@ -164,7 +164,7 @@ def watch_many(url: str, count: str) -> None:
 
 
 def _sample(asset_uuid: str) -> Any:
-    from openfactory.assets.event import new_event
+    from openfactory.events.event import new_event
 
     return new_event(asset_uuid, "sample", 1.5, "Samples", "Benchmark")
 

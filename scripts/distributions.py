@@ -55,6 +55,11 @@ class Distribution:
         )
 
     @property
+    def modules(self) -> dict[str, Path]:
+        """The files of all its modules, by dotted name."""
+        return {_module_name(path.relative_to(self.source.parent)): path for path in sorted(self.source.rglob("*.py"))}
+
+    @property
     def version(self) -> str:
         """The version that a build would get, read without importing anything."""
         about = self.folder / self.pyproject["tool"]["hatch"]["version"]["path"]
@@ -72,6 +77,11 @@ class Distribution:
         """Everything it declares: dependencies and extras, as requirement texts."""
         extras: dict[str, list[str]] = self.project.get("optional-dependencies", {})
         return [*self.project.get("dependencies", []), *(text for group in extras.values() for text in group)]
+
+
+def _module_name(path: Path) -> str:
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def distributions(root: Path = ROOT) -> list[Distribution]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from openfactory.apps import OpenFactoryApp
 from openfactory.assets import Asset
-from openfactory.assets.event import new_event
-from openfactory.assets.registration import Registration
 from openfactory.engines import Engine
+from openfactory.events.event import new_event
+from openfactory.events.registration import Registration
 
 Start = Callable[..., Any]
 Watch = Callable[..., Asset]

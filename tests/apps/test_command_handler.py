@@ -13,9 +13,9 @@ import pytest
 
 from openfactory.apps import OpenFactoryApp, ofa_method
 from openfactory.assets import Asset
-from openfactory.assets.event import new_event
 from openfactory.commands import CommandReply
 from openfactory.engines import Engine
+from openfactory.events.event import new_event
 from openfactory.exceptions import CommandFailed, CommandRejected
 
 Start = Callable[..., Any]

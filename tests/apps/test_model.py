@@ -19,11 +19,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from openfactory.apps import EventAttribute, OpenFactoryApp, ofa_method
 from openfactory.assets import Asset, AssetAttribute
-from openfactory.assets.attribute import sample_value
-from openfactory.assets.event import AssetEvent
-from openfactory.assets.timestamp import openfactory_timestamp
 from openfactory.commands import CommandEnvelope, CommandReply
 from openfactory.engines import open_engine
+from openfactory.events.attribute import sample_value
+from openfactory.events.event import AssetEvent
+from openfactory.events.timestamp import openfactory_timestamp
 from openfactory.exceptions import CommandFailed, CommandRejected, CommandTimeout
 from openfactory.kafka import KSQLDBClient
 

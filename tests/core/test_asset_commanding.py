@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute
-from openfactory.assets.event import new_event
 from openfactory.commands import CommandEnvelope, CommandReply
 from openfactory.engines import Engine
+from openfactory.events.event import new_event
 from openfactory.exceptions import CommandFailed, CommandRejected, CommandTimeout
 from openfactory.kafka import CaseInsensitiveDict
 

@@ -11,8 +11,8 @@ from logging import LogRecord
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute
-from openfactory.assets.event import new_event
 from openfactory.engines import Engine
+from openfactory.events.event import new_event
 from openfactory.exceptions import SubscriptionError
 from openfactory.kafka import CaseInsensitiveDict
 

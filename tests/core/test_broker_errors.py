@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError
 
-from openfactory.kafka.broker_errors import explained
+from openfactory.engines.kafka_engine.broker_errors import explained
 
 ADDRESS = "sasl_ssl://127.0.0.1:9092/bootstrap: "
 

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from openfactory.assets.event import AssetEvent
 from openfactory.engines.failures import DeliveryFailures
+from openfactory.events.event import AssetEvent
 from openfactory.exceptions import DeliveryError, OpenFactoryError
 
 

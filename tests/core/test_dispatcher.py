@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openfactory.assets.event import AssetEvent
 from openfactory.engines.base import LogPosition, Subscription
 from openfactory.engines.dispatcher import Dispatcher
+from openfactory.events.event import AssetEvent
 
 
 def event(position: int | None, asset_uuid: str = "MILL") -> AssetEvent:

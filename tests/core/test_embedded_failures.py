@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute, AssetEvent
-from openfactory.assets.event import new_event
 from openfactory.engines import Engine
 from openfactory.engines.embedded import EmbeddedEngine
+from openfactory.events.event import new_event
 from openfactory.exceptions import DeliveryError, DeliveryTimeout
 from openfactory.kafka import KSQLDBClient
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute, AssetEvent
-from openfactory.assets.event import new_event
 from openfactory.engines import Engine, open_engine
 from openfactory.engines.embedded import EmbeddedEngine
+from openfactory.events.event import new_event
 from openfactory.kafka import CaseInsensitiveDict, KSQLDBClient
 
 Eventually = Callable[..., None]

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from openfactory.assets.event import new_event
 from openfactory.engines import open_engine
 from openfactory.engines.embedded import EmbeddedEngine
 from openfactory.engines.embedded.location import Location
+from openfactory.events.event import new_event
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError, OpenFactoryError
 from openfactory.testing import eventually
 

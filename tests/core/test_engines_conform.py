@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from openfactory.assets.event import AssetEvent, new_event
-from openfactory.assets.registration import Registration
 from openfactory.engines import Engine, open_engine
 from openfactory.engines.embedded import EmbeddedEngine, tail
+from openfactory.events.event import AssetEvent, new_event
+from openfactory.events.registration import Registration
 from openfactory.exceptions import QueryError
 from openfactory.testing import EngineConformance, eventually
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute
-from openfactory.assets.event import AssetEvent
 from openfactory.assets.event_stream import EventStream
+from openfactory.events.event import AssetEvent
 from openfactory.exceptions import SubscriptionError
 
 pytestmark = pytest.mark.smoke

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.engines.kafka_engine.fold import DEREGISTERED, Fold, Place, is_deregistration, place_of_message
+from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.exceptions import InvalidEventError
 
 TIME = "2026-01-01T00:00:00.000Z"

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from openfactory.assets.event import AssetEvent
-from openfactory.assets.receipt import Receipt
 from openfactory.engines.base import Subscription
 from openfactory.engines.dispatcher import Dispatcher
-from openfactory.engines.kafka_engine import heard
-from openfactory.engines.kafka_engine.heard import HeardAsset
-from openfactory.kafka.log_reader import Partition
+from openfactory.engines.fanout import heard
+from openfactory.engines.fanout.heard import HeardAsset
+from openfactory.engines.kafka_engine.log_reader import Partition
+from openfactory.events.event import AssetEvent
+from openfactory.events.receipt import Receipt
 
 PARTITION = Partition("ofa_assets", 0)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute
-from openfactory.assets.event import new_event
 from openfactory.engines import Engine
+from openfactory.events.event import new_event
 from openfactory.kafka import KSQLDBClient
 
 Open = Callable[..., Asset]

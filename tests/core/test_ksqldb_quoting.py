@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBQueryError
+from openfactory.engines.ksqldb.quoting import bind, identifier, literal, source_name, terminated
 from openfactory.exceptions import QueryError
-from openfactory.kafka.errors import KSQLDBClientException, KSQLDBQueryError
-from openfactory.kafka.quoting import bind, identifier, literal, source_name, terminated
 
 texts = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("'`\"?;-/*\\\n$"), max_size=30)
 

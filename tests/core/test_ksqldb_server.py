@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
+from openfactory.engines.ksqldb.server import KsqlDBServer
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError, QueryError
-from openfactory.kafka.errors import KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
-from openfactory.kafka.ksqldb_server import KsqlDBServer
 from openfactory.settings.credentials import Credentials
 
 REPLIES = Path(__file__).with_name("ksqldb_replies")

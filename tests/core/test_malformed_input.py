@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from openfactory.assets import Asset, AssetEvent
-from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, new_event
-from openfactory.assets.receipt import Receipt
 from openfactory.commands import CommandEnvelope, CommandReply
 from openfactory.engines import Engine
+from openfactory.events.event import COMMAND_TAG, REPLY_TAG, new_event
+from openfactory.events.receipt import Receipt
 from openfactory.exceptions import ConfigurationError, DeliveryError, InvalidEventError
 from openfactory.kafka import CaseInsensitiveDict, KSQLDBClient, KSQLDBClientException
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from openfactory.assets import Asset, AssetEvent
-from openfactory.assets.event import new_event
 from openfactory.engines import Engine
+from openfactory.events.event import new_event
 
 Open = Callable[..., Asset]
 Eventually = Callable[..., None]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openfactory.assets.attribute import ATTRIBUTE_TYPES, UNAVAILABLE
-from openfactory.assets.event import AssetEvent
-from openfactory.assets.message import encode_message, event_of_fields, read_message, read_payload
+from openfactory.events.attribute import ATTRIBUTE_TYPES, UNAVAILABLE
+from openfactory.events.event import AssetEvent
+from openfactory.events.message import encode_message, event_of_fields, read_message, read_payload
 from openfactory.exceptions import InvalidEventError
 
 scalars = (

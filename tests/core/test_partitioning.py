@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openfactory.kafka.partitioning import murmur2, partition_of
+from openfactory.engines.kafka_engine.partitioning import murmur2, partition_of
 
 
 @pytest.mark.parametrize(("key", "hashed"), [("21", -973932308), ("foobar", -790332482)])

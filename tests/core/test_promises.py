@@ -14,8 +14,8 @@ from uuid import uuid4
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute, AssetUNS
-from openfactory.assets.event import new_event
 from openfactory.engines import Engine
+from openfactory.events.event import new_event
 from openfactory.exceptions import EngineClosedError
 from openfactory.kafka import CaseInsensitiveDict, KSQLDBClient
 from openfactory.utils import deregister_asset, register_asset

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute
-from openfactory.assets.event import AssetEvent
 from openfactory.engines import Engine
+from openfactory.events.event import AssetEvent
 from openfactory.exceptions import ConfigurationError, InvalidEventError
 from openfactory.kafka import KSQLDBClient
 from openfactory.utils import deregister_asset, register_asset

@@ -11,9 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from openfactory.assets.event import new_event
 from openfactory.engines import EngineReference, engine_schemes, open_engine
 from openfactory.engines.embedded import EmbeddedEngine
+from openfactory.events.event import new_event
 from openfactory.exceptions import ConfigurationError, MissingDistributionError
 
 
@@ -144,7 +144,7 @@ def test_an_engine_that_is_not_where_its_entry_point_says_is_named(
 def test_a_program_that_closes_nothing_loses_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/factory.db"
     program = f"""
-from openfactory.assets.event import new_event
+from openfactory.events.event import new_event
 from openfactory.engines import open_engine
 engine = open_engine({url!r}).engine
 for n in range(5000):
@@ -160,7 +160,7 @@ def test_a_program_that_loses_something_all_the_same_says_so(tmp_path: Path) -> 
     url = f"sqlite:///{tmp_path}/factory-{uuid4().hex}.db"
     program = f"""
 import sqlite3
-from openfactory.assets.event import new_event
+from openfactory.events.event import new_event
 from openfactory.engines import open_engine
 engine = open_engine({url!r}).engine
 sqlite3.connect({url!r}.removeprefix("sqlite:///")).execute("DROP TABLE log")

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hypothesis.strategies import DataObject, booleans, data, integers, sampled_from
 
 from openfactory.assets import AssetEvent
-from openfactory.assets.receipt import Receipt
 from openfactory.assets.state import AssetState
+from openfactory.events.receipt import Receipt
 from openfactory.exceptions import DeliveryError
 from openfactory.testing import eventually
 

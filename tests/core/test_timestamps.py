@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from openfactory.assets.timestamp import current_timestamp, openfactory_timestamp
 from openfactory.assets.utils import AssetAttribute
 from openfactory.assets.utils import current_timestamp as known_path
+from openfactory.events.timestamp import current_timestamp, openfactory_timestamp
 
 SHAPE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 

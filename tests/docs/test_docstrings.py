@@ -8,9 +8,8 @@ from importlib import import_module
 import pytest
 
 from distributions import distributions
-from layer_law import modules_below
 
-MODULES = sorted(modules_below([member.source.parent for member in distributions()]))
+MODULES = sorted(module for member in distributions() for module in member.modules)
 EXAMPLES = [
     example
     for module in MODULES

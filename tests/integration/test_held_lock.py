@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import AssetAttribute
+from openfactory.events.attribute import AssetAttribute
 from openfactory.exceptions import DeliveryTimeout
 from openfactory.kafka import KSQLDBClient
 

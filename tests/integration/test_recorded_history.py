@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import AssetAttribute
-from openfactory.assets.event import AssetEvent
+from openfactory.events.attribute import AssetAttribute
+from openfactory.events.event import AssetEvent
 from openfactory.kafka import KSQLDBClient
 
 if TYPE_CHECKING:

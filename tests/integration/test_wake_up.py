@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import AssetAttribute
+from openfactory.events.attribute import AssetAttribute
 from openfactory.kafka import KSQLDBClient
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 
 from forwarder import Forwarder
 from ksqldb_stand_in import KsqlDBStandIn
-from openfactory.engines.kafka_engine import KafkaEngine
-from openfactory.kafka.topics import TOPICS, create_topics
+from openfactory.engines.kafka_engine.engine import KafkaEngine
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from router_stand_in import RouterStandIn
 
 __all__ = ["KsqlDBFactory"]

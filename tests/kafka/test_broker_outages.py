@@ -18,9 +18,11 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from ksqldb_stand_in import KsqlDBStandIn
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.event import AssetEvent, new_event
 from openfactory.engines.base import Engine, Servers
-from openfactory.engines.kafka_engine import KafkaEngine, KsqlDBEngine
+from openfactory.engines.kafka_engine.engine import KafkaEngine
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
+from openfactory.engines.ksqldb.engine import KsqlDBEngine
+from openfactory.events.event import AssetEvent, new_event
 from openfactory.exceptions import (
     CommandTimeout,
     DeliveryError,
@@ -29,7 +31,6 @@ from openfactory.exceptions import (
     OpenFactoryError,
 )
 from openfactory.kafka import KSQLDBClient
-from openfactory.kafka.topics import TOPICS, create_topics
 from openfactory.testing import eventually
 from servers import KafkaBroker, Toxiproxy
 from servers.ports import HOST, free_port

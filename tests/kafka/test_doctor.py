@@ -22,10 +22,10 @@ from openfactory.doctor import Factory, Finding, examine
 from openfactory.doctor.examination import side_by_side
 from openfactory.doctor.finding import fine
 from openfactory.engines import open_engine
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
+from openfactory.engines.ksqldb.server import KsqlDBServer
+from openfactory.engines.ksqldb.setup import set_up_ksqldb
 from openfactory.exceptions import ConfigurationError
-from openfactory.kafka.ksqldb_server import KsqlDBServer
-from openfactory.kafka.setting_up import set_up_ksqldb
-from openfactory.kafka.topics import TOPICS, create_topics
 from router_stand_in import RouterStandIn
 from servers import KafkaBroker, NatsServer
 

@@ -19,15 +19,16 @@ import confluent_kafka
 import pytest
 
 from ksqldb_factory import KsqlDBFactory
-from openfactory.assets.event import AssetEvent, new_event
 from openfactory.engines.base import Engine, Servers
-from openfactory.engines.kafka_engine import KafkaEngine, KsqlDBEngine
+from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.kafka_engine.delivery import Delivery
+from openfactory.engines.kafka_engine.engine import KafkaEngine
+from openfactory.engines.kafka_engine.log_feed import LogFeed
+from openfactory.engines.kafka_engine.log_reader import LogReader, Partition
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
+from openfactory.engines.ksqldb.engine import KsqlDBEngine
+from openfactory.events.event import AssetEvent, new_event
 from openfactory.exceptions import EngineClosedError, EngineUnavailableError, OpenFactoryError
-from openfactory.kafka.connection import BrokerConnection
-from openfactory.kafka.delivery import Delivery
-from openfactory.kafka.log_feed import LogFeed
-from openfactory.kafka.log_reader import LogReader, Partition
-from openfactory.kafka.topics import TOPICS, create_topics
 from openfactory.settings.credentials import Credentials
 from openfactory.testing import eventually
 from servers import KafkaBroker
@@ -322,7 +323,7 @@ def test_flush_does_not_wait_for_what_others_go_on_writing(delivery: Delivery) -
 
 
 def test_publisher_that_waits_for_room_is_told_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openfactory.kafka.delivery._QUEUE_MESSAGES", 10)
+    monkeypatch.setattr("openfactory.engines.kafka_engine.delivery._QUEUE_MESSAGES", 10)
     delivery = Delivery(BrokerConnection("127.0.0.1:1", Credentials()))
     for number in range(10):
         delivery.publish("t", "MILL", b"1", event(number))
@@ -461,8 +462,8 @@ def test_fork_leaves_the_parent_as_it_was_and_the_child_says_so(written: KafkaEn
 
 _FORKING = """
 import os, signal, sys
-from openfactory.assets.event import new_event
-from openfactory.engines.kafka_engine import KafkaEngine
+from openfactory.events.event import new_event
+from openfactory.engines.kafka_engine.engine import KafkaEngine
 
 engine = KafkaEngine(sys.argv[1])
 engine.publish(new_event("MILL", "x", 1, "Events", "Test")).wait()

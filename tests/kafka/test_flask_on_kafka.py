@@ -21,9 +21,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ksqldb_factory import KsqlDBFactory
 from openfactory.assets import Asset
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.exceptions import CommandRejected
 from openfactory.kafka import KSQLDBClient
-from openfactory.kafka.topics import TOPICS, create_topics
 from openfactory.testing import eventually
 from servers import KafkaBroker
 from servers.ports import HOST, free_port

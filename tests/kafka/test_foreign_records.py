@@ -13,11 +13,12 @@ import pytest
 
 from ksqldb_factory import KsqlDBFactory
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.event import AssetEvent
 from openfactory.engines.base import Engine
-from openfactory.engines.kafka_engine import KafkaEngine, KsqlDBEngine
+from openfactory.engines.kafka_engine.engine import KafkaEngine
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
+from openfactory.engines.ksqldb.engine import KsqlDBEngine
+from openfactory.events.event import AssetEvent
 from openfactory.kafka import KSQLDBClient
-from openfactory.kafka.topics import TOPICS, create_topics
 from openfactory.testing import eventually
 from servers import KafkaBroker, NatsServer
 from workers.bare_log import append

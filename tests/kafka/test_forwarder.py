@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import Producer
 
 from forwarder import Forwarder
-from openfactory.fanout import AssetRouter, NatsFeed
-from openfactory.kafka.topics import TOPICS, create_topics
+from openfactory.engines.fanout import AssetRouter, NatsFeed
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.testing import eventually
 from router_stand_in import RouterStandIn
 from servers import KafkaBroker, NatsServer

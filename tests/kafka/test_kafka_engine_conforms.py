@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from openfactory.kafka.topics import TOPICS, create_topics
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.testing import EngineConformance
 from servers.kafka_broker import KafkaBroker
 

@@ -10,9 +10,9 @@ import pytest
 
 from ksqldb_factory import KsqlDBFactory
 from openfactory.assets import Asset
-from openfactory.assets.event import new_event
-from openfactory.assets.registration import Registration
 from openfactory.engines import open_engine
+from openfactory.events.event import new_event
+from openfactory.events.registration import Registration
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.kafka import KSQLDBClient
 from servers import KafkaBroker
@@ -37,7 +37,7 @@ def emptied(factory: KsqlDBFactory) -> Iterator[None]:
 def test_tables_that_are_empty_after_a_kill_are_asked_again(
     factory: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openfactory.engines.kafka_engine.with_ksqldb._LAG_SECONDS", 0.0)  # the tables alone tell
+    monkeypatch.setattr("openfactory.engines.ksqldb.engine._LAG_SECONDS", 0.0)  # the tables alone tell
     with open_engine(factory.entered(monkeypatch)) as reference:
         engine = reference.engine
         engine.register(Registration("OVEN", "Device", uns_id="plant/oven"))

@@ -17,15 +17,15 @@ from uuid import uuid4
 import pytest
 
 from ksqldb_stand_in import KsqlDBStandIn
-from openfactory.assets.event import new_event
-from openfactory.assets.message import event_of_fields
-from openfactory.assets.registration import Registration
 from openfactory.engines import Engine, open_engine
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
+from openfactory.engines.ksqldb.server import KsqlDBServer
+from openfactory.events.event import new_event
+from openfactory.events.message import event_of_fields
+from openfactory.events.registration import Registration
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError, InvalidEventError
 from openfactory.kafka import KSQLDBClient
 from openfactory.kafka.ksql import KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
-from openfactory.kafka.ksqldb_server import KsqlDBServer
-from openfactory.kafka.topics import TOPICS, create_topics
 from servers import KafkaBroker
 
 ROW: dict[str, Any] = {"asset_uuid": "MILL", "id": "x", "value": 1, "type": "Events", "tag": "Test"}

@@ -16,11 +16,11 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from openfactory.assets.event import AssetEvent, new_event
-from openfactory.assets.registration import Registration
-from openfactory.engines.kafka_engine import KafkaEngine
+from openfactory.engines.kafka_engine.engine import KafkaEngine
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
+from openfactory.events.event import AssetEvent, new_event
+from openfactory.events.registration import Registration
 from openfactory.exceptions import EngineUnavailableError
-from openfactory.kafka.topics import TOPICS, create_topics
 from openfactory.testing import eventually
 from servers import KafkaBroker
 from servers.server import is_running

@@ -16,8 +16,8 @@ from uuid import uuid4
 
 import pytest
 
+from openfactory.engines.fanout import AssetRouter, NatsFeed
 from openfactory.exceptions import ConfigurationError, EngineClosedError
-from openfactory.fanout import AssetRouter, NatsFeed
 from openfactory.settings.credentials import Credentials
 from openfactory.testing import eventually
 from router_stand_in import RouterStandIn
@@ -119,7 +119,7 @@ def logged() -> Iterator[list[logging.LogRecord]]:
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[assignment,method-assign]
-    logger = logging.getLogger("openfactory.fanout")
+    logger = logging.getLogger("openfactory.engines.fanout")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)

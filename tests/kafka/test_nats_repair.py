@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from ksqldb_factory import KsqlDBFactory
-from openfactory.assets.event import AssetEvent, new_event
 from openfactory.engines.base import LogPosition, Servers
-from openfactory.engines.kafka_engine import KsqlDBEngine
+from openfactory.engines.kafka_engine.log_reader import Partition
+from openfactory.engines.kafka_engine.partitioning import partition_of
+from openfactory.engines.ksqldb.engine import KsqlDBEngine
+from openfactory.events.event import AssetEvent, new_event
 from openfactory.exceptions import EngineUnavailableError
-from openfactory.kafka.log_reader import Partition
-from openfactory.kafka.partitioning import partition_of
 from openfactory.testing import eventually
 from servers import KafkaBroker, NatsServer, Toxiproxy
 

@@ -14,9 +14,9 @@ import pytest
 
 from ksqldb_factory import KsqlDBFactory
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.event import AssetEvent, new_event
 from openfactory.engines.base import Engine, Servers
-from openfactory.engines.kafka_engine import KsqlDBEngine
+from openfactory.engines.ksqldb.engine import KsqlDBEngine
+from openfactory.events.event import AssetEvent, new_event
 from openfactory.exceptions import EngineUnavailableError
 from openfactory.kafka import KSQLDBClient
 from openfactory.testing import eventually

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from openfactory.engines.fanout import AssetRouter, BadAnswerError
 from openfactory.exceptions import ConfigurationError, EngineClosedError, EngineUnavailableError
-from openfactory.fanout import AssetRouter, BadAnswerError
 from openfactory.testing import eventually
 from router_stand_in import RouterStandIn
 

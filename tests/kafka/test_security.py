@@ -28,10 +28,10 @@ from openfactory.apps import OpenFactoryApp, SampleAttribute, ofa_method
 from openfactory.apps.cli.root import ofa
 from openfactory.assets import Asset, AssetAttribute
 from openfactory.engines import open_engine
+from openfactory.engines.fanout import AssetRouter, NatsFeed
+from openfactory.engines.kafka_engine.topics import TOPICS
 from openfactory.exceptions import ConfigurationError, EngineClosedError, EngineUnavailableError
-from openfactory.fanout import AssetRouter, NatsFeed
 from openfactory.kafka import KSQLDBClient
-from openfactory.kafka.topics import TOPICS
 from openfactory.settings.credentials import Credentials
 from openfactory.testing import AppClient, eventually
 from router_stand_in import RouterStandIn

@@ -14,11 +14,11 @@ from click.testing import CliRunner, Result
 from distributions import ROOT
 from ksqldb_stand_in import KsqlDBStandIn
 from openfactory.apps.cli.root import ofa
-from openfactory.kafka.errors import KSQLDBClientException
-from openfactory.kafka.ksqldb_server import KsqlDBServer
-from openfactory.kafka.setting_up import set_up_ksqldb
-from openfactory.kafka.topics import TOPICS, create_topics, describe_topics
-from openfactory.kafka.topology import statements
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics, describe_topics
+from openfactory.engines.ksqldb.errors import KSQLDBClientException
+from openfactory.engines.ksqldb.server import KsqlDBServer
+from openfactory.engines.ksqldb.setup import set_up_ksqldb
+from openfactory.engines.ksqldb.topology import statements
 from servers import KafkaBroker
 
 STREAMS = {

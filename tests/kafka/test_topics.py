@@ -12,9 +12,8 @@ import pytest
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
-from openfactory.exceptions import ConfigurationError, EngineError, EngineUnavailableError
-from openfactory.kafka.topic_differences import differences
-from openfactory.kafka.topics import (
+from openfactory.engines.kafka_engine.topic_differences import differences
+from openfactory.engines.kafka_engine.topics import (
     FOR_EVER_MS,
     MAX_MESSAGE_BYTES,
     TOPICS,
@@ -25,6 +24,7 @@ from openfactory.kafka.topics import (
     create_topics,
     describe_topics,
 )
+from openfactory.exceptions import ConfigurationError, EngineError, EngineUnavailableError
 from servers import KafkaBroker
 
 POLICIES = {

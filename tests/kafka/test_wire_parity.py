@@ -15,11 +15,11 @@ import pytest
 
 from forwarder import forwarded
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import AssetAttribute
+from openfactory.engines.kafka_engine.partitioning import murmur2, partition_of
+from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
+from openfactory.events.attribute import AssetAttribute
 from openfactory.exceptions import CommandFailed, CommandRejected
 from openfactory.kafka import KSQLDBClient
-from openfactory.kafka.partitioning import murmur2, partition_of
-from openfactory.kafka.topics import TOPICS, create_topics
 from openfactory.testing import eventually
 from openfactory.utils import deregister_asset, register_asset
 from servers import KafkaBroker

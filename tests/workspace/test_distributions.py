@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib.metadata import packages_distributions
 
+import grimp
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from distributions import NAMESPACE, ROOT, Distribution, distribution, distributions
-from layer_law import Law, imports_of, modules_below
+from distributions import NAMESPACE, Distribution, distribution, distributions
 from release_tag import has_changelog_heading, released_by
 
 MEMBERS = distributions()
@@ -41,28 +43,29 @@ def test_the_changelog_has_the_current_version(member: Distribution) -> None:
     assert has_changelog_heading(member)
 
 
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    """Who imports whom, the libraries too."""
+    return grimp.build_graph(NAMESPACE, include_external_packages=True, cache_dir=None)
+
+
 @each_member
-def test_everything_imported_is_declared(member: Distribution) -> None:
+def test_everything_imported_is_declared(member: Distribution, graph: grimp.ImportGraph) -> None:
     """A library that comes along with another one today may be gone with its next version."""
-    law = Law()
-    known = modules_below([sibling.source.parent for sibling in MEMBERS])
-    provider = {f"{NAMESPACE}.{child}": sibling.name for sibling in MEMBERS for child in sibling.children}
+    siblings = {module: sibling.name for sibling in MEMBERS for module in sibling.modules}
+    providers = packages_distributions()
     declared = {Requirement(text).name for text in member.requirements} | {member.name}
     missing: dict[str, str] = {}
-    for module, path in modules_below([member.source.parent]).items():
-        # What a suite of tests imports, the test runner, is there whenever it is of any use.
+    for module in member.modules.keys() & graph.modules:
+        # A shipped suite imports the test runner, which is there whenever the suite is of any use.
         if "testing" in module.split("."):
             continue
-        for found in imports_of(module, path, known):
-            parts = found.target.split(".")
-            if parts[0] == NAMESPACE:
-                needed = provider.get(".".join(parts[:2]), member.name)
-            elif parts[0] in sys.stdlib_module_names:
+        for target in graph.find_modules_directly_imported_by(module):
+            if target in sys.stdlib_module_names or target == NAMESPACE:
                 continue
-            else:
-                needed = law.distribution_of.get(parts[0], parts[0])
-            if needed not in declared and not _comes_with(needed, declared):
-                missing[needed] = f"{path.relative_to(ROOT)}:{found.line}"
+            needed = {siblings[target]} if target in siblings else set(map(canonicalize_name, providers[target]))
+            if not any(name in declared or _comes_with(name, declared) for name in needed):
+                missing[target] = module
     assert missing == {}
 
 

@@ -56,7 +56,7 @@ def findings(pattern: re.Pattern[str]) -> list[str]:
 
 def test_the_files_are_found() -> None:
     names = {path.relative_to(ROOT).as_posix() for path in project_files()}
-    assert {"pyproject.toml", "README.md", ".ci/run", "packages/LAYERS.toml"} <= names
+    assert {"pyproject.toml", "README.md", ".ci/run", "packages/openfactory-core/pyproject.toml"} <= names
 
 
 def test_no_registry_is_named() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openfactory.apps.cli.run import app_uuid_of
-from openfactory.assets.event import check_asset_uuid
+from openfactory.events.event import check_asset_uuid
 
 pytestmark = pytest.mark.smoke
 

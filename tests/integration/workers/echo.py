@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import AssetAttribute
+from openfactory.events.attribute import AssetAttribute
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import setting
 

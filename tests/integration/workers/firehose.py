@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import AssetAttribute
+from openfactory.events.attribute import AssetAttribute
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import setting
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from openfactory.apps import OpenFactoryApp
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import AssetAttribute
-from openfactory.assets.event import AssetEvent
+from openfactory.events.attribute import AssetAttribute
+from openfactory.events.event import AssetEvent
 from openfactory.exceptions import OpenFactoryError
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import setting

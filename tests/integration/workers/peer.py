@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import AssetAttribute
-from openfactory.assets.event import AssetEvent
+from openfactory.events.attribute import AssetAttribute
+from openfactory.events.event import AssetEvent
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import setting
 

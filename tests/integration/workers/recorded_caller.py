@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.event import new_event
+from openfactory.events.event import new_event
 from openfactory.exceptions import CommandError
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import setting

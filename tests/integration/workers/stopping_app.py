@@ -14,7 +14,7 @@ from typing import Any
 
 from openfactory.apps import EventAttribute, OpenFactoryApp, ofa_method
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import AssetAttribute
+from openfactory.events.attribute import AssetAttribute
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import setting
 

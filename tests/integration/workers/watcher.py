@@ -10,8 +10,8 @@ import threading
 
 import msgspec
 
-from openfactory.assets.event import AssetEvent
 from openfactory.engines import open_engine
+from openfactory.events.event import AssetEvent
 from openfactory.settings import setting
 
 seen: list[AssetEvent] = []

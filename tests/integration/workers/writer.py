@@ -8,7 +8,7 @@ import sys
 import time
 
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import AssetAttribute
+from openfactory.events.attribute import AssetAttribute
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import setting
 

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from openfactory.assets.event import new_event
 from openfactory.engines import open_engine
+from openfactory.events.event import new_event
 from openfactory.exceptions import DeliveryError, DeliveryTimeout
 from openfactory.settings import setting
 

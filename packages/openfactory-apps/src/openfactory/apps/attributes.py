@@ -6,8 +6,8 @@ import inspect
 from typing import Any, overload
 
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import UNAVAILABLE, AssetAttribute, attribute_type
-from openfactory.assets.event import check_attribute_id
+from openfactory.events.attribute import UNAVAILABLE, AssetAttribute, attribute_type
+from openfactory.events.event import check_attribute_id
 
 __all__ = ["AttributeField", "EventAttribute", "SampleAttribute", "declared_attributes"]
 

@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 
 from openfactory.apps.methods import MethodContract
-from openfactory.assets.event import AssetEvent, carried_value
 from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command
 from openfactory.concurrency import Lane, OrderedExecutor
+from openfactory.events.event import AssetEvent, carried_value
 from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["REMEMBERED", "CommandHandler"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from openfactory.apps.__about__ import __version__
-from openfactory.assets.attribute import UNAVAILABLE, AssetAttribute
-from openfactory.assets.event import AssetEvent
-from openfactory.assets.registration import APPLICATION_TYPE, REFERENCES, Registration
+from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
+from openfactory.events.event import AssetEvent
+from openfactory.events.registration import APPLICATION_TYPE, REFERENCES, Registration
 from openfactory.exceptions import ConfigurationError
 from openfactory.settings import integer, setting
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from openfactory.apps.conversion import converted
-from openfactory.assets.attribute import AssetAttribute
+from openfactory.events.attribute import AssetAttribute
 
 __all__ = ["MethodContract", "ofa_method", "published_methods"]
 

@@ -20,9 +20,9 @@ from openfactory.apps.identity import app_uuid_from_environment, registration_of
 from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process, handle_signals
 from openfactory.apps.methods import published_methods
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import UNAVAILABLE, AssetAttribute
-from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent, check_asset_uuid
 from openfactory.concurrency import LoopThread
+from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
+from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, check_asset_uuid
 from openfactory.exceptions import MissingDistributionError
 from openfactory.kafka import KSQLDBClient
 from openfactory.logs import configure_prefixed_logger

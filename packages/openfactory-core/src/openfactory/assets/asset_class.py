@@ -12,19 +12,19 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from openfactory.assets.attribute import UNAVAILABLE, AssetAttribute
+from openfactory.assets.caller import Caller
 from openfactory.assets.commanding import Commanding
-from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent, new_event
 from openfactory.assets.producer import EngineProducer
-from openfactory.assets.receipt import Receipt
 from openfactory.assets.referencing import Referencing
 from openfactory.assets.state import AssetState
 from openfactory.assets.subscriptions import Submit, Subscriptions
-from openfactory.assets.timestamp import current_timestamp
 from openfactory.assets.watching import Watching
-from openfactory.commands.caller import Caller
 from openfactory.concurrency import OrderedExecutor
 from openfactory.engines.registry import open_engine, open_engine_of
+from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
+from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, new_event
+from openfactory.events.receipt import Receipt
+from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import ConfigurationError, UnknownAttributeError
 from openfactory.settings import setting
 

@@ -8,9 +8,9 @@ import weakref
 from typing import Any
 
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.event import AssetEvent
 from openfactory.engines.base import Engine
 from openfactory.engines.registry import open_engine_of
+from openfactory.events.event import AssetEvent
 from openfactory.exceptions import UnknownAssetError
 
 __all__ = ["AssetUNS"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from openfactory.commands.caller import Caller, CommandArguments
+from openfactory.assets.caller import Caller, CommandArguments
 
 __all__ = ["Commanding"]
 

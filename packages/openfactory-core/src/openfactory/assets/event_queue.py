@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from openfactory.assets.attribute import sample_value
-from openfactory.assets.event import AssetEvent
+from openfactory.events.attribute import sample_value
+from openfactory.events.event import AssetEvent
 from openfactory.exceptions import SubscriptionError
 
 if TYPE_CHECKING:

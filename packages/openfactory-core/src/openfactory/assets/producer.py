@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from openfactory.assets.attribute import AssetAttribute
-from openfactory.assets.event import AssetEvent
-from openfactory.assets.receipt import Receipt
 from openfactory.engines.base import ASSETS_TOPIC, Engine, OnDeliveryError
+from openfactory.events.attribute import AssetAttribute
+from openfactory.events.event import AssetEvent
+from openfactory.events.receipt import Receipt
 
 __all__ = ["EngineProducer"]
 

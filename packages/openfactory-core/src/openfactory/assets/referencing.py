@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from openfactory.assets.attribute import UNAVAILABLE
-from openfactory.assets.event import AssetEvent, check_asset_uuid, new_event
-from openfactory.assets.receipt import Receipt
 from openfactory.assets.state import AssetState
 from openfactory.engines.base import Engine
+from openfactory.events.attribute import UNAVAILABLE
+from openfactory.events.event import AssetEvent, check_asset_uuid, new_event
+from openfactory.events.receipt import Receipt
 from openfactory.exceptions import InvalidEventError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from openfactory.assets.attribute import UNAVAILABLE
-from openfactory.assets.event import AssetEvent
-from openfactory.assets.receipt import Receipt
+from openfactory.events.attribute import UNAVAILABLE
+from openfactory.events.event import AssetEvent
+from openfactory.events.receipt import Receipt
 
 __all__ = ["AssetState"]
 

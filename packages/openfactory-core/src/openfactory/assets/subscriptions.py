@@ -13,9 +13,9 @@ from contextlib import suppress
 from functools import partial, wraps
 from typing import Any, Protocol
 
-from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.assets.event_stream import EventStream
 from openfactory.concurrency import Lane, OrderedExecutor
+from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.exceptions import SubscriptionError
 
 __all__ = ["ALL_EVENTS", "AssetCallback", "CaseInsensitiveDict", "Subscriptions"]

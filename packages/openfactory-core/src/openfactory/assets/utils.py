@@ -1,6 +1,6 @@
 """The names that code written for OpenFactory imports from here; each lives in a module of its own."""
 
-from openfactory.assets.attribute import AssetAttribute
-from openfactory.assets.timestamp import current_timestamp, openfactory_timestamp
+from openfactory.events.attribute import AssetAttribute
+from openfactory.events.timestamp import current_timestamp, openfactory_timestamp
 
 __all__ = ["AssetAttribute", "current_timestamp", "openfactory_timestamp"]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent, new_event
+from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, new_event
 
 __all__ = [
     "CommandEnvelope",

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from openfactory.doctor.factory import Factory
 from openfactory.doctor.finding import Finding, failed, fine
+from openfactory.engines.kafka_engine.broker_admin import BrokerAdmin
+from openfactory.engines.kafka_engine.topic_differences import differences
+from openfactory.engines.kafka_engine.topics import ASSETS_TOPIC, NEEDED_TOPICS, TOPICS, describe_topics
 from openfactory.exceptions import OpenFactoryError
-from openfactory.kafka.broker_admin import BrokerAdmin
-from openfactory.kafka.topic_differences import differences
-from openfactory.kafka.topics import ASSETS_TOPIC, NEEDED_TOPICS, TOPICS, describe_topics
 
 __all__ = ["examine_broker", "examine_topics"]
 

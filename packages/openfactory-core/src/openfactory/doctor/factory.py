@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from openfactory.engines.base import Servers
+from openfactory.engines.kafka_engine.topics import check_prefix
 from openfactory.exceptions import ConfigurationError
-from openfactory.kafka.topics import check_prefix
 from openfactory.settings import environment
 from openfactory.settings.credentials import Credentials, redacted
 

@@ -10,12 +10,12 @@ import msgspec
 from openfactory.doctor.factory import Factory
 from openfactory.doctor.finding import Finding, advised, failed, fine
 from openfactory.engines.base import ASSETS_STREAM, ASSETS_TOPIC
+from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBUnavailableError
+from openfactory.engines.ksqldb.topology import statements
 from openfactory.exceptions import OpenFactoryError
-from openfactory.kafka.errors import KSQLDBClientException, KSQLDBUnavailableError
-from openfactory.kafka.topology import statements
 
 if TYPE_CHECKING:
-    from openfactory.kafka.ksqldb_server import KsqlDBServer
+    from openfactory.engines.ksqldb.server import KsqlDBServer
 
 __all__ = ["examine_ksqldb", "examine_settings", "ksqldb_server", "prefix_of"]
 
@@ -31,7 +31,7 @@ _SLOWEST_COMMIT = 2000
 
 def ksqldb_server(factory: Factory) -> KsqlDBServer:
     """The server of a factory, asked once and not for long."""
-    from openfactory.kafka.ksqldb_server import KsqlDBServer
+    from openfactory.engines.ksqldb.server import KsqlDBServer
 
     return KsqlDBServer(
         factory.ksqldb_url or "", max_retries=0, retry_delay=0.1, timeout=_SECONDS, credentials=factory.credentials

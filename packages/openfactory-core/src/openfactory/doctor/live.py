@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from openfactory.doctor.factory import Factory
 from openfactory.doctor.finding import Finding, failed, fine
+from openfactory.engines.fanout.router import AssetRouter
 from openfactory.exceptions import OpenFactoryError
-from openfactory.fanout.router import AssetRouter
 from openfactory.settings import setting
 from openfactory.settings.credentials import redacted
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from openfactory.assets.event import AssetEvent
-from openfactory.assets.message import checked_event
-from openfactory.assets.receipt import Receipt
-from openfactory.assets.registration import Registration
+from openfactory.events.event import AssetEvent
+from openfactory.events.message import checked_event
+from openfactory.events.receipt import Receipt
+from openfactory.events.registration import Registration
 from openfactory.exceptions import ConfigurationError, OpenFactoryError
 
 if TYPE_CHECKING:

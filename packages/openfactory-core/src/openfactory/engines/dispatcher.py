@@ -6,9 +6,9 @@ import logging
 import threading
 from collections.abc import Iterator
 
-from openfactory.assets.event import AssetEvent
 from openfactory.concurrency.forked_child import forget_in_forked_child
 from openfactory.engines.base import OnEvent, OnGap, Subscription
+from openfactory.events.event import AssetEvent
 
 __all__ = ["Dispatcher"]
 

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-from openfactory.assets.event import AssetEvent
 from openfactory.engines.base import OnDeliveryError
+from openfactory.events.event import AssetEvent
 from openfactory.exceptions import DeliveryError
 
 __all__ = ["DeliveryFailures"]

@@ -25,11 +25,11 @@ _logger = logging.getLogger("openfactory.engines")
 
 # Scheme → class, and what installs it; alphabetical.
 _KNOWN: dict[str, tuple[str, str]] = {
-    "http": ("openfactory.engines.kafka_engine:KsqlDBEngine", "pip install openfactory-core"),
-    "https": ("openfactory.engines.kafka_engine:KsqlDBEngine", "pip install openfactory-core"),
-    "kafka": ("openfactory.engines.kafka_engine:KafkaEngine", "pip install openfactory-core"),
-    "memory": ("openfactory.engines.embedded:EmbeddedEngine", "pip install openfactory-core"),
-    "sqlite": ("openfactory.engines.embedded:EmbeddedEngine", "pip install openfactory-core"),
+    "http": ("openfactory.engines.ksqldb.engine:KsqlDBEngine", "pip install openfactory-core"),
+    "https": ("openfactory.engines.ksqldb.engine:KsqlDBEngine", "pip install openfactory-core"),
+    "kafka": ("openfactory.engines.kafka_engine.engine:KafkaEngine", "pip install openfactory-core"),
+    "memory": ("openfactory.engines.embedded.engine:EmbeddedEngine", "pip install openfactory-core"),
+    "sqlite": ("openfactory.engines.embedded.engine:EmbeddedEngine", "pip install openfactory-core"),
 }
 
 

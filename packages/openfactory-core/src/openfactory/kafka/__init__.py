@@ -1,19 +1,13 @@
-"""What code written for OpenFactory takes from here: the client, the producer, and the consumers of Kafka.
+"""The names that code written for OpenFactory imports from here: the client, the producer and the consumers.
 
-`KSQLDBClient` names the place of the data and answers queries on it; `AssetProducer` writes there. The consumers read
-the log of a Kafka as members of a consumer group.
+`KSQLDBClient` names the factory by its URL and answers queries; `AssetProducer` writes events. The consumers read the
+log of a Kafka as members of a consumer group.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
 from openfactory.assets.subscriptions import CaseInsensitiveDict
+from openfactory.kafka.consumer import KafkaAssetConsumer, KafkaAssetUNSConsumer, delete_consumer_group
 from openfactory.kafka.ksql import KSQLDBClient, KSQLDBClientException
-
-if TYPE_CHECKING:
-    from openfactory.kafka.consumer import KafkaAssetConsumer, KafkaAssetUNSConsumer, delete_consumer_group
-    from openfactory.kafka.producer import AssetProducer
+from openfactory.kafka.producer import AssetProducer
 
 __all__ = [
     "AssetProducer",
@@ -24,16 +18,3 @@ __all__ = [
     "KafkaAssetUNSConsumer",
     "delete_consumer_group",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Loaded when asked for: the engines on a Kafka stand on modules of this package, and these on the engines."""
-    if name == "AssetProducer":
-        from openfactory.kafka.producer import AssetProducer
-
-        return AssetProducer
-    if name in ("KafkaAssetConsumer", "KafkaAssetUNSConsumer", "delete_consumer_group"):
-        from openfactory.kafka import consumer
-
-        return getattr(consumer, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from openfactory.assets.subscriptions import CaseInsensitiveDict
+from openfactory.engines.kafka_engine.broker_admin import BrokerAdmin
+from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
-from openfactory.kafka.broker_admin import BrokerAdmin
-from openfactory.kafka.connection import BrokerConnection
 from openfactory.kafka.ksql import KSQLDBClient, KSQLDBClientException
 from openfactory.settings import setting
 from openfactory.settings.credentials import Credentials, redacted

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openfactory.assets.event import AssetEvent
-from openfactory.assets.message import event_of_fields
 from openfactory.assets.subscriptions import CaseInsensitiveDict
 from openfactory.engines import Engine, EngineReference, open_engine
 from openfactory.engines.base import Servers
+from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
+from openfactory.engines.ksqldb.quoting import source_name
+from openfactory.events.event import AssetEvent
+from openfactory.events.message import event_of_fields
 from openfactory.exceptions import ConfigurationError, QueryError
-from openfactory.kafka.errors import KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
-from openfactory.kafka.quoting import source_name
 from openfactory.logs import configure_prefixed_logger
 from openfactory.settings import setting
 from openfactory.settings.credentials import Credentials, redacted
@@ -27,7 +27,7 @@ from openfactory.settings.credentials import Credentials, redacted
 if TYPE_CHECKING:
     import httpx
 
-    from openfactory.kafka.ksqldb_server import KsqlDBServer
+    from openfactory.engines.ksqldb.server import KsqlDBServer
 
 __all__ = ["KSQLDBClient", "KSQLDBClientException", "KSQLDBQueryError", "KSQLDBUnavailableError"]
 
@@ -232,7 +232,7 @@ class KSQLDBClient:
         with self._lock:
             self._check_open()
             if self._opened_server is None:
-                from openfactory.kafka.ksqldb_server import KsqlDBServer  # of no use where the data is in a file
+                from openfactory.engines.ksqldb.server import KsqlDBServer  # of no use where the data is in a file
 
                 credentials = self.credentials or Credentials.from_environment()
                 self._opened_server = KsqlDBServer(self.ksqldb_url, **self._asking, credentials=credentials)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import AssetAttribute
+from openfactory.events.attribute import AssetAttribute
 
 __all__ = ["AppClient"]
 

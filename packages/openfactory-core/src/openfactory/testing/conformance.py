@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from openfactory.assets.event import new_event
-from openfactory.assets.registration import Registration
 from openfactory.engines import Engine, open_engine
+from openfactory.events.event import new_event
+from openfactory.events.registration import Registration
 from openfactory.exceptions import EngineClosedError
 from openfactory.testing.queries import QueryingConformance
 from openfactory.testing.reading import ReadingConformance

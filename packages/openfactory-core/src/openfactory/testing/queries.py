@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from openfactory.assets.event import new_event
-from openfactory.assets.registration import Registration
 from openfactory.engines import Engine
+from openfactory.events.event import new_event
+from openfactory.events.registration import Registration
 from openfactory.exceptions import QueryError
 
 __all__ = ["QueryingConformance"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from openfactory.assets.event import AssetEvent, new_event
 from openfactory.engines import Engine
+from openfactory.events.event import AssetEvent, new_event
 
 __all__ = ["ReadingConformance"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from openfactory.assets.event import new_event
-from openfactory.assets.registration import Registration
 from openfactory.engines import Engine
+from openfactory.events.event import new_event
+from openfactory.events.registration import Registration
 
 __all__ = ["RegisteringConformance"]
 

@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from openfactory.assets.event import AssetEvent, new_event
 from openfactory.engines import Engine, Subscription
 from openfactory.engines.base import OnEvent
+from openfactory.events.event import AssetEvent, new_event
 from openfactory.testing.waiting import eventually
 
 __all__ = ["WatchingConformance"]

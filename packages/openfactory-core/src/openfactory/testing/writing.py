@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from openfactory.assets.attribute import ATTRIBUTE_TYPES
-from openfactory.assets.event import AssetEvent, new_event
 from openfactory.engines import Engine
+from openfactory.events.attribute import ATTRIBUTE_TYPES
+from openfactory.events.event import AssetEvent, new_event
 from openfactory.testing.waiting import eventually
 
 __all__ = ["WritingConformance"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from openfactory.assets.event import new_event
-from openfactory.assets.registration import REFERENCES, Registration
 from openfactory.engines.registry import open_engine_of
+from openfactory.events.event import new_event
+from openfactory.events.registration import REFERENCES, Registration
 from openfactory.exceptions import ConfigurationError
 from openfactory.kafka import KSQLDBClient
 

@@ -10,8 +10,8 @@ from typing import Any
 import click
 import msgspec
 
-from openfactory.assets.attribute import UNAVAILABLE
-from openfactory.assets.timestamp import current_timestamp
+from openfactory.events.attribute import UNAVAILABLE
+from openfactory.events.timestamp import current_timestamp
 
 __all__ = ["moment", "one_line", "print_json", "print_json_line", "print_table"]
 

@@ -11,7 +11,7 @@ from openfactory.apps.cli.options import asset_uuid_argument, json_option, url_o
 from openfactory.apps.cli.output import moment, one_line, print_json, print_table
 from openfactory.apps.cli.place import known_asset, opened
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import UNAVAILABLE
+from openfactory.events.attribute import UNAVAILABLE
 from openfactory.settings.credentials import redacted
 
 __all__ = ["inspect", "list_assets", "methods"]

@@ -13,10 +13,16 @@ import click
 
 from openfactory.apps.cli.failure import Failure
 from openfactory.apps.cli.output import print_table
+from openfactory.engines.kafka_engine.topics import (
+    COMPACTION_HOURS,
+    RETENTION_HOURS,
+    TOPICS,
+    check_prefix,
+    describe_topics,
+)
+from openfactory.engines.ksqldb.setup import Piece, set_up_ksqldb, set_up_topics
+from openfactory.engines.ksqldb.topology import statements
 from openfactory.exceptions import OpenFactoryError
-from openfactory.kafka.setting_up import Piece, set_up_ksqldb, set_up_topics
-from openfactory.kafka.topics import COMPACTION_HOURS, RETENTION_HOURS, TOPICS, check_prefix, describe_topics
-from openfactory.kafka.topology import statements
 from openfactory.settings import environment
 from openfactory.settings.credentials import Credentials
 
@@ -127,7 +133,7 @@ def _place(broker: str | None, ksqldb_server: str | None, prefix: str | None) ->
 def _ksqldb_pieces(place: Factory, dry_run: bool) -> Iterator[Piece]:
     if place.ksqldb_url is None:
         return
-    from openfactory.kafka.ksqldb_server import KsqlDBServer
+    from openfactory.engines.ksqldb.server import KsqlDBServer
 
     # What it warns of while it asks again is the error in the end, or over.
     logging.getLogger("openfactory.ksqlDB").addHandler(logging.NullHandler())

@@ -17,10 +17,10 @@ from openfactory.apps.cli.options import asset_uuid_argument, json_option, url_o
 from openfactory.apps.cli.output import one_line, print_json_line
 from openfactory.apps.cli.place import opened
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import sample_value
-from openfactory.assets.event import COMMAND_TAG, REPLY_TAG
 from openfactory.assets.subscriptions import CaseInsensitiveDict
 from openfactory.commands.envelope import CommandEnvelope, CommandReply
+from openfactory.events.attribute import sample_value
+from openfactory.events.event import COMMAND_TAG, REPLY_TAG
 from openfactory.settings.credentials import redacted
 
 __all__ = ["watch"]

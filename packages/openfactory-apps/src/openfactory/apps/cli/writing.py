@@ -19,7 +19,7 @@ from openfactory.apps.cli.options import (
 from openfactory.apps.cli.output import one_line, print_json
 from openfactory.apps.cli.place import known_asset, opened
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.attribute import UNAVAILABLE, AssetAttribute
+from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 
 __all__ = ["call", "set_attribute"]
 

@@ -12,8 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Protocol
 
+from openfactory.concurrency.file_lock import FileLock
 from openfactory.engines.embedded.location import Location
-from openfactory.engines.embedded.lock import FileLock
 from openfactory.engines.embedded.wake import DatagramWake, LocalWake, Wake
 from openfactory.engines.tables import schema_of_topology
 from openfactory.exceptions import EngineUnavailableError

@@ -8,9 +8,6 @@ from typing import Any
 
 import msgspec
 
-from openfactory.assets.event import AssetEvent
-from openfactory.assets.receipt import Receipt
-from openfactory.assets.registration import Registration
 from openfactory.concurrency.forked_child import forget_in_forked_child
 from openfactory.engines.base import (
     Engine,
@@ -29,6 +26,9 @@ from openfactory.engines.embedded.retention import Retention
 from openfactory.engines.embedded.tail import Tail
 from openfactory.engines.embedded.writer import Writer
 from openfactory.engines.tables import TABLES, read_pairs, run_select
+from openfactory.events.event import AssetEvent
+from openfactory.events.receipt import Receipt
+from openfactory.events.registration import Registration
 from openfactory.exceptions import EngineClosedError
 
 __all__ = ["EmbeddedEngine"]

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from openfactory.assets.event import AssetEvent
-from openfactory.assets.receipt import Receipt
+from openfactory.events.event import AssetEvent
+from openfactory.events.receipt import Receipt
 
 __all__ = ["Entry", "Run", "Statement", "write_batch"]
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.engines.base import Snapshot
+from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 
 __all__ = [
     "Batch",

@@ -10,8 +10,8 @@ import os
 import sqlite3
 from datetime import UTC, datetime, timedelta
 
-from openfactory.assets.timestamp import openfactory_timestamp
 from openfactory.engines.embedded.location import Location
+from openfactory.events.timestamp import openfactory_timestamp
 
 __all__ = ["Retention"]
 

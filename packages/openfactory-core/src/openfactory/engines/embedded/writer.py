@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from openfactory.assets.event import AssetEvent
-from openfactory.assets.receipt import Receipt
 from openfactory.engines.embedded.database import Database
 from openfactory.engines.embedded.insertion import Entry, Statement, write_batch
 from openfactory.engines.embedded.retention import Retention
 from openfactory.engines.failures import DeliveryFailures
+from openfactory.events.event import AssetEvent
+from openfactory.events.receipt import Receipt
 from openfactory.exceptions import DeliveryError, DeliveryTimeout, EngineClosedError
 
 __all__ = ["Writer"]

@@ -1,9 +1,5 @@
-"""The engines on a Kafka: alone, or with a ksqlDB that keeps the state.
+"""The engine on a bare Kafka, and what every engine on a Kafka shares.
 
-Read `log_engine` for what both share, then `kafka_alone` or `with_ksqldb`.
+Read `connection`, `delivery` (writing), `log_reader` and `log_feed` (reading), `fold` and `tables` (the state that the
+log adds up to), then `log_engine` (shared by the engines) and `engine`.
 """
-
-from openfactory.engines.kafka_engine.kafka_alone import KafkaEngine
-from openfactory.engines.kafka_engine.with_ksqldb import KsqlDBEngine
-
-__all__ = ["KafkaEngine", "KsqlDBEngine"]

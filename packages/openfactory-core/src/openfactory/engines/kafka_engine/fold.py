@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from openfactory.assets.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.exceptions import InvalidEventError
 
 __all__ = ["DEREGISTERED", "Fold", "Place", "is_deregistration", "place_of_message"]

@@ -13,12 +13,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from openfactory.assets.attribute import UNAVAILABLE
-from openfactory.assets.event import AssetEvent, new_event
-from openfactory.assets.message import checked_event, encode_message, read_message
-from openfactory.assets.receipt import Receipt
-from openfactory.assets.registration import Registration
-from openfactory.assets.timestamp import seconds_of_timestamp
 from openfactory.concurrency.forked_child import forget_in_forked_child
 from openfactory.engines.base import (
     ASSETS_STREAM,
@@ -32,14 +26,20 @@ from openfactory.engines.base import (
     Subscription,
 )
 from openfactory.engines.dispatcher import Dispatcher
+from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.kafka_engine.delivery import Delivery
 from openfactory.engines.kafka_engine.fold import DEREGISTERED, is_deregistration
+from openfactory.engines.kafka_engine.log_feed import LogFeed
+from openfactory.engines.kafka_engine.log_reader import LogReader, Partition, key_of
+from openfactory.engines.kafka_engine.partitioning import partition_of
 from openfactory.engines.kafka_engine.records import Records
+from openfactory.events.attribute import UNAVAILABLE
+from openfactory.events.event import AssetEvent, new_event
+from openfactory.events.message import checked_event, encode_message, read_message
+from openfactory.events.receipt import Receipt
+from openfactory.events.registration import Registration
+from openfactory.events.timestamp import seconds_of_timestamp
 from openfactory.exceptions import ConfigurationError, EngineClosedError, EngineUnavailableError
-from openfactory.kafka.connection import BrokerConnection
-from openfactory.kafka.delivery import Delivery
-from openfactory.kafka.log_feed import LogFeed
-from openfactory.kafka.log_reader import LogReader, Partition, key_of
-from openfactory.kafka.partitioning import partition_of
 from openfactory.settings.credentials import redacted
 
 __all__ = ["LogEngine", "TopicNames"]

@@ -6,11 +6,11 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from openfactory.assets.event import AssetEvent
-from openfactory.assets.message import read_message
 from openfactory.engines.kafka_engine.fold import Place, place_of_message
+from openfactory.engines.kafka_engine.log_reader import Partition, key_of
+from openfactory.events.event import AssetEvent
+from openfactory.events.message import read_message
 from openfactory.exceptions import InvalidEventError
-from openfactory.kafka.log_reader import Partition, key_of
 
 if TYPE_CHECKING:
     from confluent_kafka import Message

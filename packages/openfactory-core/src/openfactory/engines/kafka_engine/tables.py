@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from openfactory.assets.event import AssetEvent
-from openfactory.engines.embedded.lock import FileLock
+from openfactory.concurrency.file_lock import FileLock
 from openfactory.engines.kafka_engine.fold import Fold, Place
+from openfactory.engines.kafka_engine.log_reader import Partition
 from openfactory.engines.tables import read_pairs, run_select, schema_of_topology
+from openfactory.events.event import AssetEvent
 from openfactory.exceptions import EngineUnavailableError
-from openfactory.kafka.log_reader import Partition
 
 __all__ = ["FoldedTables"]
 

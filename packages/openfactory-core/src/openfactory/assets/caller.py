@@ -1,0 +1,143 @@
+"""The caller's side of commands: sending them, waiting for replies, and saying what a missing reply means."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from openfactory.assets.state import AssetState
+from openfactory.commands.envelope import CommandEnvelope, CommandReply
+from openfactory.events.attribute import UNAVAILABLE
+from openfactory.events.event import AssetEvent
+from openfactory.events.receipt import Receipt
+from openfactory.exceptions import CommandFailed, CommandRejected, CommandTimeout, OpenFactoryError
+from openfactory.settings import environment
+
+__all__ = ["Caller", "CommandArguments"]
+
+#: Arguments of a command that cannot be keywords: a mapping, or pairs of name and value.
+CommandArguments = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+_logger = logging.getLogger("openfactory.commands")
+
+
+class Caller:
+    """Commands one asset.
+
+    Args:
+        asset_uuid: the asset.
+        publish: writes the command.
+        state: what is known of the asset, for the text of a timeout.
+    """
+
+    def __init__(self, asset_uuid: str, publish: Callable[[AssetEvent], Receipt], state: AssetState) -> None:
+        self._asset_uuid = asset_uuid
+        self._publish = publish
+        self._state = state
+        self._waiting: dict[str, Future[CommandReply]] = {}
+
+    def send(self, method: str, sender_uuid: str, arguments: CommandArguments) -> str:
+        """Send a command and give back its correlation id.
+
+        Raises:
+            ValueError: there is no sender.
+        """
+        envelope = self._envelope(method, sender_uuid, arguments)
+        self._publish(envelope.event(self._asset_uuid, method))
+        return str(envelope.header.correlation_id)
+
+    def call(self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float) -> Any:
+        """Send a command and wait for its result, at most so many seconds; without a sender it is APP_UUID."""
+        with self._sent(method, sender_uuid or environment("APP_UUID"), arguments, timeout) as reply:
+            return self._result(method, reply.result(timeout))
+
+    async def call_async(
+        self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float
+    ) -> Any:
+        """`call`, with the loop going on meanwhile."""
+        with self._sent(method, sender_uuid or environment("APP_UUID"), arguments, timeout) as reply:
+            return self._result(method, await asyncio.wait_for(asyncio.wrap_future(reply), timeout))
+
+    def settle(self, event: AssetEvent) -> None:
+        """Hand a reply to the call that waits for it; replies to others are none of ours."""
+        if not self._waiting:
+            return
+        try:
+            reply = CommandReply.parse(event.value)
+        except msgspec.MsgspecError as error:
+            _logger.warning(
+                "%s.%s at position %s is no reply: %s. It is skipped.",
+                event.asset_uuid,
+                event.id,
+                event.position,
+                error,
+            )
+            return
+        waiting = self._waiting.pop(str(reply.correlation_id), None)
+        if waiting is not None and waiting.set_running_or_notify_cancel():
+            waiting.set_result(reply)
+
+    def _envelope(self, method: str, sender_uuid: str | None, arguments: CommandArguments) -> CommandEnvelope:
+        if not sender_uuid:
+            raise ValueError(
+                f"{self._asset_uuid}.{method} needs a sender. Pass sender_uuid=, the UUID of your own asset."
+            )
+        return CommandEnvelope.addressed(sender_uuid, dict(arguments))
+
+    @contextmanager
+    def _sent(
+        self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float
+    ) -> Iterator[Future[CommandReply]]:
+        envelope = self._envelope(method, sender_uuid, arguments)
+        correlation_id = str(envelope.header.correlation_id)
+        reply = self._waiting[correlation_id] = Future()  # before the command is sent: the reply may be quick
+        try:
+            receipt = self._publish(envelope.event(self._asset_uuid, method))
+            try:
+                yield reply
+            except TimeoutError as error:
+                if isinstance(error, OpenFactoryError):
+                    raise
+                raise CommandTimeout(
+                    f"{self._asset_uuid} gave no answer to {method} within {timeout:g} s: {self._why(method, receipt)}",
+                    asset_uuid=self._asset_uuid,
+                    method=method,
+                    correlation_id=correlation_id,
+                    timeout=timeout,
+                ) from error
+        finally:
+            self._waiting.pop(correlation_id, None)
+
+    def _why(self, method: str, receipt: Receipt) -> str:
+        if receipt.error is not None:
+            return f"the command could not be written: {receipt.error}"
+        if not receipt.settled:
+            return "the command itself has not been written yet. Look at the engine's health()."
+        availability = self._state.get("avail")
+        methods = [event.id for event in self._state.events() if event.type == "Method"]
+        if availability is None and not methods:
+            return "nothing is known of this asset. Check its UUID, or start its app."
+        if availability is not None and availability.value == UNAVAILABLE:
+            return "it is UNAVAILABLE. Start its app."
+        if method not in methods:
+            return f"it has no method of this name. It has {', '.join(methods) or 'none'}."
+        return "it is AVAILABLE and does not answer. See whether its app still runs, or wait longer by timeout=."
+
+    def _result(self, method: str, reply: CommandReply) -> Any:
+        if reply.status == "succeeded":
+            return reply.result
+        kind = CommandRejected if reply.status == "rejected" else CommandFailed
+        raise kind(
+            f"{self._asset_uuid}.{method} was {reply.status}: {reply.error or 'it gave no reason.'}"
+            if reply.status == "rejected"
+            else f"{self._asset_uuid}.{method} failed: {reply.error or 'it gave no reason.'}",
+            asset_uuid=self._asset_uuid,
+            method=method,
+            correlation_id=str(reply.correlation_id),
+        )

@@ -1,0 +1,62 @@
+"""The streams and tables that ksqlDB keeps for a factory, as the statements that make them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Literal
+
+from openfactory.engines.kafka_engine.topics import ASSETS_TOPIC, RETENTION_HOURS, TOPICS, check_prefix
+
+__all__ = ["Statement", "statements"]
+
+_CREATE = re.compile(r"CREATE (?:SOURCE )?(STREAM|TABLE) IF NOT EXISTS (\w+)")
+_TOPIC = re.compile(r"KAFKA_TOPIC = '([^']+)'")
+_COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What makes one stream or table.
+
+    Attributes:
+        name: of the stream or table, in upper case as the server gives it.
+        topic: where its records are.
+    """
+
+    name: str
+    kind: Literal["STREAM", "TABLE"]
+    topic: str
+    sql: str
+
+
+def statements(prefix: str = "", retention_ms: Mapping[str, int] | None = None) -> list[Statement]:
+    """The statements in the order in which they can be run, one at a time.
+
+    >>> [statement.name for statement in statements()][:3]
+    ['ASSETS_STREAM', 'ENRICHED_ASSETS_STREAM', 'ASSETS']
+
+    Args:
+        prefix: stands before the names of all topics.
+        retention_ms: for how long each topic keeps its records, by name with the prefix; by default as they are made.
+    """
+    check_prefix(prefix)
+    if retention_ms is None:
+        retention_ms = {prefix + topic.name: topic.retention_ms(RETENTION_HOURS) for topic in TOPICS}
+    text = _COMMENT.sub("", files("openfactory.engines.ksqldb").joinpath("topology.sql").read_text(encoding="utf-8"))
+    parts = [part.strip() for part in text.replace("${prefix}", prefix).split(";")]
+    return [_statement(part, retention_ms, retention_ms.get(prefix + ASSETS_TOPIC)) for part in parts if part]
+
+
+def _statement(sql: str, retention_ms: Mapping[str, int], inherited: int | None) -> Statement:
+    created, stored = _CREATE.match(sql), _TOPIC.search(sql)
+    assert created is not None
+    assert stored is not None
+    topic, retention = stored[1], retention_ms.get(stored[1])
+    derived = created[1] == "STREAM" and sql.startswith("WITH", created.end() + 1)
+    if derived and retention is not None and retention != inherited:
+        # The server takes the retention of what it reads from, and refuses a topic that has another.
+        sql = sql.replace(stored[0], f"{stored[0]}, RETENTION_MS = {retention}")
+    return Statement(created[2].upper(), "STREAM" if created[1] == "STREAM" else "TABLE", topic, f"{sql};")

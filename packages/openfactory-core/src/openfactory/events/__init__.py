@@ -1,0 +1,7 @@
+"""Events and the values in them: no I/O and no threads. `openfactory.assets` exports the names that users need.
+
+Read `timestamp`, `attribute` and `event` first, then `message` (the wire format), `receipt` (the outcome of a write)
+and `registration`.
+"""
+
+__all__: list[str] = []
