@@ -134,7 +134,7 @@ async def answer(value: int) -> int:
 
 def test_a_loop_thread_runs_coroutines() -> None:
     with LoopThread("test") as loop:
-        assert [loop.submit(answer(n)).result(10) for n in range(5)] == list(range(5))
+        assert [loop.submit(answer(n)).result(60) for n in range(5)] == list(range(5))
 
 
 def test_what_a_coroutine_raises_is_in_its_future() -> None:
@@ -142,7 +142,7 @@ def test_what_a_coroutine_raises_is_in_its_future() -> None:
         raise ValueError("on purpose")
 
     with LoopThread("test") as loop, pytest.raises(ValueError, match="on purpose"):
-        loop.submit(fail()).result(10)
+        loop.submit(fail()).result(60)
 
 
 def test_closing_a_loop_thread_cancels_what_runs() -> None:
@@ -156,12 +156,12 @@ def test_closing_a_loop_thread_cancels_what_runs() -> None:
 
     loop = LoopThread("test")
     future = loop.submit(endless())
-    loop.submit(answer(1)).result(10)
+    loop.submit(answer(1)).result(60)
     loop.close()
     loop.close()
     assert ended.is_set()
     with pytest.raises(CancelledError):
-        future.result(10)
+        future.result(60)
 
 
 def test_a_closed_loop_thread_takes_no_more() -> None:
@@ -189,7 +189,7 @@ def test_what_is_submitted_while_a_loop_thread_closes_is_settled() -> None:
 
         thread = threading.Thread(target=submit)
         thread.start()
-        assert began.wait(10)
+        assert began.wait(60)
         loop.close()
         thread.join(60)
         _, unsettled = wait(futures, timeout=5)

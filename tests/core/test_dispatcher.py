@@ -24,10 +24,10 @@ def dispatcher() -> Dispatcher:
     return Dispatcher()
 
 
-def hand_on(dispatcher: Dispatcher, *events: AssetEvent, partition: int = 0) -> None:
+def deliver(dispatcher: Dispatcher, *events: AssetEvent, partition: int = 0) -> None:
     with dispatcher.lock:
         for one in events:
-            dispatcher.hand_on(one, partition)
+            dispatcher.deliver(one, partition)
 
 
 @given(
@@ -39,7 +39,7 @@ def test_each_event_is_heard_once_and_behind_the_position(handed: list[tuple[int
     now = 0
     dispatcher.add(None, lambda one: heard.append((now, one.position or 0)), None, LogPosition.of(start))
     for now, position in handed:
-        hand_on(dispatcher, event(position), partition=now)
+        deliver(dispatcher, event(position), partition=now)
     for number in range(3):
         positions = [position for partition, position in heard if partition == number]
         assert positions == sorted(set(positions))
@@ -53,18 +53,18 @@ def test_event_goes_to_those_who_hear_its_asset_and_to_those_who_hear_all(dispat
     dispatcher.add("MILL", lambda _: heard.append("mill"), None, 0)
     dispatcher.add("SAW", lambda _: heard.append("saw"), None, 0)
     dispatcher.add(None, lambda _: heard.append("all"), None, 0)
-    hand_on(dispatcher, event(1))
+    deliver(dispatcher, event(1))
     assert heard == ["mill", "all"]
     assert dispatcher.counters["delivered"] == 2
-    assert dispatcher.hears("MILL")
-    assert not dispatcher.hears("ROBOT")
-    assert dispatcher.wants("ROBOT")
+    assert dispatcher.has_subscribers("MILL")
+    assert not dispatcher.has_subscribers("ROBOT")
+    assert dispatcher.is_needed("ROBOT")
 
 
 def test_event_without_a_position_is_always_due(dispatcher: Dispatcher) -> None:
     heard: list[AssetEvent] = []
     dispatcher.add("MILL", heard.append, None, 5)
-    hand_on(dispatcher, event(None), event(None))
+    deliver(dispatcher, event(None), event(None))
     assert len(heard) == 2
 
 
@@ -78,7 +78,7 @@ def test_subscriber_that_fails_is_logged_and_the_others_hear(
     dispatcher.add("MILL", fail, None, 0)
     dispatcher.add("MILL", heard.append, None, 0)
     with caplog.at_level(logging.ERROR):
-        hand_on(dispatcher, event(1), event(2))
+        deliver(dispatcher, event(1), event(2))
     assert [one.position for one in heard] == [1, 2]
     assert dispatcher.counters["failed_deliveries"] == 2
     assert "position 1 (MILL.x)" in caplog.text
@@ -99,9 +99,9 @@ def test_what_is_closed_in_a_call_hears_no_more(dispatcher: Dispatcher) -> None:
     heard: list[int] = []
     for _ in range(3):
         dispatcher.add("MILL", closing(dispatcher, heard), None, 0)
-    hand_on(dispatcher, event(1), event(2))
+    deliver(dispatcher, event(1), event(2))
     assert heard == [1]
-    assert not dispatcher.wants("MILL")
+    assert not dispatcher.is_needed("MILL")
     assert dispatcher.assets() == []
 
 
@@ -113,7 +113,7 @@ def test_who_subscribes_in_a_call_hears_what_comes_next(dispatcher: Dispatcher) 
             dispatcher.add("MILL", lambda one: heard.append(one.position or 0), None, 1)
 
     dispatcher.add("MILL", subscribe, None, 0)
-    hand_on(dispatcher, event(1), event(2))
+    deliver(dispatcher, event(1), event(2))
     assert heard == [2]
 
 
@@ -123,15 +123,15 @@ def test_closing_a_subscription_twice_leaves_others_alone(dispatcher: Dispatcher
     dispatcher.add("MILL", heard.append, None, 0)
     first.close()
     first.close()
-    hand_on(dispatcher, event(1))
+    deliver(dispatcher, event(1))
     assert len(heard) == 1
 
 
 def test_after_a_gap_events_go_on_behind_what_was_read_again(dispatcher: Dispatcher) -> None:
     heard: list[int] = []
     subscription = dispatcher.add("MILL", lambda one: heard.append(one.position or 0), lambda: 10, 0)
-    dispatcher.tell_gap(subscription)
-    hand_on(dispatcher, event(9), event(10), event(11))
+    dispatcher.notify_gap(subscription)
+    deliver(dispatcher, event(9), event(10), event(11))
     assert heard == [11]
     assert dispatcher.counters["gaps"] == 1
 
@@ -144,8 +144,8 @@ def test_subscriber_that_fails_to_read_again_is_logged_and_goes_on(
 
     heard: list[int] = []
     subscription = dispatcher.add("MILL", lambda one: heard.append(one.position or 0), fail, 0)
-    dispatcher.tell_gap(subscription)
-    hand_on(dispatcher, event(1))
+    dispatcher.notify_gap(subscription)
+    deliver(dispatcher, event(1))
     assert heard == [1]
     assert "MILL failed to read again" in caplog.text
 
@@ -165,7 +165,7 @@ def test_subscriptions_come_and_go_while_events_are_handed_on(dispatcher: Dispat
     for thread in threads:
         thread.start()
     for position in range(1, 3_000):
-        hand_on(dispatcher, event(position))
+        deliver(dispatcher, event(position))
     ended.set()
     for thread in threads:
         thread.join(60)

@@ -58,7 +58,8 @@ class TestFileOfAnotherProcess:
         writer, reader = engines
         event = new_event("MILL", "x", [1, "🏭"], "Events", "Test")
         position = writer.publish(event).wait()
-        assert reader.snapshot(["MILL"]).events["MILL"] == reader.history("MILL", "x") == [event.placed(position)]
+        read = reader.snapshot(["MILL"]).events["MILL"]
+        assert read == reader.history("MILL", "x") == [event.with_position(position)]
         assert reader.query("SELECT value FROM assets") == [{"VALUE": '[1,"🏭"]'}]
 
     def test_it_sees_the_register_of_the_other(self, engines: tuple[Engine, Engine]) -> None:

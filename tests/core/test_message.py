@@ -59,7 +59,7 @@ READERS = [read_as_message, read_as_payload]
 @given(events)
 def test_event_is_read_as_it_was_encoded(event: AssetEvent) -> None:
     assert read_message("MILL", encode_message(event)) == event
-    assert read_message("MILL", encode_message(event), 5) == event.placed(5)
+    assert read_message("MILL", encode_message(event), 5) == event.with_position(5)
 
 
 @given(events)

@@ -114,7 +114,7 @@ def test_no_reference_is_lost_between_many_threads(open_asset: Open, eventually:
     cells = [open_asset("CELL") for _ in range(12)]
 
     def write(number: int, cell: Asset) -> None:
-        begin.wait(10)
+        begin.wait(60)
         for n in range(8):
             cell.add_reference_above(f"LINE-{number}-{n}")
             cell.add_reference_above(f"LINE-{n}")  # which all of them add

@@ -107,7 +107,7 @@ class Engine(EmbeddedEngine):
         self.url = url
 
     @classmethod
-    def place(cls, url, servers):
+    def location(cls, url, servers):
         return url.rstrip("/")
 """
 

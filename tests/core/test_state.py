@@ -46,7 +46,7 @@ class Model(RuleBasedStateMachine):
         self.pending: list[tuple[AssetEvent, Receipt]] = []  # in the order in which they will be written
 
     def append(self, event: AssetEvent) -> AssetEvent:
-        placed = event.placed(len(self.log) + 1)
+        placed = event.with_position(len(self.log) + 1)
         self.log.append(placed)
         return placed
 

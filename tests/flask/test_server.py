@@ -19,7 +19,7 @@ import pytest
 from flask import Flask, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from openfactory.flaskapp.bodies import with_whole_bodies
+from openfactory.flaskapp.request_body import with_whole_bodies
 from openfactory.flaskapp.server import HttpServer
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def test_who_comes_when_the_machine_has_no_thread_to_give_is_told_to_come_back(m
 SHORT_OF_FILES = """
 import logging, os, resource, signal, time
 from flask import Flask
-from openfactory.flaskapp.bodies import with_whole_bodies
+from openfactory.flaskapp.request_body import with_whole_bodies
 from openfactory.flaskapp.server import HttpServer
 
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])

@@ -63,7 +63,7 @@ def ping(url: str, count: int) -> list[float]:
         taken = []
         for _ in range(count):
             echo.add_attribute(AssetAttribute(id="ping", value=time.monotonic_ns(), type="Events", tag="Ping"))
-            taken.append(delays.get(timeout=10) / 1e9)
+            taken.append(delays.get(timeout=60) / 1e9)
     return taken
 
 

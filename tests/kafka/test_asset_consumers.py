@@ -54,7 +54,7 @@ class Group:
         for consumer, _ in self._running:
             consumer.stop()
         for _, thread in self._running:
-            thread.join(15)
+            thread.join(60)
             assert not thread.is_alive(), "consume() did not end after stop()"
         self._running.clear()
 
@@ -320,7 +320,7 @@ def test_a_topic_that_is_made_later_is_waited_for(
             group.start()
             eventually(lambda: f"{topic} cannot be read by the group {group.name}" in caplog.text)
             admin = AdminClient({"bootstrap.servers": factory.bootstrap_servers})
-            admin.create_topics([NewTopic(topic, 1)])[topic].result(10)
+            admin.create_topics([NewTopic(topic, 1)])[topic].result(60)
             Log(factory.bootstrap_servers, topic).write_until_heard(group, eventually)
         finally:
             group.stop()

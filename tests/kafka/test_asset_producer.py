@@ -131,7 +131,7 @@ def test_what_cannot_be_written_is_told_and_raised(
 ) -> None:
     admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap_servers})
     small = NewTopic(f"{topic_prefix}ofa_assets", 1, config={"max.message.bytes": "1000"})
-    admin.create_topics([small])[small.topic].result(10)
+    admin.create_topics([small])[small.topic].result(60)
     told: list[tuple[AssetEvent, OpenFactoryError]] = []
     with (
         KSQLDBClient(kafka_url) as client,

@@ -153,7 +153,7 @@ def test_a_topic_that_is_not_as_it_should_be(kafka_broker: KafkaBroker, kafka_ur
         "ofa_assets_uns": NewTopic(f"{topic_prefix}ofa_assets_uns", 3),
     }
     for future in admin.create_topics(list(others.values())).values():
-        future.result(10)
+        future.result(60)
     create_topics({"bootstrap.servers": kafka_broker.bootstrap_servers}, prefix=topic_prefix)
     found = [finding for finding in examine(Factory.of(kafka_url)) if finding.status == "failed"]
     assert {finding.check for finding in found} == {"topics"}
@@ -288,7 +288,7 @@ def test_a_part_that_breaks_or_hangs_hides_nothing() -> None:
         raise RuntimeError("no answer from nats://app:hidden@plant:4222")
 
     def hang() -> Iterator[Finding]:
-        ended.wait(10)
+        ended.wait(60)
         yield fine("late", "")
 
     parts: dict[str, Callable[[], Iterator[Finding]]] = {

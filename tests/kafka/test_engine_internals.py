@@ -129,7 +129,7 @@ def test_subscriber_that_holds_a_lock_does_not_stop_those_who_read(written: Kafk
             pass
 
     def read() -> None:
-        assert begun.wait(5)
+        assert begun.wait(60)
         assert len(written.history("MILL")) == 5
         lock.release()
 
@@ -215,7 +215,7 @@ def use_until_closed(engine: Engine) -> None:
 def close_soon(engine: Engine) -> None:
     begun = threading.Event()
     engine.subscribe("MILL", lambda _: begun.set(), None, 0)
-    assert begun.wait(5)
+    assert begun.wait(60)
     started = time.monotonic()
     engine.close()
     assert time.monotonic() < started + 20
@@ -404,13 +404,13 @@ def test_following_goes_on_where_the_log_begins_although_nobody_says_where_at_fi
     delivery = Delivery(connection)
     for value in range(10):
         delivery.publish(topic, "MILL", b"%d" % value)
-    delivery.flush(10)
+    delivery.flush(60)
     delivery.close(5)
     from confluent_kafka.admin import AdminClient
 
     admin = AdminClient(configuration)
     for future in admin.delete_records([confluent_kafka.TopicPartition(topic, 0, 5)]).values():
-        future.result(10)
+        future.result(60)
     lock = threading.RLock()
     heard: list[int] = []
     lost: list[Partition] = []

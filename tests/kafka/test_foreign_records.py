@@ -217,7 +217,7 @@ def test_what_others_spell_in_their_way_is_understood(place: Place, logged: Call
         uuid = f"other-{name.replace(' ', '-')}"
         place.write((uuid, value))
         eventually(lambda: place.heard)
-        event = place.heard.pop().understood()
+        event = place.heard.pop().normalized()
         attribute = event.attribute()
         assert (event.asset_uuid, event.id) == (uuid, "x"), name
         assert (attribute.value, attribute.type, attribute.tag) == (said, type, tag), name

@@ -49,7 +49,7 @@ def lose(broker: KafkaBroker, topic: str, partition: int = 0) -> int:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     place = TopicPartition(topic, partition, -1)  # its end
     [lost] = admin.delete_records([place]).values()
-    return int(lost.result(10).low_watermark)
+    return int(lost.result(60).low_watermark)
 
 
 @contextmanager
@@ -295,7 +295,7 @@ def test_a_topic_that_was_made_anew_is_read_from_its_start(
     admin = AdminClient(servers)
     topic = f"{topic_prefix}ofa_assets"
     [deleted] = admin.delete_topics([topic]).values()
-    deleted.result(10)
+    deleted.result(60)
     eventually(lambda: topic not in admin.list_topics(timeout=5).topics)
     create_topics(servers, TOPICS, prefix=topic_prefix)
     message = {"ID": "number", "VALUE": "first", "TAG": "Number", "TYPE": "Events", "attributes": {"timestamp": "t"}}

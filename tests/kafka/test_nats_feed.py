@@ -342,7 +342,7 @@ def test_a_server_that_is_down_at_the_start(
     heard = hearing()
     began = time.monotonic()
     heard.feed.subscribe(asset)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     eventually(lambda: "is away" in heard.feed.trouble())
     eventually(lambda: time.monotonic() > began + 2)  # it is tried several times
     own_nats_server.start()
@@ -475,9 +475,9 @@ def test_a_router_that_does_not_answer_at_the_start(
     )
     heard = hearing()
     began = time.monotonic()
-    for one in (asset, f"{asset}-2"):
-        heard.feed.subscribe(one)
-    assert time.monotonic() - began < 2
+    for name in (asset, *(f"{asset}-{number}" for number in range(2, 12))):
+        heard.feed.subscribe(name)
+    assert time.monotonic() - began < 20  # to wait for each answer takes half a minute
     eventually(lambda: "The asset router at" in heard.feed.trouble())
     eventually(lambda: time.monotonic() > began + 2)  # it is asked several times
     assert len(texts(logged, logging.WARNING)) == 1
@@ -683,7 +683,7 @@ def test_closing_while_something_is_away_is_quick(
         eventually(lambda: state == "suspended" or "is away" in heard.feed.trouble())
     began = time.monotonic()
     heard.feed.close()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert not [one for one in threading.enumerate() if one.name == "openfactory-loop-nats"]
 
 

@@ -173,15 +173,14 @@ def test_closing_does_not_wait_for_a_question_that_is_under_way(stand_in: Router
         with pytest.raises(EngineUnavailableError):
             asking.servers_of("MILL")
 
-    asking = AssetRouter(stand_in.url, timeout=3)
+    asking = AssetRouter(stand_in.url, timeout=60)
     stand_in.silent = True
     thread = threading.Thread(target=ask)
     thread.start()
     eventually(lambda: stand_in.connections)
-    began = time.monotonic()
     asking.close()
-    assert time.monotonic() - began < 2
     assert thread.is_alive()
+    stand_in.stop()
     thread.join()
 
 

@@ -49,13 +49,13 @@ def configuration(kafka_broker: KafkaBroker) -> dict[str, Any]:
 def made_by_others(configuration: dict[str, Any], name: str, partitions: int, **config: str) -> None:
     admin = AdminClient(configuration)
     [future] = admin.create_topics([NewTopic(name, partitions, config=config)]).values()
-    future.result(10)
+    future.result(60)
 
 
 def config_of(configuration: dict[str, Any], name: str) -> dict[str, str]:
     admin = AdminClient(configuration)
     [future] = admin.describe_configs([ConfigResource("topic", name)]).values()
-    return {key: entry.value for key, entry in future.result(10).items()}
+    return {key: entry.value for key, entry in future.result(60).items()}
 
 
 def test_the_topics_and_their_policies_are_those_that_others_rely_on() -> None:
@@ -95,7 +95,7 @@ def test_several_may_make_them_at_once(configuration: dict[str, Any], topic_pref
     start = threading.Barrier(4)
 
     def make() -> list[str]:
-        start.wait(10)
+        start.wait(60)
         return create_topics(configuration, prefix=topic_prefix)
 
     with ThreadPoolExecutor(4) as pool:

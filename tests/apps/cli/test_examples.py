@@ -109,7 +109,7 @@ def test_ctrl_c_ends_the_demo_well(start: Start, workshop: Path, eventually: Eve
     assert len(groups) == 1 + APPS
     assert groups.count(demo.pid) == 1  # the apps are in groups of their own: each gets one signal, from the demo
     os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
-    assert demo.wait(10) == 0
+    assert demo.wait(60) == 0
     assert log.read_text().endswith(f"Stopped.\n{GOODBYE}\n")
     assert running_from(workshop) == []
     assert list(workshop.iterdir()) == [log]
@@ -164,7 +164,7 @@ def test_on_a_terminal_the_demo_draws_a_picture_that_fits(workshop: Path, column
             break
         drawn += piece
     os.close(main)
-    assert demo.wait(10) == 0
+    assert demo.wait(60) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn.decode())
     lines = text.replace("\r", "\n").split("\n")
     assert max(map(len, lines)) <= columns

@@ -105,7 +105,7 @@ def test_a_change_stops_the_app_and_starts_it_again(kitchen: Kitchen) -> None:
 def test_a_signal_stops_the_app_and_then_the_reloader(kitchen: Kitchen, number: signal.Signals) -> None:
     app = kitchen.process_that_cooks("soup")
     kitchen.reloader.send_signal(number)
-    assert kitchen.reloader.wait(10) == 0
+    assert kitchen.reloader.wait(60) == 0
     assert not is_alive(app)
     assert f"process {app} has stopped" in kitchen.said()
     assert "Traceback" not in kitchen.said()
@@ -131,5 +131,5 @@ def test_a_second_signal_ends_an_app_that_does_not_stop(workshop: Path, start: S
     eventually(lambda: "stubborn.py is still stopping; Ctrl-C again ends it at once." in log.read_text())
     assert is_alive(app)
     reloader.send_signal(signal.SIGINT)
-    assert reloader.wait(10) == 0
+    assert reloader.wait(60) == 0
     assert not is_alive(app)

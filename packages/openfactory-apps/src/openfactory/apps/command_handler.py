@@ -17,7 +17,7 @@ import msgspec
 from openfactory.apps.methods import MethodContract
 from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command
 from openfactory.concurrency import Lane, OrderedExecutor
-from openfactory.events.event import AssetEvent, carried_value
+from openfactory.events.event import AssetEvent, wire_value
 from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["REMEMBERED", "CommandHandler"]
@@ -161,7 +161,7 @@ class CommandHandler:
             result = getattr(self._owner, contract.attribute)(**arguments)
             if asyncio.iscoroutine(result):
                 result = self._submit(result).result()
-            result = carried_value(msgspec.to_builtins(result, str_keys=True))
+            result = wire_value(msgspec.to_builtins(result, str_keys=True))
         except BaseException as error:  # noqa: BLE001 - whatever it raises, sys.exit() too, is the caller's answer
             self._fail(contract, correlation_id, error)
         else:

@@ -187,7 +187,7 @@ class Asset(Watching, Commanding, Referencing):
             limit: at most so many, the newest.
         """
         found = self._engine.history(self.asset_uuid, attribute_id, since=since, until=until, limit=limit)
-        return [event.understood().attribute() for event in found]
+        return [event.normalized().attribute() for event in found]
 
     def wait_until(
         self,

@@ -101,7 +101,7 @@ class EventQueue:
     def close(self) -> None:
         """Hear no more; what waits can still be taken."""
         for asset in self._assets:
-            asset._subscriptions.forget(self)
+            asset._subscriptions.unsubscribe(self)
         self.end()
 
     # What the assets call

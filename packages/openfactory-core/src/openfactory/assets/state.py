@@ -59,7 +59,7 @@ class AssetState:
 
     def apply(self, event: AssetEvent) -> None:
         """Take in an event from the log."""
-        event = event.understood()
+        event = event.normalized()
         attribute_id = event.id
         with self._lock:
             known = self._confirmed.get(attribute_id)
@@ -148,7 +148,7 @@ class AssetState:
             if write.receipt.position is not None:
                 last, position = write.event, write.receipt.position
         if last is not None and position is not None:
-            placed, known = last.placed(position), self._confirmed.get(attribute_id)
+            placed, known = last.with_position(position), self._confirmed.get(attribute_id)
             if known is None or _replaces(placed, known):
                 self._confirmed[attribute_id] = placed
         if writes is not None and not writes:

@@ -115,7 +115,7 @@ class Subscriptions:
     def open_stream(self, attribute_id: str | None, max_queued: int) -> EventStream:
         """A stream of the events of an attribute, or of all, for the loop that is running here."""
         name = self._asset_uuid if attribute_id is None else f"{self._asset_uuid}.{attribute_id}"
-        stream = EventStream(name, max_queued, self.forget)
+        stream = EventStream(name, max_queued, self.unsubscribe)
         self.tell(stream, None if attribute_id is None else (attribute_id,))
         return stream
 
@@ -127,7 +127,7 @@ class Subscriptions:
                 return
         listener.end()
 
-    def forget(self, listener: Listener) -> None:
+    def unsubscribe(self, listener: Listener) -> None:
         """Tell a listener no more."""
         with self._lock:
             self._listeners = tuple(one for one in self._listeners if one[1] is not listener)
@@ -143,7 +143,7 @@ class Subscriptions:
 
     def dispatch(self, event: AssetEvent) -> None:
         """Have the callbacks called that want this event, and tell what listens; returns at once."""
-        event = event.understood()
+        event = event.normalized()
         for attribute_ids, listener in self._listeners:
             if attribute_ids is None or event.id in attribute_ids:
                 listener.offer(event)

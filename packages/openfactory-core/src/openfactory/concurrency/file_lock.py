@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from openfactory.concurrency.forked_child import forget_in_forked_child
+from openfactory.concurrency.forked_child import reset_in_forked_child
 
 __all__ = ["FileLock"]
 
@@ -50,7 +50,7 @@ class FileLock:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         self._in_process = threading.Lock()
         self._waiting_since: float | None = None
-        forget_in_forked_child(self)
+        reset_in_forked_child(self)
 
     def __enter__(self) -> FileLock:
         self.acquire()
@@ -108,7 +108,7 @@ class FileLock:
         os.close(self._descriptor)
         self._descriptor = -1
 
-    def forget_in_child(self) -> None:
+    def reset_after_fork(self) -> None:
         """The lock is the parent's: a child that kept the descriptor would hold it when the parent is dead."""
         if self._descriptor >= 0:
             self.close()

@@ -6,27 +6,27 @@ import os
 import weakref
 from typing import Protocol
 
-__all__ = ["forget_in_forked_child"]
+__all__ = ["reset_in_forked_child"]
 
 
 class _Forgetting(Protocol):
     """What does not survive a fork as it is."""
 
-    def forget_in_child(self) -> None:
+    def reset_after_fork(self) -> None:
         """Called first thing in the child, where no other thread runs."""
 
 
 _those: weakref.WeakSet[_Forgetting] = weakref.WeakSet()
 
 
-def forget_in_forked_child(one: _Forgetting) -> None:
+def reset_in_forked_child(one: _Forgetting) -> None:
     """Have an object put right in every child that is forked while it lives."""
     _those.add(one)
 
 
 def _forget() -> None:
     for one in list(_those):
-        one.forget_in_child()
+        one.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from openfactory.concurrency.forked_child import forget_in_forked_child
+from openfactory.concurrency.forked_child import reset_in_forked_child
 
 __all__ = ["Lane", "OrderedExecutor"]
 
@@ -98,10 +98,10 @@ class OrderedExecutor:
         self.name = name
         self._max_threads = max_threads
         self._idle_seconds = idle_seconds
-        self.forget_in_child()
-        forget_in_forked_child(self)
+        self.reset_after_fork()
+        reset_in_forked_child(self)
 
-    def forget_in_child(self) -> None:
+    def reset_after_fork(self) -> None:
         """Begin with no threads and no work, as at first."""
         self._lock = threading.Lock()
         self._ready: SimpleQueue[Lane] = SimpleQueue()

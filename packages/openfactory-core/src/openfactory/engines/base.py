@@ -116,7 +116,7 @@ class Subscription:
         position: of the last event that was handed on, at first what events are handed on behind.
     """
 
-    __slots__ = ("_forget", "_partitions", "_start", "asset_uuid", "closed", "on_event", "on_gap", "position")
+    __slots__ = ("_partitions", "_start", "_unsubscribe", "asset_uuid", "closed", "on_event", "on_gap", "position")
 
     def __init__(
         self,
@@ -124,26 +124,26 @@ class Subscription:
         on_event: OnEvent,
         on_gap: OnGap | None,
         position: int,
-        forget: Callable[[Subscription], None],
+        unsubscribe: Callable[[Subscription], None],
     ) -> None:
         self.asset_uuid = asset_uuid
         self.on_event = on_event
         self.on_gap = on_gap
         self.closed = False
-        self._forget = forget
-        self.start_behind(position)
+        self._unsubscribe = unsubscribe
+        self.seek(position)
 
-    def when_closed(self, forget: Callable[[Subscription], None]) -> None:
-        """Have something else forget it."""
-        self._forget = forget
+    def when_closed(self, unsubscribe: Callable[[Subscription], None]) -> None:
+        """Have something else unsubscribe it."""
+        self._unsubscribe = unsubscribe
 
-    def start_behind(self, position: int) -> None:
+    def seek(self, position: int) -> None:
         """Hear what stands behind a position, of each partition if it tells them apart."""
         self.position = position
         self._start = 0 if isinstance(position, LogPosition) else position
         self._partitions = dict(position.partitions) if isinstance(position, LogPosition) else {}
 
-    def is_due(self, position: int, partition: int = 0) -> bool:
+    def advance(self, position: int, partition: int = 0) -> bool:
         """Whether an event has not been heard yet; it counts as heard from now on."""
         if position <= self._partitions.get(partition, self._start):
             return False
@@ -154,7 +154,7 @@ class Subscription:
         """Hear no more; a call that is under way may still end."""
         if not self.closed:
             self.closed = True
-            self._forget(self)
+            self._unsubscribe(self)
 
 
 class Engine(ABC):
@@ -168,7 +168,7 @@ class Engine(ABC):
 
     @classmethod
     @abstractmethod
-    def place(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: B008 - immutable
+    def location(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: B008 - immutable
         """What a URL names, in one spelling: two URLs with the same place share one engine.
 
         Raises:

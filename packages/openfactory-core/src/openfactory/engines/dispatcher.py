@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 
-from openfactory.concurrency.forked_child import forget_in_forked_child
+from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.base import OnEvent, OnGap, Subscription
 from openfactory.events.event import AssetEvent
 
@@ -27,16 +27,16 @@ class Dispatcher:
         self.lock = threading.RLock()
         self.counters = {"delivered": 0, "gaps": 0, "failed_deliveries": 0}
         self._subscriptions: dict[str | None, tuple[Subscription, ...]] = {}
-        forget_in_forked_child(self)
+        reset_in_forked_child(self)
 
     def add(self, asset_uuid: str | None, on_event: OnEvent, on_gap: OnGap | None, position: int) -> Subscription:
         """Hand on the events of an asset, or of all with None, behind a position."""
         with self.lock:
-            subscription = Subscription(asset_uuid, on_event, on_gap, position, self.forget)
+            subscription = Subscription(asset_uuid, on_event, on_gap, position, self.unsubscribe)
             self._subscriptions[asset_uuid] = (*self._subscriptions.get(asset_uuid, ()), subscription)
             return subscription
 
-    def forget(self, subscription: Subscription) -> None:
+    def unsubscribe(self, subscription: Subscription) -> None:
         """Hand nothing on to a subscription any more."""
         with self.lock:
             asset_uuid = subscription.asset_uuid
@@ -46,11 +46,11 @@ class Dispatcher:
             else:
                 self._subscriptions.pop(asset_uuid, None)
 
-    def hears(self, asset_uuid: str) -> bool:
+    def has_subscribers(self, asset_uuid: str) -> bool:
         """Whether anybody has subscribed to an asset itself."""
         return asset_uuid in self._subscriptions
 
-    def wants(self, asset_uuid: str | None) -> bool:
+    def is_needed(self, asset_uuid: str | None) -> bool:
         """Whether anybody hears an asset, or all with None."""
         return asset_uuid in self._subscriptions or None in self._subscriptions
 
@@ -70,24 +70,24 @@ class Dispatcher:
         with self.lock:
             self._subscriptions.clear()
 
-    def hand_on(self, event: AssetEvent, partition: int = 0) -> None:
+    def deliver(self, event: AssetEvent, partition: int = 0) -> None:
         """Call whoever has not heard an event; the lock is held."""
-        self.hand_on_to_one(event, partition)
-        self.hand_on_to_all(event, partition)
+        self.deliver_to_asset(event, partition)
+        self.deliver_to_wildcard(event, partition)
 
-    def hand_on_to_one(self, event: AssetEvent, partition: int = 0) -> None:
+    def deliver_to_asset(self, event: AssetEvent, partition: int = 0) -> None:
         """Call only those who subscribed to the asset itself; the lock is held."""
         for subscription in self._subscriptions.get(event.asset_uuid, ()):
             self.call(subscription, event, partition)
 
-    def hand_on_to_all(self, event: AssetEvent, partition: int = 0) -> None:
+    def deliver_to_wildcard(self, event: AssetEvent, partition: int = 0) -> None:
         """Call only those who hear all assets; the lock is held."""
         for subscription in self._subscriptions.get(None, ()):
             self.call(subscription, event, partition)
 
     def call(self, subscription: Subscription, event: AssetEvent, partition: int = 0) -> None:
         """Hand an event on to one subscription, unless it has heard it; an event without a position is always due."""
-        if subscription.closed or (event.position is not None and not subscription.is_due(event.position, partition)):
+        if subscription.closed or (event.position is not None and not subscription.advance(event.position, partition)):
             return
         try:
             subscription.on_event(event)
@@ -97,16 +97,16 @@ class Dispatcher:
         else:
             self.counters["delivered"] += 1
 
-    def tell_gap(self, subscription: Subscription) -> None:
+    def notify_gap(self, subscription: Subscription) -> None:
         """Have a subscriber read again, and go on behind what it has read."""
         self.counters["gaps"] += 1
         if subscription.on_gap is None:
             return
         try:
-            subscription.start_behind(subscription.on_gap())
+            subscription.seek(subscription.on_gap())
         except Exception:
             _logger.exception("A subscriber to %s failed to read again after a gap.", subscription.asset_uuid)
 
-    def forget_in_child(self) -> None:
+    def reset_after_fork(self) -> None:
         """The thread that may hold the lock is not there."""
         self.lock = threading.RLock()

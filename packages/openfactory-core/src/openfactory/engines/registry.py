@@ -34,7 +34,7 @@ _KNOWN: dict[str, tuple[str, str]] = {
 
 
 class _EngineClass(Protocol):
-    def place(self, url: str, servers: Servers) -> str: ...
+    def location(self, url: str, servers: Servers) -> str: ...
 
     def __call__(self, url: str, servers: Servers) -> Engine: ...
 
@@ -109,7 +109,7 @@ def open_engine(url: str, servers: Servers | None = None) -> EngineReference:
     """
     servers = servers or Servers()
     engine_class = _engine_class(url)
-    place = engine_class.place(url, servers)
+    place = engine_class.location(url, servers)
     with _lock:
         shared = _open.get(place)
         if shared is None:

@@ -18,10 +18,10 @@ __all__ = [
     "MAX_VALUE_BYTES",
     "REPLY_TAG",
     "AssetEvent",
-    "carried_value",
     "check_asset_uuid",
     "check_attribute_id",
     "new_event",
+    "wire_value",
 ]
 
 #: Tag of an event that carries a command, and of the one that answers it.
@@ -83,7 +83,7 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
         """Whether it says an attribute: it is no method, command or reply."""
         return self.type != "Method" and self.tag not in (COMMAND_TAG, REPLY_TAG)
 
-    def understood(self) -> AssetEvent:
+    def normalized(self) -> AssetEvent:
         """The same event with its type as it is spelled; what nobody knows is of the type `UNAVAILABLE`."""
         if self.type in ATTRIBUTE_TYPES:
             return self
@@ -97,7 +97,7 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
         value = sample_value(self.value) if self.type == "Samples" else self.value
         return AssetAttribute(self.id, value, self.type, self.tag, self.timestamp)
 
-    def placed(self, position: int) -> AssetEvent:
+    def with_position(self, position: int) -> AssetEvent:
         """The same event with its place in the log."""
         return AssetEvent(self.asset_uuid, self.id, self.value, self.type, self.tag, self.timestamp, position)
 
@@ -113,7 +113,7 @@ def new_event(
     try:
         check_asset_uuid(asset_uuid)
         check_attribute_id(attribute_id)
-        value = carried_value(value)
+        value = wire_value(value)
         _check_text("tag", tag)
         if timestamp is not None:
             _check_text("timestamp", timestamp)
@@ -179,7 +179,7 @@ def _check_text(what: str, text: object) -> None:
         raise InvalidEventError(f"its {what} is {text!r}. Give it plain text, without control characters.")
 
 
-def carried_value(value: Any) -> Any:
+def wire_value(value: Any) -> Any:
     """The value as readers will get it; a list or dictionary becomes a copy of what JSON keeps of it.
 
     Raises:

@@ -55,7 +55,7 @@ class WritingConformance:
     def test_events_come_back_as_they_were_published(self, engine: Engine, asset_uuid: str) -> None:
         event = new_event(asset_uuid, "speed", 7, "Samples", "{urn:x}Speed — Ö", "2026-11-21T07:30:00.123Z")
         position = engine.publish(event).wait()
-        assert engine.snapshot([asset_uuid]).events[asset_uuid] == [event.placed(position)]
+        assert engine.snapshot([asset_uuid]).events[asset_uuid] == [event.with_position(position)]
 
     @pytest.mark.parametrize("name", _VALUES)
     def test_values_come_back_as_they_were_given(self, engine: Engine, asset_uuid: str, name: str) -> None:

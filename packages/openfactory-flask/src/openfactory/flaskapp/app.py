@@ -9,11 +9,11 @@ from flask import Flask
 
 from openfactory.apps import OpenFactoryApp
 from openfactory.exceptions import ConfigurationError
-from openfactory.flaskapp.bodies import with_whole_bodies
+from openfactory.flaskapp.endpoints import Answer, checked_path, serve_pages
 from openfactory.flaskapp.gateway import stand_behind_gateway
 from openfactory.flaskapp.health import Health
 from openfactory.flaskapp.metrics import Metrics
-from openfactory.flaskapp.operations import Answer, checked_path, serve_pages
+from openfactory.flaskapp.request_body import with_whole_bodies
 from openfactory.flaskapp.server import HttpServer
 from openfactory.flaskapp.server_sent_events import OpenStreams
 from openfactory.settings import integer, setting

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from openfactory.flaskapp.operations import Page
+from openfactory.flaskapp.endpoints import Page
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from openfactory.flaskapp.operations import Page
+from openfactory.flaskapp.endpoints import Page
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import ThreadedWSGIServer
 
-from openfactory.flaskapp.connection import Connection
-from openfactory.flaskapp.listening import Refusals, listening_socket
+from openfactory.flaskapp.listener import Refusals, listening_socket
+from openfactory.flaskapp.request_handler import RequestHandler
 from openfactory.flaskapp.request_threads import RequestThreads
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class HttpServer(ThreadedWSGIServer):
         self._said: set[str] = set()  # what has been logged, and has not changed since
         # werkzeug would print and exit where it cannot bind, so it gets a socket that is bound.
         with listening_socket(host, port) as listener:
-            super().__init__(host, port, wsgi_app, Connection, fd=listener.fileno())
+            super().__init__(host, port, wsgi_app, RequestHandler, fd=listener.fileno())
 
     @property
     def url(self) -> str:

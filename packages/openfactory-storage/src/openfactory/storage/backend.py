@@ -15,9 +15,9 @@ from typing import IO, Any, NamedTuple
 from fsspec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
+from openfactory.storage.atomic_replace import replace_file
 from openfactory.storage.errors import ReadOnlyStorageError
 from openfactory.storage.paths import StoragePath, relative
-from openfactory.storage.replacing import replace_file
 
 __all__ = ["FileBackend", "FileInfo", "OnProgress"]
 

@@ -16,11 +16,11 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from openfactory.storage.atomic_replace import is_unfinished, lstat, replace_file, sync_folder_of
 from openfactory.storage.backend import FileBackend, FileInfo
 from openfactory.storage.confinement import Confinement
 from openfactory.storage.errors import StorageConfigurationError, naming
 from openfactory.storage.paths import StoragePath, relative
-from openfactory.storage.replacing import is_unfinished, lstat, replace_file, sync_folder_of
 
 __all__ = ["MountedBackend", "checked_mount_point", "first_folder", "normal"]
 

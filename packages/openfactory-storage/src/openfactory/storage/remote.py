@@ -14,16 +14,16 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
 
 from openfactory.storage import sftp
+from openfactory.storage.atomic_replace import is_unfinished
 from openfactory.storage.backend import FileBackend, FileInfo, OnProgress
-from openfactory.storage.connecting import Address
-from openfactory.storage.connection import Connection
 from openfactory.storage.errors import StorageConfigurationError, StorageUnavailableError
+from openfactory.storage.filesystems import Address
 from openfactory.storage.paths import StoragePath, relative
 from openfactory.storage.remote_configuration import RemoteConfiguration
 from openfactory.storage.remote_file import RemoteFile, to_read, to_write
 from openfactory.storage.remote_folders import make_folder, refuse_folder, until_whole
 from openfactory.storage.remote_info import info_of
-from openfactory.storage.replacing import is_unfinished
+from openfactory.storage.session import StorageSession
 from openfactory.storage.uploading import Progress, exchange, rename
 
 __all__ = ["RemoteBackend", "RemoteConfiguration"]
@@ -52,7 +52,7 @@ class RemoteBackend(FileBackend):
         super().__init__(config)
         self._address = Address.of(config.url, config.options)
         self.read_only = config.read_only or not self._address.can_be_written
-        self._connection = Connection(self._address)
+        self._connection = StorageSession(self._address)
         self._check_root()
 
     @classmethod

@@ -11,7 +11,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from openfactory.storage.connection import Connection
+from openfactory.storage.session import StorageSession
 
 __all__ = ["RemoteFile", "to_read", "to_write"]
 
@@ -26,7 +26,7 @@ class RemoteFile(io.BufferedIOBase):
         path: what errors name.
     """
 
-    def __init__(self, file: Any, connection: Connection, fs: AbstractFileSystem, path: str) -> None:
+    def __init__(self, file: Any, connection: StorageSession, fs: AbstractFileSystem, path: str) -> None:
         self._file = file
         self._connection = connection
         self._fs = fs

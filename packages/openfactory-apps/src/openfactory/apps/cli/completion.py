@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import get_completion_class
 
-from openfactory.apps.cli.place import default_url, file_of, opened
+from openfactory.apps.cli.target import default_url, file_of, opened
 from openfactory.assets.asset_class import Asset
 from openfactory.kafka import KSQLDBClient
 

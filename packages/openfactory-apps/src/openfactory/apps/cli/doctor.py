@@ -11,7 +11,7 @@ import click
 
 from openfactory.apps.cli.options import json_option, url_option
 from openfactory.apps.cli.output import one_line, print_json
-from openfactory.apps.cli.place import default_url
+from openfactory.apps.cli.target import default_url
 from openfactory.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

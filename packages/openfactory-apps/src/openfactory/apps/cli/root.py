@@ -10,12 +10,12 @@ from openfactory.apps.__about__ import __version__ as apps_version
 from openfactory.apps.cli.completion import COMPLETE_VARIABLE, completion
 from openfactory.apps.cli.doctor import doctor
 from openfactory.apps.cli.failure import Failure
+from openfactory.apps.cli.inspect import inspect, list_assets, methods
 from openfactory.apps.cli.output import print_json, print_table
-from openfactory.apps.cli.reading import inspect, list_assets, methods
 from openfactory.apps.cli.run import run
 from openfactory.apps.cli.setup_kafka import setup_kafka
 from openfactory.apps.cli.watch import watch
-from openfactory.apps.cli.writing import call, set_attribute
+from openfactory.apps.cli.write import call, set_attribute
 from openfactory.assets.__about__ import __version__ as core_version
 from openfactory.exceptions import OpenFactoryError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from openfactory.apps.cli.place import default_url
 from openfactory.apps.cli.reload import run_and_reload
+from openfactory.apps.cli.target import default_url
 from openfactory.exceptions import OpenFactoryError
 from openfactory.settings import environment
 

@@ -15,7 +15,7 @@ from openfactory.apps.cli.completion import complete_attribute_id
 from openfactory.apps.cli.failure import Failure
 from openfactory.apps.cli.options import asset_uuid_argument, json_option, url_option
 from openfactory.apps.cli.output import one_line, print_json_line
-from openfactory.apps.cli.place import opened
+from openfactory.apps.cli.target import opened
 from openfactory.assets.asset_class import Asset
 from openfactory.assets.subscriptions import CaseInsensitiveDict
 from openfactory.commands.envelope import CommandEnvelope, CommandReply

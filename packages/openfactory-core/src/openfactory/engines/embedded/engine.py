@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from openfactory.concurrency.forked_child import forget_in_forked_child
+from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.base import (
     Engine,
     EngineHealth,
@@ -66,10 +66,10 @@ class EmbeddedEngine(Engine):
         self._tail = Tail(self._database)
         self._closed = False
         self._forked = False
-        forget_in_forked_child(self)
+        reset_in_forked_child(self)
 
     @classmethod
-    def place(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: ARG003, B008 - it needs none
+    def location(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: ARG003, B008 - it needs none
         return Location.of(url).place
 
     def publish(self, event: AssetEvent) -> Receipt:
@@ -160,7 +160,7 @@ class EmbeddedEngine(Engine):
             self._tail.close(max(deadline - time.monotonic(), 0.1))
             self._database.close(max(deadline - time.monotonic(), 0.1))
 
-    def forget_in_child(self) -> None:
+    def reset_after_fork(self) -> None:
         """A fork's copy of the engine belongs to the parent."""
         self._forked = True
 

@@ -118,7 +118,7 @@ class Tail:
                 return True
             self._position = min(up_to, batch.newest)
             for event in batch.events:
-                self._dispatcher.hand_on(event)
+                self._dispatcher.deliver(event)
             return self._position < batch.newest
 
     def _catch_up(self, subscription: Subscription) -> None:
@@ -130,7 +130,7 @@ class Tail:
             with self._database.tailing() as connection:
                 batch = read_batch(connection, position, up_to, assets)
             if batch.trimmed > position:
-                self._dispatcher.tell_gap(subscription)
+                self._dispatcher.notify_gap(subscription)
                 position = max(subscription.position, batch.trimmed)
                 continue
             for event in batch.events:
@@ -147,4 +147,4 @@ class Tail:
         )
         self._position = trimmed
         for subscription in self._dispatcher.subscriptions():
-            self._dispatcher.tell_gap(subscription)
+            self._dispatcher.notify_gap(subscription)

@@ -44,7 +44,7 @@ class Listener(Protocol):
     def on_cut(self, asset_uuids: frozenset[str], good_at: float) -> None:
         """Nothing was missed before that time, and no promise is made from then on."""
 
-    def on_doubt(self, asset_uuids: Iterable[str]) -> None:
+    def on_suspect(self, asset_uuids: Iterable[str]) -> None:
         """These assets may have moved to another cluster."""
 
 
@@ -130,7 +130,7 @@ class ClusterConnection:
             except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
                 self._cut(text_of(error))
             # While a cluster is away, one asset is asked for: the router need not hear of all of them every time.
-            self._listener.on_doubt(random.sample(self.assets, min(1, len(self._interests))))
+            self._listener.on_suspect(random.sample(self.assets, min(1, len(self._interests))))
             await asyncio.sleep(self._outage.next_wait())
 
     async def _connect(self) -> NatsSession:
@@ -192,7 +192,7 @@ class ClusterConnection:
     def _confirm(self, waiting: list[_Interest]) -> None:
         if self._outage.reason:
             self._outage.ends(f"NATS at {self._where} is back.")
-            self._listener.on_doubt(self.assets)
+            self._listener.on_suspect(self.assets)
         proven = [one for one in waiting if self._interests.get(one.asset_uuid) is one and not one.refusal]
         for interest in proven:
             interest.live = True

@@ -6,9 +6,9 @@ import contextlib
 import threading
 import time
 
-from openfactory.concurrency.forked_child import forget_in_forked_child
+from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.concurrency.loop_thread import LoopThread
-from openfactory.engines.fanout.nats_hub import Hearers, NatsHub, OnCut, OnLive, OnMessage
+from openfactory.engines.fanout.nats_hub import NatsHub, OnCut, OnLive, OnMessage, Subscribers
 from openfactory.engines.fanout.router import AssetRouter
 from openfactory.exceptions import EngineClosedError
 from openfactory.settings.credentials import Credentials
@@ -43,7 +43,7 @@ class NatsFeed:
         self._credentials = credentials or Credentials()
         self._credentials.nats()  # what is wrong with them is said now
         self._router = router
-        self._hearers = Hearers(on_message, on_live, on_cut)
+        self._subscribers = Subscribers(on_message, on_live, on_cut)
         self._ask_again = ask_again
         self._pending_messages = pending_messages
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class NatsFeed:
         self._thread: LoopThread | None = None
         self._hub: NatsHub | None = None
         self._closed = False
-        forget_in_forked_child(self)
+        reset_in_forked_child(self)
 
     def subscribe(self, asset_uuid: str) -> None:
         """Hear the messages about an asset from when `on_live` names it.
@@ -65,7 +65,7 @@ class NatsFeed:
             if self._thread is None:
                 self._thread = LoopThread("openfactory-loop-nats")
                 self._hub = NatsHub(
-                    self._router, self._hearers, self._credentials, self._ask_again, self._pending_messages
+                    self._router, self._subscribers, self._credentials, self._ask_again, self._pending_messages
                 )
                 self._thread.loop.call_soon_threadsafe(self._hub.start)
             self._wanted.add(asset_uuid)
@@ -104,7 +104,7 @@ class NatsFeed:
             thread.submit(hub.close()).result(timeout=0.8 * timeout)
         thread.close(max(0.1, deadline - time.monotonic()))
 
-    def forget_in_child(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child there is no thread: the feed is closed there, and the parent's goes on."""
         self._lock = threading.Lock()
         self._inherited = self._thread  # kept: its end would end the loop that the parent runs

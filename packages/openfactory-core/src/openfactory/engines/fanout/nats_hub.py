@@ -16,7 +16,7 @@ from openfactory.engines.fanout.router import AssetRouter, BadAnswerError
 from openfactory.exceptions import EngineUnavailableError, OpenFactoryError
 from openfactory.settings.credentials import Credentials, redacted
 
-__all__ = ["Hearers", "NatsHub", "OnCut", "OnLive", "OnMessage"]
+__all__ = ["NatsHub", "OnCut", "OnLive", "OnMessage", "Subscribers"]
 
 _logger = logging.getLogger("openfactory.engines.fanout")
 
@@ -35,7 +35,7 @@ _THREADS = 4
 _LEAST = 10
 
 
-class Hearers(NamedTuple):
+class Subscribers(NamedTuple):
     """Who is told what."""
 
     on_message: OnMessage
@@ -53,14 +53,14 @@ class NatsHub:
     def __init__(
         self,
         router: AssetRouter,
-        hearers: Hearers,
+        subscribers: Subscribers,
         credentials: Credentials,
         ask_again: float,
         pending_messages: int,
     ) -> None:
         self.live: set[str] = set()
         self._router = router
-        self._hearers = hearers
+        self._subscribers = subscribers
         self._credentials = credentials
         self._ask_again = ask_again
         self._pending_messages = pending_messages
@@ -80,7 +80,7 @@ class NatsHub:
         """Listen to an asset as soon as it is known where."""
         if asset_uuid not in self._places:
             self._places[asset_uuid] = None
-            self.on_doubt((asset_uuid,))
+            self.on_suspect((asset_uuid,))
 
     def leave(self, asset_uuid: str) -> None:
         """Listen no more to an asset."""
@@ -108,7 +108,7 @@ class NatsHub:
     def on_message(self, asset_uuid: str, attribute_id: str, payload: bytes) -> None:
         """A message about an asset."""
         try:
-            self._hearers.on_message(asset_uuid, attribute_id, payload)
+            self._subscribers.on_message(asset_uuid, attribute_id, payload)
         except Exception:
             _logger.exception("A message about %s.%s was not taken; the next ones are.", asset_uuid, attribute_id)
 
@@ -116,7 +116,7 @@ class NatsHub:
         """From now on nothing about these assets is missed."""
         self.live |= asset_uuids
         try:
-            self._hearers.on_live(asset_uuids)
+            self._subscribers.on_live(asset_uuids)
         except Exception:
             _logger.exception("What is called when assets are live again ended with an error; the feed goes on.")
 
@@ -124,11 +124,11 @@ class NatsHub:
         """Nothing about these assets was missed before that time."""
         self.live -= asset_uuids
         try:
-            self._hearers.on_cut(asset_uuids, good_at)
+            self._subscribers.on_cut(asset_uuids, good_at)
         except Exception:
             _logger.exception("What is called when assets are cut off ended with an error; the feed goes on.")
 
-    def on_doubt(self, asset_uuids: Iterable[str]) -> None:
+    def on_suspect(self, asset_uuids: Iterable[str]) -> None:
         """Ask the router where these assets are."""
         self._open_questions.update(dict.fromkeys(asset_uuids))
         self._asked.set()
@@ -164,7 +164,7 @@ class NatsHub:
                 async with asyncio.timeout(self._ask_again):
                     await self._asked.wait()
             except TimeoutError:
-                self.on_doubt(self._places)
+                self.on_suspect(self._places)
 
     def _place(self, asset_uuid: str, servers: tuple[str, ...], asked_at: float) -> None:
         key = frozenset(servers)
@@ -182,7 +182,7 @@ class NatsHub:
             if was_live:
                 # Since when it is there nobody tells: it was where we heard it when the router was asked last.
                 self.on_cut(frozenset((asset_uuid,)), min(old.good_at, self._confirmed_at[asset_uuid]))
-            self.on_doubt(old.assets)  # where one has moved, others may have
+            self.on_suspect(old.assets)  # where one has moved, others may have
         connection = self._connections.get(key)
         if connection is None:
             connection = ClusterConnection(servers, self, self._credentials, self._pending_messages)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from openfactory.engines.base import OnEvent, OnGap, Subscription
 from openfactory.engines.dispatcher import Dispatcher
 from openfactory.engines.fanout import AssetRouter, NatsFeed
-from openfactory.engines.fanout.heard import FORWARDING_SECONDS, HeardAsset
+from openfactory.engines.fanout.live_asset import FORWARDING_SECONDS, LiveAsset
 from openfactory.engines.kafka_engine.fold import is_deregistration
 from openfactory.engines.kafka_engine.log_reader import LogReader, Partition, key_of
 from openfactory.events.event import AssetEvent
@@ -62,7 +62,7 @@ class NatsLive:
         self._reader = reader
         self._event_of = event_of
         self._router = router
-        self._assets: dict[str, HeardAsset] = {}
+        self._assets: dict[str, LiveAsset] = {}
         self._closed = False
         self._trouble = ""
         self._work = threading.Event()
@@ -79,7 +79,7 @@ class NatsLive:
             asset = self._assets.get(asset_uuid)
             if asset is None:
                 self._feed.subscribe(asset_uuid)
-                self._assets[asset_uuid] = HeardAsset(asset_uuid, partition, start)
+                self._assets[asset_uuid] = LiveAsset(asset_uuid, partition, start)
             subscription = self._dispatcher.add(asset_uuid, on_event, on_gap, start)
             subscription.when_closed(self._forget)
             if asset is not None:
@@ -102,7 +102,7 @@ class NatsLive:
             asset.note_own(write, receipt)
         return receipt
 
-    def hold(self, asset_uuids: Collection[str] | None) -> list[HeardAsset]:
+    def acquire(self, asset_uuids: Collection[str] | None) -> list[LiveAsset]:
         """Somebody begins to read these assets from the log: what comes meanwhile waits until that is let go."""
         with self._dispatcher.lock:
             concerned = self._assets if asset_uuids is None else asset_uuids
@@ -111,7 +111,7 @@ class NatsLive:
                 asset.readers += 1
             return held
 
-    def let_go(self, held: list[HeardAsset], read: Iterable[AssetEvent], ends: Mapping[Partition, int]) -> None:
+    def release(self, held: list[LiveAsset], read: Iterable[AssetEvent], ends: Mapping[Partition, int]) -> None:
         """These events were read, the newest before some ends."""
         by_asset: defaultdict[str, list[AssetEvent]] = defaultdict(list)
         for event in read:
@@ -120,7 +120,7 @@ class NatsLive:
             for asset in held:
                 asset.readers -= 1
                 asset.note_read(by_asset[asset.asset_uuid], ends.get(asset.partition, 0))
-                self._hand_on_due(asset)
+                self._deliver_due(asset)
 
     def trouble(self) -> str:
         """Why events do not come as they should; empty if they do."""
@@ -149,7 +149,7 @@ class NatsLive:
             if asset is None:
                 return
             asset.pending.append(event)
-            self._hand_on_due(asset)
+            self._deliver_due(asset)
 
     def _on_live(self, asset_uuids: frozenset[str]) -> None:
         with self._dispatcher.lock:
@@ -164,21 +164,21 @@ class NatsLive:
                 asset.begin_repair(good_at)
         self._work.set()
 
-    def _those(self, asset_uuids: frozenset[str]) -> list[HeardAsset]:
+    def _those(self, asset_uuids: frozenset[str]) -> list[LiveAsset]:
         return [self._assets[asset_uuid] for asset_uuid in asset_uuids if asset_uuid in self._assets]
 
-    def _hand_on_due(self, asset: HeardAsset) -> None:
+    def _deliver_due(self, asset: LiveAsset) -> None:
         for event in asset.due():
-            placed = asset.placed(event)
+            placed = asset.with_position(event)
             if placed is not None and not is_deregistration(placed):
-                self._dispatcher.hand_on_to_one(placed, asset.partition.number)
+                self._dispatcher.deliver_to_asset(placed, asset.partition.number)
 
     def _forget(self, subscription: Subscription) -> None:
         asset_uuid = subscription.asset_uuid
         assert asset_uuid is not None
         with self._dispatcher.lock:
-            self._dispatcher.forget(subscription)
-            if self._dispatcher.hears(asset_uuid) or self._assets.pop(asset_uuid, None) is None:
+            self._dispatcher.unsubscribe(subscription)
+            if self._dispatcher.has_subscribers(asset_uuid) or self._assets.pop(asset_uuid, None) is None:
                 return
             self._feed.unsubscribe(asset_uuid)
 
@@ -205,7 +205,7 @@ class NatsLive:
 
     def _repair(self) -> EngineUnavailableError | None:
         """Read the log for all assets that are not live, each partition once; gives back why one could not be read."""
-        by_partition: defaultdict[Partition, dict[str, HeardAsset]] = defaultdict(dict)
+        by_partition: defaultdict[Partition, dict[str, LiveAsset]] = defaultdict(dict)
         with self._dispatcher.lock:
             for asset_uuid, asset in self._assets.items():
                 if not asset.live:
@@ -218,7 +218,7 @@ class NatsLive:
                 failure = error  # others may have another leader
         return failure
 
-    def _repair_partition(self, partition: Partition, assets: dict[str, HeardAsset]) -> None:
+    def _repair_partition(self, partition: Partition, assets: dict[str, LiveAsset]) -> None:
         with self._dispatcher.lock:
             on_nats = {asset_uuid for asset_uuid, asset in assets.items() if asset.on_nats}
             repairs = {asset_uuid: asset.repairs for asset_uuid, asset in assets.items()}
@@ -243,9 +243,9 @@ class NatsLive:
                 asset.was_read_to(end)
                 if asset_uuid in on_nats and asset.on_nats:
                     asset.end_repair()
-                    self._hand_on_due(asset)
+                    self._deliver_due(asset)
 
-    def _start_of(self, asset: HeardAsset, low: int) -> int:
+    def _start_of(self, asset: LiveAsset, low: int) -> int:
         """The offset from which the log is read for an asset; what it has lost is told."""
         start = asset.log_from
         if start is None:
@@ -261,15 +261,15 @@ class NatsLive:
             with self._dispatcher.lock:
                 for subscription in list(self._dispatcher.subscriptions()):
                     if self._assets.get(subscription.asset_uuid or "") is asset:
-                        self._dispatcher.tell_gap(subscription)
+                        self._dispatcher.notify_gap(subscription)
         return max(start, low)
 
-    def _tell_from_log(self, asset: HeardAsset, event: AssetEvent, recorded_at: float) -> None:
+    def _tell_from_log(self, asset: LiveAsset, event: AssetEvent, recorded_at: float) -> None:
         heard = asset.was_heard(event, recorded_at)
         if is_deregistration(event):
             return
         if not heard:
-            self._dispatcher.hand_on_to_one(event, asset.partition.number)
+            self._dispatcher.deliver_to_asset(event, asset.partition.number)
         else:
             for subscription in asset.fresh:
                 self._dispatcher.call(subscription, event, asset.partition.number)

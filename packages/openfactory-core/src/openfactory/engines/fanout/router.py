@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from openfactory.concurrency.forked_child import forget_in_forked_child
+from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.exceptions import ConfigurationError, EngineClosedError, EngineUnavailableError
 from openfactory.settings import nats_cluster
 from openfactory.settings.credentials import redacted
@@ -47,7 +47,7 @@ class AssetRouter:
         self._client: httpx.Client | None = None
         self._under_way = 0
         self._closed = False
-        forget_in_forked_child(self)
+        reset_in_forked_child(self)
 
     def servers_of(self, asset_uuid: str) -> tuple[str, ...]:
         """The addresses of the NATS cluster that carries an asset, those that the router names first.
@@ -82,7 +82,7 @@ class AssetRouter:
             self._closed = True
         self._close_if_unused()
 
-    def forget_in_child(self) -> None:
+    def reset_after_fork(self) -> None:
         """Leave the connections to the process that opened them."""
         self._lock = threading.Lock()
         self._inherited = self._client  # kept, so that nothing closes what is shared

@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from openfactory.concurrency.forked_child import forget_in_forked_child
+from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.failures import DeliveryFailures
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.events.event import AssetEvent
@@ -80,7 +80,7 @@ class Delivery:
         self._producer = self._new_producer()
         self._thread = threading.Thread(target=self._run, name="openfactory-delivery", daemon=True)
         self._thread.start()
-        forget_in_forked_child(self)
+        reset_in_forked_child(self)
 
     @property
     def queued(self) -> int:
@@ -178,7 +178,7 @@ class Delivery:
                 self._last.clear()
                 self._producer = _Ended()  # type: ignore[assignment]  # its threads and connections end with it
 
-    def forget_in_child(self) -> None:
+    def reset_after_fork(self) -> None:
         """A fork's copy of a producer belongs to the parent, and so do its threads."""
         self._closed = self._forked = True
 

@@ -94,7 +94,7 @@ class KafkaEngine(LogEngine):
             raise
 
     @classmethod
-    def place(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: ARG003, B008 - the URL names the broker
+    def location(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: ARG003, B008 - the URL names the broker
         return KafkaLocation.of(url).place
 
     def snapshot(self, asset_uuids: Collection[str] | None = None) -> Snapshot:
@@ -156,7 +156,7 @@ class KafkaEngine(LogEngine):
         known = self._tables.load(self._fold)
         if any(known.get(one, 0) > high for one, (_, high) in bounds.items()):
             _logger.warning("The log ends before what the state file knows. It is read from its start instead.")
-            self._tables.forget()
+            self._tables.clear()
             self._fold, known = Fold(), {}
         self._newest.update(
             (asset_uuid, max(event.position or 0 for event in attributes.values()))
@@ -183,7 +183,7 @@ class KafkaEngine(LogEngine):
                 self._fold.deregister(event)
                 return
             self._fold.take(event)
-            self._dispatcher.hand_on(event, partition.number)
+            self._dispatcher.deliver(event, partition.number)
 
     def _take_place(self, partition: Partition, offset: int, message: Message) -> None:
         place = self._records.place_of(message, partition, offset)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from openfactory.concurrency.forked_child import forget_in_forked_child
+from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.base import (
     ASSETS_STREAM,
     ASSETS_TOPIC,
@@ -88,7 +88,7 @@ class LogEngine(Engine):
         self._records = Records()
         self._closed = False
         self._forked = False
-        forget_in_forked_child(self)
+        reset_in_forked_child(self)
 
     # Writing
 
@@ -229,7 +229,7 @@ class LogEngine(Engine):
         """The log has lost a piece that was not read: everybody concerned reads again; the lock is held."""
         for subscription in list(self._dispatcher.subscriptions()):
             if subscription.asset_uuid is None or self._partition_of(subscription.asset_uuid) == partition:
-                self._dispatcher.tell_gap(subscription)
+                self._dispatcher.notify_gap(subscription)
 
     # Positions
 
@@ -289,7 +289,7 @@ class LogEngine(Engine):
     def _stop_reading(self, timeout: float) -> None:
         """End what follows the log, and let go of what was read."""
 
-    def forget_in_child(self) -> None:
+    def reset_after_fork(self) -> None:
         """A fork's copy of the engine belongs to the parent."""
         self._forked = True
 

@@ -123,7 +123,7 @@ class FoldedTables:
         of = connection.execute("SELECT id FROM cluster").fetchone()
         if of is not None and of[0] != self._cluster:
             _logger.warning("%s is of another cluster. The log is read from its start instead.", self._state)
-            self.forget()
+            self.clear()
             return {}
         for event in _events.decode(connection.execute(_ROWS).fetchone()[0]):
             fold.take(event)
@@ -140,7 +140,7 @@ class FoldedTables:
         folded = connection.execute("SELECT topic, partition, offset FROM folded")
         return {Partition(topic, number): offset for topic, number, offset in folded}
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Begin anew."""
         if self.keeps:
             for table in ("last", "command", "folded", "cluster", "deregistered", "uns"):

@@ -87,7 +87,7 @@ class KsqlDBEngine(LogEngine):
             raise
 
     @classmethod
-    def place(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: B008 - immutable
+    def location(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: B008 - immutable
         address = redacted(url)
         try:
             parts = urlsplit(address)
@@ -220,15 +220,15 @@ class KsqlDBEngine(LogEngine):
         asset_uuid = key_of(message)
         if asset_uuid is not None:
             self._newest[asset_uuid] = offset + 1
-            if not self._dispatcher.wants(None if self._nats is not None else asset_uuid):
+            if not self._dispatcher.is_needed(None if self._nats is not None else asset_uuid):
                 return
         event = self._records.event_of(message, partition, offset)
         if event is None or is_deregistration(event):
             return
         if self._nats is None:
-            self._dispatcher.hand_on(event, partition.number)
+            self._dispatcher.deliver(event, partition.number)
         else:  # whoever hears one asset hears it from NATS
-            self._dispatcher.hand_on_to_all(event, partition.number)
+            self._dispatcher.deliver_to_wildcard(event, partition.number)
 
     def _read_newest(
         self, wanted: list[str] | None, concerned: list[Partition]
@@ -236,14 +236,14 @@ class KsqlDBEngine(LogEngine):
         """Where the log ends, and what it says before that; what NATS brings meanwhile waits for it."""
         ends: dict[Partition, int] = {}
         newer: list[AssetEvent] = []
-        held = [] if self._nats is None else self._nats.hold(wanted)
+        held = [] if self._nats is None else self._nats.acquire(wanted)
         try:
             ends = self._ends(concerned)
             newer = [] if wanted == [] else self._newer(wanted, ends)
             return ends, newer
         finally:
             if self._nats is not None:
-                self._nats.let_go(held, newer, ends)
+                self._nats.release(held, newer, ends)
 
     def _newer(self, asset_uuids: list[str] | None, ends: dict[Partition, int]) -> list[AssetEvent]:
         """What the log says that the tables may not show yet, up to some ends."""

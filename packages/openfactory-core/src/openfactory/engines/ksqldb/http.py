@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from openfactory.concurrency.forked_child import forget_in_forked_child
+from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.ksqldb.answers import Failure, Repeat, failure_of
 from openfactory.engines.ksqldb.errors import WAY_OUT, KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
 from openfactory.exceptions import ConfigurationError, MissingDistributionError
@@ -21,7 +21,7 @@ from openfactory.settings.credentials import Credentials, redacted
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Connection", "Request"]
+__all__ = ["KsqlDBHttp", "Request"]
 
 _logger = logging.getLogger("openfactory.ksqlDB")
 
@@ -60,7 +60,7 @@ class _Trouble(NamedTuple):
     cause: Exception | None = None
 
 
-class Connection:
+class KsqlDBHttp:
     """Sends requests to one server, from any thread, and tells what they are answered.
 
     Args:
@@ -97,9 +97,9 @@ class Connection:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._client: httpx.Client | None = None
-        forget_in_forked_child(self)
+        reset_in_forked_child(self)
 
-    def forget_in_child(self) -> None:
+    def reset_after_fork(self) -> None:
         """The child makes connections of its own; it lets those of the parent be, which goes on with them."""
         _of_parent.append(self._client)
         self._client = None

@@ -12,7 +12,7 @@ import msgspec
 
 from openfactory.engines.ksqldb.answers import Failure, read_entities, read_object, read_rows, sources_of
 from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBQueryError
-from openfactory.engines.ksqldb.http import Connection, Request
+from openfactory.engines.ksqldb.http import KsqlDBHttp, Request
 from openfactory.engines.ksqldb.quoting import bind, code_of, identifier, literal, source_name, terminated
 from openfactory.settings.credentials import Credentials
 
@@ -71,7 +71,7 @@ class KsqlDBServer:
         max_requests_per_connection: int = 1000,
         credentials: Credentials | None = None,
     ) -> None:
-        self._connection = Connection(
+        self._connection = KsqlDBHttp(
             url,
             max_retries=max_retries,
             retry_delay=retry_delay,

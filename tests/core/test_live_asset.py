@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from openfactory.engines.base import Subscription
 from openfactory.engines.dispatcher import Dispatcher
-from openfactory.engines.fanout import heard
-from openfactory.engines.fanout.heard import HeardAsset
+from openfactory.engines.fanout import live_asset
+from openfactory.engines.fanout.live_asset import LiveAsset
 from openfactory.engines.kafka_engine.log_reader import Partition
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
@@ -32,9 +32,9 @@ def unsettled(number: int) -> Receipt:
 
 
 @pytest.fixture
-def asset() -> HeardAsset:
+def asset() -> LiveAsset:
     """One that is live, whose log has ended at offset 0."""
-    asset = HeardAsset("MILL", PARTITION, 0)
+    asset = LiveAsset("MILL", PARTITION, 0)
     asset.begin_reading()
     asset.was_read_to(0)
     asset.end_repair()
@@ -51,7 +51,7 @@ class Watched(RuleBasedStateMachine):
         self.on_the_way: list[AssetEvent] = []
         self.connected = True
         self.dispatcher = Dispatcher()
-        self.asset = HeardAsset("MILL", PARTITION, 0)
+        self.asset = LiveAsset("MILL", PARTITION, 0)
         self.heard: list[list[AssetEvent]] = []
         self.starts: list[int] = []
         self.owed: list[tuple[Receipt, int]] = []
@@ -126,7 +126,7 @@ class Watched(RuleBasedStateMachine):
         records = [one for one in self.log if start < (one.position or 0) <= end]
         for record in records[:fails_after]:
             if not asset.was_heard(record, time.time()):
-                self.dispatcher.hand_on(record)
+                self.dispatcher.deliver(record)
             else:
                 for subscription in asset.fresh:
                     self.dispatcher.call(subscription, record)
@@ -188,9 +188,9 @@ class Watched(RuleBasedStateMachine):
 
     def hand_on_due(self) -> None:
         for one in self.asset.due():
-            placed = self.asset.placed(one)
+            placed = self.asset.with_position(one)
             if placed is not None:
-                self.dispatcher.hand_on(placed)
+                self.dispatcher.deliver(placed)
 
     @invariant()
     def each_hears_each_event_once_and_in_order(self) -> None:
@@ -221,80 +221,80 @@ class Watched(RuleBasedStateMachine):
 
 
 def test_each_subscription_hears_each_event_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heard, "_REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(live_asset, "_REPORT_SECONDS", 0.0)
     run_state_machine_as_test(Watched, settings=settings(stateful_step_count=40))
 
 
-def test_own_write_that_comes_back_has_its_place(asset: HeardAsset) -> None:
+def test_own_write_that_comes_back_has_its_place(asset: LiveAsset) -> None:
     receipt = unsettled(1)
     asset.note_own(asset.expect_own(event(1)), receipt)
     receipt.position = 50
-    placed = asset.placed(event(1))
+    placed = asset.with_position(event(1))
     assert placed is not None
     assert placed.position == 50
-    behind = asset.placed(event(2))
+    behind = asset.with_position(event(2))
     assert behind is not None
     assert behind.position == 51
 
 
-def test_own_write_that_comes_back_before_publish_has_returned_has_its_place(asset: HeardAsset) -> None:
+def test_own_write_that_comes_back_before_publish_has_returned_has_its_place(asset: LiveAsset) -> None:
     write = asset.expect_own(event(1))
     receipt = unsettled(1)
     receipt.position = 50
     later = threading.Timer(0.05, asset.note_own, (write, receipt))
     later.start()
-    placed = asset.placed(event(1))
+    placed = asset.with_position(event(1))
     later.join()
     assert placed is not None
     assert placed.position == 50
 
 
-def test_own_writes_may_come_back_in_another_order(asset: HeardAsset) -> None:
+def test_own_writes_may_come_back_in_another_order(asset: LiveAsset) -> None:
     """Two threads wrote at once."""
     first, second = asset.expect_own(event(1)), asset.expect_own(event(2))
     for write, position in ((first, 60), (second, 50)):
         receipt = unsettled(position)
         receipt.position = position
         asset.note_own(write, receipt)
-    placed = [asset.placed(event(2)), asset.placed(event(1))]
+    placed = [asset.with_position(event(2)), asset.with_position(event(1))]
     assert [one.position for one in placed if one] == [50, 60]
 
 
-def test_own_write_that_was_refused_is_not_expected(asset: HeardAsset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heard, "_REPORT_SECONDS", 60.0)
+def test_own_write_that_was_refused_is_not_expected(asset: LiveAsset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_asset, "_REPORT_SECONDS", 60.0)
     asset.note_own(asset.expect_own(event(1)), None)
     started = time.monotonic()
-    placed = asset.placed(event(1))
+    placed = asset.with_position(event(1))
     assert placed is not None
     assert placed.position == 1
     assert time.monotonic() < started + 20
 
 
-def test_event_that_a_snapshot_has_read_keeps_its_place(asset: HeardAsset) -> None:
+def test_event_that_a_snapshot_has_read_keeps_its_place(asset: LiveAsset) -> None:
     """It is still on its way when the log is read."""
     asset.note_read([event(1, 90), event(2, 100)], 100)
-    placed = [asset.placed(event(number)) for number in (1, 2, 3)]
+    placed = [asset.with_position(event(number)) for number in (1, 2, 3)]
     assert [one.position for one in placed if one] == [90, 100, 101]
 
 
-def test_event_that_comes_while_a_snapshot_reads_waits_until_its_place_is_known(asset: HeardAsset) -> None:
+def test_event_that_comes_while_a_snapshot_reads_waits_until_its_place_is_known(asset: LiveAsset) -> None:
     """Else what the snapshot has read would seem newer."""
     asset.readers += 1
     asset.pending.append(event(2))
     assert not asset.due()
     asset.readers -= 1
     asset.note_read([event(1, 90)], 100)
-    placed = [asset.placed(one) for one in asset.due()]
+    placed = [asset.with_position(one) for one in asset.due()]
     assert [one.position for one in placed if one] == [101]
 
 
 def test_what_was_missed_is_told_although_its_writers_clock_is_behind(
-    asset: HeardAsset, monkeypatch: pytest.MonkeyPatch
+    asset: LiveAsset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heard, "_REMEMBERED_SECONDS", 0.05)
-    assert asset.placed(event(1)) is not None
+    monkeypatch.setattr(live_asset, "_REMEMBERED_SECONDS", 0.05)
+    assert asset.with_position(event(1)) is not None
     time.sleep(0.1)
-    assert asset.placed(event(2)) is not None  # now the first is forgotten
+    assert asset.with_position(event(2)) is not None  # now the first is forgotten
     an_hour_ago = time.time() - 3_600
     asset.begin_repair(time.time())
     asset.begin_reading()
@@ -305,7 +305,7 @@ def test_what_was_missed_is_told_although_its_writers_clock_is_behind(
 @given(st.integers(1, 4), st.integers(200, 400))
 @settings(max_examples=5)
 def test_many_threads_may_write_while_events_come(threads: int, writes: int) -> None:
-    asset = HeardAsset("MILL", PARTITION, 0)
+    asset = LiveAsset("MILL", PARTITION, 0)
     asset.end_repair()
     ended = threading.Event()
 
@@ -319,7 +319,7 @@ def test_many_threads_may_write_while_events_come(threads: int, writes: int) -> 
         try:
             number = -1
             while not ended.is_set():
-                asset.placed(event(number))  # what others wrote
+                asset.with_position(event(number))  # what others wrote
                 number -= 1
         except BaseException as error:  # noqa: BLE001 - told to the test
             failures.append(error)

@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from fsspec import AbstractFileSystem
 
-from openfactory.storage.connecting import Address, Secrets, connect
 from openfactory.storage.errors import StorageError, StorageUnavailableError
+from openfactory.storage.filesystems import Address, Secrets, connect
 
-__all__ = ["Connection"]
+__all__ = ["StorageSession"]
 
 # What says something of a file, and nothing of the way to the server.
 _OF_A_FILE: Mapping[type[OSError], int] = {
@@ -34,7 +34,7 @@ _QUIET_SECONDS = 30.0
 _MEMORY_TURN = threading.RLock()
 
 
-class Connection:
+class StorageSession:
     """A filesystem of fsspec that is connected when it is needed.
 
     Most clients of fsspec serve one thread at a time: they take turns, an open file is in it too.

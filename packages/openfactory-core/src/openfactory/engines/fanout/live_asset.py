@@ -13,7 +13,7 @@ from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import OpenFactoryError
 
-__all__ = ["FORWARDING_SECONDS", "HeardAsset"]
+__all__ = ["FORWARDING_SECONDS", "LiveAsset"]
 
 #: A message is on NATS at most this long after it is in the log, in seconds.
 FORWARDING_SECONDS = 10.0
@@ -44,7 +44,7 @@ class _OwnWrite:
         self.receipt: Receipt | None = None
 
 
-class HeardAsset:
+class LiveAsset:
     """One asset that is watched; all but own writes are noted under the dispatcher's lock.
 
     Attributes:
@@ -168,7 +168,7 @@ class HeardAsset:
         self._floor = max(self._floor, position)
         return heard
 
-    def placed(self, event: AssetEvent) -> AssetEvent | None:
+    def with_position(self, event: AssetEvent) -> AssetEvent | None:
         """An event that has come on NATS with its position; None if the log has told it already."""
         content = _content(event)
         if self._ahead:
@@ -184,7 +184,7 @@ class HeardAsset:
             self._floor = max(self._floor, self._read_end)
             self._read, self._read_end = {}, 0
         self._floor = max(self._floor + 1, position)
-        return event.placed(self._floor)
+        return event.with_position(self._floor)
 
     def _own_position(self, content: _Content) -> int:
         """The position of an own write that comes back, and 0 for what others wrote."""

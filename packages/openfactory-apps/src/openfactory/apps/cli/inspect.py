@@ -9,7 +9,7 @@ import msgspec
 
 from openfactory.apps.cli.options import asset_uuid_argument, json_option, url_option
 from openfactory.apps.cli.output import moment, one_line, print_json, print_table
-from openfactory.apps.cli.place import known_asset, opened
+from openfactory.apps.cli.target import known_asset, opened
 from openfactory.assets.asset_class import Asset
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.settings.credentials import redacted

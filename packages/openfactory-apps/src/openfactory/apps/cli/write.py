@@ -17,7 +17,7 @@ from openfactory.apps.cli.options import (
     url_option,
 )
 from openfactory.apps.cli.output import one_line, print_json
-from openfactory.apps.cli.place import known_asset, opened
+from openfactory.apps.cli.target import known_asset, opened
 from openfactory.assets.asset_class import Asset
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 

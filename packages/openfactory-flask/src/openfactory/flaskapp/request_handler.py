@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from openfactory.flaskapp.server import HttpServer
 
-__all__ = ["Connection"]
+__all__ = ["RequestHandler"]
 
 # Who still sends when the answer is out gets so long in all, and may pause for so long, in seconds.
 _LINGER_SECONDS = 60.0
@@ -28,7 +28,7 @@ _PIECE = 65_536
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
-class Connection(WSGIRequestHandler):
+class RequestHandler(WSGIRequestHandler):
     """A connection with its one request; what it has to say goes to the app's logger."""
 
     server: HttpServer
