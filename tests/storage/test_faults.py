@@ -227,7 +227,7 @@ def test_a_root_that_vanished_and_comes_back(storage: LocalBackend, use: str, in
     with pytest.raises(StorageUnavailableError) as caught:
         uses(storage)[use]()
     assert str(root) in str(caught.value)
-    assert str(caught.value).endswith("See whether it is mounted; the next use tries again.")
+    assert str(caught.value).endswith("Check that it is mounted; the next use tries again.")
     assert isinstance(caught.value, OSError)
     assert not isinstance(caught.value, FileNotFoundError), "as if there was no file"
     assert root.exists() == (instead == "a file"), "a folder was made in the place of a mount"

@@ -169,7 +169,7 @@ def test_defect_29_the_mount_point_is_the_root_where_it_exists(folder: Path) -> 
 
 def test_defect_29_a_relative_folder_says_what_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StorageConfigurationError, match=f"Write the whole path, such as '{tmp_path}/cache'"):
+    with pytest.raises(StorageConfigurationError, match=f"Write the full path, such as '{tmp_path}/cache'"):
         LocalBackend.from_config(settings(tmp_path, local_path="./cache"))
 
 

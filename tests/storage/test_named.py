@@ -98,7 +98,7 @@ def test_an_unknown_store_names_those_there_are(storage: NamedStorage) -> None:
         storage["nosuch"]
     assert caught.value.store == "nosuch"
     assert caught.value.known == ("cfg", "data")
-    assert str(caught.value).startswith("The storage has no store 'nosuch'. It has cfg, data:")
+    assert str(caught.value).startswith("The storage has no store 'nosuch'. Use one of cfg, data,")
     assert not storage.exists("nosuch/a.txt")
 
 
@@ -129,8 +129,8 @@ def test_defect_30_two_stores_do_not_share_a_mount_point(settings: dict[str, Any
     with pytest.raises(StorageConfigurationError) as caught:
         NamedStorage.from_config(settings)
     assert str(caught.value) == (
-        "The store 'cfg' of STORAGE mounts at '/nowhere/data', where the store 'data' is already. "
-        "Give each store a mount_point of its own."
+        "The store 'cfg' of STORAGE has the mount_point '/nowhere/data', and so has the store 'data'. "
+        "Give each store its own mount_point."
     )
 
 
@@ -178,7 +178,7 @@ def test_files_are_copied_and_moved_within_a_store_and_to_another(storage: Named
     assert storage.read_text("cfg/new/a.txt") == storage.read_text("cfg/new/moved.txt") == "a"
     assert [entry.path for entry in storage["data"].walk()] == ["a.txt", "folder", "folder/b.txt"]
 
-    with pytest.raises(IsADirectoryError, match="not moved to another store; move its files"):
+    with pytest.raises(IsADirectoryError, match="cannot be moved to another store; move its files"):
         storage.move("data/folder", "cfg/folder")
     for use in (storage.copy, storage.move):
         with pytest.raises(UnknownStoreError):
@@ -256,7 +256,7 @@ def test_links_do_not_lead_from_store_to_store(storage: NamedStorage, tmp_path: 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "..", "ü"])
 def test_a_name_can_stand_in_a_path(settings: dict[str, Any], name: str) -> None:
-    with pytest.raises(StorageConfigurationError, match="needs another name"):
+    with pytest.raises(StorageConfigurationError, match="has an invalid name"):
         NamedStorage.from_config({name: settings["data"]})
 
 

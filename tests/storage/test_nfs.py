@@ -143,7 +143,7 @@ def test_a_mount_that_is_read_only_is_not_written(folder: Path, options: list[st
         lambda: storage.copy("a.txt", "b.txt"),
         lambda: storage.put(__file__, "b.txt"),
     ):
-        with pytest.raises(ReadOnlyStorageError, match=r"the mount option ro\) out of STORAGE\."):
+        with pytest.raises(ReadOnlyStorageError, match=r"the mount option ro\) from STORAGE\."):
             write()
     assert storage.read_text("a.txt") == "a"
     assert storage.listdir() == ["a.txt"]
@@ -183,7 +183,7 @@ def test_servers_that_are_taken(stand_in: dict[str, Any], server: str) -> None:
         ({"remote_path": ""}, "remote_path is ''"),
         ({"mount_point": "mnt"}, "mount_point is 'mnt'"),
         ({"mount_point": "/a/../b"}, r"has no '\.\.'"),
-        ({"mount_options": "rw"}, r'mount_options is the text \'rw\'. Write a list: \["rw"\]\.'),
+        ({"mount_options": "rw"}, r'mount_options is the string \'rw\', not a list. Write a list: \["rw"\]\.'),
         ({"mount_options": "rw, ro"}, r'Write a list: \["rw", "ro"\]\.'),
         ({"mount_options": ["rw", 4]}, r"`\$.mount_options\[1\]`"),
         ({"mount_options": {"rw": True}}, r"`\$.mount_options`"),
@@ -215,7 +215,7 @@ def test_a_mount_that_is_not_there_says_what_to_mount(folder: Path) -> None:
         NFSBackend.from_config(settings(folder, mount_point="/nowhere/d"))
     assert str(caught.value) == (
         "An nfs storage finds no folder at its mount_point '/nowhere/d' (No such file or directory). "
-        "Mount n.h:/e/d there, or set local_path to a folder that stands for it."
+        "Mount n.h:/e/d there, or set local_path to a folder to use instead."
     )
 
 

@@ -1,3 +1,3 @@
-"""The version of openfactory-storage, read by the build and by whoever asks at run time."""
+"""The version of openfactory-storage, which the build and the running program read."""
 
 __version__ = "0.1.0"

@@ -1,8 +1,10 @@
-"""File storage for OpenFactory apps: one interface, chosen by the `STORAGE` environment variable.
+"""File storage for OpenFactory apps: one interface, selected by the `STORAGE` environment variable.
 
-Read `backend` for what every storage promises; `mounted` with `confinement` for folders (`local`, `nfs`), `remote` for
-all that fsspec reaches, `named` for several storages with names; `configuration` and `registry` for how `STORAGE`
-becomes one of them.
+- `backend`: the interface that every storage implements.
+- `mounted` and `confinement`: folders of this machine (`local`, `nfs`).
+- `remote`: servers and object stores, through fsspec.
+- `named`: several storages with names.
+- `configuration` and `registry`: create a storage from the value of `STORAGE`.
 """
 
 from openfactory.storage.backend import FileBackend, FileInfo

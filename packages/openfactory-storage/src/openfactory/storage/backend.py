@@ -1,4 +1,4 @@
-"""What every storage promises, and what follows from it."""
+"""The interface that every storage implements, with the methods that all storages share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from openfactory.storage.paths import StoragePath, relative
 
 __all__ = ["FileBackend", "FileInfo", "OnProgress"]
 
-#: Called while a file is carried: how many bytes are through, of how many (0 where nobody knows).
+#: Called during a transfer with the bytes transferred so far and the total number of bytes (0 if it is unknown).
 OnProgress = Callable[[int, int], object]
 
 _CHUNK = 1024 * 1024
@@ -29,13 +29,13 @@ _WILD = re.compile(r"[*?[]")
 
 
 class FileInfo(NamedTuple):
-    """What is known of a file or a folder.
+    """Path, size and modification time of a file or folder.
 
     Attributes:
-        path: from the root of the storage, with `/` between folders.
-        size: of a file, in bytes; 0 for a folder.
-        modified: when its content was last written, UTC; None where the storage does not know.
-        is_folder: whether it is a folder.
+        path: path relative to the root of the storage, with `/` between folders.
+        size: size of the file in bytes; 0 for a folder.
+        modified: time of the last write, in UTC; None if the storage does not record it.
+        is_folder: True for a folder, False for a file.
     """
 
     path: str
@@ -45,17 +45,18 @@ class FileInfo(NamedTuple):
 
 
 class FileBackend(ABC):
-    """A place for an app's files.
+    """Base class of all storages: reads and writes the files of an app.
 
-    Paths are relative to the root of the storage, with `/` between folders. An absolute path is accepted where it lies
-    inside the root, and no path leads out of it. Folders on the way to a file that is written are made.
+    Paths are relative to the root of the storage, with `/` between folders. An absolute path is accepted if it is
+    inside the root. A path that leads out of the root raises `PathOutsideStorageError`. A method that writes a file
+    creates the missing folders of its path.
 
-    A kind of storage defines the methods that begin with an underscore, on paths that are checked; the empty path is
-    the root.
+    A subclass implements the abstract methods whose names begin with an underscore. They receive checked paths; the
+    empty path is the root.
 
     Attributes:
-        config: the settings that the backend was made from.
-        read_only: whether writing is refused.
+        config: the settings of the storage.
+        read_only: whether methods that write raise `ReadOnlyStorageError`.
     """
 
     config: Any
@@ -67,28 +68,31 @@ class FileBackend(ABC):
     @classmethod
     @abstractmethod
     def from_config(cls, config: Mapping[str, Any]) -> FileBackend:
-        """Make a backend from its settings, as they stand in `STORAGE`.
+        """Create a storage from its settings, in the form that `STORAGE` has.
 
         Raises:
-            StorageConfigurationError: they can't be used.
+            StorageConfigurationError: the settings cannot be used.
         """
 
     @property
     @abstractmethod
     def root(self) -> PurePath:
-        """The folder that all paths are relative to."""
+        """The folder to which all paths are relative."""
 
     @property
     @abstractmethod
     def fs(self) -> AbstractFileSystem:
-        """The fsspec filesystem underneath, at the root: for what is missing here. It holds nobody to the root."""
+        """The fsspec filesystem of the storage, for operations that this class does not have.
+
+        Its paths are relative to the root. It does not check whether a path leads out of the root.
+        """
 
     def get_mount_spec(self) -> dict[str, Any] | None:
-        """What a container needs to see this storage, in the words of the Docker API; None for nothing."""
+        """Return the mount that a container needs, in the form of the Docker API; None if it needs no mount."""
         return None
 
     def compatible_with_swarm(self) -> bool:
-        """Whether the storage is the same on every node of a Docker Swarm."""
+        """Return whether every node of a Docker Swarm has the same files in this storage."""
         return True
 
     # One file
@@ -96,138 +100,145 @@ class FileBackend(ABC):
     def open(
         self, path: StoragePath, mode: str = "r", *, encoding: str | None = None, newline: str | None = None
     ) -> IO[Any]:
-        """Open a file as the builtin `open` does.
+        """Open a file, as the builtin `open` does.
 
         Args:
-            path: the file.
-            mode: as for the builtin `open`, text unless it has a `b`.
-            encoding: of a text file, UTF-8 unless given: the same file reads the same on every machine.
+            path: path of the file.
+            mode: as for the builtin `open`; text unless it contains a `b`.
+            encoding: encoding of a text file; UTF-8 by default, on every machine.
             newline: as for the builtin `open`.
 
         Raises:
-            FileNotFoundError, IsADirectoryError, PermissionError: as the builtin `open` does.
-            io.UnsupportedOperation: reading and writing at once (`+`), which only folders can.
+            FileNotFoundError, IsADirectoryError, PermissionError: as for the builtin `open`.
+            io.UnsupportedOperation: the mode contains `+`, which only the types `local` and `nfs` support.
         """
         if "b" in mode and (encoding is not None or newline is not None):
-            raise ValueError(f"mode is {mode!r}, and bytes have no encoding or newline. Leave these out, or the 'b'.")
-        checked = self._writable(path) if _writes(mode) else self._inside(path)
-        as_text = {} if "b" in mode else {"encoding": encoding or "utf-8", "newline": newline}
-        return self._open(checked, mode, **as_text)
+            raise ValueError(f"The mode {mode!r} is binary and takes no encoding or newline. Omit them, or the 'b'.")
+        checked = self._writable(path) if _is_for_writing(mode) else self._inside(path)
+        text_options = {} if "b" in mode else {"encoding": encoding or "utf-8", "newline": newline}
+        return self._open(checked, mode, **text_options)
 
     def read_bytes(self, path: StoragePath) -> bytes:
-        """All of a file."""
+        """Return the content of a file as bytes."""
         with self.open(path, "rb") as file:
             content: bytes = file.read()
         return content
 
     def read_text(self, path: StoragePath, *, encoding: str = "utf-8") -> str:
-        """All of a text file."""
+        """Return the content of a text file."""
         with self.open(path, encoding=encoding) as file:
             content: str = file.read()
         return content
 
     def write_bytes(self, path: StoragePath, content: bytes) -> None:
-        """Make the content of a file; `write_atomic` does it so that nobody sees a part of it."""
+        """Write bytes to a file and replace its content.
+
+        A reader may see a part of the content. `write_atomic` prevents that.
+        """
         with self.open(path, "wb") as file:
             file.write(content)
 
     def write_text(self, path: StoragePath, content: str, *, encoding: str = "utf-8") -> None:
-        """Make the content of a text file; `write_atomic` does it so that nobody sees a part of it."""
+        """Write text to a file and replace its content.
+
+        A reader may see a part of the content. `write_atomic` prevents that.
+        """
         with self.open(path, "w", encoding=encoding) as file:
             file.write(content)
 
     def write_atomic(self, path: StoragePath, content: bytes | str, *, encoding: str = "utf-8") -> None:
-        """Make the content of a file in one step: whoever reads it gets the old content or the new, whatever happens.
+        """Replace the content of a file in one step: a reader gets the old content or the new content, never a part.
 
-        That holds for other processes, for a full disk and for a power cut; the new content is on the disk when it
-        returns.
+        That is also true for other processes, on a full disk and after a power cut. When this method returns, the new
+        content is on the disk.
         """
         data = content.encode(encoding) if isinstance(content, str) else content
         self._replace(self._writable(path), [data])
 
     def info(self, path: StoragePath = ".") -> FileInfo:
-        """Size and time of a file or folder.
+        """Return size and modification time of a file or folder.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the path does not exist.
         """
         return self._info(self._inside(path))
 
     def exists(self, path: StoragePath) -> bool:
-        """Whether there is a file or a folder."""
+        """Return whether a file or folder exists."""
         return self._exists(self._inside(path))
 
     def delete(self, path: StoragePath) -> None:
-        """Remove a file. A symbolic link is removed itself, not what it leads to.
+        """Delete a file. For a symbolic link, delete the link and not its target.
 
         Raises:
-            FileNotFoundError: there is none.
-            IsADirectoryError: it is a folder.
+            FileNotFoundError: the file does not exist.
+            IsADirectoryError: the path is a folder.
         """
         self._delete(self._writable(path))
 
     def copy(self, source: StoragePath, target: StoragePath) -> None:
-        """Copy a file, in the place of one that is there; nobody sees a part of it."""
+        """Copy a file in one step, as `write_atomic` does. An existing target is replaced."""
         self._copy(self._inside(source), self._writable(target))
 
     def move(self, source: StoragePath, target: StoragePath) -> None:
-        """Give a file or folder another path; a file that is there is replaced.
+        """Move a file or folder to another path. A file replaces an existing file.
 
         Raises:
-            FileNotFoundError: there is no source.
-            FileExistsError: a folder should take the place of something.
+            FileNotFoundError: the source does not exist.
+            FileExistsError: the source is a folder and the target exists.
         """
         self._move(self._writable(source), self._writable(target))
 
     def put(self, local_file: StoragePath, path: StoragePath, on_progress: OnProgress | None = None) -> None:
-        """Copy a file of this machine into the storage; nobody sees a part of it."""
+        """Copy a file of this machine into the storage in one step, as `write_atomic` does."""
         self._put(Path(local_file), self._writable(path), on_progress)
 
     def get(self, path: StoragePath, local_file: StoragePath, on_progress: OnProgress | None = None) -> None:
-        """Copy a file of the storage to this machine; when that fails, a file that was there stays as it was."""
+        """Copy a file of the storage to this machine. If that fails, an existing local file stays as it is."""
         total = self.info(path).size
         target = os.path.realpath(local_file)
         with self.open(path, "rb") as file:
             chunks = _chunks(file, on_progress, total)
             if os.path.isfile(target) or not os.path.lexists(target):
                 replace_file(target, None, chunks, os.fspath(local_file))
-            else:  # a device, which nothing is to take the place of
+            else:  # a device, which must not be replaced by a file
                 with open(target, "wb") as copy:
                     copy.writelines(chunks)
 
     # Folders
 
     def mkdir(self, path: StoragePath) -> None:
-        """Make a folder and those on the way to it; nothing happens if it is there.
+        """Create a folder and its missing parent folders. An existing folder stays as it is.
 
-        A store of objects has no folders: there one is when something is in it.
+        On an object store this method creates nothing: a folder exists there as long as it contains a file.
 
         Raises:
-            FileExistsError: there is a file of that name.
+            FileExistsError: the path is a file.
         """
         self._mkdir(self._writable(path))
 
     def listdir(self, path: StoragePath = ".") -> list[str]:
-        """The names in a folder, sorted.
+        """Return the sorted names of the files and folders in a folder.
 
         Raises:
-            FileNotFoundError: there is no such folder.
-            NotADirectoryError: it is a file.
+            FileNotFoundError: the folder does not exist.
+            NotADirectoryError: the path is a file.
         """
         return sorted(entry.path.rpartition("/")[2] for entry in self._list(self._inside(path)))
 
     def walk(self, path: StoragePath = ".") -> Iterator[FileInfo]:
-        """Each file and folder below a folder, one after the other; links to folders are not followed.
+        """Yield each file and folder below a folder. Links to folders are not followed.
 
         Raises:
-            FileNotFoundError: there is no such folder.
+            FileNotFoundError: the folder does not exist.
         """
         yield from self._below(self._inside(path))
 
     def glob(self, pattern: str) -> list[str]:
-        """The paths that match a pattern, sorted: `*` within a name, `**` for any folders, `?`, `[abc]`.
+        """Return the sorted paths that match a pattern.
 
-        A name that begins with a dot is matched like any other. `[*]` is the character itself.
+        `*` and `?` match within a name, `**` matches any number of folders, and `[abc]` matches one of these
+        characters. Write `[*]` for the character `*` itself. Names that begin with a dot are matched like all others.
         """
         segments = pattern.split("/")
         wild = next((number for number, segment in enumerate(segments) if _WILD.search(segment)), len(segments))
@@ -244,21 +255,24 @@ class FileBackend(ABC):
         return sorted(entry.path for entry in below if matches(entry.path[start:]))
 
     def _below(self, folder: str, levels: int = 0) -> Iterator[FileInfo]:
-        """Each file and folder, so many levels deep, or all; what vanishes meanwhile is left out."""
+        """Yield each file and folder below a folder, up to a number of levels; 0 means all levels.
+
+        A subfolder that is deleted meanwhile is skipped.
+        """
         for entry in sorted(self._list(folder), key=lambda entry: entry.path):
             yield entry
             if entry.is_folder and levels != 1:
                 with suppress(FileNotFoundError, NotADirectoryError):
                     yield from self._below(entry.path, levels - 1)
 
-    # What a kind of storage defines
+    # Implemented by each type of storage
 
     @abstractmethod
-    def _open(self, path: str, mode: str, **as_text: Any) -> IO[Any]: ...
+    def _open(self, path: str, mode: str, **text_options: Any) -> IO[Any]: ...
 
     @abstractmethod
     def _replace(self, path: str, chunks: Iterable[bytes]) -> None:
-        """Make the content of a file in one step."""
+        """Replace the content of a file in one step, or create the file."""
 
     def _copy(self, source: str, target: str) -> None:
         with self._open(source, "rb") as file:
@@ -293,16 +307,16 @@ class FileBackend(ABC):
         checked = self._inside(path)
         if self.read_only:
             raise ReadOnlyStorageError(
-                f"{checked!r} was not written: {self!r} is read-only. Write to another store, or take read_only (or "
-                "the mount option ro) out of STORAGE.",
+                f"{checked!r} was not written: {self!r} is read-only. Write to another store, or remove read_only (or "
+                "the mount option ro) from STORAGE.",
                 path=checked,
             )
         return checked
 
 
 @cache
-def _writes(mode: str) -> bool:
-    """Whether a mode, one of those there are, lets a file be written."""
+def _is_for_writing(mode: str) -> bool:
+    """Return whether a mode of `open` allows writing; raise ValueError if the mode is invalid."""
     letters = set(mode)
     if (
         len(letters) < len(mode)
@@ -310,14 +324,14 @@ def _writes(mode: str) -> bool:
         or len(letters & set("rwax")) != 1
         or letters >= {"b", "t"}
     ):
-        raise ValueError(f"mode is {mode!r}. Write one of r, w, a and x, and 'b' after it for a file that is no text.")
+        raise ValueError(f"{mode!r} is not a mode of open. Write r, w, a or x, followed by 'b' for a binary file.")
     return not letters.isdisjoint("wax+")
 
 
 def _chunks(file: IO[bytes], on_progress: OnProgress | None = None, total: int = 0) -> Iterator[bytes]:
-    through = 0
+    transferred = 0
     while chunk := file.read(_CHUNK):
         yield chunk
-        through += len(chunk)
+        transferred += len(chunk)
         if on_progress is not None:
-            on_progress(through, total)
+            on_progress(transferred, total)

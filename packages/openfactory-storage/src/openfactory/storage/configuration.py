@@ -1,4 +1,4 @@
-"""From the text of the `STORAGE` environment variable to a storage."""
+"""Create a storage from the value of the `STORAGE` environment variable."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ _FORMS = (
 
 
 def storage_from_environment(text: str | None) -> FileBackend | None:
-    """The storage that the text of `STORAGE` describes.
+    """Create the storage that the value of `STORAGE` describes.
 
-    One backend object gives that backend. An object of names gives a `NamedStorage`. Nothing (unset, blank,
-    `null` or `{}`) gives None.
+    The settings of one storage give that storage. An object of names and settings gives a `NamedStorage`. An empty
+    value (unset, blank, `null` or `{}`) gives None.
 
     Args:
-        text: the value of the variable, or None where it is not set.
+        text: value of the variable; None if it is not set.
 
     Raises:
-        StorageConfigurationError: the text can't be used.
+        StorageConfigurationError: the value cannot be used.
+        StorageUnavailableError: the server of the storage cannot be reached.
     """
     if text is None or not text.strip():
         return None
     try:
         document = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise StorageConfigurationError(f"STORAGE is no valid JSON: {error}. {_FORMS}") from error
+        raise StorageConfigurationError(f"STORAGE is not valid JSON: {error}. {_FORMS}") from error
     if document is None or document == {}:
         return None
     if not isinstance(document, dict):
-        # Only what kind it is: there may be secrets in it.
-        raise StorageConfigurationError(f"STORAGE is a JSON {_kind_of(document)}, which is no JSON object. {_FORMS}")
-    # A store may be named "type", but then its value is an object and no text.
+        # The error names only the JSON type, because the value may contain secrets.
+        raise StorageConfigurationError(f"STORAGE is a JSON {_json_type(document)}, not a JSON object. {_FORMS}")
+    # A store may have the name "type"; then its value is an object and not a string.
     if isinstance(document.get("type"), str):
         return storage_from_settings(document, "STORAGE")
-    if strays := [name for name, settings in document.items() if not isinstance(settings, dict)]:
+    if not_objects := [name for name, settings in document.items() if not isinstance(settings, dict)]:
         raise StorageConfigurationError(
-            f'STORAGE has no "type" and is no object of named storages either: {", ".join(strays)} '
-            f"should hold an object. {_FORMS}"
+            'STORAGE has no "type" and is not an object of named storages. These of its values are not objects: '
+            f"{', '.join(not_objects)}. {_FORMS}"
         )
     return NamedStorage.from_config(document)
 
 
-def _kind_of(document: object) -> str:
+def _json_type(document: object) -> str:
     return {list: "array", str: "string", bool: "Boolean"}.get(type(document), "number")

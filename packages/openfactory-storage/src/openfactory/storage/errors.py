@@ -1,16 +1,17 @@
-"""What can go wrong with storage.
+"""The exceptions of openfactory-storage.
 
     StorageError
-     ├ StorageConfigurationError (ValueError)    STORAGE, or a backend's settings, can't be used
-     │  └ UnknownStorageTypeError                no backend has the type that is asked for
+     ├ StorageConfigurationError (ValueError)    STORAGE, or the settings of a storage, cannot be used
+     │  └ UnknownStorageTypeError                no storage type has the name that the settings give
      ├ PathOutsideStorageError (ValueError)      a path leads out of the storage
-     ├ ReadOnlyStorageError (PermissionError)    a storage that is read-only should be written
-     ├ StorageUnavailableError (OSError)         the folder or server of a storage cannot be reached, or failed
+     ├ ReadOnlyStorageError (PermissionError)    a write to a storage that is read-only
+     ├ StorageUnavailableError (OSError)         the folder or server of a storage cannot be reached, or has failed
      ├ UnknownStoreError (KeyError)              a named storage has no store of that name
-     └ SeveralStoresError (AttributeError)       asked of all stores what only a single one can answer
+     └ SeveralStoresError (AttributeError)       an attribute that only the stores of a named storage have
 
-What the operating system says of a file (FileNotFoundError, IsADirectoryError, PermissionError, …) stays
-what it is. The tree has a root of its own, since this distribution needs nothing else of OpenFactory.
+The errors of the operating system for a file (FileNotFoundError, IsADirectoryError, PermissionError, …) are raised
+unchanged. StorageError is not derived from OpenFactory's base exception, because this distribution does not depend on
+the rest of OpenFactory.
 """
 
 from __future__ import annotations
@@ -27,24 +28,24 @@ __all__ = [
     "StorageUnavailableError",
     "UnknownStorageTypeError",
     "UnknownStoreError",
-    "naming",
+    "errors_naming",
 ]
 
 
 class StorageError(Exception):
-    """Root of everything that openfactory-storage itself raises."""
+    """Base class of the exceptions of openfactory-storage."""
 
 
 class StorageConfigurationError(StorageError, ValueError):
-    """The settings of a storage can't be used."""
+    """The settings of a storage cannot be used."""
 
 
 class UnknownStorageTypeError(StorageConfigurationError):
-    """No backend has the type that the settings ask for.
+    """The settings give a storage type that does not exist.
 
     Attributes:
-        storage_type: the type that was asked for.
-        known: the types there are.
+        storage_type: the type in the settings.
+        known: the types that exist.
     """
 
     def __init__(self, message: str, *, storage_type: str, known: tuple[str, ...]) -> None:
@@ -57,7 +58,7 @@ class PathOutsideStorageError(StorageError, ValueError):
     """A path leads out of the storage, by `..`, as an absolute path or through a symbolic link.
 
     Attributes:
-        path: the path as it was given.
+        path: the path that the caller gave.
     """
 
     def __init__(self, message: str, *, path: str) -> None:
@@ -66,10 +67,10 @@ class PathOutsideStorageError(StorageError, ValueError):
 
 
 class ReadOnlyStorageError(StorageError, PermissionError):
-    """A storage that is read-only should be written.
+    """A write to a storage that is read-only.
 
     Attributes:
-        path: the file or folder.
+        path: the file or folder that was not written.
     """
 
     def __init__(self, message: str, *, path: str) -> None:
@@ -78,10 +79,10 @@ class ReadOnlyStorageError(StorageError, PermissionError):
 
 
 class StorageUnavailableError(StorageError, OSError):
-    """The folder of a storage is not there any more, or its server cannot be reached or failed.
+    """The folder or server of a storage cannot be reached, or the server has failed.
 
     Attributes:
-        path: the file or folder that was asked for; empty at the start.
+        path: the file or folder of the operation; empty while the storage is created.
     """
 
     def __init__(self, message: str, *, path: str) -> None:
@@ -93,8 +94,8 @@ class UnknownStoreError(StorageError, KeyError):
     """A named storage has no store of that name.
 
     Attributes:
-        store: the name that was asked for.
-        known: the names there are.
+        store: the name that the caller gave.
+        known: the names of the stores.
     """
 
     def __init__(self, message: str, *, store: str, known: tuple[str, ...]) -> None:
@@ -103,20 +104,20 @@ class UnknownStoreError(StorageError, KeyError):
         self.known = known
 
     def __str__(self) -> str:
-        # KeyError would show the message as a quoted literal.
+        # KeyError would show the message in quotes.
         return str(self.args[0])
 
 
 class SeveralStoresError(StorageError, AttributeError):
-    """Asked of a named storage as a whole what only one of its stores can answer.
+    """Use of an attribute that each store of a named storage has, but not the named storage as a whole.
 
-    It is an AttributeError so that `hasattr(storage, "root")` says what holds: there is no single root.
+    It is an AttributeError, so that `hasattr(storage, "root")` is False for a named storage.
     """
 
 
 @contextmanager
-def naming(path: str, other: str | None = None) -> Iterator[None]:
-    """What the system says names the path in the storage, not the way to it."""
+def errors_naming(path: str, other: str | None = None) -> Iterator[None]:
+    """Raise the OSErrors of a block with `path`, the path in the storage, in place of the path on the disk."""
     try:
         yield
     except StorageError:

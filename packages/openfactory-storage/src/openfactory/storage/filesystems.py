@@ -1,4 +1,4 @@
-"""From the URL and the options of a storage to a filesystem of fsspec, without a secret in anything that is said."""
+"""Connect to the fsspec filesystem of a URL and its options, and keep secrets out of error messages."""
 
 from __future__ import annotations
 
@@ -19,72 +19,76 @@ __all__ = ["Address", "Secrets", "connect"]
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
-# Stores without folders: what is uploaded is there when it is whole, and a name with `/` needs nothing before it.
+# Protocols without folders: a file appears when its upload is complete, and a name with `/` needs no folder.
 _OBJECT_STORES = frozenset({"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "ocilake", "oss", "tos"})
 
-# What fsspec can only read.
+# Protocols that fsspec can only read.
 _READ_ONLY = frozenset({"data", "gist", "git", "github", "libarchive", "tar", "zip"})
 
-# These have a type of their own, which keeps every path inside.
-_OF_THIS_MACHINE = frozenset({"", "file", "local"})
+# Folders of this machine. They need the type `local`, which keeps every path inside the folder.
+_LOCAL = frozenset({"", "file", "local"})
 
-# A web site has pages, and no folders.
-_PAGES = frozenset({"http", "https"})
+# A web site has pages, but no folders.
+_WEB_SITES = frozenset({"http", "https"})
 
-# Protocols over SSH; their client never gives up on a silent server unless it is told when.
+# Protocols over SSH. Their client waits for a silent server forever unless it has a timeout.
 _SSH = frozenset({"sftp", "ssh"})
-_PATIENCE_SECONDS = 30.0
+_TIMEOUT_SECONDS = 30.0
 
-# s3fs tries again itself, and not for the twenty minutes that it takes when its library does so too.
+# s3fs retries by itself. If botocore retried as well, a request would fail only after twenty minutes.
 _S3 = frozenset({"s3", "s3a"})
-_S3_PATIENCE = {"connect_timeout": 10, "read_timeout": _PATIENCE_SECONDS, "retries": {"max_attempts": 0}}
+_S3_TIMEOUTS = {"connect_timeout": 10, "read_timeout": _TIMEOUT_SECONDS, "retries": {"max_attempts": 0}}
 
-# Who takes the login as options: a password in a URL could hold a character that means something there.
-_WITH_LOGIN = _SSH | {"ftp", "smb"}
+# Protocols that receive the login as options, because a password may contain characters with a meaning in a URL.
+_LOGIN_IN_OPTIONS = _SSH | {"ftp", "smb"}
 
-# What helps to find a mistake, and is no secret.
-_HARMLESS = frozenset({"endpoint_url", "host", "region_name"})
+# Options that help to find a mistake and are not secret.
+_NOT_SECRET = frozenset({"endpoint_url", "host", "region_name"})
 
-# A shorter value would blot out half of what is said.
+# Shorter values are not redacted, because they would remove large parts of a message.
 _SHORTEST_SECRET = 4
 
-# Packages that have another name than the module that is missed.
+# Packages whose name differs from the name of their module.
 _PACKAGES = {"distributed": "distributed", "git": "pygit2", "libarchive": "libarchive-c", "smbclient": "smbprotocol"}
 
 
 class Secrets:
-    """Keeps out of a text what nobody is to read: the values of options, and of the environment."""
+    """Secret values of options and environment variables, which are removed from texts.
+
+    Args:
+        values: the secret values. Values of fewer than four characters are ignored.
+    """
 
     def __init__(self, values: Iterator[str]) -> None:
-        long = {value for value in values if len(value) >= _SHORTEST_SECRET}
-        written = {form for value in long for form in (value, repr(value)[1:-1], quote(value), quote(value, safe=""))}
-        self._longest_first = sorted(written, key=len, reverse=True)
+        secrets = {value for value in values if len(value) >= _SHORTEST_SECRET}
+        forms = {form for value in secrets for form in (value, repr(value)[1:-1], quote(value), quote(value, safe=""))}
+        self._longest_first = sorted(forms, key=len, reverse=True)
 
-    def taken_out_of(self, text: str) -> str:
-        """The text with `…` in their place."""
+    def redact(self, text: str) -> str:
+        """Return the text with `…` in place of each secret."""
         for secret in self._longest_first:
             text = text.replace(secret, "…")
         return text
 
-    def cause(self, error: BaseException) -> BaseException | None:
-        """The error, to be named as a cause; None if it or one before it says a secret."""
+    def safe_cause(self, error: BaseException) -> BaseException | None:
+        """Return the error, for `raise … from`; None if the error or one of its causes contains a secret."""
         seen: set[int] = set()
-        before: BaseException | None = error
-        while before is not None and id(before) not in seen:
-            seen.add(id(before))
-            said = f"{before!r} {before}"
-            if self.taken_out_of(said) != said:
+        cause: BaseException | None = error
+        while cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            text = f"{cause!r} {cause}"
+            if self.redact(text) != text:
                 return None
-            before = before.__cause__ or before.__context__
+            cause = cause.__cause__ or cause.__context__
         return error
 
 
 class Address(NamedTuple):
-    """Where files are, as the settings say it.
+    """URL and options of a filesystem, as the settings give them.
 
     Attributes:
-        url: with references to the environment as they stand there.
-        options: the same.
+        url: the URL, with unresolved references such as `${NAME}` to environment variables.
+        options: the options of the filesystem, with unresolved references.
     """
 
     url: str
@@ -92,30 +96,30 @@ class Address(NamedTuple):
 
     @classmethod
     def of(cls, url: str, options: Mapping[str, Any]) -> Address:
-        """An address that can be understood.
+        """Create an address after a check of its URL.
 
         Raises:
-            ValueError: it cannot.
+            ValueError: the URL has no protocol, or a protocol that this type of storage does not support.
         """
         address = cls(url.strip(), options)
         if "://" not in address.url:
             raise ValueError("url has no protocol. Write it as 's3://bucket/folder' or 'sftp://host/folder'")
-        if address.protocol in _OF_THIS_MACHINE:
+        if address.protocol in _LOCAL:
             raise ValueError(
-                'url is a folder of this machine. Use {"type": "local"} for it, which keeps every path inside'
+                'url is a folder of this machine. Use {"type": "local"}, which keeps every path inside the folder'
             )
-        if address.protocol in _PAGES:
+        if address.protocol in _WEB_SITES:
             raise ValueError("url is a web site, which has no folders. Use webdav, s3, or 'zip://::https://…'")
         return address
 
     @property
     def protocol(self) -> str:
-        """Of the storage itself: the first one of a chain such as `zip://::s3://bucket/a.zip`."""
+        """The protocol of the storage: the first protocol of a chain such as `zip://::s3://bucket/a.zip`."""
         return self.url.partition("::")[0].partition("://")[0].lower()
 
     @property
-    def has_objects(self) -> bool:
-        """Whether it is a store of objects, without folders."""
+    def is_object_store(self) -> bool:
+        """Whether the URL names an object store, which has no folders."""
         return self.protocol in _OBJECT_STORES
 
     @property
@@ -124,98 +128,97 @@ class Address(NamedTuple):
         return self.protocol == "memory"
 
     @property
-    def can_be_written(self) -> bool:
-        """Whether fsspec writes there at all."""
+    def is_writable(self) -> bool:
+        """Whether fsspec can write files with this protocol."""
         return self.protocol not in _READ_ONLY
 
     def __str__(self) -> str:
-        """The address without who logs in and how."""
+        """Return the URL without the login and the query."""
         return "::".join(_without_login(part) for part in self.url.split("::"))
 
     def __repr__(self) -> str:
-        """Without the options either: what shows the variables of a traceback shows this."""
+        """Return the URL without secrets and options, because some tools show the variables of a traceback."""
         return f"{type(self).__name__}({str(self)!r})"
 
     def resolved(self) -> tuple[str, dict[str, Any]]:
-        """URL and options with the values of the environment.
+        """Return URL and options with the values of the environment variables, and with default timeouts.
 
         Raises:
-            StorageConfigurationError: a variable that is referred to is not set.
+            StorageConfigurationError: an environment variable is not set.
         """
         options: dict[str, Any] = _resolved(dict(self.options))
         url = self.url
-        if self.protocol in _WITH_LOGIN:
-            url, login = _login_of(url)
+        if self.protocol in _LOGIN_IN_OPTIONS:
+            url, login = _split_login(url)
             options |= _resolved(login)
         if self.protocol in _SSH:
-            options.setdefault("timeout", _PATIENCE_SECONDS)
+            options.setdefault("timeout", _TIMEOUT_SECONDS)
         if self.protocol in _S3:
-            options["config_kwargs"] = _S3_PATIENCE | options.get("config_kwargs", {})
+            options["config_kwargs"] = _S3_TIMEOUTS | options.get("config_kwargs", {})
         return _resolved(url), options
 
     def secrets(self) -> Secrets:
-        """What is not to be said, with the values that the environment has now."""
+        """Return the secrets of the address, with the current values of the environment variables."""
         _, options = self.resolved()
         references = _REFERENCE.findall(" ".join([self.url, *_texts(dict(self.options))]))
-        logins = [_login_of(part)[1] for part in self.url.split("::")]
-        shown = {name: value for name, value in options.items() if name not in _HARMLESS}
-        values = [*_texts(shown), *_texts(_resolved(logins)), *(os.environ.get(name, "") for name in references)]
+        logins = [_split_login(part)[1] for part in self.url.split("::")]
+        hidden = {name: value for name, value in options.items() if name not in _NOT_SECRET}
+        values = [*_texts(hidden), *_texts(_resolved(logins)), *(os.environ.get(name, "") for name in references)]
         return Secrets(value for value in values if value not in (self.url, self.protocol))
 
 
 def connect(address: Address) -> tuple[AbstractFileSystem, str]:
-    """The filesystem of an address, and the path of its root in it.
+    """Connect to an address and return its filesystem, with the path of the root in that filesystem.
 
     Raises:
-        StorageConfigurationError: there is no such protocol, its package is missing, or an option is wrong.
-        StorageUnavailableError: the server does not answer or lets nobody in.
+        StorageConfigurationError: the protocol does not exist, its package is not installed, or an option is wrong.
+        StorageUnavailableError: the server does not answer or refuses the login.
     """
     url, options = address.resolved()
     secrets = address.secrets()
     try:
-        # An instance of its own: its connection and its secrets are shared with nobody.
+        # Not from fsspec's cache of instances, so that the connection and its secrets are not shared.
         fs, root = url_to_fs(url, skip_instance_cache=True, **options)
         if address.protocol in _SSH:
             sftp.prepare(fs, options["timeout"])
     except ImportError as error:
         raise StorageConfigurationError(
             f"{address} needs a package that is not installed. Install it: pip install {_package_of(error, address)}"
-        ) from secrets.cause(error)
+        ) from secrets.safe_cause(error)
     except ValueError as error:
         raise StorageConfigurationError(
-            f"{address} can't be used: {secrets.taken_out_of(str(error))}. Look at the protocol of the url and at "
-            "the options."
-        ) from secrets.cause(error)
+            f"{address} can't be used: {secrets.redact(str(error))}. Check the protocol of the url and the options."
+        ) from secrets.safe_cause(error)
     except TypeError as error:
         raise StorageConfigurationError(
-            f"{address} does not take these options: {secrets.taken_out_of(str(error))}. They are those of fsspec's "
-            f"filesystem for {address.protocol}; take out what it does not know."
-        ) from secrets.cause(error)
-    except Exception as error:  # noqa: BLE001 - each protocol has errors of its own
+            f"{address} does not take these options: {secrets.redact(str(error))}. Remove each option that is not an "
+            f"argument of fsspec's filesystem for {address.protocol}."
+        ) from secrets.safe_cause(error)
+    except Exception as error:  # noqa: BLE001 - each protocol has its own errors
         raise StorageUnavailableError(
-            f"{address} cannot be reached: {secrets.taken_out_of(repr(error))}. See whether the server runs, and "
+            f"{address} cannot be reached: {secrets.redact(repr(error))}. Check that the server runs, and "
             "check the login in the options.",
             path="",
-        ) from secrets.cause(error)
+        ) from secrets.safe_cause(error)
     if isinstance(_innermost(fs), LocalFileSystem):
         raise StorageConfigurationError(
-            f'{address} is a folder of this machine. Use {{"type": "local"}} for it, which keeps every path inside.'
+            f'{address} is a folder of this machine. Use {{"type": "local"}}, which keeps every path inside the folder.'
         )
     if (cache := getattr(fs, "dircache", None)) is not None:
-        cache.use_listings_cache = False  # others write too
+        cache.use_listings_cache = False  # other processes may write too
     text = str(root)
     return fs, text.rstrip("/") or ("/" if text.startswith("/") or address.in_memory else "")
 
 
 def _innermost(fs: AbstractFileSystem) -> AbstractFileSystem:
-    """What a filesystem hands on to, such as one that only caches."""
+    """Return the filesystem below all wrappers, such as a cache."""
     while (inner := getattr(fs, "fs", None) or getattr(fs, "sync_fs", None)) is not None:
         fs = inner
     return fs
 
 
-def _login_of(url: str) -> tuple[str, dict[str, str]]:
-    """A URL without its login, and the login as options."""
+def _split_login(url: str) -> tuple[str, dict[str, str]]:
+    """Return a URL without its login, and the login as options."""
     protocol, separator, rest = url.partition("://")
     userinfo, at, host = rest.rpartition("@")
     if not at or "::" in url:
@@ -227,10 +230,10 @@ def _login_of(url: str) -> tuple[str, dict[str, str]]:
 
 def _resolved(value: Any) -> Any:
     if isinstance(value, str):
-        return _REFERENCE.sub(lambda found: _variable(found[1]), value)
+        return _REFERENCE.sub(lambda match: _variable(match[1]), value)
     if isinstance(value, Mapping):
-        return {name: _resolved(one) for name, one in value.items()}
-    return [_resolved(one) for one in value] if isinstance(value, list) else value
+        return {name: _resolved(item) for name, item in value.items()}
+    return [_resolved(item) for item in value] if isinstance(value, list) else value
 
 
 def _variable(name: str) -> str:
@@ -246,12 +249,12 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for name, one in value.items():
-            if name not in _HARMLESS:
-                yield from _texts(one)
+        for name, item in value.items():
+            if name not in _NOT_SECRET:
+                yield from _texts(item)
     elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _texts(one)
+        for item in value:
+            yield from _texts(item)
 
 
 def _without_login(url: str) -> str:
@@ -260,11 +263,11 @@ def _without_login(url: str) -> str:
 
 
 def _package_of(error: ImportError, address: Address) -> str:
-    """The package of the module that is missed, which fsspec names as the cause."""
-    missing: BaseException | None = error
-    while missing is not None:
-        if isinstance(missing, ImportError) and missing.name:
-            module = missing.name.partition(".")[0]
+    """Return the package of the module that is not installed. fsspec raises its ImportError from that of the module."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ImportError) and cause.name:
+            module = cause.name.partition(".")[0]
             return _PACKAGES.get(module, module)
-        missing = missing.__cause__
-    return f"what fsspec needs for {address.protocol} ({error})"
+        cause = cause.__cause__
+    return f"the package that fsspec needs for {address.protocol} ({error})"

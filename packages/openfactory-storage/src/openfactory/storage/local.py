@@ -1,4 +1,4 @@
-"""A folder of this machine, or of the container that the app runs in."""
+"""The storage type `local`: a folder of this machine, or of the container in which the app runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from openfactory.storage.errors import StorageConfigurationError
-from openfactory.storage.mounted import MountedBackend, checked_mount_point, first_folder, normal
+from openfactory.storage.mounted import MountedBackend, checked_mount_point, first_folder, normalized
 
 __all__ = ["LocalBackend", "LocalConfiguration"]
 
@@ -19,10 +19,10 @@ class LocalConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """The settings of a `local` storage.
 
     Attributes:
-        local_path: the folder on the machine that has the files.
-        mount_point: where a container of the app sees that folder.
-        read_only: whether writing is refused.
-        description: for people.
+        local_path: absolute path of the folder on the machine.
+        mount_point: absolute path at which a container of the app mounts the folder.
+        read_only: whether methods that write raise `ReadOnlyStorageError`.
+        description: a text for the reader of the settings.
     """
 
     local_path: str
@@ -31,31 +31,31 @@ class LocalConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     description: str | None = None
 
     def __post_init__(self) -> None:
-        # Frozen for everybody else; here the object is still being made.
+        # force_setattr, because the struct is frozen.
         msgspec.structs.force_setattr(self, "local_path", checked_local_path(self.local_path))
         msgspec.structs.force_setattr(self, "mount_point", checked_mount_point(self.mount_point))
 
 
 def checked_local_path(local_path: str) -> str:
-    """A folder of this machine, as an absolute path.
+    """Return the normalized path of a folder of this machine.
 
     Raises:
-        ValueError: it is not absolute.
+        ValueError: the path is not absolute.
     """
     stripped = local_path.strip()
     if not stripped.startswith("/"):
         raise ValueError(
             f"local_path is {stripped!r}, which is not absolute. "
-            f"Write the whole path, such as {os.path.abspath(stripped)!r}"
+            f"Write the full path, such as {os.path.abspath(stripped)!r}"
         )
-    return normal(stripped)
+    return normalized(stripped)
 
 
 class LocalBackend(MountedBackend):
-    """Files in a folder of this machine.
+    """A storage in a folder of this machine.
 
-    In a container the folder is seen at `mount_point`, on a developer's machine it is `local_path`: the root is the
-    first of these that exists.
+    The root is `mount_point` if that folder exists, as in a container, and `local_path` otherwise, as on the machine of
+    a developer.
     """
 
     config: LocalConfiguration
@@ -66,18 +66,22 @@ class LocalBackend(MountedBackend):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> LocalBackend:
-        """Make it from `{"type": "local", "local_path": …, "mount_point": …}`."""
+        """Create the storage from `{"type": "local", "local_path": …, "mount_point": …}`.
+
+        Raises:
+            StorageConfigurationError: the settings cannot be used, or neither folder exists.
+        """
         try:
             return cls(msgspec.convert(dict(config), LocalConfiguration))
         except msgspec.ValidationError as error:
             raise StorageConfigurationError(
                 f"The settings of a local storage can't be used: {error}. "
-                'They are {"type": "local", "local_path": "/srv/data", "mount_point": "/mnt/data"}, '
-                'and may have "read_only" and a "description".'
+                'Write {"type": "local", "local_path": "/srv/data", "mount_point": "/mnt/data"}, '
+                'and optionally "read_only" and "description".'
             ) from error
 
     def get_mount_spec(self) -> dict[str, Any]:
-        """A bind mount of `local_path` at `mount_point`."""
+        """Return a bind mount of `local_path` at `mount_point`."""
         return {
             "Type": "bind",
             "Source": self.config.local_path,
@@ -86,7 +90,7 @@ class LocalBackend(MountedBackend):
         }
 
     def compatible_with_swarm(self) -> bool:
-        """No: a folder of one machine is not there on the next node."""
+        """Return False: the other nodes do not have the folder of this machine."""
         return False
 
 
@@ -94,5 +98,5 @@ def _root_of(config: LocalConfiguration) -> Path:
     return first_folder(
         "A local storage",
         {"mount_point": config.mount_point, "local_path": config.local_path},
-        f"Make the folder (mkdir -p {config.local_path}), or change local_path to one that exists.",
+        f"Create the folder (mkdir -p {config.local_path}), or change local_path to an existing folder.",
     )

@@ -1,4 +1,4 @@
-"""Files in a folder that this machine, or the container, has: what `local` and `nfs` share."""
+"""Storage in a folder of this machine or container: the base class of the types `local` and `nfs`."""
 
 from __future__ import annotations
 
@@ -19,61 +19,64 @@ from fsspec.implementations.local import LocalFileSystem
 from openfactory.storage.atomic_replace import is_unfinished, lstat, replace_file, sync_folder_of
 from openfactory.storage.backend import FileBackend, FileInfo
 from openfactory.storage.confinement import Confinement
-from openfactory.storage.errors import StorageConfigurationError, naming
+from openfactory.storage.errors import StorageConfigurationError, errors_naming
 from openfactory.storage.paths import StoragePath, relative
 
-__all__ = ["MountedBackend", "checked_mount_point", "first_folder", "normal"]
+__all__ = ["MountedBackend", "checked_mount_point", "first_folder", "normalized"]
 
 _MOUNT_POINT = re.compile(r"/[A-Za-z0-9._/-]*")
 _LONGEST_MOUNT_POINT = 255
 
 
-def normal(path: str) -> str:
-    """An absolute path without detours; two leading slashes, which POSIX lets mean something else, become one."""
+def normalized(path: str) -> str:
+    """Return an absolute path without `.`, `..` and doubled slashes.
+
+    Two leading slashes, to which POSIX may give another meaning, become one.
+    """
     return "/" + os.path.normpath(path).lstrip("/")
 
 
 def checked_mount_point(mount_point: str) -> str:
-    """The folder at which a container sees a storage, as Docker takes it.
+    """Return the normalized path at which a container mounts a storage.
 
     Raises:
-        ValueError: it cannot be one.
+        ValueError: Docker does not accept the path as a mount point.
     """
     stripped = mount_point.strip()
     if (
         not _MOUNT_POINT.fullmatch(stripped)
         or ".." in stripped
         or len(stripped) > _LONGEST_MOUNT_POINT
-        or normal(stripped) == "/"
+        or normalized(stripped) == "/"
     ):
         raise ValueError(
             f"mount_point is {stripped!r}. Write an absolute path of letters, digits and . _ - / that "
             f"is not '/', has no '..' and at most {_LONGEST_MOUNT_POINT} characters, such as '/mnt/data'"
         )
-    return normal(stripped)
+    return normalized(stripped)
 
 
 def first_folder(kind: str, fields: Mapping[str, str | None], remedy: str) -> Path:
-    """The first of the folders that is there.
+    """Return the first folder that exists.
 
     Args:
-        kind: what errors call the storage.
-        fields: the folders, under the names of their fields.
-        remedy: what to do when none is there.
+        kind: name of the storage in error messages.
+        fields: the folders by the names of their fields in the settings; None is skipped.
+        remedy: end of the error message if no folder exists.
 
     Raises:
-        StorageConfigurationError: none is there, or it cannot be read.
+        StorageConfigurationError: no folder exists, or the first one cannot be read.
     """
     absent = []
     for field, folder in fields.items():
         if folder is None:
             continue
         try:
-            found = os.stat(folder)
+            status = os.stat(folder)
         except OSError as error:
             absent.append(f"{field} {folder!r} ({error.strerror})")
             continue
-        if stat.S_ISDIR(found.st_mode):
+        if stat.S_ISDIR(status.st_mode):
             _check_readable(kind, field, folder)
             return Path(folder)
         absent.append(f"{field} {folder!r} (Not a directory)")
@@ -81,7 +84,7 @@ def first_folder(kind: str, fields: Mapping[str, str | None], remedy: str) -> Pa
 
 
 def _check_readable(kind: str, field: str, folder: str) -> None:
-    """Say at the start what would fail later: listing needs one permission, and opening what is listed another."""
+    """Raise an error if the folder cannot be listed or entered, which are two permissions."""
     try:
         with os.scandir(folder) as entries:
             next(entries, None)
@@ -95,14 +98,14 @@ def _check_readable(kind: str, field: str, folder: str) -> None:
 
 
 class MountedBackend(FileBackend):
-    """Files in a folder; nothing outside of it is reached, see `confinement`.
+    """Base class of storages in a folder. Files outside of the folder cannot be reached, see `confinement`.
 
-    `write_atomic`, `put` and `copy` write beside the target and exchange the names. A symbolic link in the place of the
-    target is replaced itself, as `delete` removes it itself.
+    `write_atomic`, `put` and `copy` write a temporary file in the folder of the target and rename it. If the target is
+    a symbolic link, they replace the link. `delete` deletes the link and not its target.
 
     Args:
         config: the settings of the storage.
-        root: the folder.
+        root: the folder to which all paths are relative.
     """
 
     def __init__(self, config: Any, root: Path) -> None:
@@ -112,7 +115,7 @@ class MountedBackend(FileBackend):
 
     @property
     def root(self) -> Path:
-        """The folder on this machine that all paths are relative to."""
+        """The folder of this machine to which all paths are relative."""
         return self._root
 
     @property
@@ -122,10 +125,10 @@ class MountedBackend(FileBackend):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._root)!r})"
 
-    # On one file
+    # One file
 
-    def _open(self, path: str, mode: str, **as_text: Any) -> IO[Any]:
-        def opened(_: str, flags: int) -> int:
+    def _open(self, path: str, mode: str, **text_options: Any) -> IO[Any]:
+        def opener(_: str, flags: int) -> int:
             try:
                 return self._confinement.open(path, flags)
             except FileNotFoundError:
@@ -134,10 +137,10 @@ class MountedBackend(FileBackend):
             self._mkdir(path.rpartition("/")[0])
             return self._confinement.open(path, flags)
 
-        return open(path or ".", mode, opener=opened, **as_text)
+        return open(path or ".", mode, opener=opener, **text_options)
 
     def _replace(self, path: str, chunks: Iterable[bytes]) -> None:
-        with self._made_parent(path) as (name, folder):
+        with self._ensured_parent(path) as (name, folder):
             _refuse_folder(path, name, folder)
             replace_file(name, folder, chunks, path)
 
@@ -156,58 +159,61 @@ class MountedBackend(FileBackend):
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
-            return False  # links that lead to each other lead to nothing
+            return False  # links that lead to each other
         return True
 
     def _delete(self, path: str) -> None:
         with self._confinement.parent(path) as (name, folder):
             _refuse_folder(path, name, folder)
-            with naming(path):
+            with errors_naming(path):
                 os.unlink(name, dir_fd=folder)
 
     def _move(self, source: str, target: str) -> None:
         if not source:
-            raise IsADirectoryError(errno.EISDIR, "It is the storage itself; move what is in it", ".")
+            raise IsADirectoryError(errno.EISDIR, "It is the root of the storage; move the files in it", ".")
         with self._confinement.parent(source) as (old, folder):
-            found = lstat(old, folder, source)
-            if found is None:
+            status = lstat(old, folder, source)
+            if status is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
-            with self._made_parent(target) as (new, other):
-                if not stat.S_ISDIR(found.st_mode):
+            with self._ensured_parent(target) as (new, other):
+                if not stat.S_ISDIR(status.st_mode):
                     _refuse_folder(target, new, other)
                 elif not new or lstat(new, other, target) is not None:
-                    raise FileExistsError(errno.EEXIST, "A folder takes no other's place; delete that first", target)
-                with naming(source, target):
+                    raise FileExistsError(
+                        errno.EEXIST, "The path exists, and a folder cannot replace it; delete it first", target
+                    )
+                with errors_naming(source, target):
                     os.replace(old, new, src_dir_fd=folder, dst_dir_fd=other)
 
-    # On folders
+    # Folders
 
     def _mkdir(self, path: str) -> None:
         try:
             if self._info(path).is_folder:
                 return
-            raise FileExistsError(errno.EEXIST, "There is a file of that name", path)
+            raise FileExistsError(errno.EEXIST, "It is a file; choose another name", path)
         except FileNotFoundError:
             self._mkdir(path.rpartition("/")[0])
         with self._confinement.parent(path) as (name, folder):
             try:
-                with naming(path):
+                with errors_naming(path):
                     os.mkdir(name, dir_fd=folder)
-            except FileExistsError:  # another was quicker
+            except FileExistsError:  # another thread or process was faster
                 if not self._is_folder(path):
                     raise
             else:
-                with naming(path):
+                with errors_naming(path):
                     sync_folder_of(name, folder)
 
     def _is_folder(self, path: str) -> bool:
         try:
             return self._info(path).is_folder
-        except FileNotFoundError:  # a link that leads nowhere
+        except FileNotFoundError:  # a link whose target does not exist
             return False
 
     @contextmanager
-    def _made_parent(self, path: str) -> Iterator[tuple[str, int | None]]:
+    def _ensured_parent(self, path: str) -> Iterator[tuple[str, int | None]]:
+        """Open the folder of a file as `Confinement.parent` does, and create the folder if it does not exist."""
         with ExitStack() as stack:
             try:
                 parent = stack.enter_context(self._confinement.parent(path))
@@ -224,26 +230,26 @@ class MountedBackend(FileBackend):
                     if is_unfinished(entry.name):
                         continue
                     try:
-                        found = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:  # it is gone since
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # it was deleted meanwhile
                         continue
-                    yield _info_of(f"{path}/{entry.name}" if path else entry.name, found)
+                    yield _info_of(f"{path}/{entry.name}" if path else entry.name, status)
         finally:
             os.close(descriptor)
 
     def _inside(self, path: StoragePath) -> str:
         if not os.path.isabs(path):
             return relative(path)
-        # The root may be a link itself, and people know it by both names.
+        # The root may be a symbolic link, so an absolute path may begin with its name or with its target.
         return relative(path, (self._root, Path(os.path.realpath(self._root))))
 
 
-def _info_of(path: str, found: os.stat_result) -> FileInfo:
-    is_folder = stat.S_ISDIR(found.st_mode)
-    return FileInfo(path, 0 if is_folder else found.st_size, datetime.fromtimestamp(found.st_mtime, UTC), is_folder)
+def _info_of(path: str, status: os.stat_result) -> FileInfo:
+    is_folder = stat.S_ISDIR(status.st_mode)
+    return FileInfo(path, 0 if is_folder else status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), is_folder)
 
 
 def _refuse_folder(path: str, name: str, folder: int | None) -> None:
-    found = lstat(name, folder, path) if name else None
-    if not name or (found is not None and stat.S_ISDIR(found.st_mode)):
+    status = lstat(name, folder, path) if name else None
+    if not name or (status is not None and stat.S_ISDIR(status.st_mode)):
         raise IsADirectoryError(errno.EISDIR, "It is a folder; name a file in it", path or ".")

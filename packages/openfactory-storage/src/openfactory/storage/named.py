@@ -1,4 +1,4 @@
-"""Several storages under one roof, each with a name."""
+"""Several storages as one storage, each with a name."""
 
 from __future__ import annotations
 
@@ -25,34 +25,47 @@ _STORE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class NamedStorage(FileBackend, Mapping[str, FileBackend]):
-    """A storage whose first path segment is the name of a store, and a mapping of names to stores.
+    """A storage of several stores: a mapping of names to stores, whose paths begin with the name of a store.
 
-    `storage.open("data/today.csv")` and `storage["data"].open("today.csv")` are the same file.
+    `storage.open("data/today.csv")` and `storage["data"].open("today.csv")` open the same file.
+
+    Args:
+        stores: the stores by their names.
+
+    Raises:
+        StorageConfigurationError: `stores` is empty.
     """
 
     config: dict[str, Any]
 
     def __init__(self, stores: Mapping[str, FileBackend]) -> None:
         if not stores:
-            raise StorageConfigurationError("A named storage needs at least one store. Give it a name and a backend.")
+            raise StorageConfigurationError(
+                "A named storage needs at least one store. Add a name and the settings of a storage."
+            )
         super().__init__({name: store.config for name, store in stores.items()})
         self._stores = dict(stores)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> NamedStorage:
-        """Make it from an object of names, each with the settings of a storage."""
+        """Create the storage from an object of names, each with the settings of a storage.
+
+        Raises:
+            StorageConfigurationError: the settings cannot be used, or two stores have the same mount point.
+            StorageUnavailableError: the server of a store cannot be reached.
+        """
         stores: dict[str, FileBackend] = {}
         mounted: dict[str, str] = {}
         for name, settings in config.items():
             where = f"The store {name!r} of STORAGE"
             if not _STORE_NAME.fullmatch(name):
-                raise StorageConfigurationError(f"{where} needs another name. Use letters, digits, '_' and '-'.")
+                raise StorageConfigurationError(f"{where} has an invalid name. Use letters, digits, '_' and '-'.")
             store = stores[name] = storage_from_settings(settings, where)
             target = (store.get_mount_spec() or {}).get("Target")
             if target is not None and mounted.setdefault(target, name) != name:
                 raise StorageConfigurationError(
-                    f"{where} mounts at {target!r}, where the store {mounted[target]!r} is already. "
-                    f"Give each store a mount_point of its own."
+                    f"{where} has the mount_point {target!r}, and so has the store {mounted[target]!r}. "
+                    f"Give each store its own mount_point."
                 )
         return cls(stores)
 
@@ -70,21 +83,21 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
 
     @property
     def root(self) -> NoReturn:
-        """There is none: each store has its own.
+        """Raise an error, because each store has its own root.
 
         Raises:
             SeveralStoresError: always.
         """
-        self._ask_one("root")
+        self._refuse("root")
 
     @property
     def fs(self) -> NoReturn:
-        """There is none: each store has its own.
+        """Raise an error, because each store has its own filesystem.
 
         Raises:
             SeveralStoresError: always.
         """
-        self._ask_one("fs")
+        self._refuse("fs")
 
     @overload  # type: ignore[override]
     def get(self, path: str, /) -> FileBackend | None: ...
@@ -93,48 +106,51 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
     @overload
     def get(self, path: StoragePath, local_file: StoragePath, on_progress: OnProgress | None = None) -> None: ...
     def get(self, path: StoragePath, local_file: Any = None, on_progress: OnProgress | None = None) -> Any:
-        """A store by its name, as of any mapping; with a file of this machine, copy a file of the storage to it."""
+        """Return a store by its name, as `Mapping.get` does, or copy a file to this machine, as `FileBackend.get` does.
+
+        The second argument decides: with the path of a local file, the file is copied.
+        """
         if isinstance(local_file, (str, os.PathLike)):
             return super().get(path, local_file, on_progress)
         return self._stores.get(os.fspath(path), local_file)
 
     def read_bytes(self, path: StoragePath) -> bytes:
-        """All of a file, as its store reads it."""
+        """Return the content of a file as bytes, with the method of its store."""
         store, inside = self._in_store(self._inside(path))
         return store.read_bytes(inside)
 
     def read_text(self, path: StoragePath, *, encoding: str = "utf-8") -> str:
-        """All of a text file, as its store reads it."""
+        """Return the content of a text file, with the method of its store."""
         store, inside = self._in_store(self._inside(path))
         return store.read_text(inside, encoding=encoding)
 
     def exists(self, path: StoragePath) -> bool:
-        """Whether there is a file or a folder; False also where there is no such store."""
+        """Return whether a file or folder exists; False if the store does not exist."""
         try:
             return super().exists(path)
         except UnknownStoreError:
             return False
 
     def get_mount_spec(self) -> NoReturn:
-        """There is none: each store has its own mount.
+        """Raise an error, because each store has its own mount.
 
         Raises:
             SeveralStoresError: always.
         """
-        self._ask_one("get_mount_spec()")
+        self._refuse("get_mount_spec()")
 
     def compatible_with_swarm(self) -> bool:
-        """Whether every store is."""
+        """Return whether all stores are compatible with Docker Swarm."""
         return all(store.compatible_with_swarm() for store in self._stores.values())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(sorted(self._stores))})"
 
-    # Each store does it for itself; it also says what it refuses
+    # Each operation goes to a store, which also checks its paths and whether it is read-only
 
-    def _open(self, path: str, mode: str, **as_text: Any) -> IO[Any]:
+    def _open(self, path: str, mode: str, **text_options: Any) -> IO[Any]:
         store, inside = self._in_store(path)
-        return store.open(inside, mode, **as_text)
+        return store.open(inside, mode, **text_options)
 
     def _replace(self, path: str, chunks: Iterable[bytes]) -> None:
         store, inside = self._in_store(path)
@@ -143,7 +159,7 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
     def _copy(self, source: str, target: str) -> None:
         (store, old), (other, new) = self._in_store(source), self._in_store(target)
         if store is other:
-            store.copy(old, new)  # its server may do it
+            store.copy(old, new)  # a server may copy without a transfer
         else:
             super()._copy(source, target)
 
@@ -172,9 +188,9 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
         if store is other:
             store.move(old, new)
         elif store.info(old).is_folder:
-            raise IsADirectoryError(errno.EISDIR, "A folder is not moved to another store; move its files", source)
+            raise IsADirectoryError(errno.EISDIR, "A folder cannot be moved to another store; move its files", source)
         else:
-            store._writable(old)  # before it is there twice
+            store._writable(old)  # before the copy, because the file of a read-only store cannot be deleted afterwards
             self.copy(source, target)
             store.delete(old)
 
@@ -195,34 +211,35 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
         text = checked_text(path)
         pure = PurePosixPath(text)
         if pure.is_absolute() or pure.parts[:1] == ("..",):
-            raise PathOutsideStorageError(f"{text!r} names no store. {self._how_to_name()}", path=text)
+            raise PathOutsideStorageError(
+                f"{text!r} does not begin with the name of a store. {self._remedy()}", path=text
+            )
         if not pure.parts:
             return ""
-        # What follows the name is a path of its own, so that `..` leads into no other store.
+        # The rest is a path within the store, so `..` cannot lead into another store.
         return "/".join(filter(None, (pure.parts[0], relative("/".join(pure.parts[1:])))))
 
     def _in_store(self, path: str) -> tuple[FileBackend, str]:
-        """The store that a path names, and the path inside it."""
+        """Return the store of a path, and the path within the store."""
         name, _, inside = path.partition("/")
         if not name:
-            raise IsADirectoryError(errno.EISDIR, f"It is the storage itself. {self._how_to_name()}", path)
+            raise IsADirectoryError(errno.EISDIR, f"It is the root of the storage. {self._remedy()}", path)
         return self[name], inside
 
-    def _how_to_name(self) -> str:
+    def _remedy(self) -> str:
         names = ", ".join(f"{name}/…" for name in sorted(self._stores))
         return f"Start the path with the name of a store: {names}"
 
     def _unknown(self, name: str) -> UnknownStoreError:
         known = tuple(sorted(self._stores))
         return UnknownStoreError(
-            f"The storage has no store {name!r}. It has {', '.join(known)}: use one of these, or add "
-            f"{name!r} to STORAGE.",
+            f"The storage has no store {name!r}. Use one of {', '.join(known)}, or add {name!r} to STORAGE.",
             store=name,
             known=known,
         )
 
-    def _ask_one(self, what: str) -> NoReturn:
+    def _refuse(self, member: str) -> NoReturn:
         example = min(self._stores)
         raise SeveralStoresError(
-            f"A named storage has no {what} of its own. Ask one of its stores: storage[{example!r}].{what}"
+            f"A named storage has no {member}. Use {member} of one of its stores: storage[{example!r}].{member}"
         )

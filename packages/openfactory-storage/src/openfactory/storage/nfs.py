@@ -1,4 +1,4 @@
-"""A folder of a file server, which the deployment mounts by NFS."""
+"""The storage type `nfs`: a folder of a file server, which the deployment mounts through NFS."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class NFSConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """The settings of an `nfs` storage.
 
     Attributes:
-        server: the file server, a host name, an IPv4 address, or an IPv6 address in brackets.
-        remote_path: the folder that it exports.
-        mount_point: where the app sees that folder.
-        mount_options: options of the mount, such as `ro`, `nfsvers=4.1`.
-        local_path: a folder that stands for the mount on a machine that has none, such as a developer's.
-        read_only: whether writing is refused; the mount option `ro` says so too.
-        description: for people.
+        server: host name, IPv4 address, or IPv6 address in brackets of the file server.
+        remote_path: absolute path of the folder that the server exports.
+        mount_point: absolute path at which the folder is mounted for the app.
+        mount_options: options of the mount, such as `ro` or `nfsvers=4.1`.
+        local_path: folder to use instead on a machine without the mount, such as the machine of a developer.
+        read_only: whether methods that write raise `ReadOnlyStorageError`; the mount option `ro` sets it too.
+        description: a text for the reader of the settings.
     """
 
     server: str
@@ -52,18 +52,18 @@ class NFSConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         if not remote_path.startswith("/"):
             raise ValueError(f"remote_path is {remote_path!r}. Write the absolute path that the server exports")
         options = [stripped for option in self.mount_options or () if (stripped := option.strip())]
-        # Frozen for everybody else; here the object is still being made.
+        # force_setattr, because the struct is frozen.
         msgspec.structs.force_setattr(self, "server", server)
         msgspec.structs.force_setattr(self, "remote_path", remote_path)
         msgspec.structs.force_setattr(self, "mount_point", checked_mount_point(self.mount_point))
         msgspec.structs.force_setattr(self, "mount_options", options or None)
-        msgspec.structs.force_setattr(self, "read_only", self.read_only or _says_ro(options))
+        msgspec.structs.force_setattr(self, "read_only", self.read_only or _has_ro(options))
         if self.local_path is not None:
             msgspec.structs.force_setattr(self, "local_path", checked_local_path(self.local_path))
 
 
 class NFSBackend(MountedBackend):
-    """Files of a file server; the deployment mounts its folder at `mount_point`."""
+    """A storage in a folder of a file server, which the deployment mounts at `mount_point`."""
 
     config: NFSConfiguration
 
@@ -73,25 +73,31 @@ class NFSBackend(MountedBackend):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> NFSBackend:
-        """Make it from `{"type": "nfs", "server": …, "remote_path": …, "mount_point": …}`."""
+        """Create the storage from `{"type": "nfs", "server": …, "remote_path": …, "mount_point": …}`.
+
+        Raises:
+            StorageConfigurationError: the settings cannot be used, or neither `mount_point` nor `local_path` exists.
+        """
         if isinstance(options := config.get("mount_options"), str):
             as_list = json.dumps([option.strip() for option in options.split(",")])
-            raise StorageConfigurationError(f"mount_options is the text {options!r}. Write a list: {as_list}.")
+            raise StorageConfigurationError(
+                f"mount_options is the string {options!r}, not a list. Write a list: {as_list}."
+            )
         try:
             return cls(msgspec.convert(dict(config), NFSConfiguration))
         except msgspec.ValidationError as error:
             raise StorageConfigurationError(
-                f"The settings of an nfs storage can't be used: {error}. They are "
+                f"The settings of an nfs storage can't be used: {error}. Write "
                 '{"type": "nfs", "server": "files.plant.example", "remote_path": "/exports/data", '
-                '"mount_point": "/mnt/data"}, and may have "mount_options" (a list), "local_path", "read_only" '
-                'and a "description".'
+                '"mount_point": "/mnt/data"}, and optionally "mount_options" (a list), "local_path", "read_only" '
+                'and "description".'
             ) from error
 
     def get_mount_spec(self) -> dict[str, Any]:
-        """A volume of Docker's `local` driver that mounts the folder of the server."""
+        """Return a volume of Docker's `local` driver that mounts the folder of the server."""
         config = self.config
         options = list(config.mount_options or ())
-        if config.read_only and not _says_ro(options):
+        if config.read_only and not _has_ro(options):
             options.append("ro")
         mounted_with = [f"addr={config.server}", *options]
         if "nfsvers=" not in ",".join(mounted_with):
@@ -110,21 +116,21 @@ class NFSBackend(MountedBackend):
 
 
 def _volume_name(config: NFSConfiguration, options: list[str]) -> str:
-    """The same name for the same mount, so that apps share one volume."""
+    """Return the same name for the same mount, so that apps share one volume."""
     parts = ["nfs", config.server.replace(".", "_"), config.remote_path.strip("/").replace("/", "_")]
     if options:
         parts.append(hashlib.sha1(",".join(sorted(options)).encode(), usedforsecurity=False).hexdigest()[:8])
-    # Docker takes no other characters, such as the brackets of an IPv6 address.
+    # Docker does not allow other characters, such as the brackets of an IPv6 address.
     return re.sub(r"[^A-Za-z0-9_.-]", "_", "_".join(parts))
 
 
-def _says_ro(options: list[str]) -> bool:
-    return "ro" in (one.strip() for option in options for one in option.split(","))
+def _has_ro(options: list[str]) -> bool:
+    return "ro" in (part.strip() for option in options for part in option.split(","))
 
 
 def _root_of(config: NFSConfiguration) -> Path:
     return first_folder(
         "An nfs storage",
         {"mount_point": config.mount_point, "local_path": config.local_path},
-        f"Mount {config.server}:{config.remote_path} there, or set local_path to a folder that stands for it.",
+        f"Mount {config.server}:{config.remote_path} there, or set local_path to a folder to use instead.",
     )

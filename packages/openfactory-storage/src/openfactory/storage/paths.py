@@ -1,4 +1,4 @@
-"""The rules of paths: what a path within a storage is, whoever holds the files."""
+"""Checks of the paths within a storage, for all types of storage."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ StoragePath = str | os.PathLike[str]
 
 
 def relative(path: StoragePath, roots: Collection[PurePath] = ()) -> str:
-    """A path as its segments from the root, with `/` between them; the root itself is the empty text.
+    """Return a path relative to the root, with `/` between its segments. The root itself is the empty string.
 
     >>> relative("sub/../a.txt"), relative("./sub//b.txt"), relative("/srv/data/c.txt", [PurePosixPath("/srv/data")])
     ('a.txt', 'sub/b.txt', 'c.txt')
 
     Args:
-        path: relative to the root, or absolute and inside of it.
-        roots: what an absolute path may begin with.
+        path: a path relative to the root, or an absolute path inside the root.
+        roots: the paths with which an absolute path may begin.
 
     Raises:
-        PathOutsideStorageError: it leads out, or holds what another system would take for a way out.
+        PathOutsideStorageError: the path leads out of the root, or contains a backslash or NUL character, which could
+            lead out of it on another system.
     """
     text = checked_text(path)
     with_slashes = text if os.sep == "/" else PurePath(text).as_posix()
@@ -39,32 +40,33 @@ def relative(path: StoragePath, roots: Collection[PurePath] = ()) -> str:
             segments.pop()
         elif not is_absolute:
             raise PathOutsideStorageError(
-                f"{text!r} leads out of the storage. Use a path relative to it; '..' may not lead out of it.", path=text
+                f"{text!r} leads out of the storage. Use a path that stays inside it.", path=text
             )
     if is_absolute:
-        segments = _from_root(text, PurePosixPath("/" if with_slashes.startswith("/") else "", *segments), roots)
+        segments = _below_root(text, PurePosixPath("/" if with_slashes.startswith("/") else "", *segments), roots)
     return "/".join(segments)
 
 
 def checked_text(path: StoragePath) -> str:
-    """The text of a path, without what another system would take for a way out.
+    """Return a path as a string.
 
     Raises:
-        PathOutsideStorageError: it holds such a character.
+        PathOutsideStorageError: the path contains a backslash or NUL character, which could lead out of the root on
+            another system.
     """
     text = os.fspath(path)
     if "\0" in text:
-        raise PathOutsideStorageError(f"{text!r} holds a NUL character. Remove it.", path=text)
+        raise PathOutsideStorageError(f"{text!r} contains a NUL character. Remove it.", path=text)
     if os.sep == "/" and "\\" in text:
-        raise PathOutsideStorageError(f"{text!r} holds a backslash. Write '/' between folders.", path=text)
+        raise PathOutsideStorageError(f"{text!r} contains a backslash. Write '/' between folders.", path=text)
     return text
 
 
-def _from_root(text: str, whole: PurePosixPath, roots: Collection[PurePath]) -> list[str]:
+def _below_root(text: str, whole: PurePosixPath, roots: Collection[PurePath]) -> list[str]:
     for root in roots:
         if whole.is_relative_to(root.as_posix()):
             return list(whole.relative_to(root.as_posix()).parts)
-    inside = f", or one inside {str(next(iter(roots)))!r}" if roots else ""
+    alternative = f", or an absolute path inside {str(next(iter(roots)))!r}" if roots else ""
     raise PathOutsideStorageError(
-        f"{text!r} is an absolute path outside of the storage. Use a path relative to it{inside}.", path=text
+        f"{text!r} is an absolute path outside of the storage. Use a path relative to it{alternative}.", path=text
     )

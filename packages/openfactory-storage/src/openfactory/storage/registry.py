@@ -1,4 +1,4 @@
-"""The kinds of storage there are, and how the settings of one become a backend."""
+"""The types of storage, and the creation of a storage from its settings."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from openfactory.storage.nfs import NFSBackend
 
 __all__ = ["ENTRY_POINTS", "known_storage_types", "storage_from_settings"]
 
-#: The group of entry points by which other distributions bring a type: its name, and a `FileBackend`.
+#: The group of the entry points with which other distributions add types. Each gives a name and a `FileBackend`.
 ENTRY_POINTS = "openfactory.storage_backends"
 
 _BACKENDS: Mapping[str, type[FileBackend]] = MappingProxyType({"local": LocalBackend, "nfs": NFSBackend})
 
-# Loaded when asked for: it brings the machinery of all the protocols.
+# Its module is imported on demand, because it imports the code for all protocols.
 _REMOTE = "fsspec"
 
 
 def known_storage_types() -> tuple[str, ...]:
-    """The values that `type` may have in `STORAGE`."""
-    return tuple(sorted({*_BACKENDS, _REMOTE, *(one.name for one in entry_points(group=ENTRY_POINTS))}))
+    """Return the sorted values that `type` may have in `STORAGE`."""
+    return tuple(sorted({*_BACKENDS, _REMOTE, *(entry_point.name for entry_point in entry_points(group=ENTRY_POINTS))}))
 
 
 def storage_from_settings(settings: Mapping[str, Any], where: str) -> FileBackend:
-    """The backend of one object of settings.
+    """Create a storage from its settings.
 
     Args:
-        settings: the object, with its `type`.
-        where: what errors call it.
+        settings: the settings with their `type`.
+        where: name of the settings in error messages.
 
     Raises:
-        StorageConfigurationError: the settings can't be used.
+        StorageConfigurationError: the settings cannot be used.
         StorageUnavailableError: the server of the storage cannot be reached.
     """
     storage_type = settings.get("type")
     if not isinstance(storage_type, str):
         raise StorageConfigurationError(
-            f'{where} has no "type". Add one; there are: {", ".join(known_storage_types())}.'
+            f'{where} has no "type". Add one of these types: {", ".join(known_storage_types())}.'
         )
     backend = _backend_of(storage_type, where)
     try:
@@ -52,10 +52,10 @@ def storage_from_settings(settings: Mapping[str, Any], where: str) -> FileBacken
         raise StorageConfigurationError(f"{where}: {error}") from error
     except StorageUnavailableError as error:
         raise StorageUnavailableError(f"{where}: {error}", path=error.path) from error
-    except Exception as error:  # of a type that others bring
+    except Exception as error:  # raised by a type of another distribution
         raise StorageConfigurationError(
-            f"{where}: the type {storage_type!r} cannot use its settings: {error!r}. Change them, or ask who made "
-            f"{backend.__module__}.{backend.__qualname__}."
+            f"{where}: the type {storage_type!r} cannot use its settings: {error!r}. Correct them, or ask the "
+            f"author of {backend.__module__}.{backend.__qualname__}."
         ) from error
 
 
@@ -67,7 +67,7 @@ def _backend_of(storage_type: str, where: str) -> type[FileBackend]:
 
         return RemoteBackend
     for entry_point in entry_points(group=ENTRY_POINTS, name=storage_type):
-        return _loaded(entry_point, where)
+        return _load(entry_point, where)
     known = known_storage_types()
     raise UnknownStorageTypeError(
         f"{where} has the type {storage_type!r}, which openfactory-storage {__version__} does not know. "
@@ -78,17 +78,17 @@ def _backend_of(storage_type: str, where: str) -> type[FileBackend]:
     )
 
 
-def _loaded(entry_point: EntryPoint, where: str) -> type[FileBackend]:
+def _load(entry_point: EntryPoint, where: str) -> type[FileBackend]:
     try:
         backend = entry_point.load()
     except Exception as error:
         raise StorageConfigurationError(
             f"{where} has the type {entry_point.name!r} of {entry_point.value}, which cannot be imported: {error!r}. "
-            "Install what it needs."
+            "Install the packages that it needs."
         ) from error
     if not (isinstance(backend, type) and issubclass(backend, FileBackend)):
         raise StorageConfigurationError(
-            f"{where} has the type {entry_point.name!r}, and {entry_point.value} is no FileBackend. "
-            "Name a class that is derived from FileBackend in the entry point."
+            f"{where} has the type {entry_point.name!r}, and {entry_point.value} is not a FileBackend. "
+            "Name a subclass of FileBackend in the entry point."
         )
     return backend

@@ -1,4 +1,4 @@
-"""Files that are somewhere else: any protocol that fsspec knows, by its URL."""
+"""The storage type `fsspec`: a server or an object store, through a protocol of fsspec."""
 
 from __future__ import annotations
 
@@ -20,30 +20,38 @@ from openfactory.storage.errors import StorageConfigurationError, StorageUnavail
 from openfactory.storage.filesystems import Address
 from openfactory.storage.paths import StoragePath, relative
 from openfactory.storage.remote_configuration import RemoteConfiguration
-from openfactory.storage.remote_file import RemoteFile, to_read, to_write
-from openfactory.storage.remote_folders import make_folder, refuse_folder, until_whole
+from openfactory.storage.remote_file import RemoteFile, memory_reader, memory_writer
+from openfactory.storage.remote_folders import make_folder, refuse_folder, retry_replaced
 from openfactory.storage.remote_info import info_of
 from openfactory.storage.session import StorageSession
-from openfactory.storage.uploading import Progress, exchange, rename
+from openfactory.storage.uploading import Progress, rename, upload_and_rename
 
 __all__ = ["RemoteBackend", "RemoteConfiguration"]
 
-# How protocols are asked to make a file only where there is none, those that can themselves.
+# Modes of the protocols whose server can create a file only if it does not exist.
 _EXCLUSIVE: Mapping[str, str] = {"s3": "x", "s3a": "x", "sftp": "wx", "ssh": "wx"}
 
-# Whose own way to append keeps what is there; others write over it (ftp, gcs) or refuse (webdav, abfs).
+# Protocols whose append mode works. The others overwrite the file (ftp, gcs) or raise an error (webdav, abfs).
 _APPENDING = frozenset({"s3", "s3a", "sftp", "smb", "ssh"})
 
-# What s3fs cuts off a name with all that follows.
+# s3fs reads the rest of a name after this text as a version of the file.
 _VERSION = "?versionId="
 
 
 class RemoteBackend(FileBackend):
-    """Files of an object store or a server, through fsspec.
+    """A storage on an object store or a server, through fsspec.
 
-    A file is as durable as its protocol makes it. `write_atomic`, `put` and `copy` are one upload to an object store,
-    which shows it when it is whole; on a server with folders they write beside the target and exchange the names.
-    Symbolic links of an SFTP server are followed before a path is used, and refused where they lead out.
+    The protocol determines how durable a file is. `write_atomic`, `put` and `copy` are one upload to an object store,
+    which shows the file when the upload is complete. On a server with folders they write a temporary file in the folder
+    of the target and rename it. Symbolic links of an SFTP server are resolved before a path is used; a link that leads
+    out of the root raises `PathOutsideStorageError`.
+
+    Args:
+        config: the settings of the storage.
+
+    Raises:
+        StorageConfigurationError: the URL or an option cannot be used, or the bucket or folder does not exist.
+        StorageUnavailableError: the server cannot be reached or refuses access.
     """
 
     config: RemoteConfiguration
@@ -51,25 +59,30 @@ class RemoteBackend(FileBackend):
     def __init__(self, config: RemoteConfiguration) -> None:
         super().__init__(config)
         self._address = Address.of(config.url, config.options)
-        self.read_only = config.read_only or not self._address.can_be_written
+        self.read_only = config.read_only or not self._address.is_writable
         self._connection = StorageSession(self._address)
         self._check_root()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> RemoteBackend:
-        """Make it from `{"type": "fsspec", "url": …, "options": {…}}`."""
+        """Create the storage from `{"type": "fsspec", "url": …, "options": {…}}`.
+
+        Raises:
+            StorageConfigurationError: the settings cannot be used.
+            StorageUnavailableError: the server cannot be reached or refuses access.
+        """
         try:
             return cls(msgspec.convert(dict(config), RemoteConfiguration))
         except msgspec.ValidationError as error:
             raise StorageConfigurationError(
-                f"The settings of an fsspec storage can't be used: {error}. They are "
+                f"The settings of an fsspec storage can't be used: {error}. Write "
                 '{"type": "fsspec", "url": "s3://bucket/folder", "options": {"secret": "${S3_SECRET}"}}, '
-                'and may have "read_only" and a "description".'
+                'and optionally "read_only" and "description".'
             ) from error
 
     @property
     def root(self) -> PurePosixPath:
-        """The folder within the filesystem, as `fs` of fsspec names it: no folder of this machine."""
+        """The path of the root in fsspec's filesystem. It is not a folder of this machine."""
         return PurePosixPath(self._connection.root)
 
     @property
@@ -81,122 +94,123 @@ class RemoteBackend(FileBackend):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._address)!r})"
 
-    # On one file
+    # One file
 
     def read_bytes(self, path: StoragePath) -> bytes:
         read = super().read_bytes
-        return until_whole(lambda: read(path))
+        return retry_replaced(lambda: read(path))
 
     def read_text(self, path: StoragePath, *, encoding: str = "utf-8") -> str:
         read = super().read_text
-        return until_whole(lambda: read(path, encoding=encoding))
+        return retry_replaced(lambda: read(path, encoding=encoding))
 
-    def _open(self, path: str, mode: str, **as_text: Any) -> IO[Any]:
+    def _open(self, path: str, mode: str, **text_options: Any) -> IO[Any]:
         if "+" in mode:
             raise io.UnsupportedOperation(
-                f"{path!r} cannot be read and written at once in {self!r}. Read it, and write it anew."
+                f"{path!r} cannot be opened for reading and writing at once in {self!r}. Read the file, then write it "
+                "again."
             )
-        file = self._opened(path, mode.replace("b", "").replace("t", ""))
-        return file if "b" in mode else io.TextIOWrapper(file, **as_text)
+        file = self._open_binary(path, mode.replace("b", "").replace("t", ""))
+        return file if "b" in mode else io.TextIOWrapper(file, **text_options)
 
-    def _opened(self, path: str, how: str) -> Any:
-        with self._connection.asking(path) as fs:
-            full = self._found(fs, path)
-            if how != "r":
+    def _open_binary(self, path: str, mode: str) -> Any:
+        """Open a binary file. The mode is one of `r`, `w`, `a` and `x`."""
+        with self._connection.using(path) as fs:
+            full = self._full(fs, path)
+            if mode != "r":
                 refuse_folder(fs, full, path)
-                if how == "x" and fs.exists(full):
-                    raise FileExistsError(errno.EEXIST, "The file is there already", path)
+                if mode == "x" and fs.exists(full):
+                    raise FileExistsError(errno.EEXIST, "The file exists already; choose another name", path)
                 self._make_folder(fs, full.rpartition("/")[0])
             if self._address.in_memory:
-                return self._opened_in_memory(fs, full, path, how)
-            if how == "a" and self._address.protocol not in _APPENDING:
-                return to_write(lambda content: self._append(path, content))
-            if how == "r" and not self._address.has_objects:
+                return self._open_in_memory(fs, full, path, mode)
+            if mode == "a" and self._address.protocol not in _APPENDING:
+                return memory_writer(lambda content: self._append(path, content))
+            if mode == "r" and not self._address.is_object_store:
                 refuse_folder(fs, full, path)
-            itself = _EXCLUSIVE.get(self._address.protocol)
+            exclusive_mode = _EXCLUSIVE.get(self._address.protocol, "w")
             try:
-                file = fs.open(
-                    full, how.replace("x", itself or "w") + "b", **(sftp.read_ahead(fs) if how == "r" else {})
-                )
+                options = sftp.read_options(fs) if mode == "r" else {}
+                file = fs.open(full, mode.replace("x", exclusive_mode) + "b", **options)
             except OSError as error:
-                if how == "x" and not isinstance(error, FileExistsError) and fs.exists(full):
-                    raise FileExistsError(errno.EEXIST, "The file is there already", path) from error
+                if mode == "x" and not isinstance(error, FileExistsError) and fs.exists(full):
+                    raise FileExistsError(errno.EEXIST, "The file exists already; choose another name", path) from error
                 if not isinstance(error, IsADirectoryError):
                     refuse_folder(fs, full, path)
                 raise
-            if how == "r" and (getattr(file, "details", None) or {}).get("type") == "directory":
+            if mode == "r" and (getattr(file, "details", None) or {}).get("type") == "directory":
                 raise IsADirectoryError(errno.EISDIR, "It is a folder; name a file in it", path)
             return RemoteFile(file, self._connection, fs, path)
 
-    def _opened_in_memory(self, fs: AbstractFileSystem, full: str, path: str, how: str) -> IO[bytes]:
-        if how == "r":
+    def _open_in_memory(self, fs: AbstractFileSystem, full: str, path: str, mode: str) -> IO[bytes]:
+        if mode == "r":
             refuse_folder(fs, full, path)
-            return to_read(fs.cat_file(full))
-        if how == "x":
+            return memory_reader(fs.cat_file(full))
+        if mode == "x":
             fs.pipe_file(full, b"")
 
-        def keep(content: bytes) -> None:
-            with self._connection.asking(path):
-                before = fs.cat_file(full) if how == "a" and fs.exists(full) else b""
+        def store(content: bytes) -> None:
+            with self._connection.using(path):
+                before = fs.cat_file(full) if mode == "a" and fs.exists(full) else b""
                 fs.pipe_file(full, before + content)
 
-        return to_write(keep)
+        return memory_writer(store)
 
     def _append(self, path: str, content: bytes) -> None:
-        """Write a file anew, with more at its end."""
-        with self._connection.asking(path):
+        """Write the whole file again, with the content at its end."""
+        with self._connection.using(path):
             before = self.read_bytes(path) if self._exists(path) else b""
             self._replace(path, [before, content])
 
     def _replace(self, path: str, chunks: Iterable[bytes]) -> None:
-        with tempfile.NamedTemporaryFile(prefix="ofa-") as whole:
-            whole.writelines(chunks)
-            whole.flush()
-            self._upload(Path(whole.name), path)
+        with tempfile.NamedTemporaryFile(prefix="ofa-") as file:
+            file.writelines(chunks)
+            file.flush()
+            self._upload(Path(file.name), path)
 
     def _put(self, local_file: Path, path: str, on_progress: OnProgress | None) -> None:
-        with local_file.open("rb"):  # what this machine has to say of it, before the server is asked
+        with local_file.open("rb"):  # raise the errors of the local file before the server is asked
             self._upload(local_file, path, on_progress)
 
     def _upload(self, local_file: Path, path: str, on_progress: OnProgress | None = None) -> None:
         progress = Progress(on_progress)
         try:
-            self._carry(local_file, path, progress)
+            self._transfer(local_file, path, progress)
         except StorageUnavailableError:
-            if progress.refused is not None:  # not the server, but who was told of the progress
-                raise progress.refused from None
+            if progress.callback_error is not None:  # on_progress failed, and not the server
+                raise progress.callback_error from None
             raise
-        progress.end_at(local_file.stat().st_size)
+        progress.finish(local_file.stat().st_size)
 
-    def _carry(self, local_file: Path, path: str, progress: Progress) -> None:
-        with self._connection.asking(path) as fs:
-            full = self._found(fs, path)
+    def _transfer(self, local_file: Path, path: str, progress: Progress) -> None:
+        with self._connection.using(path) as fs:
+            full = self._full(fs, path)
             refuse_folder(fs, full, path)
             self._make_folder(fs, full.rpartition("/")[0])
             if self._address.in_memory:
                 fs.pipe_file(full, local_file.read_bytes())
-            elif self._address.has_objects:
+            elif self._address.is_object_store:
                 fs.put_file(str(local_file), full, callback=progress)
             else:
-                exchange(fs, str(local_file), full, progress)
+                upload_and_rename(fs, str(local_file), full, progress)
 
     def _copy(self, source: str, target: str) -> None:
-        if not self._address.has_objects:
+        if not self._address.is_object_store:
             super()._copy(source, target)
             return
         if self._info(source).is_folder:
-            raise IsADirectoryError(errno.EISDIR, "It is a folder; copy the files in it one by one", source)
-        with self._connection.asking(target) as fs:
+            raise IsADirectoryError(errno.EISDIR, "It is a folder; copy the files in it", source)
+        with self._connection.using(target) as fs:
             refuse_folder(fs, self._connection.full(target), target)
         if source != target:
-            with self._connection.asking(source) as fs:
+            with self._connection.using(source) as fs:
                 fs.cp_file(self._connection.full(source), self._connection.full(target))
 
     def _info(self, path: str) -> FileInfo:
-        with self._connection.asking(path) as fs:
-            if not path and self._address.has_objects:
+        with self._connection.using(path) as fs:
+            if not path and self._address.is_object_store:
                 return FileInfo("", 0, None, True)
-            return info_of(path, fs.info(self._found(fs, path)))
+            return info_of(path, fs.info(self._full(fs, path)))
 
     def _exists(self, path: str) -> bool:
         try:
@@ -206,35 +220,40 @@ class RemoteBackend(FileBackend):
         return True
 
     def _delete(self, path: str) -> None:
-        with self._connection.asking(path) as fs:
-            full = self._found_itself(fs, path)
+        with self._connection.using(path) as fs:
+            full = self._full_of_link(fs, path)
             if sftp.type_of(fs, full) == "directory":
-                raise IsADirectoryError(errno.EISDIR, "It is a folder; delete the files in it one by one", path)
+                raise IsADirectoryError(errno.EISDIR, "It is a folder; delete the files in it", path)
             sftp.delete(fs, full)
 
     def _move(self, source: str, target: str) -> None:
         if not source:
-            raise IsADirectoryError(errno.EISDIR, "It is the storage itself; move what is in it", ".")
-        with self._connection.asking(source) as fs:
-            is_folder = sftp.type_of(fs, self._found_itself(fs, source)) == "directory"
-        with self._connection.asking(target) as fs:
-            new = self._found(fs, target)
+            raise IsADirectoryError(errno.EISDIR, "It is the root of the storage; move the files in it", ".")
+        with self._connection.using(source) as fs:
+            is_folder = sftp.type_of(fs, self._full_of_link(fs, source)) == "directory"
+        with self._connection.using(target) as fs:
+            new = self._full(fs, target)
             if is_folder and fs.exists(new):
-                raise FileExistsError(errno.EEXIST, "A folder takes no other's place; delete that first", target)
+                raise FileExistsError(
+                    errno.EEXIST, "The path exists, and a folder cannot replace it; delete it first", target
+                )
             refuse_folder(fs, new, target)
             self._make_folder(fs, new.rpartition("/")[0])
         if is_folder and f"{target}/".startswith(f"{source}/"):
-            raise OSError(errno.EINVAL, "A folder cannot be moved into itself", source)
+            raise OSError(errno.EINVAL, "A folder cannot be moved into itself; choose another path", source)
         if source == target:
             return
-        with self._connection.asking(source) as fs:
-            if self._address.has_objects:
+        with self._connection.using(source) as fs:
+            if self._address.is_object_store:
                 self._move_objects(fs, source, target, is_folder)
             else:
                 rename(fs, self._connection.full(source), new)
 
     def _move_objects(self, fs: AbstractFileSystem, source: str, target: str, is_folder: bool) -> None:
-        """Copy all, then delete all: fsspec's own would take a `*` in a name for a pattern."""
+        """Copy all files, then delete the old ones.
+
+        The `mv` of fsspec is not used, because it reads `*` in a name as a pattern.
+        """
         entries = list(self._below(source)) if is_folder else [FileInfo(source, 0, None, False)]
         files = [self._connection.full(entry.path) for entry in entries if not entry.is_folder]
         start = len(self._connection.full(source))
@@ -250,85 +269,86 @@ class RemoteBackend(FileBackend):
         if is_folder and self._address.in_memory:
             fs.rm(self._connection.full(source), recursive=True)
 
-    # On folders
+    # Folders
 
     def _mkdir(self, path: str) -> None:
-        with self._connection.asking(path) as fs:
-            full = self._found(fs, path)
+        with self._connection.using(path) as fs:
+            full = self._full(fs, path)
             if fs.isfile(full):
-                raise FileExistsError(errno.EEXIST, "There is a file of that name", path)
+                raise FileExistsError(errno.EEXIST, "It is a file; choose another name", path)
             self._make_folder(fs, full)
 
     def _list(self, path: str) -> Iterable[FileInfo]:
-        with self._connection.asking(path) as fs:
-            full = self._found(fs, path)
+        with self._connection.using(path) as fs:
+            full = self._full(fs, path)
             try:
-                found = fs.ls(full, detail=True)
+                entries = fs.ls(full, detail=True)
             except FileNotFoundError:
-                if not path and self._address.has_objects:
-                    return []  # it has no root until something is in it
-                if not self._address.has_objects and fs.isfile(full):
-                    raise NotADirectoryError(errno.ENOTDIR, "It is a file; list the folder it is in", path) from None
+                if not path and self._address.is_object_store:
+                    return []  # the root of an object store does not exist until it contains a file
+                if not self._address.is_object_store and fs.isfile(full):
+                    raise NotADirectoryError(errno.ENOTDIR, "It is a file; list its folder", path) from None
                 raise
         own = full.strip("/")
-        if [entry["name"].lstrip("/") for entry in found if entry["type"] != "directory"] == [own]:
-            raise NotADirectoryError(errno.ENOTDIR, "It is a file; list the folder it is in", path)
+        if [entry["name"].lstrip("/") for entry in entries if entry["type"] != "directory"] == [own]:
+            raise NotADirectoryError(errno.ENOTDIR, "It is a file; list its folder", path)
         listed = []
-        for entry in found:
-            place = entry["name"].strip("/")
-            name = place.rpartition("/")[2]
-            if place != own and name and not is_unfinished(name):  # an object store may hold a mark for the folder
+        for entry in entries:
+            entry_path = entry["name"].strip("/")
+            name = entry_path.rpartition("/")[2]
+            # An object store may list an empty object with the name of the folder.
+            if entry_path != own and name and not is_unfinished(name):
                 listed.append(info_of(f"{path}/{name}" if path else name, entry))
         return listed
 
     def _make_folder(self, fs: AbstractFileSystem, folder: str) -> None:
-        if folder and (self._address.in_memory or not self._address.has_objects):
+        if folder and (self._address.in_memory or not self._address.is_object_store):
             make_folder(fs, folder)
 
-    # The way to the server
+    # The connection to the server
 
     def _inside(self, path: StoragePath) -> str:
         inside = relative(path, (self.root,) if self._connection.root.startswith("/") else ())
         if _VERSION in inside and self._address.protocol in ("s3", "s3a"):
-            raise OSError(errno.EINVAL, f"S3 names a version by {_VERSION!r}. Choose another name", inside)
+            raise OSError(errno.EINVAL, f"S3 reads {_VERSION!r} in a name as a version; choose another name", inside)
         return inside
 
     def _check_root(self) -> None:
-        """Say at the start what would fail later."""
+        """Raise an error if the root does not exist or cannot be reached."""
         try:
-            with self._connection.asking("") as fs:
+            with self._connection.using("") as fs:
                 full = self._connection.root
                 if self._address.in_memory:
                     self._make_folder(fs, full)
-                place = full.strip("/").partition("/")[0] if self._address.has_objects else full
-                is_folder = not place or fs.info(place)["type"] == "directory"
+                root = full.strip("/").partition("/")[0] if self._address.is_object_store else full
+                is_folder = not root or fs.info(root)["type"] == "directory"
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise self._no_folder() from error
+            raise self._missing_root() from error
         except PermissionError as error:
             raise StorageUnavailableError(
-                f"{self._address} lets nobody in: {error.strerror}. Check the login in the options, and its rights.",
+                f"{self._address} refuses access: {error.strerror}. Check the login and its permissions.",
                 path="",
             ) from error
         except StorageUnavailableError as error:
-            if isinstance(error.__cause__, (TypeError, ValueError)):  # some look at their options only now
-                raise StorageConfigurationError(f"{error} Look at the options.") from error
+            if isinstance(error.__cause__, (TypeError, ValueError)):  # some filesystems check their options only now
+                raise StorageConfigurationError(f"{error} Check the options.") from error
             raise
         if not is_folder:
-            raise self._no_folder()
+            raise self._missing_root()
 
-    def _no_folder(self) -> StorageConfigurationError:
-        what = "bucket" if self._address.has_objects else "folder"
+    def _missing_root(self) -> StorageConfigurationError:
+        kind = "bucket" if self._address.is_object_store else "folder"
         return StorageConfigurationError(
-            f"{self._address} has no such {what}. Make the {what}, or change the url to one that exists."
+            f"The {kind} of {self._address} does not exist. Create the {kind}, or change the url to an existing {kind}."
         )
 
-    def _found(self, fs: AbstractFileSystem, path: str) -> str:
-        """What the filesystem calls a path, which no link leads out of the root."""
+    def _full(self, fs: AbstractFileSystem, path: str) -> str:
+        """Return the path in the filesystem, after a check that no symbolic link leads out of the root."""
         full = self._connection.full(path)
         sftp.check_links(fs, self._connection.root, full, path)
         return full
 
-    def _found_itself(self, fs: AbstractFileSystem, path: str) -> str:
-        """The same for what is done to a link itself, wherever that leads."""
-        self._found(fs, path.rpartition("/")[0])
+    def _full_of_link(self, fs: AbstractFileSystem, path: str) -> str:
+        """Return the path in the filesystem for an operation on a link itself, which may lead out of the root."""
+        self._full(fs, path.rpartition("/")[0])
         return self._connection.full(path)

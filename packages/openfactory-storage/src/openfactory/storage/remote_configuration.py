@@ -1,4 +1,4 @@
-"""The settings of what is elsewhere."""
+"""The settings of the storage type `fsspec`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class RemoteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """The settings of an `fsspec` storage.
 
     Attributes:
-        url: protocol and place, such as `s3://bucket/folder` or `sftp://host/folder`.
-        options: what the protocol's filesystem takes, such as `{"key": "…", "secret": "${S3_SECRET}"}`; a text
-            `${NAME}` stands for an environment variable, here and in the URL.
-        read_only: whether writing is refused.
-        description: for people.
+        url: protocol and location, such as `s3://bucket/folder` or `sftp://host/folder`.
+        options: arguments of the protocol's filesystem, such as `{"key": "…", "secret": "${S3_SECRET}"}`. `${NAME}` is
+            replaced by the value of the environment variable, here and in the URL.
+        read_only: whether methods that write raise `ReadOnlyStorageError`.
+        description: a text for the reader of the settings.
     """
 
     url: str
@@ -32,9 +32,9 @@ class RemoteConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         Address.of(self.url, self.options)
 
     def __repr__(self) -> str:
-        """Without what may be a secret."""
+        """Return the URL without the login and the options, which may be secret."""
         return f"{type(self).__name__}({str(Address.of(self.url, self.options))!r})"
 
     def __rich_repr__(self) -> Iterator[tuple[str, str]]:  # type: ignore[override]
-        """The same for rich, which looks at the fields otherwise."""
+        """Yield the URL without secrets for rich, which would show all fields otherwise."""
         yield "url", str(Address.of(self.url, self.options))

@@ -1,4 +1,4 @@
-"""Files that are open on a server."""
+"""Open files of a server, and open files in memory."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from fsspec import AbstractFileSystem
 
 from openfactory.storage.session import StorageSession
 
-__all__ = ["RemoteFile", "to_read", "to_write"]
+__all__ = ["RemoteFile", "memory_reader", "memory_writer"]
 
 
 class RemoteFile(io.BufferedIOBase):
-    """A file of fsspec whose failures are errors of this distribution, also those in the midst of it.
+    """An open binary file of fsspec. Its methods raise the errors of this distribution, and not those of fsspec.
 
     Args:
-        file: the file of fsspec, binary.
-        connection: the way to the server.
-        fs: the filesystem that opened it.
-        path: what errors name.
+        file: the open file of fsspec.
+        connection: the connection to the server.
+        fs: the filesystem that opened the file.
+        path: path of the file in error messages.
     """
 
     def __init__(self, file: Any, connection: StorageSession, fs: AbstractFileSystem, path: str) -> None:
         self._file = file
         self._connection = connection
         self._fs = fs
-        self._over = False
+        self._closed = False
         self.name = path
 
     @property
     def closed(self) -> bool:
-        return self._over
+        return self._closed
 
     def readable(self) -> bool:
         return bool(self._file.readable())
@@ -48,7 +48,7 @@ class RemoteFile(io.BufferedIOBase):
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._check(self.readable(), "reading")
-        return bytes(self._ask(self._file.read, -1 if size is None else size))
+        return bytes(self._call(self._file.read, -1 if size is None else size))
 
     def read1(self, size: int = -1, /) -> bytes:
         return self.read(size if size >= 0 else io.DEFAULT_BUFFER_SIZE)
@@ -57,68 +57,67 @@ class RemoteFile(io.BufferedIOBase):
         if size is not None and size >= 0:
             return super().readline(size)
         self._check(self.readable(), "reading")
-        return bytes(self._ask(self._file.readline))
+        return bytes(self._call(self._file.readline))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         self._check(self.seekable(), "seeking")
         if whence == os.SEEK_SET and offset < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
-        self._ask(self._file.seek, offset, whence)
+        self._call(self._file.seek, offset, whence)
         return self.tell()
 
     def tell(self) -> int:
-        return int(self._ask(self._file.tell))
+        return int(self._call(self._file.tell))
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:  # type: ignore[override]
         content = data if isinstance(data, bytes) else bytes(memoryview(data))
         self._check(self.writable(), "writing")
-        self._ask(self._file.write, content)
+        self._call(self._file.write, content)
         return len(content)
 
     def flush(self) -> None:
-        if not self._over and self.writable():
-            self._ask(self._file.flush)
+        if not self._closed and self.writable():
+            self._call(self._file.flush)
 
     def close(self) -> None:
-        if self._over:
+        if self._closed:
             return
-        self._over = True
-        with self._connection.asking(self.name, self._fs):
+        self._closed = True
+        with self._connection.using(self.name, self._fs):
             try:
                 self._file.close()
             finally:
                 with suppress(AttributeError):
-                    self._file.closed = True  # else it would try again when it is thrown away
+                    self._file.closed = True  # otherwise its destructor would try to close it again
 
-    def _check(self, can: bool, what: str) -> None:
-        """Say what the caller got wrong, of which the server knows nothing."""
-        if not (self._over or can):
-            raise io.UnsupportedOperation(f"{self.name!r} is not open for {what}. Open it in another mode.")
+    def _check(self, supported: bool, operation: str) -> None:
+        if not (self._closed or supported):
+            raise io.UnsupportedOperation(f"{self.name!r} is not open for {operation}. Open it in another mode.")
 
-    def _ask(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        if self._over:
+    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        if self._closed:
             raise ValueError(f"{self.name!r} is closed. Open it again.")
-        with self._connection.asking(self.name, self._fs):
+        with self._connection.using(self.name, self._fs):
             return method(*arguments)
 
 
-def to_read(content: bytes) -> io.BufferedReader:
-    """A file in memory; fsspec's own has one position for all who open it."""
+def memory_reader(content: bytes) -> io.BufferedReader:
+    """Return an open file in memory. fsspec's own file shares its position between all readers."""
     return io.BufferedReader(io.BytesIO(content))
 
 
-def to_write(keep: Callable[[bytes], None]) -> io.BufferedWriter:
-    """A file in memory that is kept when it is closed."""
-    return io.BufferedWriter(_Kept(keep))
+def memory_writer(store: Callable[[bytes], None]) -> io.BufferedWriter:
+    """Return an open file in memory that passes its content to `store` when it is closed."""
+    return io.BufferedWriter(_StoredOnClose(store))
 
 
-class _Kept(io.BytesIO):
-    def __init__(self, keep: Callable[[bytes], None]) -> None:
+class _StoredOnClose(io.BytesIO):
+    def __init__(self, store: Callable[[bytes], None]) -> None:
         super().__init__()
-        self._keep = keep
+        self._store = store
 
     def close(self) -> None:
         if not self.closed:
             content = self.getvalue()
             super().close()
-            self._keep(content)
+            self._store(content)

@@ -1,4 +1,4 @@
-"""What is asked of a server more than once, because others write there too."""
+"""Operations on a server that are repeated, because other processes write there too."""
 
 from __future__ import annotations
 
@@ -9,48 +9,56 @@ from typing import TypeVar
 
 from fsspec import AbstractFileSystem
 
-__all__ = ["make_folder", "refuse_folder", "until_whole"]
+__all__ = ["make_folder", "refuse_folder", "retry_replaced"]
 
 _Content = TypeVar("_Content", bytes, str)
 
-# How often something is tried that others can spoil.
-_TRIALS = 20
+# Number of attempts of an operation that another process can disturb.
+_ATTEMPTS = 20
 
 
 def refuse_folder(fs: AbstractFileSystem, full: str, path: str) -> None:
-    """Say what most protocols do not: that a folder is no file.
+    """Raise an error if a path is a folder, because most protocols do not raise it.
+
+    Args:
+        fs: the filesystem.
+        full: path in the filesystem.
+        path: path in the storage, for the error message; the empty path is the root.
 
     Raises:
-        IsADirectoryError: there is a folder, or it is the root.
+        IsADirectoryError: the path is a folder or the root.
     """
     if not path or fs.isdir(full):
         raise IsADirectoryError(errno.EISDIR, "It is a folder; name a file in it", path)
 
 
 def make_folder(fs: AbstractFileSystem, folder: str) -> None:
-    """Make a folder and those on the way to it, also while others make some of them.
+    """Create a folder and its missing parent folders, also while other processes create some of them.
 
     Raises:
-        NotADirectoryError: there is a file on the way.
+        NotADirectoryError: one of the folders is a file.
     """
     if fs.isdir(folder):
         return
-    for place in map(str, (PurePosixPath(folder), *PurePosixPath(folder).parents)):
-        if fs.isfile(place):
-            raise NotADirectoryError(errno.ENOTDIR, "A file is where a folder should be", folder)
-    for trial in range(_TRIALS):
+    for path in map(str, (PurePosixPath(folder), *PurePosixPath(folder).parents)):
+        if fs.isfile(path):
+            raise NotADirectoryError(errno.ENOTDIR, "One of its folders is a file; choose another path", folder)
+    for attempt in range(_ATTEMPTS):
         try:
             fs.makedirs(folder, exist_ok=True)
         except Exception:
-            if trial == _TRIALS - 1:
+            if attempt == _ATTEMPTS - 1:
                 raise
         if fs.isdir(folder):
             return
 
 
-def until_whole(read: Callable[[], _Content]) -> _Content:
-    """Read a file again that was replaced meanwhile: an object store refuses the rest of the old one."""
-    for _ in range(_TRIALS - 1):
+def retry_replaced(read: Callable[[], _Content]) -> _Content:
+    """Read a file, and read it again if it was replaced meanwhile.
+
+    An object store raises EBUSY then, because it does not have the rest of the old file.
+    """
+    for _ in range(_ATTEMPTS - 1):
         try:
             return read()
         except OSError as error:

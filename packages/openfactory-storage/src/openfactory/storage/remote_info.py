@@ -1,4 +1,4 @@
-"""What fsspec says of a file, in our words."""
+"""Conversion of fsspec's file information to `FileInfo`."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from openfactory.storage.backend import FileInfo
 
 __all__ = ["info_of"]
 
-# Under which names the protocols say when a file was written.
+# The keys under which the protocols give the time of the last write.
 _TIMES = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
 
 
-def info_of(path: str, found: Mapping[str, Any]) -> FileInfo:
-    """What is known of a file or a folder.
+def info_of(path: str, entry: Mapping[str, Any]) -> FileInfo:
+    """Return path, size and modification time of a file or folder.
 
     Args:
-        path: from the root of the storage.
-        found: what fsspec says.
+        path: path relative to the root of the storage.
+        entry: the file information of fsspec.
     """
-    is_folder = found["type"] == "directory"
-    return FileInfo(path, 0 if is_folder else found.get("size") or 0, _time_of(found), is_folder)
+    is_folder = entry["type"] == "directory"
+    return FileInfo(path, 0 if is_folder else entry.get("size") or 0, _time_of(entry), is_folder)
 
 
-def _time_of(found: Mapping[str, Any]) -> datetime | None:
-    time = next((found[name] for name in _TIMES if found.get(name) is not None), None)
+def _time_of(entry: Mapping[str, Any]) -> datetime | None:
+    time = next((entry[name] for name in _TIMES if entry.get(name) is not None), None)
     if isinstance(time, (int, float)):
         return datetime.fromtimestamp(time, UTC)
     if isinstance(time, str):

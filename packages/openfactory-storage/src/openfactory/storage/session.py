@@ -1,4 +1,4 @@
-"""The way to a server: one connection, made again when it is lost, and its failures as errors of this distribution."""
+"""Connection to a server, which is opened again when it is lost. Its failures are errors of this distribution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 
 from fsspec import AbstractFileSystem
 
@@ -17,111 +17,119 @@ from openfactory.storage.filesystems import Address, Secrets, connect
 
 __all__ = ["StorageSession"]
 
-# What says something of a file, and nothing of the way to the server.
-_OF_A_FILE: Mapping[type[OSError], int] = {
+# Errors whose cause is a file and not the connection.
+_FILE_ERRORS: Mapping[type[OSError], int] = {
     FileNotFoundError: errno.ENOENT,
     FileExistsError: errno.EEXIST,
     IsADirectoryError: errno.EISDIR,
     NotADirectoryError: errno.ENOTDIR,
     PermissionError: errno.EACCES,
 }
-_MORE_OF_A_FILE = (errno.EBUSY, errno.ENAMETOOLONG, errno.ENOTEMPTY)
+_OTHER_FILE_ERRORS = (errno.EBUSY, errno.ENAMETOOLONG, errno.ENOTEMPTY)
 
-# After this long a server may have hung up.
-_QUIET_SECONDS = 30.0
+# A server may close a connection that was not used for this time.
+_IDLE_SECONDS = 30.0
 
-# All that is in the memory of a process is one store.
-_MEMORY_TURN = threading.RLock()
+# The memory of a process is one store.
+_MEMORY_LOCK = threading.RLock()
 
 
 class StorageSession:
-    """A filesystem of fsspec that is connected when it is needed.
+    """A filesystem of fsspec that connects when it is needed.
 
-    Most clients of fsspec serve one thread at a time: they take turns, an open file is in it too.
+    Most filesystems of fsspec serve one thread at a time, so a lock protects them and their open files.
+
+    Args:
+        address: URL and options of the filesystem.
+
+    Raises:
+        StorageConfigurationError: the address cannot be used.
+        StorageUnavailableError: the server cannot be reached.
     """
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._turn = _MEMORY_TURN if address.in_memory else threading.RLock()
-        self._making = threading.Lock()
+        self._lock = _MEMORY_LOCK if address.in_memory else threading.RLock()
+        self._connecting = threading.Lock()
         self._filesystem: AbstractFileSystem | None = None
         self._secrets = Secrets(iter(()))
-        self._used = time.monotonic()
+        self._last_use = time.monotonic()
         self.root = ""
         self.filesystem()
 
     def filesystem(self) -> AbstractFileSystem:
-        """The filesystem, connected again if the connection was lost.
+        """Return the filesystem, and connect again if the connection was lost.
 
         Raises:
             StorageUnavailableError: the server cannot be reached.
         """
-        with self._making:
+        with self._connecting:
             if self._filesystem is None:
                 self._secrets = self._address.secrets()
                 self._filesystem, self.root = connect(self._address)
             return self._filesystem
 
     def full(self, path: str) -> str:
-        """What the filesystem calls a path."""
+        """Return the path in the filesystem that a path in the storage stands for."""
         if not path:
             return self.root
         return f"{self.root.rstrip('/')}/{path}" if self.root else path
 
     @contextmanager
-    def asking(self, path: str, fs: AbstractFileSystem | None = None) -> Iterator[AbstractFileSystem]:
-        """The filesystem, in turn; what it says of the way to the server is an error of ours.
+    def using(self, path: str, fs: AbstractFileSystem | None = None) -> Iterator[AbstractFileSystem]:
+        """Lock the filesystem for an operation, and convert the errors of the operation.
 
         Args:
-            path: what errors name.
-            fs: the filesystem that a file was opened with.
+            path: path in the storage, for error messages.
+            fs: the filesystem that opened a file; the current filesystem by default.
+
+        Raises:
+            OSError: the operation failed because of a file. The type is that of the same error on this machine.
+            StorageUnavailableError: the connection or the server failed. The next operation connects again.
         """
-        fs = fs or self._awake()
-        with self._turn_at(fs):
+        fs = fs or self._checked_filesystem()
+        with nullcontext() if fs.async_impl else self._lock:
             try:
                 yield fs
             except (StorageError, io.UnsupportedOperation):
                 raise
-            except Exception as error:  # noqa: BLE001 - each protocol has errors of its own
-                if (number := _of_a_file(error)) is not None:
-                    raise self._explained(error, number, path) from self._secrets.cause(error)
-                self._lose(fs)
+            except Exception as error:  # noqa: BLE001 - each protocol has its own errors
+                if (number := _file_errno(error)) is not None:
+                    raise self._file_error(error, number, path) from self._secrets.safe_cause(error)
+                self._discard(fs)
                 raise StorageUnavailableError(
-                    f"{self._address} failed at {path!r} with {self._secrets.taken_out_of(repr(error))}. "
-                    "See whether the server runs and can be reached; the next use connects again.",
+                    f"{self._address} failed at {path!r} with {self._secrets.redact(repr(error))}. "
+                    "Check that the server runs and can be reached; the next use connects again.",
                     path=path,
-                ) from self._secrets.cause(error)
+                ) from self._secrets.safe_cause(error)
 
-    def _awake(self) -> AbstractFileSystem:
-        """The filesystem; servers hang up on who was quiet for long, so then it is asked for a sign first."""
+    def _checked_filesystem(self) -> AbstractFileSystem:
+        """Return the filesystem, and check its connection first if it was idle for a long time."""
         fs = self.filesystem()
-        quiet, self._used = time.monotonic() - self._used, time.monotonic()
-        if quiet < _QUIET_SECONDS or fs.async_impl:
+        idle, self._last_use = time.monotonic() - self._last_use, time.monotonic()
+        if idle < _IDLE_SECONDS or fs.async_impl:
             return fs
-        with self._turn:
+        with self._lock:
             try:
                 fs.info(self.root)
-            except Exception:  # noqa: BLE001 - each protocol has errors of its own
-                self._lose(fs)
+            except Exception:  # noqa: BLE001 - each protocol has its own errors
+                self._discard(fs)
         return self.filesystem()
 
-    def _turn_at(self, fs: AbstractFileSystem) -> AbstractContextManager[object]:
-        return nullcontext() if fs.async_impl else self._turn
-
-    def _lose(self, fs: AbstractFileSystem) -> None:
-        with self._making:
-            if self._filesystem is fs:  # no other thread has made a new one meanwhile
+    def _discard(self, fs: AbstractFileSystem) -> None:
+        with self._connecting:
+            if self._filesystem is fs:  # no other thread has connected again meanwhile
                 self._filesystem = None
 
-    def _explained(self, error: Exception, number: int, path: str) -> OSError:
-        """The same error as of a folder of this machine; only of a refusal the server knows the reason."""
-        said = f" ({self._secrets.taken_out_of(str(error))})" if number == errno.EACCES else ""
-        return OSError(number, os.strerror(number) + said, path)
+    def _file_error(self, error: Exception, number: int, path: str) -> OSError:
+        """Return the error that a folder of this machine would raise. Only EACCES keeps the text of the server."""
+        reason = f" ({self._secrets.redact(str(error))})" if number == errno.EACCES else ""
+        return OSError(number, os.strerror(number) + reason, path)
 
 
-def _of_a_file(error: Exception) -> int | None:
+def _file_errno(error: Exception) -> int | None:
     if not isinstance(error, OSError):
         return None
-    if error.errno in _MORE_OF_A_FILE:
+    if error.errno in _OTHER_FILE_ERRORS:
         return error.errno
-    return next((number for kind, number in _OF_A_FILE.items() if isinstance(error, kind)), None)
+    return next((number for kind, number in _FILE_ERRORS.items() if isinstance(error, kind)), None)

@@ -1,4 +1,4 @@
-"""What only SFTP has: symbolic links, which the server is asked about, and a client with habits of its own."""
+"""Operations that only SFTP needs: checks of symbolic links, and settings of its client."""
 
 from __future__ import annotations
 
@@ -12,63 +12,68 @@ from fsspec import AbstractFileSystem
 
 from openfactory.storage.errors import PathOutsideStorageError
 
-__all__ = ["check_links", "delete", "prepare", "read_ahead", "type_of"]
+__all__ = ["check_links", "delete", "prepare", "read_options", "type_of"]
 
-# The most that SFTP sends at once; its client would ask for a quarter of it.
+# The largest block of SFTP. Its client would request a quarter of it.
 _BLOCK = 32_768
 
 
-def prepare(fs: AbstractFileSystem, patience: float) -> None:
-    """Let its client give up on a silent server, and send each piece at once, as it waits for the answer."""
-    fs.ftp.get_channel().settimeout(patience)
-    with suppress(AttributeError, OSError):  # behind a command that stands for a socket
+def prepare(fs: AbstractFileSystem, timeout: float) -> None:
+    """Set a timeout for the answers of the server, and send small packets without delay.
+
+    Args:
+        fs: a filesystem over SSH.
+        timeout: seconds to wait for an answer.
+    """
+    fs.ftp.get_channel().settimeout(timeout)
+    with suppress(AttributeError, OSError):  # a proxy command replaces the socket
         fs.client.get_transport().sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def check_links(fs: AbstractFileSystem, root: str, full: str, path: str) -> None:
-    """Follow the links on the way to a file; no other protocol here has any.
+    """Check that no symbolic link of a path leads out of the root. Only SFTP has symbolic links.
 
     Args:
         fs: a filesystem of any protocol.
-        root: the root of the storage, as the filesystem calls it.
-        full: the file, as the filesystem calls it.
-        path: what errors name.
+        root: path of the root in the filesystem.
+        full: path of the file in the filesystem.
+        path: path in the storage, for the error message.
 
     Raises:
-        PathOutsideStorageError: a link leads out.
+        PathOutsideStorageError: a link leads out of the root.
     """
     if (client := _client(fs)) is None:
         return
     inside = real = client.normalize(root or ".")
-    for place in (PurePosixPath(full), *PurePosixPath(full).parents):
-        with suppress(FileNotFoundError):  # it is not there yet, so its folder is looked at
-            real = client.normalize(str(place))
+    for existing in (PurePosixPath(full), *PurePosixPath(full).parents):
+        with suppress(FileNotFoundError):  # a new file: its nearest existing folder is checked
+            real = client.normalize(str(existing))
             break
     if not PurePosixPath(real).is_relative_to(inside):
         raise PathOutsideStorageError(
-            f"{path!r} leads to {real!r}, outside the storage at {inside!r}. "
-            "Use a path relative to the storage; symbolic links may not lead out of it.",
+            f"{path!r} leads to {real!r}, outside of the storage at {inside!r}, through a symbolic link. "
+            "Use another path, or a link that stays inside the storage.",
             path=path,
         )
 
 
 def type_of(fs: AbstractFileSystem, full: str) -> str:
-    """Of the thing itself, so a link is no folder."""
+    """Return `directory` or `file`. A symbolic link is a `file`, even if its target is a folder."""
     if (client := _client(fs)) is not None:
         return "directory" if stat.S_ISDIR(client.lstat(full).st_mode or 0) else "file"
     return str(fs.info(full)["type"])
 
 
 def delete(fs: AbstractFileSystem, full: str) -> None:
-    """Remove a file, or a link itself."""
+    """Delete a file, or a symbolic link and not its target."""
     if (client := _client(fs)) is not None:
         client.remove(full)
     else:
         fs.rm_file(full)
 
 
-def read_ahead(fs: AbstractFileSystem) -> dict[str, Any]:
-    """How a file is opened so that it comes in large pieces."""
+def read_options(fs: AbstractFileSystem) -> dict[str, Any]:
+    """Return the arguments of `fs.open` with which a file is read in large blocks."""
     return {} if _client(fs) is None else {"block_size": _BLOCK}
 
 

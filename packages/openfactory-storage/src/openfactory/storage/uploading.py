@@ -1,4 +1,4 @@
-"""A whole file on its way to a server."""
+"""Upload of a whole file to a server."""
 
 from __future__ import annotations
 
@@ -12,52 +12,62 @@ from fsspec.callbacks import Callback
 
 from openfactory.storage.backend import OnProgress
 
-__all__ = ["Progress", "exchange", "rename"]
+__all__ = ["Progress", "rename", "upload_and_rename"]
 
 
 class Progress(Callback):  # type: ignore[misc]
-    """What fsspec says of an upload, for those who asked for it."""
+    """Callback of fsspec that passes the progress of an upload to `on_progress`.
+
+    Args:
+        on_progress: the function to call, or None.
+
+    Attributes:
+        callback_error: the exception that `on_progress` raised, or None.
+    """
 
     def __init__(self, on_progress: OnProgress | None) -> None:
         super().__init__()
         self._on_progress = on_progress
-        self._said = 0
-        self.refused: Exception | None = None
+        self._reported = 0
+        self.callback_error: Exception | None = None
 
     def call(self, hook_name: str | None = None, **kwargs: Any) -> None:  # noqa: ARG002
-        """Hand on how far it is."""
-        if self._on_progress is not None and self.value > self._said:
-            self._said = self.value
+        """Call `on_progress` if more bytes are transferred than at the last call."""
+        if self._on_progress is not None and self.value > self._reported:
+            self._reported = self.value
             try:
                 self._on_progress(self.value, self.size or 0)
             except Exception as error:
-                self.refused = error
+                self.callback_error = error
                 raise
 
-    def end_at(self, size: int) -> None:
-        """All is through; some protocols say nothing before."""
+    def finish(self, size: int) -> None:
+        """Report the complete upload of `size` bytes. Some protocols report nothing before."""
         self.size, self.value = size, size
         self.call()
 
 
-def exchange(fs: AbstractFileSystem, local_file: str, full: str, progress: Callback) -> None:
-    """Write beside the target and exchange the names, which a server with folders does in one step."""
+def upload_and_rename(fs: AbstractFileSystem, local_file: str, full: str, progress: Callback) -> None:
+    """Upload to a temporary file in the folder of the target and rename it.
+
+    A server with folders renames a file in one step.
+    """
     unfinished = f"{full.rpartition('/')[0]}/.ofa-{secrets.token_hex(8)}.tmp"
     try:
         fs.put_file(local_file, unfinished, callback=progress)
         rename(fs, unfinished, full)
     except BaseException:
-        with suppress(Exception):  # what keeps it from being written may keep it from being removed
+        with suppress(Exception):  # the file may not be removable for the same reason
             fs.rm_file(unfinished)
         raise
 
 
 def rename(fs: AbstractFileSystem, old: str, new: str) -> None:
-    """Give a file or folder another name, in the place of a file that is there."""
-    if "smb" in _protocols(fs):  # its own refuses where something is
+    """Rename a file or folder. A file replaces an existing file."""
+    if "smb" in _protocols(fs):  # fsspec's mv fails if the target exists
         old, new = (f"\\\\{fs.host}{path}".replace("/", "\\") for path in (old, new))
         import_module("smbclient").replace(old, new, port=fs._port)
-    elif "webdav" in _protocols(fs):  # its own copies and deletes, refuses where something is, and moves no folder
+    elif "webdav" in _protocols(fs):  # fsspec's mv copies and deletes, and cannot replace a file or move a folder
         fs.client.move(old, new, overwrite=True)
     else:
         fs.mv(old, new)

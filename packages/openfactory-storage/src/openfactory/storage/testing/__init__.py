@@ -1,6 +1,6 @@
-"""For those who bring a kind of storage: the suite of tests that every `FileBackend` passes. It needs pytest.
+"""Conformance suite for storage types: tests that every `FileBackend` passes. It needs pytest.
 
-A test class inherits the suite, and says by one fixture which storage is tested:
+To test a storage type, derive a class from the suite and override the fixture `settings`:
 
     from openfactory.storage.testing import FileBackendConformance
 
@@ -16,7 +16,7 @@ try:
 except ImportError as error:
     raise ImportError("openfactory.storage.testing needs pytest. Install it: pip install pytest") from error
 
-# Before they are imported, so that a failing assert says what it compared.
+# Before the modules are imported, so that a failing assert shows the values that it compared.
 pytest.register_assert_rewrite(
     *(f"{__name__}.{name}" for name in ("carrying", "conformance", "files", "folders", "paths", "reading"))
 )

@@ -1,4 +1,4 @@
-"""What every storage promises, as tests: a subclass names its storage and inherits them all."""
+"""The conformance suite for storages that can be read and written."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ __all__ = ["FileBackendConformance"]
 class FileBackendConformance(
     FilesConformance, CarryingConformance, FoldersConformance, PathsConformance, ReadOnlyConformance
 ):
-    """All promises of a storage.
+    """The conformance suite of a storage: a test for each of its promises.
 
-    A subclass, whose name begins with `Test`, overrides the fixture `settings`, and says by the attributes of the class
-    in which way its storage differs from a folder. One that can only be read inherits `ReadOnlyConformance` alone.
+    Derive a class whose name begins with `Test`, and override the fixture `settings`. If the storage differs from a
+    folder, also override class attributes such as `has_folders`. For a storage that can only be read, derive from
+    `ReadOnlyConformance` instead.
     """
 
     @pytest.fixture
     def settings(self) -> dict[str, Any]:
-        """The settings of the storage, as they stand in `STORAGE`: an empty place for each test."""
-        raise NotImplementedError(f"{type(self).__name__} names no storage. Give it a fixture settings.")
+        """The settings of the storage, in the form that `STORAGE` has. Each test needs an empty storage."""
+        raise NotImplementedError(f"{type(self).__name__} does not name a storage. Override the fixture settings.")
 
     @pytest.fixture
     def storage(self, settings: dict[str, Any]) -> FileBackend:
-        """The storage, empty."""
+        """The empty storage."""
         return storage_from_settings(settings, "The storage of this test")
 
     @pytest.fixture
     def read_only_storage(self, settings: dict[str, Any], storage: FileBackend) -> FileBackend:
-        """The same place with `READ_ONLY_FILES` in it, where nothing may be written."""
+        """The same storage with `READ_ONLY_FILES` and `read_only`."""
         for path, content in READ_ONLY_FILES.items():
             storage.write_bytes(path, content)
         return storage_from_settings(settings | {"read_only": True}, "The storage of this test")

@@ -1,4 +1,4 @@
-"""One file: opening it in every mode, its content, what is known of it, and its end."""
+"""Tests of the operations on one file: open in each mode, read, write, info and delete."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from openfactory.storage.backend import FileBackend
 
 __all__ = ["FilesConformance"]
 
-_CLOCKS_DIFFER = timedelta(seconds=60)
-_LARGE = 6 * 1024 * 1024 + 1  # more than a part of an upload to an object store
+_CLOCK_TOLERANCE = timedelta(seconds=60)
+_LARGE = 6 * 1024 * 1024 + 1  # larger than one part of an upload to an object store
 
-# Whatever reads a file.
+# The methods that read a file.
 _READS: dict[str, Callable[[FileBackend, str], object]] = {
     "open": lambda storage, path: storage.open(path),
     "read_bytes": lambda storage, path: storage.read_bytes(path),
@@ -25,7 +25,7 @@ _READS: dict[str, Callable[[FileBackend, str], object]] = {
     "copy": lambda storage, path: storage.copy(path, "copy.txt"),
 }
 
-# Whatever makes the content of a file.
+# The methods that write a file.
 _WRITES: dict[str, Callable[[FileBackend, str], object]] = {
     "open": lambda storage, path: storage.open(path, "w").close(),
     "append": lambda storage, path: storage.open(path, "ab").close(),
@@ -36,15 +36,15 @@ _WRITES: dict[str, Callable[[FileBackend, str], object]] = {
 
 
 class FilesConformance:
-    """What one file promises."""
+    """Tests of the operations on one file."""
 
-    #: Whether a file can be read and written at once (`r+`, `w+`, `a+`, `x+`): an object store cannot.
+    #: Whether a file can be opened for reading and writing at once (`r+`, `w+`, `a+`, `x+`); False for object stores.
     can_update = True
 
-    #: Whether the storage knows when a file was written.
+    #: Whether the storage records the time of the last write.
     tells_time = True
 
-    def test_text_comes_back(self, storage: FileBackend) -> None:
+    def test_text_is_read_as_it_was_written(self, storage: FileBackend) -> None:
         with storage.open("notes/today.txt", "w") as file:
             file.write("Prüfstück\n")
             file.write("zweite Zeile\n")
@@ -52,7 +52,7 @@ class FilesConformance:
             assert list(file) == ["Prüfstück\n", "zweite Zeile\n"]
         assert storage.read_bytes("notes/today.txt") == "Prüfstück\nzweite Zeile\n".encode()
 
-    def test_bytes_come_back(self, storage: FileBackend) -> None:
+    def test_bytes_are_read_as_they_were_written(self, storage: FileBackend) -> None:
         content = bytes(range(256)) * 40
         with storage.open("data.bin", "wb") as file:
             assert file.write(content[:7]) == 7
@@ -64,7 +64,7 @@ class FilesConformance:
             assert file.read() == content[-4:]
             assert file.read() == b""
 
-    def test_a_file_of_bytes_is_used_as_it_is_open(self, storage: FileBackend) -> None:
+    def test_a_binary_file_allows_only_operations_of_its_mode(self, storage: FileBackend) -> None:
         with storage.open("data.bin", "wb") as file, pytest.raises(io.UnsupportedOperation):
             file.read()
         with storage.open("data.bin", "rb") as file:
@@ -74,7 +74,7 @@ class FilesConformance:
                 file.seek(-5)
         assert storage.read_bytes("data.bin") == b""
 
-    def test_lines_of_bytes_come_back(self, storage: FileBackend) -> None:
+    def test_lines_of_a_binary_file_are_read(self, storage: FileBackend) -> None:
         storage.write_bytes("log", b"one\ntwo\n\nlast")
         with storage.open("log", "rb") as file:
             assert file.readline() == b"one\n"
@@ -82,7 +82,7 @@ class FilesConformance:
             assert list(file) == [b"o\n", b"\n", b"last"]
 
     @pytest.mark.parametrize("size", [0, 1, _LARGE])
-    def test_any_size_comes_back(self, storage: FileBackend, size: int) -> None:
+    def test_files_of_any_size_are_read_and_written(self, storage: FileBackend, size: int) -> None:
         content = (b"0123456789abcde" * (size // 15 + 1))[:size]
         storage.write_bytes("opened.bin", content)
         storage.write_atomic("atomic.bin", content)
@@ -90,7 +90,7 @@ class FilesConformance:
         assert storage.read_bytes("atomic.bin") == content
         assert storage.info("opened.bin").size == storage.info("atomic.bin").size == size
 
-    def test_text_is_utf_8_unless_another_encoding_is_given(self, storage: FileBackend) -> None:
+    def test_text_is_utf_8_by_default(self, storage: FileBackend) -> None:
         storage.write_text("utf-8.txt", "Ölstand 铣")
         storage.write_text("latin-1.txt", "Ölstand", encoding="latin-1")
         assert storage.read_bytes("utf-8.txt") == "Ölstand 铣".encode()
@@ -99,7 +99,7 @@ class FilesConformance:
         with storage.open("latin-1.txt", encoding="latin-1") as file:
             assert file.read() == "Ölstand"
 
-    def test_newlines_are_as_asked_for(self, storage: FileBackend) -> None:
+    def test_newlines_are_converted_as_requested(self, storage: FileBackend) -> None:
         with storage.open("lines.csv", "w", newline="\r\n") as file:
             file.write("a\nb\n")
         assert storage.read_bytes("lines.csv") == b"a\r\nb\r\n"
@@ -120,7 +120,7 @@ class FilesConformance:
         assert storage.read_text("log.txt") == "one\ntwo\nthree\n"
         assert storage.read_text("new/log.txt") == "first\n"
 
-    def test_exclusive_makes_only_what_is_not_there(self, storage: FileBackend) -> None:
+    def test_exclusive_mode_creates_only_new_files(self, storage: FileBackend) -> None:
         with storage.open("lock/one", "x") as file:
             file.write("mine")
         for mode in ("x", "xb"):
@@ -144,7 +144,7 @@ class FilesConformance:
             assert file.read() in ("onetwo", "two", b"onetwo", b"two")
 
     @pytest.mark.parametrize("mode", ["", "q", "rw", "wb+b", "rbt", "b", "r b"])
-    def test_a_mode_that_is_none_is_refused(self, storage: FileBackend, mode: str) -> None:
+    def test_an_invalid_mode_is_refused(self, storage: FileBackend, mode: str) -> None:
         storage.write_text("file.txt", "one")
         with pytest.raises(ValueError, match="mode"):
             storage.open("file.txt", mode)
@@ -154,7 +154,7 @@ class FilesConformance:
         with pytest.raises(ValueError, match="encoding"):
             storage.open("file.txt", "wb", encoding="utf-8")
 
-    def test_a_closed_file_is_over(self, storage: FileBackend) -> None:
+    def test_a_closed_file_is_not_written(self, storage: FileBackend) -> None:
         with storage.open("file.bin", "wb") as file:
             file.write(b"abc")
         file.close()
@@ -163,41 +163,41 @@ class FilesConformance:
             file.write(b"more")
         assert storage.read_bytes("file.bin") == b"abc"
 
-    def test_what_is_opened_for_one_is_not_for_the_other(self, storage: FileBackend) -> None:
+    def test_a_text_file_allows_only_operations_of_its_mode(self, storage: FileBackend) -> None:
         with storage.open("file.txt", "w") as file, pytest.raises(io.UnsupportedOperation):
             file.read()
         with storage.open("file.txt") as file, pytest.raises(io.UnsupportedOperation):
             file.write("more")
 
-    def test_two_readers_are_apart(self, storage: FileBackend) -> None:
+    def test_two_readers_have_their_own_positions(self, storage: FileBackend) -> None:
         storage.write_bytes("file.bin", b"abcdef")
-        with storage.open("file.bin", "rb") as one, storage.open("file.bin", "rb") as other:
-            assert (one.read(2), other.read(3), one.read(2), other.read()) == (b"ab", b"abc", b"cd", b"def")
+        with storage.open("file.bin", "rb") as first, storage.open("file.bin", "rb") as second:
+            assert (first.read(2), second.read(3), first.read(2), second.read()) == (b"ab", b"abc", b"cd", b"def")
 
-    @pytest.mark.parametrize("reads", _READS)
-    def test_a_file_that_is_missing_is_said_so(self, storage: FileBackend, reads: str) -> None:
+    @pytest.mark.parametrize("method", _READS)
+    def test_a_missing_file_is_an_error(self, storage: FileBackend, method: str) -> None:
         with pytest.raises(FileNotFoundError, match=r"missing/one\.txt"):
-            _READS[reads](storage, "missing/one.txt")
+            _READS[method](storage, "missing/one.txt")
         assert not storage.exists("copy.txt")
 
-    @pytest.mark.parametrize("reads", _READS)
-    def test_a_folder_is_not_read(self, storage: FileBackend, reads: str) -> None:
+    @pytest.mark.parametrize("method", _READS)
+    def test_a_folder_is_not_read(self, storage: FileBackend, method: str) -> None:
         storage.write_text("folder/one.txt", "one")
         with pytest.raises(IsADirectoryError, match="folder"):
-            _READS[reads](storage, "folder")
+            _READS[method](storage, "folder")
 
-    @pytest.mark.parametrize("writes", _WRITES)
+    @pytest.mark.parametrize("method", _WRITES)
     @pytest.mark.parametrize("path", ["folder", "."])
-    def test_a_folder_is_not_written(self, storage: FileBackend, writes: str, path: str) -> None:
+    def test_a_folder_is_not_written(self, storage: FileBackend, method: str, path: str) -> None:
         storage.write_text("folder/one.txt", "one")
         with pytest.raises(IsADirectoryError):
-            _WRITES[writes](storage, path)
+            _WRITES[method](storage, path)
         assert storage.read_text("folder/one.txt") == "one"
         assert [entry.path for entry in storage.walk()] == ["folder", "folder/one.txt"]
 
-    @pytest.mark.parametrize("writes", _WRITES)
-    def test_folders_on_the_way_are_made(self, storage: FileBackend, writes: str) -> None:
-        _WRITES[writes](storage, "a/b/c.txt")
+    @pytest.mark.parametrize("method", _WRITES)
+    def test_missing_folders_are_created(self, storage: FileBackend, method: str) -> None:
+        _WRITES[method](storage, "a/b/c.txt")
         assert storage.exists("a/b/c.txt")
 
     def test_write_atomic_takes_text_and_bytes(self, storage: FileBackend) -> None:
@@ -210,48 +210,48 @@ class FilesConformance:
         assert storage.read_bytes("bytes.bin") == b"\r\n\x00"
         assert storage.listdir() == ["bytes.bin", "latin.txt", "text.txt"]
 
-    def test_a_reader_sees_the_old_content_or_the_new(self, storage: FileBackend) -> None:
+    def test_a_reader_gets_the_old_content_or_the_new_content(self, storage: FileBackend) -> None:
         contents = [letter * 300_000 for letter in (b"a", b"b", b"c")]
         storage.write_atomic("state.bin", contents[0])
-        over = threading.Event()
+        finished = threading.Event()
 
         def write() -> None:
             try:
                 for number in range(12):
                     storage.write_atomic("state.bin", contents[number % 3])
             finally:
-                over.set()
+                finished.set()
 
         with ThreadPoolExecutor(1) as pool:
             written = pool.submit(write)
             seen = {storage.read_bytes("state.bin")}
-            while not over.is_set():
+            while not finished.is_set():
                 seen.add(storage.read_bytes("state.bin"))
             written.result()
         assert seen <= set(contents)
 
-    def test_info_tells_size_and_time(self, storage: FileBackend) -> None:
+    def test_info_gives_size_and_time(self, storage: FileBackend) -> None:
         before = datetime.now(UTC)
         storage.write_bytes("sub/data.bin", b"12345")
-        found = storage.info("sub/./data.bin")
-        assert (found.path, found.size, found.is_folder) == ("sub/data.bin", 5, False)
+        info = storage.info("sub/./data.bin")
+        assert (info.path, info.size, info.is_folder) == ("sub/data.bin", 5, False)
         if not self.tells_time:
-            assert found.modified is None
+            assert info.modified is None
             return
-        assert found.modified is not None
-        assert found.modified.utcoffset() == timedelta(0)
-        assert before - _CLOCKS_DIFFER < found.modified < datetime.now(UTC) + _CLOCKS_DIFFER
+        assert info.modified is not None
+        assert info.modified.utcoffset() == timedelta(0)
+        assert before - _CLOCK_TOLERANCE < info.modified < datetime.now(UTC) + _CLOCK_TOLERANCE
 
     def test_info_of_a_folder(self, storage: FileBackend) -> None:
         storage.write_bytes("sub/data.bin", b"12345")
         assert storage.info("sub")._replace(modified=None) == ("sub", 0, None, True)
         assert storage.info()._replace(modified=None) == ("", 0, None, True)
 
-    def test_info_of_nothing(self, storage: FileBackend) -> None:
+    def test_info_of_a_missing_file(self, storage: FileBackend) -> None:
         with pytest.raises(FileNotFoundError, match=r"missing\.txt"):
             storage.info("missing.txt")
 
-    def test_exists_says_it_of_files_and_folders(self, storage: FileBackend) -> None:
+    def test_exists_is_true_for_files_and_folders(self, storage: FileBackend) -> None:
         storage.write_text("sub/one.txt", "one")
         assert [storage.exists(path) for path in (".", "sub", "sub/one.txt")] == [True, True, True]
         assert [storage.exists(path) for path in ("su", "sub/one", "sub/one.txt/two")] == [False, False, False]
@@ -272,7 +272,7 @@ class FilesConformance:
                 storage.delete(path)
         assert storage.read_text("sub/one.txt") == "one"
 
-    def test_many_threads_at_once(self, storage: FileBackend) -> None:
+    def test_many_threads_use_the_storage_at_once(self, storage: FileBackend) -> None:
         def work(number: int) -> None:
             path, content = f"thread-{number % 4}/{number}.bin", b"%d," % number * 2_000
             storage.write_bytes(path, content)

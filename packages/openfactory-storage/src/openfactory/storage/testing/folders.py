@@ -1,4 +1,4 @@
-"""Folders: what is in them, all below them, and what matches a pattern."""
+"""Tests of folders: `mkdir`, `listdir`, `walk` and `glob`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["FoldersConformance"]
 
 
 class FoldersConformance:
-    """What folders promise."""
+    """Tests of folders."""
 
-    #: Whether a folder stays without anything in it: an object store has none then.
+    #: Whether an empty folder can exist; False for object stores.
     has_folders = True
 
-    #: How many files one folder gets: more than an object store lists in one page.
+    #: Number of files in one folder of a test; more than an object store lists in one page.
     many_files = 1_100
 
-    def test_listdir_gives_the_names_sorted(self, storage: FileBackend) -> None:
+    def test_listdir_returns_sorted_names(self, storage: FileBackend) -> None:
         for path in ("b.txt", "a.txt", ".hidden", "sub/one.txt", "sub2/deep/two.txt", "sub.txt"):
             storage.write_text(path, "x")
         assert storage.listdir() == [".hidden", "a.txt", "b.txt", "sub", "sub.txt", "sub2"]
@@ -31,7 +31,7 @@ class FoldersConformance:
         assert list(storage.walk()) == []
         assert storage.glob("**") == []
 
-    def test_listdir_of_no_folder(self, storage: FileBackend) -> None:
+    def test_listdir_needs_a_folder(self, storage: FileBackend) -> None:
         storage.write_text("one.txt", "one")
         with pytest.raises(FileNotFoundError, match="missing"):
             storage.listdir("missing")
@@ -40,15 +40,15 @@ class FoldersConformance:
         with pytest.raises((FileNotFoundError, NotADirectoryError)):
             storage.listdir("one.txt/below")
 
-    def test_listings_are_never_old(self, storage: FileBackend) -> None:
+    def test_listings_are_up_to_date(self, storage: FileBackend) -> None:
         for number in range(3):
             storage.write_text(f"sub/{number}.txt", "x" * number)
-            assert storage.listdir("sub") == [f"{one}.txt" for one in range(number + 1)]
+            assert storage.listdir("sub") == [f"{other}.txt" for other in range(number + 1)]
             assert [entry.size for entry in storage.walk("sub")] == list(range(number + 1))
         storage.delete("sub/1.txt")
         assert storage.listdir("sub") == ["0.txt", "2.txt"]
 
-    def test_a_folder_is_made_with_those_on_the_way(self, storage: FileBackend) -> None:
+    def test_a_folder_is_created_with_its_parents(self, storage: FileBackend) -> None:
         storage.mkdir("a/b/c")
         storage.mkdir("a/b/c")
         storage.mkdir(".")
@@ -69,7 +69,7 @@ class FoldersConformance:
         storage.move("empty", "moved")
         assert [entry.path for entry in storage.walk()] == ["moved", "moved/deep"]
 
-    def test_a_file_is_no_folder(self, storage: FileBackend) -> None:
+    def test_a_file_is_not_a_folder(self, storage: FileBackend) -> None:
         storage.write_text("one.txt", "one")
         with pytest.raises(FileExistsError, match=r"one\.txt"):
             storage.mkdir("one.txt")
@@ -82,7 +82,7 @@ class FoldersConformance:
                 storage.write_atomic("one.txt/two.txt", "two")
         assert storage.read_text("one.txt") == "one"
 
-    def test_walk_gives_all_below_with_what_is_known(self, storage: FileBackend) -> None:
+    def test_walk_yields_files_and_folders_with_their_info(self, storage: FileBackend) -> None:
         for path in ("sub/one.txt", "sub/deep/two.txt", "sub-1.txt", "other/.hidden"):
             storage.write_text(path, path)
         entries = [(entry.path, entry.size, entry.is_folder) for entry in storage.walk()]
@@ -98,7 +98,7 @@ class FoldersConformance:
         assert [entry.path for entry in storage.walk("sub")] == ["sub/deep", "sub/deep/two.txt", "sub/one.txt"]
         assert all(entry == storage.info(entry.path) for entry in storage.walk() if not entry.is_folder)
 
-    def test_walk_of_no_folder(self, storage: FileBackend) -> None:
+    def test_walk_needs_a_folder(self, storage: FileBackend) -> None:
         storage.write_text("one.txt", "one")
         with pytest.raises(FileNotFoundError):
             list(storage.walk("missing"))

@@ -1,4 +1,4 @@
-"""Paths: which are the same, which characters a name may have, and that none leads out."""
+"""Tests of paths: equal paths, characters in names, and paths that lead out of the storage."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from openfactory.storage.errors import PathOutsideStorageError
 
 __all__ = ["PathsConformance"]
 
-# Whatever takes a path.
-_VERBS: dict[str, Callable[[FileBackend, str], object]] = {
+# The methods that take a path.
+_METHODS: dict[str, Callable[[FileBackend, str], object]] = {
     "open": lambda storage, path: storage.open(path),
     "open for writing": lambda storage, path: storage.open(path, "w"),
     "read_bytes": lambda storage, path: storage.read_bytes(path),
@@ -74,21 +74,21 @@ _NAMES = [
 
 
 class PathsConformance:
-    """What paths promise."""
+    """Tests of paths."""
 
-    #: Names of files that the server or its client cannot take, and that are refused.
+    #: Names that the server or its client does not support; the storage raises OSError for them.
     refused_names: Collection[str] = ()
 
-    @pytest.mark.parametrize("verb", _VERBS)
-    def test_no_path_leads_out(self, storage: FileBackend, verb: str) -> None:
+    @pytest.mark.parametrize("method", _METHODS)
+    def test_no_path_leads_out(self, storage: FileBackend, method: str) -> None:
         storage.write_text("inside.txt", "inside")
         for path in _OUTSIDE:
             with pytest.raises(PathOutsideStorageError, match=r"(Use|Remove|Write) "):
-                _VERBS[verb](storage, path)
+                _METHODS[method](storage, path)
         assert [entry.path for entry in storage.walk()] == ["inside.txt"]
 
     @pytest.mark.parametrize("name", _NAMES)
-    def test_any_name_is_kept(self, storage: FileBackend, name: str) -> None:
+    def test_names_may_contain_any_character(self, storage: FileBackend, name: str) -> None:
         path = f"sub/{name}"
         if name in self.refused_names:
             for write in (storage.write_text, storage.write_atomic):
@@ -113,7 +113,7 @@ class PathsConformance:
         assert storage.read_text(path) == "one"
         assert storage.info(path).path == "sub/one.txt"
 
-    def test_a_path_may_be_an_object(self, storage: FileBackend) -> None:
+    def test_a_path_may_be_a_path_object(self, storage: FileBackend) -> None:
         storage.write_text(PurePosixPath("sub", "one.txt"), "one")
         assert storage.read_text("sub/one.txt") == "one"
 
@@ -127,7 +127,7 @@ class PathsConformance:
         assert storage.glob(f"{storage.root}/sub/*") == ["sub/one.txt"]
         assert storage.listdir(storage.root) == ["sub"]
 
-    def test_a_name_that_is_too_long_is_kept_or_refused(self, storage: FileBackend) -> None:
+    def test_a_long_name_works_or_is_refused(self, storage: FileBackend) -> None:
         name = "n" * 3_000
         for write in (storage.write_bytes, storage.write_atomic):
             try:
@@ -140,7 +140,7 @@ class PathsConformance:
         storage.write_text("short.txt", "short")
         assert storage.listdir() == ["short.txt"]
 
-    def test_names_that_begin_alike_are_apart(self, storage: FileBackend) -> None:
+    def test_names_with_the_same_beginning_are_distinct(self, storage: FileBackend) -> None:
         storage.write_text("data/one.txt", "one")
         storage.write_text("data2/two.txt", "two")
         storage.write_text("data.txt", "three")
@@ -156,7 +156,7 @@ class PathsConformance:
         storage.fs.pipe_file("sub/two.txt", b"two")
         assert storage.listdir("sub") == ["one.txt", "two.txt"]
 
-    def test_it_says_what_it_is(self, storage: FileBackend) -> None:
+    def test_a_storage_describes_itself(self, storage: FileBackend) -> None:
         assert type(storage).__name__ in repr(storage)
         assert storage.compatible_with_swarm() in (True, False)
         mount = storage.get_mount_spec()

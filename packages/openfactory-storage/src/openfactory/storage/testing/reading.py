@@ -1,4 +1,4 @@
-"""A storage that is only read: all that reads works, and nothing is written."""
+"""The conformance suite for read-only storages: methods that read work, and methods that write raise an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from openfactory.storage.errors import PathOutsideStorageError, ReadOnlyStorageE
 
 __all__ = ["READ_ONLY_FILES", "ReadOnlyConformance"]
 
-#: What the storage of `ReadOnlyConformance` holds.
+#: The files that the storage of `ReadOnlyConformance` contains, by their paths.
 READ_ONLY_FILES: Mapping[str, bytes] = MappingProxyType(
     {
         "one.txt": "Größe\r\nzwei\n".encode(),
@@ -25,7 +25,7 @@ READ_ONLY_FILES: Mapping[str, bytes] = MappingProxyType(
     }
 )
 
-# Whatever writes.
+# The methods that write.
 _WRITES: dict[str, Callable[[FileBackend, str], object]] = {
     "w": lambda storage, path: storage.open(path, "w"),
     "wb": lambda storage, path: storage.open(path, "wb"),
@@ -45,24 +45,26 @@ _WRITES: dict[str, Callable[[FileBackend, str], object]] = {
 
 
 class ReadOnlyConformance:
-    """What a storage promises that is only read.
+    """The conformance suite of a storage that can only be read.
 
-    A subclass overrides the fixture `read_only_storage`.
+    Derive a class whose name begins with `Test`, and override the fixture `read_only_storage`.
     """
 
     @pytest.fixture
     def read_only_storage(self) -> FileBackend:
-        """A storage with `READ_ONLY_FILES` in it, where nothing may be written."""
-        raise NotImplementedError(f"{type(self).__name__} names no storage. Give it a fixture read_only_storage.")
+        """A read-only storage that contains `READ_ONLY_FILES`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not name a storage. Override the fixture read_only_storage."
+        )
 
-    @pytest.mark.parametrize("writes", _WRITES)
-    def test_nothing_is_written(self, read_only_storage: FileBackend, writes: str) -> None:
+    @pytest.mark.parametrize("method", _WRITES)
+    def test_nothing_is_written(self, read_only_storage: FileBackend, method: str) -> None:
         for path in ("one.txt", "new.txt"):
             with pytest.raises(ReadOnlyStorageError, match="read-only"):
-                _WRITES[writes](read_only_storage, path)
+                _WRITES[method](read_only_storage, path)
         assert {path: read_only_storage.read_bytes(path) for path in _files(read_only_storage)} == READ_ONLY_FILES
 
-    def test_it_says_so(self, read_only_storage: FileBackend) -> None:
+    def test_read_only_is_set(self, read_only_storage: FileBackend) -> None:
         assert read_only_storage.read_only
         with pytest.raises(PermissionError):
             read_only_storage.write_text("new.txt", "new")
@@ -91,11 +93,11 @@ class ReadOnlyConformance:
         assert read_only_storage.glob("**/*.csv") == ["sub/deep/three.csv"]
         assert read_only_storage.info("sub").is_folder
 
-    def test_a_file_is_carried_here(self, read_only_storage: FileBackend, tmp_path: Path) -> None:
+    def test_a_file_is_copied_to_this_machine(self, read_only_storage: FileBackend, tmp_path: Path) -> None:
         read_only_storage.get("sub/data.bin", tmp_path / "here")
         assert (tmp_path / "here").read_bytes() == READ_ONLY_FILES["sub/data.bin"]
 
-    def test_what_is_missing_is_said_so(self, read_only_storage: FileBackend) -> None:
+    def test_missing_paths_are_errors(self, read_only_storage: FileBackend) -> None:
         assert not read_only_storage.exists("missing")
         for read in (read_only_storage.open, read_only_storage.info, read_only_storage.listdir):
             with pytest.raises(FileNotFoundError, match="missing"):
