@@ -202,7 +202,7 @@ def test_a_port_that_is_none_is_refused_before_anything_is_written(monkeypatch: 
     monkeypatch.setenv("PORT", port)
     uuid = f"PANEL-{uuid4().hex}"
     with KSQLDBClient(f"memory://{uuid4().hex}") as client, Asset(uuid, client) as panel:
-        with pytest.raises(ConfigurationError, match=f"PORT is '?{port}'?, .* Set it to"):
+        with pytest.raises(ConfigurationError, match=f"PORT='?{port}'? is not a .*number. Set a number"):
             Panel(client, app_uuid=uuid)
         assert panel.attributes() == []
 

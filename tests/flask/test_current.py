@@ -86,7 +86,7 @@ def test_there_is_none_while_the_flask_app_is_made() -> None:
     class Early(OpenFactoryFlaskApp):
         def create_flask_app(self) -> Flask:
             app = super().create_flask_app()
-            with app.app_context(), pytest.raises(RuntimeError, match="belongs to no OpenFactoryFlaskApp"):
+            with app.app_context(), pytest.raises(RuntimeError, match="does not belong to an OpenFactoryFlaskApp"):
                 current_ofa_app()
             return app
 
@@ -101,7 +101,7 @@ def test_outside_of_requests_it_says_where_to_call_it() -> None:
     with pytest.raises(RuntimeError) as caught:
         current_ofa_app()
     assert str(caught.value) == (
-        "There is no Flask app here. Call current_ofa_app() in a route, or within `with app.app.app_context():`."
+        "No Flask app is active. Call current_ofa_app() in a route, or in a block `with app.app.app_context():`."
     )
 
 
@@ -115,7 +115,7 @@ def test_the_flask_app_of_somebody_else_has_none(panel: Panel) -> None:
     with pytest.raises(RuntimeError) as caught:
         client.get("/shop/turns")
     assert str(caught.value) == (
-        "The Flask app 'shop' belongs to no OpenFactoryFlaskApp. Make it in create_flask_app()."
+        "The Flask app 'shop' does not belong to an OpenFactoryFlaskApp. Create it in create_flask_app()."
     )
 
 
@@ -123,7 +123,7 @@ def test_an_app_of_another_class_is_refused_by_both_names(panel: Panel) -> None:
     panel.app.config["PROPAGATE_EXCEPTIONS"] = True
     with pytest.raises(TypeError) as caught:
         panel.test_client().get("/wrong")
-    assert str(caught.value) == "Panel('PANEL') serves this request, which is no Mill. Ask for Panel."
+    assert str(caught.value) == "The app of this request, Panel('PANEL'), is not a Mill. Call current_ofa_app(Panel)."
 
 
 def test_the_example_in_the_documentation_runs() -> None:

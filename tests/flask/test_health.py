@@ -61,7 +61,7 @@ def test_an_app_that_does_not_run_yet_is_alive_and_not_ready(ask: Callable[..., 
     assert (ready.status_code, ready.mimetype) == (503, "application/json")
     assert ready.json == {
         "status": "not ready",
-        "reasons": ["The web server does not take requests.", "PANEL is UNAVAILABLE."],
+        "reasons": ["The web server does not accept requests.", "PANEL is UNAVAILABLE."],
     }
 
 
@@ -363,5 +363,5 @@ def test_a_process_that_stops_is_no_longer_ready(start_app: StartApp, file_url: 
         eventually(app.refuses)  # whoever asks now gets no connection
         panel.call("open", sender_uuid="HMI", timeout=30)
         reasons = json.loads(held.result(timeout=30).text)["reasons"]
-        assert reasons == ["The web server does not take requests."]
+        assert reasons == ["The web server does not accept requests."]
     assert app.ends(60) == 0, app.log

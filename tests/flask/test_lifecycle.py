@@ -142,7 +142,7 @@ def test_a_server_that_fails_ends_the_app_at_once(start_app: StartApp, file_url:
     app = start_app(GATE, STOP_TIMEOUT="5")
     assert app.ask("/cut-the-line").text == "cut"
     assert app.ends() == 1
-    assert "The web server of PANEL failed; it stops." in app.log
+    assert "The web server of PANEL failed; stopping." in app.log
     assert "Bad file descriptor" in app.log
     assert app.out.read_text().endswith("stopped\n")
     with KSQLDBClient(file_url) as client, Asset("PANEL", client) as gate:

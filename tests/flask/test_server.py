@@ -19,7 +19,7 @@ import pytest
 from flask import Flask, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from openfactory.flaskapp.request_body import with_whole_bodies
+from openfactory.flaskapp.request_body import strict_request_class
 from openfactory.flaskapp.server import HttpServer
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Site:
     def _app(self) -> Flask:
         app = Flask("site")
         app.config["MAX_CONTENT_LENGTH"] = HIGHEST_BODY
-        app.request_class = with_whole_bodies(app.request_class)
+        app.request_class = strict_request_class(app.request_class)
 
         @app.route("/")
         def root() -> str:
@@ -204,7 +204,7 @@ def test_who_comes_when_it_is_full_is_told_to_come_back(make_site: MakeSite, eve
         for _ in range(3):
             slow.sendall(head("/"))  # it has its answer, and is not cut for asking after that
     assert request_threads() == 3
-    assert site.log.count("WARNING 3 connections are open, the most that this app takes") == 1
+    assert site.log.count("WARNING 3 connections are open, the maximum of this app") == 1
     assert site.log.count("\n") == 1
 
     site.opened.set()
@@ -229,7 +229,7 @@ def test_who_comes_when_the_machine_has_no_thread_to_give_is_told_to_come_back(m
 SHORT_OF_FILES = """
 import logging, os, resource, signal, time
 from flask import Flask
-from openfactory.flaskapp.request_body import with_whole_bodies
+from openfactory.flaskapp.request_body import strict_request_class
 from openfactory.flaskapp.server import HttpServer
 
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
@@ -306,7 +306,7 @@ def test_who_reads_nothing_loses_its_connection(make_site: MakeSite, eventually:
     with site.connect(head("/endless")) as connection:
         assert connection.recv(1)
         eventually(lambda: site.server.connections == 0, timeout=PATIENCE)
-    assert site.log == "DEBUG 127.0.0.1 has left: timed out\n"
+    assert site.log == "DEBUG 127.0.0.1 connection lost: timed out\n"
 
 
 def test_a_head_that_trickles_in_has_to_end_in_time(make_site: MakeSite, eventually: Eventually) -> None:
@@ -320,7 +320,7 @@ def test_a_head_that_trickles_in_has_to_end_in_time(make_site: MakeSite, eventua
             return site.server.connections == 0
 
         eventually(send_on, timeout=PATIENCE)
-    assert "did not come in time" in site.log
+    assert "did not arrive in time" in site.log
 
 
 def test_a_slow_route_and_a_slow_reader_are_not_silent(make_site: MakeSite) -> None:

@@ -122,7 +122,7 @@ def test_a_slow_reader_gets_the_newest_and_is_told_what_it_lost(oven: Oven, even
 
 def test_a_stream_of_nothing_is_an_error_of_the_route(oven: Oven) -> None:
     oven.app.testing = True  # errors come to the test
-    with pytest.raises(SubscriptionError, match="no asset to hear of"):
+    with pytest.raises(SubscriptionError, match="EventQueue needs an asset"):
         oven.test_client().get("/nothing")
 
 

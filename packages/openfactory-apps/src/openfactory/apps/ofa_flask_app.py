@@ -1,4 +1,4 @@
-"""The fixed path of `OpenFactoryFlaskApp`: this is the very module `openfactory.flaskapp` of openfactory-flask."""
+"""An alias of the module `openfactory.flaskapp` of openfactory-flask, at the path that existing apps import."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Looks at all that a factory needs, and says of each part how it is and what to do.
+"""Checks of the servers and files that a factory needs, each with its state and a remedy.
 
-Read `factory` for what is looked at, `examination` for how, then the parts: `embedded`, `broker`, `ksqldb`, `live`.
+Start with `factory`, the servers of a factory, and `examination`, which runs the checks. The checks are in `embedded`,
+`broker`, `ksqldb`, `live` and `clock`.
 """
 
 from openfactory.doctor.examination import examine

@@ -1,4 +1,4 @@
-"""The broker, and its topics."""
+"""Checks of the Kafka broker and its topics."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SECONDS = 5.0
 
 
 def examine_broker(factory: Factory) -> Iterator[Finding]:
-    """Whether a broker answers."""
+    """Check that a broker answers."""
     if not factory.bootstrap_servers:
-        yield failed("broker", "No broker is named. Set KAFKA_BROKER to host:9092.")
+        yield failed("broker", "KAFKA_BROKER is not set. Set it to host:9092.")
         return
     try:
         brokers = BrokerAdmin(factory.kafka).metadata(_SECONDS).brokers
@@ -31,22 +31,26 @@ def examine_broker(factory: Factory) -> Iterator[Finding]:
 
 
 def examine_topics(factory: Factory, prefix: str) -> Iterator[Finding]:
-    """Whether the topics are there, and as they should be."""
+    """Check that the topics exist and have the right settings.
+
+    Args:
+        prefix: stands before the names of the topics.
+    """
     try:
-        there = describe_topics(factory.kafka, prefix=prefix, timeout=_SECONDS)
+        topics = describe_topics(factory.kafka, prefix=prefix, timeout=_SECONDS)
     except OpenFactoryError as error:
         yield failed("topics", error)
         return
     needed = NEEDED_TOPICS if factory.ksqldb_url is None else [topic.name for topic in TOPICS]
-    missing = [prefix + name for name in needed if prefix + name not in there]
+    missing = [prefix + name for name in needed if prefix + name not in topics]
     if missing:
         option = f" --prefix {prefix}" if prefix else ""
-        yield failed("topics", f"{', '.join(missing)} are missing. Make them: ofa setup-kafka{option}")
-    log = there.get(prefix + ASSETS_TOPIC)
-    partitions = log.partitions if log is not None else max((one.partitions for one in there.values()), default=0)
+        yield failed("topics", f"Missing: {', '.join(missing)}. Create them: ofa setup-kafka{option}")
+    log = topics.get(prefix + ASSETS_TOPIC)
+    partitions = log.partitions if log is not None else max((state.partitions for state in topics.values()), default=0)
     wrong = False
     for topic in TOPICS:
-        state = there.get(prefix + topic.name)
+        state = topics.get(prefix + topic.name)
         for text in (
             ()
             if state is None
@@ -55,7 +59,7 @@ def examine_topics(factory: Factory, prefix: str) -> Iterator[Finding]:
             wrong = True
             found, _, remedy = text.partition(": ")
             yield Finding("topics", "failed", found, remedy)
-    if there and not missing and not wrong:
+    if topics and not missing and not wrong:
         log_name = prefix + ASSETS_TOPIC
-        kept = there[log_name].retention_ms / 86_400_000
-        yield fine("topics", f"{len(there)} are there, partitions: {partitions}; {log_name} keeps {kept:g} days")
+        days = topics[log_name].retention_ms / 86_400_000
+        yield fine("topics", f"{len(topics)} exist, partitions: {partitions}; {log_name} keeps {days:g} days")

@@ -1,4 +1,4 @@
-"""This machine's clock against the servers': commands and timestamps are compared by it."""
+"""Check of this machine's clock against a server's: commands and timestamps of several machines are compared."""
 
 from __future__ import annotations
 
@@ -16,40 +16,44 @@ from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["examine_clock"]
 
-# Commands that seem older than the start of an app are refused, so clocks may differ by little.
+# In seconds. An app rejects commands that seem older than its start, so the clocks must be close to each other.
 _TOLERATED = 2.0
 _SECONDS = 3.0
 
 
 def examine_clock(factory: Factory) -> Iterator[Finding]:
-    """How far this clock is from that of a server that says its time; a broker says it to nobody who doesn't write."""
-    difference = _by_router(factory.asset_router_url) if factory.asset_router_url else None
+    """Compare this machine's clock with that of the asset router, else with that of ksqlDB.
+
+    A broker is not used: it reports its time only to producers.
+    """
+    difference = _seconds_ahead_of_router(factory.asset_router_url) if factory.asset_router_url else None
     whose = "the asset router's"
     if difference is None and factory.ksqldb_url:
-        difference, whose = _by_ksqldb(factory), "ksqlDB's"
+        difference, whose = _seconds_ahead_of_ksqldb(factory), "ksqlDB's"
     if difference is None:
-        yield unchecked("clock", "No server here says its time. Compare `date -u` on this machine and the broker's.")
+        yield unchecked("clock", "No server reports its time. Compare `date -u` on this machine and on the broker's.")
     elif abs(difference) > _TOLERATED:
         ahead = "ahead of" if difference > 0 else "behind"
         yield failed(
             "clock",
             f"This machine's clock is {abs(difference):.0f} s {ahead} {whose}. "
-            "Let both follow one time server (chrony, systemd-timesyncd).",
+            "Synchronize both with one time server (chrony, systemd-timesyncd).",
         )
     else:
-        yield fine("clock", f"within {_TOLERATED:g} s of {whose}")
+        yield fine("clock", f"within {_TOLERATED:g} s of {whose} clock")
 
 
-def _by_router(url: str) -> float | None:
-    """How many seconds this clock is ahead, by the date of an answer, which has no fractions of a second."""
+def _seconds_ahead_of_router(url: str) -> float | None:
+    """Return how far this clock is ahead of the `Date` header of a response, or None if the header is not available."""
     parts = urlsplit(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     try:
         connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
         try:
             connection.request("GET", "/")
-            said = connection.getresponse().headers["Date"]
-            return None if said is None else _seconds_since(parsedate_to_datetime(said)) - 0.5
+            date = connection.getresponse().headers["Date"]
+            # The header has whole seconds: on average it is half a second behind.
+            return None if date is None else _seconds_since(parsedate_to_datetime(date)) - 0.5
         finally:
             connection.close()
     except (OSError, HTTPException, ValueError):
@@ -61,8 +65,11 @@ def _seconds_since(moment: datetime) -> float:
     return time.time() - moment.timestamp()
 
 
-def _by_ksqldb(factory: Factory) -> float | None:
-    """The same by a question that needs a row: without one there is no answer."""
+def _seconds_ahead_of_ksqldb(factory: Factory) -> float | None:
+    """Return how far this clock is ahead of ksqlDB's, or None if it is not available.
+
+    ksqlDB returns its time with a row of a table, so an empty table yields None.
+    """
     try:
         with ksqldb_server(factory) as server:
             rows = server.query("SELECT UNIX_TIMESTAMP() AS now FROM assets LIMIT 1")

@@ -1,4 +1,4 @@
-"""A factory in a file: whether it is there, can be written, and works."""
+"""Check of a factory in a file: the file exists, can be written, and the engine opens it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["examine_embedded"]
 
 
 def examine_embedded(factory: Factory) -> Iterator[Finding]:
-    """What is wrong with the file of a factory; it makes none."""
+    """Check the file of a factory, and the embedded engine on it. A missing file is not created."""
     path = Location.of(factory.url).path
     if path is None:
-        yield unchecked("file", f"{factory.url} is in the memory of the process that keeps it.")
+        yield unchecked("file", f"{factory.url} exists only in the memory of the process that opened it.")
         return
     if not path.exists():
-        yield failed("file", f"{path} does not exist. Start an app with `ofa run FILE`, which makes it.")
+        yield failed("file", f"{path} does not exist. Start an app with `ofa run FILE`, which creates it.")
         return
     yield from _writable(path)
     try:
@@ -33,14 +33,14 @@ def examine_embedded(factory: Factory) -> Iterator[Finding]:
         yield failed("engine", error)
         return
     if health.connected:
-        yield fine("engine", f"it works, and {assets} assets are registered")
+        yield fine("engine", f"works, registered assets: {assets}")
     else:
         yield failed("engine", health.reason)
 
 
 def _writable(path: Path) -> Iterator[Finding]:
-    refused = next((one for one in (path, path.parent) if not os.access(one, os.W_OK)), None)
-    if refused is None:
+    locked = next((place for place in (path, path.parent) if not os.access(place, os.W_OK)), None)
+    if locked is None:
         yield fine("file", f"{path}, {path.stat().st_size / 1_000_000:.1f} MB")
     else:
-        yield failed("file", f"{refused} cannot be written. Give yourself the right to write it and its folder.")
+        yield failed("file", f"{locked} cannot be written. Grant this user write access to the file and its folder.")

@@ -1,4 +1,4 @@
-"""The checks of a factory, side by side, each for a bounded time."""
+"""Run the checks of a factory concurrently, each for a bounded time."""
 
 from __future__ import annotations
 
@@ -17,52 +17,59 @@ from openfactory.settings.credentials import redacted
 
 __all__ = ["examine"]
 
-# How long one part may take. Servers that answer at all take a fraction of a second.
-_PART_SECONDS = 15.0
+# Healthy servers answer within a fraction of a second.
+_CHECK_SECONDS = 15.0
 
-_Part = Callable[[], Iterator[Finding]]
+_Check = Callable[[], Iterator[Finding]]
 
 
 def examine(factory: Factory) -> list[Finding]:
-    """Look at all parts of a factory; it changes nothing, and takes less than 20 seconds."""
-    parts: dict[str, _Part] = {}
-    findings = [fine("environment", f"{redacted(factory.url)} is {factory.engine}")]
+    """Check each server that a factory needs, or its file. Changes nothing, and takes less than 20 seconds."""
+    checks: dict[str, _Check] = {}
+    findings = [fine("environment", f"{redacted(factory.url)} uses {factory.engine}")]
     if factory.is_embedded:
-        parts["file"] = lambda: examine_embedded(factory)
+        checks["file"] = lambda: examine_embedded(factory)
     else:
-        parts["broker"] = lambda: _broker_and_topics(factory)
+        checks["broker"] = lambda: _broker_and_topics(factory)
         if factory.ksqldb_url is not None:
-            parts["ksqlDB"] = lambda: examine_ksqldb(factory)
+            checks["ksqlDB"] = lambda: examine_ksqldb(factory)
         if factory.asset_router_url is not None:
-            parts["asset router"] = lambda: examine_live(factory)
-        parts["clock"] = lambda: examine_clock(factory)
-    findings += side_by_side(parts, _PART_SECONDS)
+            checks["asset router"] = lambda: examine_live(factory)
+        checks["clock"] = lambda: examine_clock(factory)
+    findings += run_checks(checks, _CHECK_SECONDS)
     if not factory.is_embedded and factory.asset_router_url is None:
-        findings.append(unchecked("asset router", "There is none: live events come from Kafka itself."))
+        findings.append(unchecked("asset router", "Not used: live events come from Kafka."))
     return findings
 
 
-def side_by_side(parts: dict[str, _Part], seconds: float) -> list[Finding]:
-    """What the parts find, in their order; one that takes longer has found that."""
+def run_checks(checks: dict[str, _Check], seconds: float) -> list[Finding]:
+    """Run each check on a thread, and return the findings in the order of the checks.
+
+    A check that raises, or does not end in time, counts as failed.
+
+    Args:
+        checks: functions that yield findings, by the name of the check.
+        seconds: time for all checks together.
+    """
     found: dict[str, list[Finding]] = {}
 
-    def look(name: str, part: _Part) -> None:
+    def run(name: str, check: _Check) -> None:
         try:
-            found[name] = list(part())
-        except Exception as error:  # noqa: BLE001 - one part that breaks hides nothing of the others
-            found[name] = [failed(name, f"It cannot be checked: {type(error).__name__}: {redacted(str(error))}")]
+            found[name] = list(check())
+        except Exception as error:  # noqa: BLE001 - the findings of the other checks are reported all the same
+            found[name] = [failed(name, f"The check raised {type(error).__name__}: {redacted(str(error))}")]
 
     threads = [
-        threading.Thread(target=look, args=one, name=f"openfactory-doctor-{one[0]}", daemon=True)
-        for one in parts.items()
+        threading.Thread(target=run, args=(name, check), name=f"openfactory-doctor-{name}", daemon=True)
+        for name, check in checks.items()
     ]
     deadline = time.monotonic() + seconds
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(deadline - time.monotonic(), 0))
-    slow = f"It took more than {seconds:g} s. Look at the network between this machine and it."
-    return [finding for name in parts for finding in found.get(name, [failed(name, slow)])]
+    slow = f"The check took more than {seconds:g} s. Check the network between this machine and the server."
+    return [finding for name in checks for finding in found.get(name, [failed(name, slow)])]
 
 
 def _broker_and_topics(factory: Factory) -> Iterator[Finding]:

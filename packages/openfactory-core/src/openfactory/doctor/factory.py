@@ -1,4 +1,4 @@
-"""What a factory consists of, by its URL and the environment."""
+"""The servers of a factory, named by its URL and the environment."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ _EMBEDDED = ("memory", "sqlite")
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """The servers of a factory; what is not part of it is None.
+    """The servers of a factory, None for a server that it does not use.
 
     Attributes:
-        url: where the data is, with whatever secrets it has.
+        url: location of the data, including the secrets in the URL.
+        credentials: logins for the servers.
+        bootstrap_servers: address of the Kafka broker.
+        ksqldb_url: address of the ksqlDB server.
+        asset_router_url: address of the asset router.
         prefix: stands before the names of all topics.
     """
 
@@ -35,13 +39,15 @@ class Factory:
 
     @classmethod
     def of(cls, url: str, servers: Servers | None = None) -> Factory:
-        """Read a URL; what it doesn't name is an argument, else in the environment.
+        """Return the factory that a URL names.
+
+        A server that the URL does not name comes from `servers`, else from the environment.
 
         >>> Factory.of("kafka://plant:9092?prefix=hall2_").bootstrap_servers
         'plant:9092'
 
         Raises:
-            ConfigurationError: it cannot be understood, or something is missing.
+            ConfigurationError: the URL is not that of a factory, or does not name a broker.
         """
         servers = servers or Servers()
         parts = urlsplit(url)
@@ -50,29 +56,29 @@ class Factory:
         credentials = servers.credentials or Credentials.from_environment()
         prefix = check_prefix(parse_qs(parts.query).get("prefix", [""])[-1])
         if parts.scheme == "kafka":
-            return cls(url, credentials, _named(parts.netloc.rpartition("@")[2], url), prefix=prefix)
+            return cls(url, credentials, _checked_address(parts.netloc.rpartition("@")[2], url), prefix=prefix)
         if parts.scheme in _KSQLDB:
             return cls(url, credentials, broker, url.partition("?")[0], router, prefix)
         if parts.scheme in _EMBEDDED:
             return cls(url, credentials)
         raise ConfigurationError(
-            f"{redacted(url)!r} names no factory. Set KSQLDB_URL to sqlite:///factory.db, kafka://host:9092 or "
-            "http://ksqldb:8088."
+            f"{redacted(url)!r} is not the URL of a factory. Set KSQLDB_URL to sqlite:///factory.db, "
+            "kafka://host:9092 or http://ksqldb:8088."
         )
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it has no servers."""
+        """Whether the factory is in a file or in memory, without servers."""
         return urlsplit(self.url).scheme in _EMBEDDED
 
     @property
     def kafka(self) -> dict[str, object]:
-        """The properties by which librdkafka reaches its broker."""
+        """Configuration properties for librdkafka."""
         return {"bootstrap.servers": self.bootstrap_servers or "", **self.credentials.kafka()}
 
     @property
     def engine(self) -> str:
-        """The engine that apps run on, in a few words."""
+        """Readable name of the engine, for a report."""
         if self.is_embedded:
             return "the embedded engine"
         if self.ksqldb_url is None:
@@ -80,7 +86,7 @@ class Factory:
         return "Kafka and ksqlDB" if self.asset_router_url is None else "Kafka, ksqlDB and NATS"
 
 
-def _named(address: str, url: str) -> str:
+def _checked_address(address: str, url: str) -> str:
     if not address:
-        raise ConfigurationError(f"{redacted(url)} names no broker. Write kafka://host:9092.")
+        raise ConfigurationError(f"{redacted(url)} does not name a broker. Write kafka://host:9092.")
     return address

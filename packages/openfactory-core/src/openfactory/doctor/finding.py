@@ -1,4 +1,4 @@
-"""What a check has found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ __all__ = ["Finding", "advised", "failed", "fine", "unchecked"]
 
 
 class Finding(NamedTuple):
-    """One line of a doctor's report.
+    """The result of a check, an entry in the report of `ofa doctor`.
 
     Attributes:
-        check: what was looked at.
-        status: `ok`; `failed`; `advice`, where it works and could do better; `unchecked`.
-        found: how it is.
-        remedy: what to do, empty where there is nothing.
+        check: name of the check, such as `broker`.
+        status: `ok`, `failed`, `advice` (works, and could work better) or `unchecked` (could not be checked).
+        found: description of the state.
+        remedy: description of what to do, empty if there is nothing to do.
     """
 
     check: str
@@ -24,32 +24,32 @@ class Finding(NamedTuple):
 
 
 def fine(check: str, found: str) -> Finding:
-    """It is as it should be."""
+    """Return a finding with the status `ok`."""
     return Finding(check, "ok", found)
 
 
 def failed(check: str, text: str | Exception) -> Finding:
-    """It is broken; of a text of several sentences, the last ones say what to do."""
-    found, remedy = _parted(str(text))
+    """Return a finding with the status `failed`; the remedy is the text after the first sentence."""
+    found, remedy = _split(str(text))
     return Finding(check, "failed", found, remedy)
 
 
 def advised(check: str, text: str) -> Finding:
-    """It works and could do better."""
-    found, remedy = _parted(text)
+    """Return a finding with the status `advice`; the remedy is the text after the first sentence."""
+    found, remedy = _split(text)
     return Finding(check, "advice", found, remedy)
 
 
 def unchecked(check: str, text: str) -> Finding:
-    """Nothing could be found out."""
-    found, remedy = _parted(text)
+    """Return a finding with the status `unchecked`; the remedy is the text after the first sentence."""
+    found, remedy = _split(text)
     return Finding(check, "unchecked", found, remedy)
 
 
-def _parted(text: str) -> tuple[str, str]:
-    """What is said first, and the rest: our errors end with the remedy.
+def _split(text: str) -> tuple[str, str]:
+    """Return the first sentence of a text, and the rest: errors of OpenFactory end with the remedy.
 
-    >>> _parted("No broker answers at plant:9092: it is silent. Start it.")
+    >>> _split("No broker answers at plant:9092: it is silent. Start it.")
     ('No broker answers at plant:9092: it is silent.', 'Start it.')
     """
     head, dot, tail = text.partition(". ")

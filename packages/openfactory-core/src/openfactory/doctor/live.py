@@ -1,4 +1,4 @@
-"""The way of live events: the asset router, and the NATS servers that it names."""
+"""Checks of the fan-out: the asset router, and the NATS servers that it names."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["examine_live"]
 
 _ROUTER_SECONDS = 3.0
 
-# All servers of a cluster are asked at once.
+# The servers of a cluster are checked concurrently.
 _NATS_SECONDS = 4.0
 
-_REMEDY = "Start it, or correct the address in the router's NATS_CLUSTER_… variables."
+_REMEDY = "Start the server, or correct the address in the router's NATS_CLUSTER_… variables."
 
 
 def examine_live(factory: Factory) -> Iterator[Finding]:
-    """Whether the router answers, and the NATS servers to which it sends an app of this name."""
+    """Check the asset router, and the NATS servers that it names for the asset `APP_UUID`."""
     asset_uuid = setting("APP_UUID") or ""
     try:
         router = AssetRouter(factory.asset_router_url or "", _ROUTER_SECONDS)
@@ -35,21 +35,21 @@ def examine_live(factory: Factory) -> Iterator[Finding]:
         yield failed("asset router", error)
         return
     yield fine("asset router", f"{router.url} answers: {asset_uuid} is at {', '.join(map(redacted, servers))}")
-    yield from asyncio.run(_all_reached(factory, servers))
+    yield from asyncio.run(_check_servers(factory, servers))
 
 
-async def _all_reached(factory: Factory, servers: tuple[str, ...]) -> list[Finding]:
-    return await asyncio.gather(*(_reached(factory, server) for server in servers))
+async def _check_servers(factory: Factory, servers: tuple[str, ...]) -> list[Finding]:
+    return await asyncio.gather(*(_check_server(factory, server) for server in servers))
 
 
-async def _reached(factory: Factory, server: str) -> Finding:
-    """Connect and wait for an answer; what goes wrong is told with the server's own words."""
+async def _check_server(factory: Factory, server: str) -> Finding:
+    """Connect to a NATS server and wait for its answer. A failed finding quotes the last error of the server."""
     from nats.aio.client import Client
 
-    said: list[Exception] = []
+    errors: list[Exception] = []
 
-    async def hear(error: Exception) -> None:
-        said.append(error)
+    async def on_error(error: Exception) -> None:
+        errors.append(error)
 
     client = Client()
     try:
@@ -57,7 +57,7 @@ async def _reached(factory: Factory, server: str) -> Finding:
         async with asyncio.timeout(_NATS_SECONDS):
             await client.connect(
                 [server],
-                error_cb=hear,
+                error_cb=on_error,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
@@ -67,8 +67,8 @@ async def _reached(factory: Factory, server: str) -> Finding:
             await client.flush()
     except OpenFactoryError as error:
         return failed("NATS", error)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what was asked for
-        reason = redacted(str(said[-1] if said else error)).removeprefix("nats: ") or type(error).__name__
+    except Exception as error:  # noqa: BLE001 - every error is a finding
+        reason = redacted(str(errors[-1] if errors else error)).removeprefix("nats: ") or type(error).__name__
         return failed("NATS", f"{redacted(server)} cannot be used ({reason}). {_remedy(reason)}")
     finally:
         await client.close()
@@ -77,5 +77,5 @@ async def _reached(factory: Factory, server: str) -> Finding:
 
 def _remedy(reason: str) -> str:
     if "uthoriz" in reason or "uthentic" in reason:
-        return "Check the NATS_… settings of who we are."
+        return "Check the login in the NATS_… variables."
     return "Check NATS_SSL_CA_FILE." if "certificate" in reason else _REMEDY

@@ -1,8 +1,8 @@
-"""For those who test: a client that runs an app in memory, and the suite of tests that every engine passes.
+"""Test tools: a client that runs an app in memory, and the conformance suite for engines.
 
-It needs pytest, which finds the fixtures `run_app` and `factory_client` of `fixtures` by itself.
+They need pytest, which loads the fixtures `run_app` and `factory_client` of `fixtures` automatically.
 
-A test class inherits the suite, and says by one fixture which engine is tested:
+To test an engine, derive a class from the suite and override the fixture `engine_url`:
 
     from openfactory.testing import EngineConformance
 
@@ -20,7 +20,7 @@ except ImportError as error:
 
     raise MissingDistributionError("openfactory.testing needs pytest. Install it: pip install pytest") from error
 
-# Before they are imported, so that a failing assert says what it compared.
+# Before the modules are imported, so that a failing assert shows the values that it compared.
 pytest.register_assert_rewrite(
     *(f"{__name__}.{name}" for name in ("conformance", "queries", "reading", "registering", "watching", "writing"))
 )

@@ -1,4 +1,4 @@
-"""For those who test their apps: runs one on a private memory, and plays the rest of the factory."""
+"""Run an app under test on a private memory, and play the rest of its factory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from openfactory.events.attribute import AssetAttribute
 
 __all__ = ["AppClient"]
 
-# So many values of an attribute are told; a test that makes more wants to count, not to see them.
-_MOST_SAID = 10_000
+# The most values that `said` returns.
+_MAX_VALUES = 10_000
 
 
 class _App(Protocol):
-    """What of an app the client needs."""
+    """The part of an app that the client uses."""
 
     asset_uuid: str
     ksql: Any
@@ -33,14 +33,17 @@ App = TypeVar("App", bound=_App)
 
 
 class AppClient(Generic[App]):
-    """An app under test, in this process, with attributes, callbacks and commands as in earnest.
+    """A context manager that runs an app under test, with its attributes, callbacks and commands.
 
-    The app is the real one; only the place of its data is a memory that nobody else sees. `app` is the object itself,
-    `asset` is how others see it.
+    The app runs in this process as it does in a factory, but keeps its data in a private memory.
 
     Args:
-        build: the class of the app, or what else builds one; called with `None` and `test_mode=True`.
-        keywords: further arguments for it.
+        build: class of the app, or a function that returns an app; called with `None` and `test_mode=True`.
+        keywords: further arguments for `build`.
+
+    Attributes:
+        app: the app itself.
+        asset: the app as other assets see it.
     """
 
     def __init__(self, build: Callable[..., App], /, **keywords: Any) -> None:
@@ -60,17 +63,17 @@ class AppClient(Generic[App]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ending = True  # what the main loop raises from here on comes of the stop
+        self._ending = True  # the stop itself may make the main loop raise from here on
         self._open.close()
         if error is None and self._failure is not None:
             raise self._failure
 
     def other(self, asset_uuid: str) -> Asset:
-        """Another asset of the same factory, for the test to play."""
+        """Return another asset of the same factory, for the test to read and write."""
         return self._open.enter_context(Asset(asset_uuid, self.app.ksql))
 
     def deliver(self, asset_uuid: str, attribute_id: str, value: Any, *, type: str = "Events", tag: str = "") -> None:
-        """Have another asset say something, and come back when it is written."""
+        """Write an attribute of another asset, and return when it is written."""
         with Asset(asset_uuid, self.app.ksql) as asset:
             asset.add_attribute(AssetAttribute(id=attribute_id, value=value, type=type, tag=tag))
 
@@ -84,36 +87,45 @@ class AppClient(Generic[App]):
         timeout: float = 10.0,
         **keywords: Any,
     ) -> Any:
-        """Command the app as another asset would, and give back what it answers.
+        """Call a method of the app by a command, and return its result.
 
         Args:
-            arguments: those of the method that a keyword cannot carry, such as one named `timeout`.
+            method: name of the method.
+            arguments: arguments whose names are also parameters of `call`, such as `timeout`.
+            sender_uuid: UUID of the asset that sends the command.
+            timeout: seconds to wait for the reply.
+            keywords: further arguments of the method.
 
         Raises:
-            CommandRejected, CommandFailed, CommandTimeout: it answers no result.
+            CommandRejected: the app rejected the command.
+            CommandFailed: the method raised an error.
+            CommandTimeout: the app did not reply in time.
         """
         return self.asset.call(method, {**(arguments or {}), **keywords}, sender_uuid=sender_uuid, timeout=timeout)
 
     @property
     def http(self) -> Any:
-        """Asks the routes of an app that has some, without a server: Flask's test client, which keeps the cookies.
+        """Flask's test client, which requests the app's routes without a server and keeps the cookies.
 
         Raises:
             TypeError: the app has no web pages.
         """
         if self._http is None:
             if not hasattr(type(self.app), "test_client"):
-                raise TypeError(
-                    f"{type(self.app).__name__} has no web pages to ask for. Derive it from OpenFactoryFlaskApp."
-                )
+                raise TypeError(f"{type(self.app).__name__} has no web pages. Derive it from OpenFactoryFlaskApp.")
             self._http = self.app.test_client()  # type: ignore[attr-defined]
         return self._http
 
     def wait_until(self, attribute_id: str, value: Any, timeout: float = 10.0) -> None:
-        """Come back as soon as an attribute of the app has a value.
+        """Wait until an attribute of the app has a value.
+
+        Args:
+            attribute_id: id of the attribute.
+            value: the expected value.
+            timeout: seconds to wait.
 
         Raises:
-            AssertionError: it did not come to be within so many seconds; the text tells what it was instead.
+            AssertionError: the attribute did not get the value in time. The text lists the values that it had.
         """
         if not self.asset.wait_until(attribute_id, value, timeout=timeout):
             raise AssertionError(
@@ -122,32 +134,35 @@ class AppClient(Generic[App]):
             )
 
     def said(self, attribute_id: str) -> list[Any]:
-        """The values that the app has said of an attribute, oldest first, from the one it was built with."""
+        """Return the values that the app has written to an attribute, oldest first, from its initial value on.
+
+        At most the last 10,000 values are returned.
+        """
         self.asset.flush()
-        return [attribute.value for attribute in self.asset.history(attribute_id, limit=_MOST_SAID)]
+        return [attribute.value for attribute in self.asset.history(attribute_id, limit=_MAX_VALUES)]
 
     def run(self) -> None:
-        """Run the app's main loop on a thread beside the test; one that crashes fails the test at its end."""
+        """Run the app's main loop on a thread beside the test. A crash of the main loop fails the test at its end."""
         main_loop, async_main_loop = self.app.main_loop, self.app.async_main_loop
 
-        def watched() -> None:
-            with self._noting_a_crash():
+        def run_main_loop() -> None:
+            with self._recording_crash():
                 main_loop()
 
-        async def async_watched() -> None:
-            with self._noting_a_crash():
+        async def run_async_main_loop() -> None:
+            with self._recording_crash():
                 await async_main_loop()
 
-        self.app.main_loop = watched  # type: ignore[method-assign]
-        self.app.async_main_loop = async_watched  # type: ignore[method-assign]
+        self.app.main_loop = run_main_loop  # type: ignore[method-assign]
+        self.app.async_main_loop = run_async_main_loop  # type: ignore[method-assign]
         threading.Thread(target=self._run, name=f"openfactory-test-{self.app.asset_uuid}", daemon=True).start()
 
     @contextmanager
-    def _noting_a_crash(self) -> Iterator[None]:
+    def _recording_crash(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            self._crashed(error)
+            self._record_crash(error)
             raise
 
     def _run(self) -> None:
@@ -155,11 +170,11 @@ class AppClient(Generic[App]):
             self.app.run()
         except SystemExit as end:
             if end.code and self._failure is None:
-                self._crashed(end)
-        except Exception as error:  # noqa: BLE001 - said at the end of the test
-            self._crashed(error)
+                self._record_crash(end)
+        except Exception as error:  # noqa: BLE001 - reported at the end of the test
+            self._record_crash(error)
 
-    def _crashed(self, error: BaseException) -> None:
+    def _record_crash(self, error: BaseException) -> None:
         if not self._ending:
             self._failure = AssertionError(f"{self.app.asset_uuid} crashed: {error!r}. Its traceback is in the log.")
             self._failure.__cause__ = error

@@ -1,4 +1,4 @@
-"""What every engine promises, as tests: a subclass names its engine and inherits them all."""
+"""The conformance suite of an engine: a subclass names an engine and inherits the tests."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from openfactory.testing.writing import WritingConformance
 
 __all__ = ["EngineConformance"]
 
-# Every verb that works only while the engine is open.
-_VERBS: dict[str, Callable[[Engine], object]] = {
+# Every operation that needs an open engine.
+_OPERATIONS: dict[str, Callable[[Engine], object]] = {
     "publish": lambda engine: engine.publish(new_event("MILL", "speed", 1, "Events", "Test")),
     "flush": lambda engine: engine.flush(),
     "snapshot": lambda engine: engine.snapshot(),
@@ -39,58 +39,58 @@ _VERBS: dict[str, Callable[[Engine], object]] = {
 class EngineConformance(
     WritingConformance, ReadingConformance, WatchingConformance, RegisteringConformance, QueryingConformance
 ):
-    """All promises of an engine.
+    """The conformance suite of an engine: a test for each of its promises.
 
-    A subclass, whose name begins with `Test`, overrides the fixture `engine_url`. The tests use assets with names of
-    their own, so the place may hold other data; it must not be in use while a test runs.
+    Derive a class whose name begins with `Test`, and override the fixture `engine_url`. The tests use assets with
+    unique UUIDs, so the location may contain other data. It must not be in use while a test runs.
     """
 
     @pytest.fixture
     def engine_url(self) -> str:
-        """The URL of the engine that is tested: a fresh place for each test, where that is possible."""
-        raise NotImplementedError(f"{type(self).__name__} names no engine. Give it a fixture engine_url.")
+        """URL of the engine under test, if possible an empty location for each test."""
+        raise NotImplementedError(f"{type(self).__name__} does not name an engine. Override the fixture engine_url.")
 
     @pytest.fixture
     def engine(self, engine_url: str) -> Iterator[Engine]:
-        """The engine, open for one test."""
+        """The engine under test, open until the test ends."""
         with open_engine(engine_url) as reference:
             yield reference.engine
 
     @pytest.fixture
     def asset_uuid(self) -> str:
-        """An asset that nobody has written."""
+        """UUID of an asset without events."""
         return f"MILL-{uuid4().hex[:12]}"
 
-    def test_the_engine_knows_its_url(self, engine: Engine, engine_url: str) -> None:
+    def test_the_engine_has_its_url(self, engine: Engine, engine_url: str) -> None:
         assert engine.url == engine_url
 
-    def test_an_open_engine_is_healthy(self, engine: Engine) -> None:
+    def test_an_open_engine_is_connected(self, engine: Engine) -> None:
         health = engine.health()
         assert health.connected, health.reason
         assert health.reason == ""
 
-    def test_nothing_is_queued_after_a_flush(self, engine: Engine, asset_uuid: str) -> None:
+    def test_a_flush_empties_the_queue(self, engine: Engine, asset_uuid: str) -> None:
         engine.publish(new_event(asset_uuid, "speed", 1, "Events", "Test"))
         engine.flush()
         assert engine.health().queued == 0
 
-    def test_a_closed_engine_says_so(self, engine: Engine) -> None:
+    def test_a_closed_engine_is_not_connected(self, engine: Engine) -> None:
         engine.close()
         health = engine.health()
         assert not health.connected
         assert health.reason
 
-    def test_closing_twice_does_nothing(self, engine: Engine) -> None:
+    def test_closing_twice_is_allowed(self, engine: Engine) -> None:
         engine.close()
         engine.close()
 
-    @pytest.mark.parametrize("verb", _VERBS)
-    def test_a_closed_engine_refuses_every_verb(self, engine: Engine, verb: str) -> None:
+    @pytest.mark.parametrize("operation", _OPERATIONS)
+    def test_a_closed_engine_refuses_every_operation(self, engine: Engine, operation: str) -> None:
         engine.close()
         with pytest.raises(EngineClosedError, match="closed"):
-            _VERBS[verb](engine)
+            _OPERATIONS[operation](engine)
 
-    def test_what_was_published_before_the_close_is_written(self, engine: Engine, asset_uuid: str) -> None:
+    def test_events_published_before_the_close_are_written(self, engine: Engine, asset_uuid: str) -> None:
         receipts = [engine.publish(new_event(asset_uuid, "n", n, "Events", "Test")) for n in range(100)]
         engine.close()
         assert all(receipt.position is not None for receipt in receipts)
@@ -100,19 +100,19 @@ class EngineConformance(
         engine.close()
         subscription.close()
 
-    def test_references_of_one_url_share_one_engine(self, engine: Engine, engine_url: str) -> None:
+    def test_references_of_a_url_share_an_engine(self, engine: Engine, engine_url: str) -> None:
         with open_engine(engine_url) as other:
             assert other.engine is engine
 
-    def test_giving_back_one_reference_leaves_the_engine_open(
+    def test_closing_one_reference_keeps_the_engine_open(
         self, engine: Engine, engine_url: str, asset_uuid: str
     ) -> None:
         reference = open_engine(engine_url)
         reference.close()
-        reference.close()  # the second time gives back nothing
+        reference.close()  # the second close does nothing
         engine.publish(new_event(asset_uuid, "speed", 1, "Events", "Test")).wait()
 
-    def test_the_last_reference_closes_the_engine(self, engine_url: str) -> None:
+    def test_closing_the_last_reference_closes_the_engine(self, engine_url: str) -> None:
         first, last = open_engine(engine_url), open_engine(engine_url)
         engine = first.engine
         first.close()
@@ -120,7 +120,7 @@ class EngineConformance(
         last.close()
         assert not engine.health().connected
 
-    def test_after_the_last_reference_the_next_one_opens_a_new_engine(self, engine_url: str, asset_uuid: str) -> None:
+    def test_a_later_reference_opens_a_new_engine(self, engine_url: str, asset_uuid: str) -> None:
         with open_engine(engine_url) as reference:
             closed = reference.engine
         with open_engine(engine_url) as reference:

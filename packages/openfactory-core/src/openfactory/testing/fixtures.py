@@ -1,4 +1,4 @@
-"""Fixtures for pytest, which loads them wherever openfactory-core is installed."""
+"""Fixtures that pytest loads wherever openfactory-core is installed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["factory_client", "run_app"]
 
 @pytest.fixture
 def factory_client() -> Iterator[KSQLDBClient]:
-    """A client of a factory in memory that no other test sees."""
+    """A client of a factory in memory, which is not shared with other tests."""
     with KSQLDBClient(f"memory://{uuid4().hex}") as client:
         yield client
 
 
 @pytest.fixture
 def run_app() -> Iterator[Callable[..., AppClient[Any]]]:
-    """Gives an `AppClient` for the class of an app; the app is shut down when the test ends."""
+    """A function that returns an `AppClient` for an app class; the app is shut down when the test ends."""
     with ExitStack() as apps:
         yield lambda build, /, **keywords: apps.enter_context(AppClient(build, **keywords))

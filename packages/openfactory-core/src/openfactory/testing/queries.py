@@ -1,4 +1,4 @@
-"""Queries: users' own SELECTs on the tables of the ksqlDB topology, the same rows on every engine."""
+"""Tests of queries: SELECT statements on the tables of the ksqlDB topology return the same rows on every engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["QueryingConformance"]
 
 _TABLES = {"ASSETS", "ASSETS_AVAIL", "ASSETS_TYPE", "ASSETS_UNS", "ASSET_TO_UNS_MAP", "DOCKER_SERVICES"}
 
-# Every value is text in the tables.
+# The tables contain values as text: for each value, the text.
 _TEXTS: dict[str, tuple[Any, str | None]] = {
     "text": ("idle", "idle"),
     "quoted": ("it's", "it's"),
@@ -46,16 +46,16 @@ _WRITES = [
 
 
 class QueryingConformance:
-    """What `query` and `tables` promise."""
+    """Tests of `query` and `tables`."""
 
-    def test_the_tables_of_the_topology_are_there(self, engine: Engine) -> None:
+    def test_the_tables_of_the_topology_exist(self, engine: Engine) -> None:
         assert set(engine.tables()) >= _TABLES
 
     @pytest.mark.parametrize("table", sorted(_TABLES))
     def test_every_table_can_be_queried(self, engine: Engine, table: str) -> None:
         assert isinstance(engine.query(f"SELECT * FROM {table} LIMIT 1"), list)  # noqa: S608
 
-    def test_rows_have_their_columns_in_upper_case(self, engine: Engine, asset_uuid: str) -> None:
+    def test_columns_are_named_in_upper_case(self, engine: Engine, asset_uuid: str) -> None:
         event = new_event(asset_uuid, "speed", 7, "Samples", "Speed")
         engine.publish(event).wait()
         assert engine.query("SELECT * FROM assets WHERE asset_uuid = ?", asset_uuid) == [
@@ -73,17 +73,17 @@ class QueryingConformance:
         assert row == {"MINE": "speed"}
 
     @pytest.mark.parametrize("name", _TEXTS)
-    def test_values_are_text(self, engine: Engine, asset_uuid: str, name: str) -> None:
+    def test_values_are_returned_as_text(self, engine: Engine, asset_uuid: str, name: str) -> None:
         value, text = _TEXTS[name]
         engine.publish(new_event(asset_uuid, "x", value, "Events", "Test")).wait()
         assert engine.query("SELECT value FROM assets WHERE asset_uuid = ?", asset_uuid) == [{"VALUE": text}]
 
-    def test_a_table_has_the_last_value(self, engine: Engine, asset_uuid: str) -> None:
+    def test_a_table_has_the_last_value_of_an_attribute(self, engine: Engine, asset_uuid: str) -> None:
         for value in ("idle", "busy"):
             engine.publish(new_event(asset_uuid, "x", value, "Events", "Test")).wait()
         assert engine.query("SELECT value FROM assets WHERE asset_uuid = ?", asset_uuid) == [{"VALUE": "busy"}]
 
-    def test_parameters_are_data(self, engine: Engine, asset_uuid: str) -> None:
+    def test_parameters_are_not_parsed_as_sql(self, engine: Engine, asset_uuid: str) -> None:
         uuid = f"{asset_uuid}-O'BRIEN"
         engine.publish(new_event(uuid, "x", 1, "Events", "Test")).wait()
         sql = "SELECT id FROM assets WHERE asset_uuid = ? AND id = ?"
@@ -99,7 +99,7 @@ class QueryingConformance:
         engine.publish(new_event(asset_uuid, "x", 1, "Events", "Test")).wait()
         assert {"ID": "x"} in engine.query(sql)
 
-    def test_nothing_found_is_an_empty_list(self, engine: Engine, asset_uuid: str) -> None:
+    def test_a_query_without_matches_returns_an_empty_list(self, engine: Engine, asset_uuid: str) -> None:
         assert engine.query("SELECT * FROM assets WHERE asset_uuid = ?", asset_uuid) == []
 
     def test_the_register_can_be_queried(self, engine: Engine, asset_uuid: str) -> None:
@@ -118,8 +118,8 @@ class QueryingConformance:
         assert rows("docker_services") == [{"ASSET_UUID": asset_uuid, "DOCKER_SERVICE": "mill-7"}]
         [place] = rows("asset_to_uns_map")
         assert place["UNS_ID"] == "ACME/7/mill"
-        levels_read = place["UNS_LEVELS"]
-        assert (json.loads(levels_read) if isinstance(levels_read, str) else levels_read) == levels
+        uns_levels = place["UNS_LEVELS"]
+        assert (json.loads(uns_levels) if isinstance(uns_levels, str) else uns_levels) == levels
         assert place["UPDATED_AT"] > 1_600_000_000_000
         [uns] = [row for row in rows("assets_uns") if row["ID"] == "avail"]
         assert uns == {
@@ -140,7 +140,7 @@ class QueryingConformance:
     @pytest.mark.parametrize(
         "sql", ["SELECT * FROM nosuch", "SELECT nosuch FROM assets", "SELECT FROM WHERE", "", "nonsense"]
     )
-    def test_a_query_that_cannot_be_answered_is_an_error(self, engine: Engine, sql: str) -> None:
+    def test_an_invalid_query_raises_query_error(self, engine: Engine, sql: str) -> None:
         with pytest.raises(QueryError) as caught:
             engine.query(sql)
         assert caught.value.statement == sql

@@ -1,4 +1,4 @@
-"""Reading: snapshots, where an unknown asset is not an empty one, and the history of an attribute."""
+"""Tests of reading: snapshots, which leave out unknown assets, and the history of an attribute."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def _values(events: list[AssetEvent]) -> list[object]:
 
 
 class ReadingConformance:
-    """What snapshots and histories promise."""
+    """Tests of `snapshot` and `history`."""
 
-    def test_an_asset_nobody_has_written_is_not_in_a_snapshot(self, engine: Engine, asset_uuid: str) -> None:
+    def test_a_snapshot_does_not_contain_unwritten_assets(self, engine: Engine, asset_uuid: str) -> None:
         assert asset_uuid not in engine.snapshot([asset_uuid]).events
         assert asset_uuid not in engine.snapshot().events
 
@@ -32,30 +32,30 @@ class ReadingConformance:
         events = engine.snapshot([asset_uuid]).events[asset_uuid]
         assert [(event.id, event.value) for event in events] == [("a", 3), ("c", 4), ("b", 5)]
 
-    def test_a_snapshot_takes_methods_and_commands_in(self, engine: Engine, asset_uuid: str) -> None:
+    def test_a_snapshot_includes_methods_and_commands(self, engine: Engine, asset_uuid: str) -> None:
         engine.publish(new_event(asset_uuid, "move", "{}", "Method", "Method"))
         engine.publish(new_event(asset_uuid, "move_CMD", "{}", "OpenFactory", "Method.Command")).wait()
         events = engine.snapshot([asset_uuid]).events[asset_uuid]
         assert [event.id for event in events] == ["move", "move_CMD"]
 
-    def test_a_snapshot_of_some_assets_has_only_those(self, engine: Engine, asset_uuid: str) -> None:
+    def test_a_snapshot_contains_only_the_requested_assets(self, engine: Engine, asset_uuid: str) -> None:
         assets = [f"{asset_uuid}-{number}" for number in range(200)]
         for number, asset in enumerate(assets):
             engine.publish(new_event(asset, "n", number, "Events", "Test"))
         engine.flush()
-        wanted = assets[:150]
-        snapshot = engine.snapshot([*wanted, f"{asset_uuid}-unknown"])
+        requested = assets[:150]
+        snapshot = engine.snapshot([*requested, f"{asset_uuid}-unknown"])
         assert {asset: _values(events) for asset, events in snapshot.events.items()} == {
-            asset: [number] for number, asset in enumerate(wanted)
+            asset: [number] for number, asset in enumerate(requested)
         }
 
-    def test_a_snapshot_of_all_assets_has_all(self, engine: Engine, asset_uuid: str) -> None:
+    def test_a_snapshot_of_all_assets_contains_every_asset(self, engine: Engine, asset_uuid: str) -> None:
         for asset in (asset_uuid, f"{asset_uuid}-2"):
             engine.publish(new_event(asset, "x", 1, "Events", "Test"))
         engine.flush()
         assert {asset_uuid, f"{asset_uuid}-2"} <= engine.snapshot().events.keys()
 
-    def test_a_snapshot_of_no_asset_is_empty(self, engine: Engine, asset_uuid: str) -> None:
+    def test_a_snapshot_of_zero_assets_is_empty(self, engine: Engine, asset_uuid: str) -> None:
         engine.publish(new_event(asset_uuid, "x", 1, "Events", "Test")).wait()
         assert engine.snapshot([]).events == {}
 
@@ -66,15 +66,15 @@ class ReadingConformance:
         assert before < position <= after.position
         assert after.events[asset_uuid][0].position == position
 
-    def test_history_has_the_newest_last(self, engine: Engine, asset_uuid: str) -> None:
+    def test_history_is_ordered_oldest_first(self, engine: Engine, asset_uuid: str) -> None:
         _write_days(engine, asset_uuid)
         assert _values(engine.history(asset_uuid, "x")) == [1, 2, 3, 4, 5]
 
-    def test_history_keeps_the_newest_when_it_is_limited(self, engine: Engine, asset_uuid: str) -> None:
+    def test_a_limited_history_keeps_the_newest_events(self, engine: Engine, asset_uuid: str) -> None:
         _write_days(engine, asset_uuid)
         assert _values(engine.history(asset_uuid, "x", limit=2)) == [4, 5]
 
-    def test_history_is_bounded_by_timestamps(self, engine: Engine, asset_uuid: str) -> None:
+    def test_since_and_until_bound_the_history(self, engine: Engine, asset_uuid: str) -> None:
         _write_days(engine, asset_uuid)
         second, fourth = "2026-11-02T00:00:00.000Z", "2026-11-04T00:00:00.000Z"
         assert _values(engine.history(asset_uuid, "x", since=second)) == [2, 3, 4, 5]
@@ -82,11 +82,11 @@ class ReadingConformance:
         assert _values(engine.history(asset_uuid, "x", since=second, until=fourth)) == [2, 3, 4]
         assert _values(engine.history(asset_uuid, "x", since=second, until=fourth, limit=1)) == [4]
 
-    def test_history_is_of_one_attribute(self, engine: Engine, asset_uuid: str) -> None:
+    def test_history_contains_one_attribute_only(self, engine: Engine, asset_uuid: str) -> None:
         engine.publish(new_event(asset_uuid, "x", 1, "Events", "Test"))
         engine.publish(new_event(asset_uuid, "y", 2, "Events", "Test"))
         engine.publish(new_event(f"{asset_uuid}-2", "x", 3, "Events", "Test")).wait()
         assert _values(engine.history(asset_uuid, "x")) == [1]
 
-    def test_nothing_has_no_history(self, engine: Engine, asset_uuid: str) -> None:
+    def test_the_history_of_an_unknown_asset_is_empty(self, engine: Engine, asset_uuid: str) -> None:
         assert engine.history(asset_uuid, "x") == []

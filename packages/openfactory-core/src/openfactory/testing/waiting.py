@@ -1,4 +1,4 @@
-"""Waiting in tests: for a condition, with a bound, never for a time."""
+"""Wait for a condition in a test."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ __all__ = ["eventually"]
 
 
 def eventually(condition: Callable[[], object], timeout: float = 60.0) -> None:
-    """Come back as soon as a condition holds; the bound is one that a busy machine keeps.
+    """Wait until a condition is true.
 
     >>> eventually(lambda: True)
 
+    Args:
+        condition: called again and again, until its result is true.
+        timeout: seconds to wait. The default is long enough for a busy machine.
+
     Raises:
-        AssertionError: it did not hold within so many seconds.
+        AssertionError: the condition did not become true in time.
     """
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() >= deadline:
-            raise AssertionError(f"it did not come to be within {timeout:g} s")
+            raise AssertionError(f"The condition did not become true within {timeout:g} s.")
         time.sleep(0.005)

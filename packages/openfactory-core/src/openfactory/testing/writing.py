@@ -1,4 +1,4 @@
-"""Publishing: order, positions, receipts, and values that come back as they were given."""
+"""Tests of publishing: order, positions, receipts, and values that are read as they were published."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from openfactory.testing.waiting import eventually
 
 __all__ = ["WritingConformance"]
 
-# JSON types are kept apart, and no character is special.
+# Every JSON type, and characters that an engine could treat specially.
 _VALUES: dict[str, Any] = {
     "null": None,
     "true": True,
@@ -50,40 +50,40 @@ _NAMES = ["x", "a.b.c", "it's", 'a"b', "100%_?", "a;b--", "Größe", "铣床", "
 
 
 class WritingConformance:
-    """What publishing promises."""
+    """Tests of `publish` and `flush`."""
 
-    def test_events_come_back_as_they_were_published(self, engine: Engine, asset_uuid: str) -> None:
+    def test_events_are_read_as_they_were_published(self, engine: Engine, asset_uuid: str) -> None:
         event = new_event(asset_uuid, "speed", 7, "Samples", "{urn:x}Speed — Ö", "2026-11-21T07:30:00.123Z")
         position = engine.publish(event).wait()
         assert engine.snapshot([asset_uuid]).events[asset_uuid] == [event.with_position(position)]
 
     @pytest.mark.parametrize("name", _VALUES)
-    def test_values_come_back_as_they_were_given(self, engine: Engine, asset_uuid: str, name: str) -> None:
+    def test_values_are_read_as_they_were_published(self, engine: Engine, asset_uuid: str, name: str) -> None:
         value = _VALUES[name]
         seen: list[AssetEvent] = []
         subscription = engine.subscribe(asset_uuid, seen.append)
         engine.publish(new_event(asset_uuid, "x", value, "Events", "Test")).wait()
         [latest] = engine.snapshot([asset_uuid]).events[asset_uuid]
-        [kept] = engine.history(asset_uuid, "x")
+        [stored] = engine.history(asset_uuid, "x")
         eventually(lambda: seen)
         subscription.close()
-        for event in (latest, kept, seen[0]):
+        for event in (latest, stored, seen[0]):
             assert json.dumps(event.value) == json.dumps(value)  # 1, 1.0 and true are equal to each other in Python
 
     @pytest.mark.parametrize("type", ATTRIBUTE_TYPES)
-    def test_every_type_is_carried(self, engine: Engine, asset_uuid: str, type: str) -> None:
+    def test_every_type_is_preserved(self, engine: Engine, asset_uuid: str, type: str) -> None:
         engine.publish(new_event(asset_uuid, "x", "v", type, "Test")).wait()
         [event] = engine.snapshot([asset_uuid]).events[asset_uuid]
         assert event.type == type
 
     @pytest.mark.parametrize("name", _NAMES, ids=range(len(_NAMES)))
-    def test_every_name_that_is_allowed_is_carried(self, engine: Engine, asset_uuid: str, name: str) -> None:
+    def test_every_valid_name_is_preserved(self, engine: Engine, asset_uuid: str, name: str) -> None:
         uuid = f"{asset_uuid}-{name}"[:255].replace(".", "-")
         engine.publish(new_event(uuid, name, 1, "Events", "Test")).wait()
         assert [(event.asset_uuid, event.id) for event in engine.snapshot([uuid]).events[uuid]] == [(uuid, name)]
         assert [event.value for event in engine.history(uuid, name)] == [1]
 
-    def test_names_differ_by_case(self, engine: Engine, asset_uuid: str) -> None:
+    def test_names_are_case_sensitive(self, engine: Engine, asset_uuid: str) -> None:
         engine.publish(new_event(asset_uuid.lower(), "x", 1, "Events", "Test"))
         engine.publish(new_event(asset_uuid.lower(), "X", 2, "Events", "Test")).wait()
         assert asset_uuid not in engine.snapshot([asset_uuid]).events
@@ -97,7 +97,7 @@ class WritingConformance:
         assert [event.value for event in engine.history(asset_uuid, "n")] == list(range(1000))
         assert [event.position for event in engine.history(asset_uuid, "n")] == positions
 
-    def test_each_thread_of_several_keeps_its_order(self, engine: Engine, asset_uuid: str) -> None:
+    def test_each_thread_keeps_its_order(self, engine: Engine, asset_uuid: str) -> None:
         def write(thread: int) -> None:
             for n in range(200):
                 engine.publish(new_event(asset_uuid, f"of-{thread}", n, "Events", "Test"))
@@ -115,7 +115,7 @@ class WritingConformance:
             positions += [event.position for event in events]
         assert len(set(positions)) == 800
 
-    def test_a_receipt_tells_the_position(self, engine: Engine, asset_uuid: str) -> None:
+    def test_a_receipt_has_the_position(self, engine: Engine, asset_uuid: str) -> None:
         receipt = engine.publish(new_event(asset_uuid, "x", 1, "Events", "Test"))
         position = receipt.wait()
         assert receipt.settled
@@ -128,10 +128,10 @@ class WritingConformance:
         numbers = [receipt.number for receipt in receipts]
         assert numbers == sorted(set(numbers))
 
-    def test_a_flush_acknowledges_everything_before(self, engine: Engine, asset_uuid: str) -> None:
+    def test_a_flush_waits_for_all_acknowledgements(self, engine: Engine, asset_uuid: str) -> None:
         receipts = [engine.publish(new_event(asset_uuid, "n", n, "Events", "Test")) for n in range(1000)]
         engine.flush()
         assert all(receipt.position is not None for receipt in receipts)
 
-    def test_a_flush_with_nothing_published_returns(self, engine: Engine) -> None:
+    def test_a_flush_without_events_returns(self, engine: Engine) -> None:
         engine.flush(timeout=0)

@@ -1,3 +1,3 @@
-"""The version of openfactory-flask, read by the build and by whoever asks at run time."""
+"""The version of openfactory-flask, for the build and for programs."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""OpenFactoryFlaskApp: an OpenFactory app with a Flask web interface of its own.
+"""OpenFactoryFlaskApp: an OpenFactory app with a Flask web interface.
 
-Read `app` for what a user's class derives from and `server` for the HTTP server behind it; then what every such app
-has: `gateway` (prefixes, cookies), `health` and `metrics`, and `server_sent_events` for live pages.
+Start with `app`, the base class of an app, and `server`, its HTTP server. Every app also has the parts in `gateway`
+(prefixes, cookies), `health` and `metrics`. Live pages use `server_sent_events`.
 """
 
 from openfactory.flaskapp.__about__ import __version__

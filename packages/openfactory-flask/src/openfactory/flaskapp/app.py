@@ -1,4 +1,4 @@
-"""OpenFactoryFlaskApp: an app whose routes see the asset, and whose asset sees the routes' work."""
+"""The base class of an OpenFactory app with web pages."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from flask import Flask
 
 from openfactory.apps import OpenFactoryApp
 from openfactory.exceptions import ConfigurationError
-from openfactory.flaskapp.endpoints import Answer, checked_path, serve_pages
-from openfactory.flaskapp.gateway import stand_behind_gateway
+from openfactory.flaskapp.endpoints import View, checked_path, serve_pages
+from openfactory.flaskapp.gateway import configure_for_gateway
 from openfactory.flaskapp.health import Health
 from openfactory.flaskapp.metrics import Metrics
-from openfactory.flaskapp.request_body import with_whole_bodies
+from openfactory.flaskapp.request_body import strict_request_class
 from openfactory.flaskapp.server import HttpServer
 from openfactory.flaskapp.server_sent_events import OpenStreams
 from openfactory.settings import integer, setting
@@ -31,7 +31,7 @@ _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
 class OpenFactoryFlaskApp(OpenFactoryApp):
-    """An app with web pages: its Flask app is `app`, and routes reach the asset as `current_app.ofa_app`.
+    """An app with web pages: `app` is its Flask app, and routes reach the OpenFactory app as `current_app.ofa_app`.
 
     >>> from flask import current_app
     >>> from openfactory.apps import EventAttribute
@@ -47,30 +47,37 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
     {'status': 'idle'}
     >>> panel.shutdown()
 
-    `run` serves on PORT (4000 if it is not set) of OPENFACTORY_HOST (0.0.0.0, every address of the machine), each
-    request with a thread to itself, while `async_main_loop` runs on the event loop. The app always takes the client's
-    address, the scheme, the host and the path prefix from the last value of the X-Forwarded headers, as the gateway
-    before it sets them: whoever reaches the port past the gateway can claim any of these.
+    `run` serves on PORT (default 4000) of OPENFACTORY_HOST (default 0.0.0.0, every address of the machine). Each
+    request runs on a thread of its own, and `async_main_loop` runs on the event loop.
+
+    The client's address, the scheme, the host and the path prefix always come from the last value of the X-Forwarded
+    headers, which the gateway sets. A client that bypasses the gateway can forge them.
 
     Args:
-        ksqlClient: names the place of the data; may be None in test mode.
-        bootstrap_servers: address of the Kafka broker, else from KAFKA_BROKER; the embedded engine needs none.
-        asset_router_url: address of the asset router, else from ASSET_ROUTER_URL; the embedded engine needs none.
+        ksqlClient: client whose URL selects the engine; KSQLDB_URL if it is None.
+        bootstrap_servers: address of the Kafka broker; by default from the client or KAFKA_BROKER. The embedded engine
+            does not use it.
+        asset_router_url: address of the asset router; by default from the client or ASSET_ROUTER_URL. The embedded
+            engine does not use it.
         loglevel: level of the app's logger, a name or a number.
-        test_mode: keep all data in a private memory, with attributes, callbacks and commands as in earnest.
-        app_uuid: the app's UUID, else from APP_UUID.
-        stop_timeout: how long a stop may take in all, in seconds.
-        host: address of this machine to serve on, else from OPENFACTORY_HOST.
-        port: port to serve on, else from PORT; 0 takes one that is free.
-        log_http_requests: whether each request gets a line in the app's log.
-        health_path: under which `/live` and `/ready` are answered, or None. A route of the app's own comes first.
-        metrics_path: where Prometheus reads what is counted, or None. A route of the app's own comes first.
-        max_request_bytes: a larger body is answered 413; MAX_CONTENT_LENGTH of the Flask app's configuration wins.
+        test_mode: keep all data in a private memory and ignore the URL of the client; attributes, callbacks and
+            commands work as usual.
+        app_uuid: UUID of the app, APP_UUID by default.
+        stop_timeout: seconds that a stop may take in all.
+        host: address of this machine to serve on, OPENFACTORY_HOST by default.
+        port: port to serve on, PORT by default; 0 selects a free port.
+        log_http_requests: whether each request is logged.
+        health_path: path of the pages `/live` and `/ready`, or None to leave them out. A route of the app at the same
+            path takes precedence.
+        metrics_path: path of the metrics for Prometheus, or None to leave them out. A route of the app at the same path
+            takes precedence.
+        max_request_bytes: size of the largest request body; a larger one gets the status 413. MAX_CONTENT_LENGTH in the
+            configuration of the Flask app takes precedence.
 
     Raises:
-        ConfigurationError: an argument or an environment variable cannot be used.
-        EngineUnavailableError: the place of the data cannot be reached or opened.
-        DeliveryError, DeliveryTimeout: what the app says of itself could not be written.
+        ConfigurationError: an argument or an environment variable is not valid.
+        EngineUnavailableError: the engine cannot be reached or opened.
+        DeliveryError, DeliveryTimeout: the attributes of the app could not be written.
     """
 
     app: Flask
@@ -80,13 +87,13 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
         super().__init_subclass__(**kwargs)
         if cls.main_loop is not OpenFactoryApp.main_loop:
             raise TypeError(
-                f"{cls.__name__} overrides main_loop, which an OpenFactoryFlaskApp does not run. "
+                f"{cls.__name__} overrides main_loop, which an OpenFactoryFlaskApp does not call. "
                 "Override async_main_loop instead: async def async_main_loop(self)."
             )
 
     def __init__(
         self,
-        ksqlClient: KSQLDBClient | None,  # noqa: N803 - the name that apps pass it by
+        ksqlClient: KSQLDBClient | None,  # noqa: N803 - apps pass it by this name
         bootstrap_servers: str | None = None,
         asset_router_url: str | None = None,
         loglevel: str | int = "INFO",
@@ -119,40 +126,48 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
         )
         self.log_http_requests = log_http_requests
         try:
-            self.app = self._checked(self.create_flask_app())
-            self._complete(health_path, metrics_path, max_request_bytes)
+            app = self.create_flask_app()
+            if not isinstance(app, Flask):
+                raise TypeError(f"create_flask_app of {type(self).__name__} returned {app!r}. Return the Flask app.")
+            self.app = app
+            self._configure_app(health_path, metrics_path, max_request_bytes)
             self.configure_routes()
         except BaseException:
-            self.shutdown()  # it is registered by now, and nobody gets it to stop it
+            self.shutdown()  # the app is registered by now, and the caller cannot stop it
             raise
 
-    # What an app defines
+    # Defined by an app
 
     def create_flask_app(self) -> Flask:
-        """Make the Flask app; override it for configuration, extensions, or other folders of templates and files.
+        """Create the Flask app. Override it to set configuration, extensions, or other folders of templates and files.
 
-        The default one finds `templates` and `static` beside the file of the app's class.
+        The default app finds `templates` and `static` in the folder of the module that defines the app's class.
         """
         return Flask(type(self).__module__)
 
     def configure_routes(self) -> None:
-        """Define routes with `self.app.route`, or register Blueprints; called when `app` is there."""
+        """Define routes with `self.app.route`, or register blueprints. Called after `app` is set."""
 
     async def async_main_loop(self) -> None:
-        """What the app does beside its web pages; by default nothing, without end."""
+        """Run the app's work beside its web pages. The default waits forever."""
         await asyncio.Event().wait()
 
     def test_client(self, **keywords: Any) -> FlaskClient:
-        """A client for tests that asks the routes without a server; the keywords are those of Flask's `test_client`."""
+        """Return a Flask test client, which requests the routes without a server.
+
+        Args:
+            keywords: arguments of Flask's `test_client`.
+        """
         return self.app.test_client(**keywords)
 
-    # From start to stop
+    # Lifecycle
 
     def run(self) -> None:
-        """Serve and run `async_main_loop` until it returns, raises, or a signal ends it.
+        """Serve the web pages and run `async_main_loop`, until it returns or raises, or a signal arrives.
 
-        Returns when the main loop returns. A signal ends the process with status 0; an error of the main loop or the
-        server, or a port that cannot be opened, with status 1 after it is logged. The stop is the same in all three.
+        Returns when the main loop returns. A signal ends the process with status 0. An error of the main loop or the
+        server, or a port that cannot be opened, is logged and ends the process with status 1. The app is stopped in the
+        same way in each case.
         """
         try:
             status = asyncio.run(self._run_to_status())
@@ -171,11 +186,11 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
         return 0 if self._lifecycle.requested else None
 
     async def async_run(self) -> None:
-        """Serve and run `async_main_loop`, as a coroutine: returns when that returns or a signal ends it.
+        """Serve the web pages and run `async_main_loop`, until it returns or a signal arrives.
 
         Raises:
-            ConfigurationError: the port cannot be opened; nobody was told that the app is available.
-            Exception: what the main loop raised, or what ended the server, after the stop.
+            ConfigurationError: the port cannot be opened. The app has not become AVAILABLE.
+            Exception: the error of the main loop or the server, after the app is stopped.
         """
         try:
             self._server = HttpServer(
@@ -185,7 +200,7 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
             if isinstance(error, ConfigurationError):
                 self.logger.error("%s", error)
             else:
-                self.logger.exception("%s could not open its web server; it stops.", self.asset_uuid)
+                self.logger.exception("The web server of %s could not be opened; stopping.", self.asset_uuid)
             await asyncio.shield(asyncio.to_thread(self.shutdown))
             raise
         self._main_task = asyncio.current_task()
@@ -202,12 +217,12 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
     def _open_for_business(self) -> None:
         super()._open_for_business()
         if self._server is not None:
-            self._server.start(self._server_failed)
+            self._server.start(self._on_server_failure)
             self.logger.info("Serving on %s", self._server.url)
 
-    def _server_failed(self, error: Exception) -> None:
-        """End the main loop; called on the server's thread."""
-        self.logger.error("The web server of %s failed; it stops.", self.asset_uuid, exc_info=error)
+    def _on_server_failure(self, error: Exception) -> None:
+        """End the main loop. Called on the server's thread."""
+        self.logger.error("The web server of %s failed; stopping.", self.asset_uuid, exc_info=error)
         self._server_failure = error
         if self._loop is not None and self._main_task is not None:
             self._loop.call_soon_threadsafe(self._main_task.cancel)
@@ -216,23 +231,18 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
         if self._server is not None:
             self._server.stop(timeout, before_waiting=self._streams.end)
 
-    # Inside
+    # Internals
 
-    def _checked(self, app: Flask) -> Flask:
-        if not isinstance(app, Flask):
-            raise TypeError(f"create_flask_app of {type(self).__name__} returned {app!r}. Return the Flask app.")
-        return app
-
-    def _complete(self, health_path: str | None, metrics_path: str | None, max_request_bytes: int | None) -> None:
-        """What every app of a factory needs: its asset and its log, pages for operations, a place behind a gateway."""
+    def _configure_app(self, health_path: str | None, metrics_path: str | None, max_request_bytes: int | None) -> None:
+        """Connect the Flask app with this app and its log, add health pages and metrics, and support a gateway."""
         app = self.app
         app.ofa_app = self  # type: ignore[attr-defined]
-        if "logger" not in vars(app):  # else create_flask_app has set it up
+        if "logger" not in vars(app):  # otherwise create_flask_app has set it
             app.logger = self.logger
         if app.config["MAX_CONTENT_LENGTH"] is None:
             app.config["MAX_CONTENT_LENGTH"] = max_request_bytes
-        app.request_class = with_whole_bodies(app.request_class)
-        pages: dict[str, Answer] = {}
+        app.request_class = strict_request_class(app.request_class)
+        pages: dict[str, View] = {}
         if health_path is not None:
             health = Health(self)
             pages |= {f"{health_path}/live": health.live, f"{health_path}/ready": health.ready}
@@ -241,10 +251,10 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
             metrics.count_requests(app)
             pages[metrics_path] = metrics.page
         serve_pages(app, pages)
-        stand_behind_gateway(app)
+        configure_for_gateway(app)
 
 
 def _checked_port(port: int) -> int:
     if not 0 <= port <= _HIGHEST_PORT:
-        raise ConfigurationError(f"PORT is {port}, which is no port. Set it to a number from 0 to {_HIGHEST_PORT}.")
+        raise ConfigurationError(f"PORT={port} is not a port number. Set a number from 0 to {_HIGHEST_PORT}.")
     return port

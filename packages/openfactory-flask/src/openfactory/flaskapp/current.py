@@ -1,4 +1,4 @@
-"""The app behind a route, typed: what `current_app.ofa_app` is, for who wants to know what it has."""
+"""The app that serves a request, with its type."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def current_ofa_app() -> OpenFactoryFlaskApp: ...
 @overload
 def current_ofa_app(app_class: type[App]) -> App: ...
 def current_ofa_app(app_class: type[Any] | None = None) -> Any:
-    """The app that serves this request, the same as `current_app.ofa_app`.
+    """Return the app that serves this request, the same object as `current_app.ofa_app`.
 
     >>> from openfactory.flaskapp import OpenFactoryFlaskApp
     >>> class Panel(OpenFactoryFlaskApp):
@@ -33,21 +33,25 @@ def current_ofa_app(app_class: type[Any] | None = None) -> Any:
     >>> panel.shutdown()
 
     Args:
-        app_class: the class of the app; a type checker then knows its attributes.
+        app_class: class of the app; a type checker infers the type of the result from it.
 
     Raises:
-        RuntimeError: there is no request, or the Flask app is not that of an OpenFactoryFlaskApp.
-        TypeError: the app is of another class.
+        RuntimeError: no Flask app context is active, or its Flask app does not belong to an OpenFactoryFlaskApp.
+        TypeError: the app is not an instance of `app_class`.
     """
     if not has_app_context():
         raise RuntimeError(
-            "There is no Flask app here. Call current_ofa_app() in a route, or within `with app.app.app_context():`."
+            "No Flask app is active. Call current_ofa_app() in a route, or in a block `with app.app.app_context():`."
         )
     app = getattr(current_app, "ofa_app", None)
     if app is None:
         raise RuntimeError(
-            f"The Flask app {current_app.name!r} belongs to no OpenFactoryFlaskApp. Make it in create_flask_app()."
+            f"The Flask app {current_app.name!r} does not belong to an OpenFactoryFlaskApp. "
+            "Create it in create_flask_app()."
         )
     if app_class is not None and not isinstance(app, app_class):
-        raise TypeError(f"{app!r} serves this request, which is no {app_class.__name__}. Ask for {type(app).__name__}.")
+        raise TypeError(
+            f"The app of this request, {app!r}, is not a {app_class.__name__}. "
+            f"Call current_ofa_app({type(app).__name__})."
+        )
     return app

@@ -1,4 +1,4 @@
-"""What makes a Flask app right behind a gateway that strips a path prefix, and right without one at the same time."""
+"""Make a Flask app work behind a gateway that strips a path prefix, and without a gateway."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from openfactory.settings import environment
 
-__all__ = ["stand_behind_gateway"]
+__all__ = ["configure_for_gateway"]
 
 
-def stand_behind_gateway(app: Flask) -> None:
-    """Take the client's address, the scheme, the host and the prefix as the gateway tells them.
+def configure_for_gateway(app: Flask) -> None:
+    """Take the client's address, the scheme, the host and the prefix from the X-Forwarded headers of a gateway.
 
-    Of each X-Forwarded header the last value counts, which the gateway has set. APPLICATION_ROOT becomes
-    OPENFACTORY_ROOT_PATH unless the app has set it; it counts where there is no request. Within a request the prefix is
-    that of the request, in addresses and in the path of the session cookie.
+    The last value of each header counts, which the gateway sets. In a request, URLs and the path of the session cookie
+    have the prefix of the request. Outside of a request, URLs have the prefix APPLICATION_ROOT, which becomes
+    OPENFACTORY_ROOT_PATH unless the app sets it.
     """
     prefix = environment("OPENFACTORY_ROOT_PATH")
     if prefix is not None and app.config["APPLICATION_ROOT"] == "/":
         app.config["APPLICATION_ROOT"] = "/" + prefix.strip("/")
-    if type(app.session_interface) is SecureCookieSessionInterface:  # a user's own interface decides for itself
+    if type(app.session_interface) is SecureCookieSessionInterface:  # the app has not set another interface
         app.session_interface = _SessionCookie()
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)  # type: ignore[method-assign]
 
 
 class _SessionCookie(SecureCookieSessionInterface):
-    """Flask's sessions; the cookie is for the prefix by which the request came.
+    """Flask's session interface, with the prefix of the request as the path of the cookie.
 
-    With one path for all, a browser that comes by another way would never send it back: in development an app is
-    reached under a prefix and under a host name of its own at once.
+    An app may be reached under a prefix and under a host name of its own at the same time, for example in development.
+    With a fixed path, a browser would not send the cookie back for both.
     """
 
     def get_cookie_path(self, app: Flask) -> str:

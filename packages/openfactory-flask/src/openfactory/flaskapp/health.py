@@ -1,6 +1,6 @@
-"""Whether an app is alive, and whether it is ready for requests: what gateways and orchestrators ask again and again.
+"""Health pages of an app, which gateways and orchestrators poll.
 
-The answers follow the usual split: an app that is not alive is started again, one that is not ready gets no requests.
+An orchestrator restarts an app that is not alive. A gateway sends no requests to an app that is not ready.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ __all__ = ["Health"]
 
 
 class Health:
-    """The pages that tell how an app is."""
+    """The pages for the liveness and the readiness of an app."""
 
     def __init__(self, ofa_app: OpenFactoryFlaskApp) -> None:
         self._app = ofa_app
 
-    def live(self, environ: WSGIEnvironment) -> Page:  # noqa: ARG002 - as pages are asked for
-        """It answers, so it is alive."""
+    def live(self, environ: WSGIEnvironment) -> Page:  # noqa: ARG002 - a View has this signature
+        """Return the status 200: an app that answers is alive."""
         return Page.of_json("200 OK", {"status": "alive"})
 
-    def ready(self, environ: WSGIEnvironment) -> Page:  # noqa: ARG002 - as pages are asked for
-        """Ready, or not and why."""
+    def ready(self, environ: WSGIEnvironment) -> Page:  # noqa: ARG002 - a View has this signature
+        """Return the status 200 if the app is ready, else 503 and the reasons."""
         reasons = list(self._reasons())
         if not reasons:
             return Page.of_json("200 OK", {"status": "ready"})
@@ -38,7 +38,7 @@ class Health:
     def _reasons(self) -> Iterator[str]:
         app = self._app
         if app._server is None or not app._server.serving:
-            yield "The web server does not take requests."
+            yield "The web server does not accept requests."
         health = app._engine.health()
         if not health.connected:
             yield health.reason

@@ -1,4 +1,4 @@
-"""The port of an app: opened with errors that say what to do, and a word for those who come when it is full."""
+"""Open the port of an app, and refuse connections above the limit."""
 
 from __future__ import annotations
 
@@ -12,71 +12,72 @@ from openfactory.exceptions import ConfigurationError
 
 __all__ = ["Refusals", "listening_socket"]
 
-# Connections that the system keeps while the server is busy taking others.
+# Connections that the system queues while the server is busy.
 _BACKLOG = 1024
 
-_COME_BACK = (
+_SERVICE_UNAVAILABLE = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
     b"Content-Type: text/plain\r\nContent-Length: 42\r\n\r\n"
     b"All connections are taken. Come back later"
 )
 
-# A refused client gets so long to read that, in seconds; of those that do, so many are kept at once.
+# A refused connection stays open this long, in seconds, so that the client can read the response.
 _READING_SECONDS = 5.0
-_KEPT = 32
+_MAX_OPEN = 32
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Open a port to listen on.
+    """Open a port and listen on it.
 
     Raises:
-        ConfigurationError: it cannot be opened.
+        ConfigurationError: the port cannot be opened.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            said = f"Port {port} is taken by another program. Stop that program, or set PORT to a free port."
+            text = f"Port {port} is taken by another program. Stop that program, or set PORT to a free port."
         elif error.errno == errno.EACCES:
-            said = f"Port {port} may not be opened by this user. Set PORT to a number above 1023."
+            text = f"Port {port} may not be opened by this user. Set PORT to a number above 1023."
         else:
-            said = (
+            text = (
                 f"Port {port} of {host!r} cannot be opened: {error.strerror}. Pass host='0.0.0.0' or an address of "
                 "this machine, and set PORT to a free port."
             )
-        raise ConfigurationError(said) from error
+        raise ConfigurationError(text) from error
 
 
 class Refusals:
-    """Connections that are told to come back later, without a thread and without a wait.
+    """Refused connections, which get the status 503 without a thread and without waiting.
 
-    They are closed a moment later: who still sends its request to a closed connection gets an error, not the answer.
+    They are closed a few seconds later: a client that still sends its request to a closed connection gets an error
+    instead of the response.
     """
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[float, socket.socket]] = deque()
+        self._open: deque[tuple[float, socket.socket]] = deque()
 
     def refuse(self, connection: socket.socket) -> None:
-        """Answer it."""
+        """Send the status 503 to a connection."""
         connection.setblocking(False)
-        with suppress(OSError):  # it has left, or takes nothing
-            connection.send(_COME_BACK)
+        with suppress(OSError):  # the client has closed the connection, or does not read
+            connection.send(_SERVICE_UNAVAILABLE)
             connection.shutdown(socket.SHUT_WR)
-        self._kept.append((time.monotonic() + _READING_SECONDS, connection))
-        if len(self._kept) > _KEPT:
+        self._open.append((time.monotonic() + _READING_SECONDS, connection))
+        if len(self._open) > _MAX_OPEN:
             self._close_oldest()
 
     def close_old(self) -> None:
-        """Close those that have had their time."""
-        while self._kept and self._kept[0][0] < time.monotonic():
+        """Close the connections whose time to read is over."""
+        while self._open and self._open[0][0] < time.monotonic():
             self._close_oldest()
 
     def close(self) -> None:
-        """Close them all."""
-        while self._kept:
+        """Close all refused connections."""
+        while self._open:
             self._close_oldest()
 
     def _close_oldest(self) -> None:
-        _, connection = self._kept.popleft()
+        _, connection = self._open.popleft()
         connection.close()

@@ -1,4 +1,4 @@
-"""A body that is sent in chunks, and is longer than the limit, is refused: never taken for one that ends there."""
+"""Reject chunked request bodies above the limit instead of truncating them."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.utils import cached_property
 from werkzeug.wsgi import LimitedStream
 
-__all__ = ["with_whole_bodies"]
+__all__ = ["strict_request_class"]
 
 
-def with_whole_bodies(request_class: type[Request]) -> type[Request]:
-    """Derive a request class whose `data` and `json` are all that was sent, or an error with status 413.
+def strict_request_class(request_class: type[Request]) -> type[Request]:
+    """Derive a request class whose `data` and `json` are the complete body, or raise an error with the status 413.
 
-    Where the length is not announced, werkzeug's own hold the first MAX_CONTENT_LENGTH bytes, or without that limit
-    raise what is no error of HTTP when the client breaks off.
+    For a chunked body, werkzeug's class reads the first MAX_CONTENT_LENGTH bytes and ignores the rest. Without that
+    limit, it raises an error that is not an HTTP error if the client disconnects.
     """
 
-    class WholeRequest(request_class):  # type: ignore[misc, valid-type]
+    class StrictRequest(request_class):  # type: ignore[misc, valid-type]
         @cached_property
         def stream(self) -> IO[bytes]:
             stream: IO[bytes] = super().stream
             if self.content_length is not None or not self.environ.get("wsgi.input_terminated"):
                 return stream
             limit = sys.maxsize if self.max_content_length is None else self.max_content_length
-            return cast("IO[bytes]", _WholeStream(self.environ["wsgi.input"], limit, is_max=True))
+            return cast("IO[bytes]", _StrictStream(self.environ["wsgi.input"], limit, is_max=True))
 
-    return WholeRequest
+    return StrictRequest
 
 
-class _WholeStream(LimitedStream):
-    """Reads up to a limit; more than that is an error, also for who reads all at once, and an end there is none."""
+class _StrictStream(LimitedStream):
+    """Stream that raises an error for data above its limit, however it is read. Data of exactly the limit is valid."""
 
     def on_exhausted(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The threads that answer requests: each answers one at a time, and waits a while for the next."""
+"""Threads for requests, which are reused for later requests."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from typing import Any
 
 __all__ = ["RequestThreads"]
 
-# So many threads wait for a next call at most, and each for so long, in seconds. To start one costs more than to answer
-# a small request.
-_KEPT = 32
-_KEPT_SECONDS = 10.0
+# The number of idle threads, and the seconds that each waits for another call. Starting a thread takes longer than
+# answering a small request.
+_MAX_IDLE = 32
+_IDLE_SECONDS = 10.0
 
 
 class RequestThreads:
-    """Calls a function in threads: at once, however many calls run, because who finds no thread waiting gets a new one.
+    """Pool of threads that call a function without waiting: if all threads are busy, a new thread is started.
 
-    What a call sets in its context (`contextvars`) ends with it, as it would with a thread of its own.
+    A value that a call sets in its context (`contextvars`) is discarded when the call ends, as on a thread of its own.
 
     Args:
-        function: what is called; it lets no exception out.
+        function: function to call; it must not raise an exception.
     """
 
     def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
         self._lock = threading.Lock()
-        self._free = 0  # threads that wait, less the calls that wait for them
+        self._free = 0  # number of idle threads minus the calls that are queued for them
         self._closed = False
         self._calls: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
 
     def call(self, *arguments: Any) -> None:
-        """Call the function with these, and come back at once.
+        """Call the function on a thread, and return without waiting.
 
         Raises:
-            RuntimeError: the machine gives no further thread.
+            RuntimeError: the machine cannot start another thread.
         """
         with self._lock:
-            is_one_free = self._free > 0
-            self._free -= is_one_free
-        if not is_one_free:
+            has_free_thread = self._free > 0
+            self._free -= has_free_thread
+        if not has_free_thread:
             threading.Thread(target=self._run, name="openfactory-request", daemon=True).start()
-        self._calls.put(arguments)  # not given to the thread itself, which would keep them as long as it lives
+        self._calls.put(arguments)  # not as arguments of the thread, which would keep them until it ends
 
     def close(self) -> None:
-        """Let the threads end: those that wait now, the others after their call."""
+        """End the threads: idle threads now, the others after their call."""
         with self._lock:
             self._closed = True
             for _ in range(self._free):
@@ -57,20 +57,20 @@ class RequestThreads:
         call = self._calls.get()
         while call is not None:
             contextvars.Context().run(self._function, *call)
-            del call  # nothing of it is kept while this thread waits
+            del call  # so that its arguments are freed while this thread is idle
             call = self._next()
 
     def _next(self) -> tuple[Any, ...] | None:
-        """What to call now, or None to end."""
+        """Wait for the next call and return its arguments, or None if the thread is to end."""
         with self._lock:
-            if self._closed or self._free >= _KEPT:
+            if self._closed or self._free >= _MAX_IDLE:
                 return None
             self._free += 1
         try:
-            return self._calls.get(timeout=_KEPT_SECONDS)
+            return self._calls.get(timeout=_IDLE_SECONDS)
         except Empty:
             with self._lock:
                 if self._free:
                     self._free -= 1
                     return None
-        return self._calls.get()  # a call has counted on this thread just now
+        return self._calls.get()  # a call has reserved this thread in the meantime

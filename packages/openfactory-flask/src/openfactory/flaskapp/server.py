@@ -1,4 +1,4 @@
-"""The HTTP server of an app: werkzeug's, with a thread for each request, on a thread of its own."""
+"""The HTTP server of an app: werkzeug's server on a thread of its own, with a thread for each request."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpServer"]
 
-# So often the server looks whether it is to stop, in seconds.
+# How often the server checks whether it is to stop, in seconds.
 _POLL_SECONDS = 0.1
 
-# So long it waits when the machine is short of something, in seconds.
+# Pause of the server when the machine is short of files or memory, in seconds.
 _SHORTAGE_SECONDS = 0.5
 
-# The listening socket is gone: no connection will ever come again.
+# The listening socket is closed or broken: the server cannot accept connections any more.
 _FATAL = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP})
 
-# The machine is short of something: time for running requests to give it back.
+# The machine is short of files or memory, which running requests release again.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class HttpServer(ThreadedWSGIServer):
-    """Listens from the moment it is built, serves from `start` on, until `stop`.
+    """An HTTP server, which listens from its construction on, and serves from `start` until `stop`.
 
     Args:
         host: address of this machine to listen on.
-        port: port to listen on; 0 takes one that is free, `port` says which.
-        wsgi_app: answers the requests.
-        logger: gets a line for each request, and what goes wrong.
+        port: port to listen on; 0 selects a free port, which the attribute `port` then names.
+        wsgi_app: the application that answers the requests.
+        logger: logger for requests and errors.
         log_requests: whether requests are logged.
-        silence_timeout: who says nothing, or takes nothing of its answer, for so many seconds loses its connection.
-        max_connections: who comes when so many connections are open is told to come back later.
+        silence_timeout: seconds after which a client that neither sends nor reads is disconnected.
+        max_connections: number of open connections above which clients get the status 503.
 
     Raises:
         ConfigurationError: the port cannot be opened.
@@ -70,52 +70,53 @@ class HttpServer(ThreadedWSGIServer):
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._changed = threading.Condition()
-        self._idle: set[socket.socket] = set()  # connections whose request has not come yet, or is answered
-        self._running: dict[socket.socket, int] = {}  # those whose request is being answered, and the thread that does
+        self._idle: set[socket.socket] = set()  # connections before their request, or after the response
+        self._running: dict[socket.socket, int] = {}  # connections with a running request, and its thread
         self._refusals = Refusals()
         self._request_threads = RequestThreads(self.process_request_thread)
-        self._said: set[str] = set()  # what has been logged, and has not changed since
-        # werkzeug would print and exit where it cannot bind, so it gets a socket that is bound.
+        self._warned: set[str] = set()  # subjects of warnings that still apply
+        # werkzeug gets a bound socket, as it would print and exit if it could not bind.
         with listening_socket(host, port) as listener:
             super().__init__(host, port, wsgi_app, RequestHandler, fd=listener.fileno())
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """URL of the server."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     @property
     def serving(self) -> bool:
-        """Whether it takes requests."""
+        """Whether the server accepts requests."""
         return self._thread is not None and self._thread.is_alive() and not self._stopping.is_set()
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """Number of open connections."""
         with self._changed:
             return len(self._idle) + len(self._running)
 
     def start(self, on_failure: Callable[[Exception], None]) -> None:
-        """Answer requests.
+        """Start to answer requests.
 
         Args:
-            on_failure: called, on the server's thread, when an error ends the server.
+            on_failure: called on the server's thread if an error ends the server.
         """
         arguments = (on_failure,)
         self._thread = threading.Thread(target=self._serve, args=arguments, name="openfactory-http", daemon=True)
         self._thread.start()
 
     def stop(self, timeout: float, before_waiting: Callable[[], object] | None = None) -> None:
-        """Take no more requests, let the running ones end within a bound in seconds, and cut off the rest.
+        """Stop accepting requests, wait for the running requests, and disconnect those that do not end in time.
 
-        A request whose route does the stop is neither waited for nor cut off. Doing it twice does nothing.
+        A request whose route calls `stop` is neither waited for nor disconnected. A second call does nothing.
 
         Args:
-            before_waiting: called when no more requests come: it ends answers that have no end of their own.
+            timeout: seconds to wait for the running requests.
+            before_waiting: called when no more requests arrive, to end responses that would not end by themselves.
         """
         deadline = time.monotonic() + timeout
         self._stopping.set()
-        _end([self.socket], socket.SHUT_RDWR)  # a process that was forked may hold it too, and closing is not enough
+        _shut_down([self.socket], socket.SHUT_RDWR)  # closing is not enough if a forked process has the socket too
         if self._thread is None:
             self.server_close()
         else:
@@ -128,15 +129,16 @@ class HttpServer(ThreadedWSGIServer):
 
     def _end_connections(self, deadline: float) -> None:
         with self._changed:
-            _end(self._idle, socket.SHUT_RD)  # a request that has arrived is still read
-            self._changed.wait_for(lambda: not self._open_to_others(), max(deadline - time.monotonic(), 0))
-            left = self._open_to_others()
-            unanswered = len(left - self._idle)
-            _end(left, socket.SHUT_RDWR)
+            _shut_down(self._idle, socket.SHUT_RD)  # a request that has arrived is still read
+            self._changed.wait_for(lambda: not self._connections_of_others(), max(deadline - time.monotonic(), 0))
+            connections = self._connections_of_others()
+            unanswered = len(connections - self._idle)
+            _shut_down(connections, socket.SHUT_RDWR)
         if unanswered:
             self._logger.warning("%d HTTP requests did not end in time and were cut off.", unanswered)
 
-    def _open_to_others(self) -> set[socket.socket]:
+    def _connections_of_others(self) -> set[socket.socket]:
+        """Return the open connections, except that of the request that runs on the calling thread."""
         own = threading.get_ident()
         return self._idle | {connection for connection, thread in self._running.items() if thread != own}
 
@@ -144,24 +146,24 @@ class HttpServer(ThreadedWSGIServer):
         failure: Exception | None = None
         try:
             self.serve_forever(_POLL_SECONDS)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is handed on
+        except Exception as error:  # noqa: BLE001 - every error is reported to on_failure
             failure = error
-        except BaseException as error:  # noqa: BLE001 - a SystemExit here would end this thread alone
-            failure = RuntimeError(f"The web server was ended by {error!r}.")
+        except BaseException as error:  # noqa: BLE001 - a SystemExit would end this thread only
+            failure = RuntimeError(f"The web server was ended by {error!r}. Restart the app.")
             failure.__cause__ = error
         finally:
             self._refusals.close()
             self._request_threads.close()
         if not self._stopping.is_set():
-            on_failure(failure or RuntimeError("The web server has ended by itself. Start the app again."))
+            on_failure(failure or RuntimeError("The web server ended unexpectedly. Restart the app."))
 
     # Called by the server's loop
 
     def service_actions(self) -> None:
         self._refusals.close_old()
         if self._stopping.is_set():
-            # For where the end of the listening socket wakes nobody, as on macOS. `shutdown` would end the loop too,
-            # but waits without a bound until it has ended.
+            # Shutting down the listening socket does not end the loop on every system, for example macOS. `shutdown`
+            # would end it too, but waits for its end without a limit.
             raise _Stopping
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -170,23 +172,23 @@ class HttpServer(ThreadedWSGIServer):
         except OSError as error:
             if error.errno in _FATAL:
                 raise RuntimeError(
-                    f"The web server can take no more connections: {error}. Start the app again."
+                    f"The web server cannot accept connections any more: {error}. Restart the app."
                 ) from error
             if error.errno in _SHORTAGES:
-                self._say_once(
-                    "short", f"Connections have to wait: {error.strerror}. Raise the machine's limit (ulimit -n)."
+                self._warn_once(
+                    "shortage", f"Connections have to wait: {error.strerror}. Raise the machine's limit (ulimit -n)."
                 )
                 self._stopping.wait(_SHORTAGE_SECONDS)
-            raise  # the server's loop goes on
-        self._said.discard("short")
+            raise  # the server's loop ignores it and goes on
+        self._warned.discard("shortage")
         return accepted
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        open_now = self.connections
-        if open_now >= self._max_connections:
+        connections = self.connections
+        if connections >= self._max_connections:
             self._refuse(
                 request,
-                f"{self._max_connections} connections are open, the most that this app takes; more get status 503. "
+                f"{self._max_connections} connections are open, the maximum of this app; further ones get status 503. "
                 "Look for clients that leave connections open, or run more replicas of the app.",
             )
             return
@@ -197,37 +199,35 @@ class HttpServer(ThreadedWSGIServer):
         except RuntimeError as error:
             with self._changed:
                 self._idle.discard(request)
-            self._refuse(
-                request, f"Connections get status 503: {error}. Raise the machine's limit of threads (ulimit -u)."
-            )
+            self._refuse(request, f"Connections get status 503: {error}. Raise the machine's thread limit (ulimit -u).")
             return
-        if open_now < self._max_connections * 0.9:  # not each time that one ends and the next comes
-            self._said.discard("refused")
+        if connections < self._max_connections * 0.9:  # so that a number close to the maximum does not warn repeatedly
+            self._warned.discard("refused")
 
     def _refuse(self, request: socket.socket, reason: str) -> None:
-        self._say_once("refused", reason)
+        self._warn_once("refused", reason)
         self._refusals.refuse(request)
 
-    def _say_once(self, subject: str, text: str) -> None:
-        if subject not in self._said:
-            self._said.add(subject)
+    def _warn_once(self, subject: str, text: str) -> None:
+        if subject not in self._warned:
+            self._warned.add(subject)
             self._logger.warning("%s", text)
 
     # Called by the threads of requests
 
     def request_begins(self, connection: socket.socket) -> None:
-        """The request of a connection has come."""
+        """Record that the request of a connection has arrived."""
         with self._changed:
             self._idle.discard(connection)
             self._running[connection] = threading.get_ident()
 
     def request_ends(self, connection: socket.socket) -> None:
-        """The request of a connection is answered, and nobody waits for what it still has to say."""
+        """Record that the request of a connection is answered. `stop` does not wait for the connection any more."""
         with self._changed:
             if self._running.pop(connection, None) is not None:
                 self._idle.add(connection)
             if self._stopping.is_set():
-                _end([connection], socket.SHUT_RD)
+                _shut_down([connection], socket.SHUT_RD)
             self._changed.notify_all()
 
     def shutdown_request(self, request: Any) -> None:
@@ -237,7 +237,7 @@ class HttpServer(ThreadedWSGIServer):
             self._running.pop(request, None)
             self._changed.notify_all()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class calls it so
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as the base class calls it
         self._logger.error("A connection from %s failed.", client_address, exc_info=sys.exception())
 
     def log(self, type: str, message: str, *args: Any) -> None:
@@ -245,10 +245,10 @@ class HttpServer(ThreadedWSGIServer):
 
 
 class _Stopping(Exception):
-    """The server's loop is to end."""
+    """Signal that ends the server's loop."""
 
 
-def _end(connections: Iterable[socket.socket], how: int) -> None:
+def _shut_down(connections: Iterable[socket.socket], how: int) -> None:
     for connection in connections:
-        with suppress(OSError):  # the other side was quicker
+        with suppress(OSError):  # the client has already disconnected
             connection.shutdown(how)

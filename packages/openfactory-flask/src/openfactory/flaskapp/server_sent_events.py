@@ -1,6 +1,6 @@
-"""Live pages: the changes of attributes as a stream of server-sent events, which browsers read by EventSource.
+"""Stream attributes to web pages as server-sent events, which browsers read with `EventSource`.
 
-The format is that of the HTML standard, https://html.spec.whatwg.org/multipage/server-sent-events.html
+The format is defined in the HTML standard: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
 from __future__ import annotations
@@ -25,50 +25,53 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenStreams", "sse"]
 
-# So often a quiet stream looks whether its reader is still there, in seconds.
-_LOOK_SECONDS = 1.0
+# How often a stream without events checks whether its client is still connected, in seconds.
+_CHECK_SECONDS = 1.0
 
 
 def sse(
     *assets: Asset, attributes: Collection[str] | None = None, heartbeat: float = 15.0, max_queued: int = 1000
 ) -> Response:
-    """The answer of a route that tells a page what assets say: what holds now, then each change as it happens.
+    """Return a response that streams the attributes of assets: their current values, then each change.
 
-    Each message is the JSON of one event, as `EventQueue` has it:
+    Each message is one event of an `EventQueue` as JSON:
 
         data: {"asset":"MILL","id":"status","value":"idle","type":"Events","tag":"Status","timestamp":"2026-…Z"}
 
-    and the page reads it by
+    A page reads it with:
 
         new EventSource(address).onmessage = message => show(JSON.parse(message.data))
 
-    A reader that is slower than the events gets the newest, and an event `lost` with `{"lost": 12}` in place of others.
-    A reader that leaves, or reads nothing at all, gives back what its stream holds. A page that comes back gets what
-    holds then; what it missed is in the asset's `history`. The streams end when the app stops.
+    A client that reads too slowly receives the newest events, and an event `lost` with the number of dropped events,
+    such as `{"lost": 12}`. A client that reconnects receives the current values; the changes in between are in the
+    `history` of the asset. A stream ends when its client disconnects or does not read, and all streams end when the
+    app stops.
 
     Args:
-        attributes: ids of the attributes to tell; all of them if it is left out.
-        heartbeat: after so many seconds without an event a comment is sent, so that no gateway ends the stream.
-        max_queued: how many events may wait for the reader.
+        assets: assets whose attributes are streamed; at least one.
+        attributes: ids of the attributes to stream; all attributes by default.
+        heartbeat: seconds without an event after which a comment is sent, so that a gateway does not end the stream.
+        max_queued: maximum number of events that wait for the client.
 
     Raises:
-        SubscriptionError: there is no asset, no event could wait, or there is no time between two heartbeats.
-        RuntimeError: there is no request of an OpenFactoryFlaskApp here.
+        SubscriptionError: no asset is passed, `attributes` is a string, `max_queued` is less than 1, or `heartbeat` is
+            not positive.
+        RuntimeError: no request of an OpenFactoryFlaskApp is active.
     """
     if heartbeat <= 0:
-        raise SubscriptionError(f"Every {heartbeat} s is no heartbeat. Give heartbeat a number above 0.")
+        raise SubscriptionError(f"heartbeat={heartbeat} is not positive. Pass a number above 0.")
     events = EventQueue(*assets, attributes=attributes, max_queued=max_queued)
     streams = current_ofa_app()._streams
     connection = request.environ.get("werkzeug.socket")
-    written = _written(events, streams, heartbeat, connection)
-    response = Response(written, mimetype="text/event-stream")
+    messages = _messages(events, streams, heartbeat, connection)
+    response = Response(messages, mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-cache"
-    response.headers["X-Accel-Buffering"] = "no"  # nginx hands each event on at once
+    response.headers["X-Accel-Buffering"] = "no"  # nginx delivers each event at once
     return response
 
 
 class OpenStreams:
-    """The streams of one app, which end with it."""
+    """The open streams of an app, which end when the app stops."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -79,8 +82,8 @@ class OpenStreams:
         return len(self._open)
 
     @contextmanager
-    def holding(self, events: EventQueue) -> Iterator[EventQueue]:
-        """Have the events heard within the block, and ended when the app stops."""
+    def opened(self, events: EventQueue) -> Iterator[EventQueue]:
+        """Open a queue for the block, and end it when the app stops."""
         with events:
             with self._lock:
                 self._open.add(events)
@@ -93,28 +96,28 @@ class OpenStreams:
                     self._open.discard(events)
 
     def end(self) -> None:
-        """End those that are open, and those that are still opened."""
+        """End the open streams, and each stream that is opened later."""
         with self._lock:
             self._ended = True
             for events in self._open:
                 events.end()
 
 
-def _written(
+def _messages(
     events: EventQueue, streams: OpenStreams, heartbeat: float, connection: socket.socket | None
 ) -> Iterator[str]:
-    """The text of a stream; it is heard from the first line on, so one that is never read costs nothing."""
+    """Yield the messages of a stream. The queue is opened at the first read, so a stream that is never read is free."""
     lost = 0
     quiet_since = time.monotonic()
-    with streams.holding(events):
-        yield ": what holds now, then each change\n\n"  # the page knows at once that it is connected
-        while not _has_left(connection):
-            event = events.take(timeout=min(_LOOK_SECONDS, heartbeat))
+    with streams.opened(events):
+        yield ": current values, then each change\n\n"  # a first message shows the page that it is connected
+        while not _has_disconnected(connection):
+            event = events.take(timeout=min(_CHECK_SECONDS, heartbeat))
             if events.lost > lost:
                 yield _message({"lost": events.lost - lost}, name="lost")
                 lost = events.lost
             if event is not None:
-                yield _message(_told(event))
+                yield _message(_fields(event))
             elif events.ended:
                 return
             elif time.monotonic() - quiet_since >= heartbeat:
@@ -124,7 +127,7 @@ def _written(
             quiet_since = time.monotonic()
 
 
-def _told(event: AssetEvent) -> dict[str, Any]:
+def _fields(event: AssetEvent) -> dict[str, Any]:
     return {
         "asset": event.asset_uuid,
         "id": event.id,
@@ -140,12 +143,12 @@ def _message(data: dict[str, Any], name: str = "") -> str:
     return f"event: {name}\ndata: {text}\n\n" if name else f"data: {text}\n\n"
 
 
-def _has_left(connection: socket.socket | None) -> bool:
-    """Whether the reader has closed its side; without this it would be known only by what is written after it."""
+def _has_disconnected(connection: socket.socket | None) -> bool:
+    """Return whether the client has closed its side, which otherwise only a later write would show."""
     if connection is None:
         return False
     try:
-        with selectors.DefaultSelector() as selector:  # where `select` would know no descriptor above 1023
+        with selectors.DefaultSelector() as selector:  # `select` does not support descriptors above 1023
             selector.register(connection, selectors.EVENT_READ)
             return bool(selector.select(0)) and not connection.recv(1, socket.MSG_PEEK)
     except (OSError, ValueError):
