@@ -23,7 +23,6 @@ extensions = [
     "command_help",
     "complete_reference",
     "docstrings",
-    "environment_table",
 ]
 exclude_patterns = ["_build"]
 

@@ -51,7 +51,7 @@ class Distribution:
         return sorted(
             entry.stem
             for entry in self.source.iterdir()
-            if not entry.name.startswith(("__", ".")) and (entry.is_dir() or entry.suffix == ".py")
+            if not entry.name.startswith(("__", ".")) and (entry.suffix == ".py" or any(entry.rglob("*.py")))
         )
 
     @property

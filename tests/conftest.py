@@ -129,7 +129,7 @@ def rounds() -> Callable[[int, int], int]:
 def eventually() -> Callable[..., None]:
     """Wait for a condition, with a bound: `eventually(lambda: seen == [1])`."""
 
-    def wait(condition: Callable[[], object], timeout: float = 60.0) -> None:
+    def wait(condition: Callable[[], object], timeout: float = 120.0) -> None:
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, "it did not come to be in time"

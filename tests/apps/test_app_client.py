@@ -92,7 +92,7 @@ def test_a_command_without_a_result_says_what_came_of_it(client: AppClient[Mill]
         client.call("move")
     with pytest.raises(CommandFailed, match="ValueError: too far"):
         client.call("fail")
-    with pytest.raises(CommandTimeout, match=r"no answer to block within 0\.05 s"):
+    with pytest.raises(CommandTimeout, match=r"did not reply to block within 0\.05 s"):
         client.call("block", timeout=0.05)
     client.app.go_on.set()
 

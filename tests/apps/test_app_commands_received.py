@@ -181,7 +181,7 @@ def test_a_malformed_command_with_an_id_is_rejected_with_the_reason(
     eventually(lambda: replies(engine))
     [reply] = replies(engine)
     assert reply.status == "rejected"
-    assert "It is no command" in str(reply.error)
+    assert "The command is malformed" in str(reply.error)
     assert sum(str(reply.correlation_id) in message for message in log.messages) == 1
     assert mill.ran == []
 

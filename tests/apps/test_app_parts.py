@@ -29,7 +29,7 @@ def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         env=os.environ | environment,
     )
 
@@ -130,7 +130,7 @@ def test_an_app_in_a_with_statement_is_off_the_register_behind_it(tmp_path: Path
 @pytest.mark.parametrize(
     ("body", "options", "said"),
     [
-        ("pass", "loglevel='LOUD'", "ConfigurationError 'LOUD' is no log level."),
+        ("pass", "loglevel='LOUD'", "ConfigurationError 'LOUD' is not a log level."),
         ("x = EventAttribute(value=float('nan'), tag='X')", "", "InvalidEventError DEV-UUID.x was not written"),
         ("def __init__(self, *a, **k): super().__init__(*a, **k); raise ValueError('mine')", "", "ValueError mine"),
     ],

@@ -154,7 +154,7 @@ def test_a_declaration_is_made_by_names_and_has_a_tag() -> None:
 
 
 def test_a_type_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="'Sample' is no attribute type"):
+    with pytest.raises(ValueError, match="'Sample' is not an attribute type"):
         AttributeField(value=1, type="Sample", tag="Test")
 
 

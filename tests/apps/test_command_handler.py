@@ -144,7 +144,7 @@ def test_a_bad_argument_is_rejected_and_logged_once(hmi: Asset, mill: Mill, log:
         ("exit", "SystemExit: 3"),
         ("interrupt", "KeyboardInterrupt"),
         ("object", "TypeError"),
-        ("nan", "nan is no JSON"),
+        ("nan", "nan cannot be written as JSON"),
         ("large", "262,144"),
         ("nearly", ""),
         ("long text", "ValueError: x"),

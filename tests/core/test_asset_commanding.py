@@ -145,7 +145,7 @@ def test_no_answer_is_a_timeout_with_its_facts(mill: Asset, engine: Engine, is_a
             return asyncio.run(mill.call_async("move", sender_uuid="HMI", timeout=0.2))
         return mill.call("move", sender_uuid="HMI", timeout=0.2)
 
-    with pytest.raises(CommandTimeout, match="AVAILABLE and does not answer") as caught:
+    with pytest.raises(CommandTimeout, match="AVAILABLE but does not answer") as caught:
         call()
     assert isinstance(caught.value, TimeoutError)
     assert (caught.value.asset_uuid, caught.value.method, caught.value.timeout) == ("MILL", "move", 0.2)

@@ -77,7 +77,7 @@ def test_it_is_the_asset_that_stands_there(place: Place, stand: Stand, eventuall
 
 def test_a_place_where_nobody_stands_is_refused_with_the_remedy(place: Place, url: str) -> None:
     place("MILL")
-    with pytest.raises(UnknownAssetError, match=r"'ACME/8/mill' of the namespace\. Register one there") as caught:
+    with pytest.raises(UnknownAssetError, match=r"'ACME/8/mill' in the namespace\. Register an asset there") as caught:
         AssetUNS("ACME/8/mill", KSQLDBClient(url))
     assert caught.value.uns_id == "ACME/8/mill"
 
@@ -157,11 +157,11 @@ def test_while_nobody_stands_there_it_reads_as_unavailable_and_cannot_be_written
     place("MILL-1")
     here = stand()
     deregister_asset("MILL-1", KSQLDBClient(url))
-    eventually(lambda: any("No asset stands at" in record.getMessage() for record in logged))
+    eventually(lambda: any("No asset has the place" in record.getMessage() for record in logged))
     assert here.status.value == "UNAVAILABLE"
     assert here.type == "UNAVAILABLE"
     assert here.attributes() == []
-    with pytest.raises(UnknownAssetError, match="Register one there"):
+    with pytest.raises(UnknownAssetError, match="Register an asset there"):
         here.status = "lost"
     place("MILL-2")
     eventually(lambda: here.status.value == "of MILL-2")
@@ -246,7 +246,7 @@ def test_a_move_that_fails_half_way_is_tried_again(
         latter.add_attribute(AssetAttribute(id="status", value="of MILL-2", type="Events", tag="Status"))
         here = stack.enter_context(AssetUNS(PLACE, client))
         _alter(tmp_path, "UPDATE uns SET uns_id = NULL WHERE asset_uuid = 'MILL-1'", _RENAME.format("latest", "hidden"))
-        eventually(lambda: any("is tried again" in record.getMessage() for record in logged))
+        eventually(lambda: any("Reading is retried" in record.getMessage() for record in logged))
         assert here.status.value == "UNAVAILABLE"
         _alter(tmp_path, _RENAME.format("hidden", "latest"))
         eventually(lambda: here.status.value == "of MILL-2")

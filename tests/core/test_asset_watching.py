@@ -211,7 +211,7 @@ def test_a_closed_asset_calls_nobody(mill: Asset, open_asset: Open, eventually: 
 
 
 def test_what_cannot_be_called_is_refused(mill: Asset) -> None:
-    with pytest.raises(SubscriptionError, match=r"'soon' cannot be called\. Pass a function"):
+    with pytest.raises(SubscriptionError, match=r"'soon' is not callable\. Pass a function"):
         mill.subscribe_to_attribute("status", "soon")  # type: ignore[arg-type]
 
 

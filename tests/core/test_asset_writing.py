@@ -109,7 +109,7 @@ def test_a_list_is_written_as_it_was(mill: Asset) -> None:
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF, [1, NAN], {"a": {"b": INF}}])
 def test_not_a_number_is_refused(mill: Asset, value: Any) -> None:
-    said = r"MILL\.status was not written: .* is no JSON\. Write 'UNAVAILABLE'"
+    said = r"MILL\.status was not written: .* cannot be written as JSON\. Write 'UNAVAILABLE'"
     with pytest.raises(InvalidEventError, match=said) as caught:
         mill.status = value
     assert (caught.value.asset_uuid, caught.value.attribute_id) == ("MILL", "status")
@@ -137,7 +137,7 @@ def test_a_larger_value_is_refused(mill: Asset, name: str) -> None:
 
 @pytest.mark.parametrize("value", [object(), lambda: None, 1j, {1, object()}, "\ud800", ["\ud800"], {"\ud800": 1}])
 def test_what_json_cannot_say_is_refused(mill: Asset, value: Any) -> None:
-    with pytest.raises(InvalidEventError, match=r"MILL\.status was not written: .* cannot be said in JSON"):
+    with pytest.raises(InvalidEventError, match=r"MILL\.status was not written: .* cannot be written as JSON"):
         mill.status = value
     assert mill.status.value == "idle"
 
@@ -145,7 +145,7 @@ def test_what_json_cannot_say_is_refused(mill: Asset, value: Any) -> None:
 def test_an_endless_value_is_refused(mill: Asset) -> None:
     value: list[Any] = []
     value.append(value)
-    with pytest.raises(InvalidEventError, match="cannot be said in JSON"):
+    with pytest.raises(InvalidEventError, match="cannot be written as JSON"):
         mill.status = value
 
 
@@ -208,7 +208,7 @@ def test_a_tag_or_timestamp_that_cannot_be_carried_harms_no_other(open_asset: Op
 
 
 def test_a_type_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'Sample' is no attribute type\. Use one of Samples, Condition"):
+    with pytest.raises(ValueError, match=r"'Sample' is not an attribute type\. Use one of Samples, Condition"):
         attribute(type="Sample")
 
 

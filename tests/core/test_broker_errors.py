@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError
 
-from openfactory.engines.kafka_engine.broker_errors import explained
+from openfactory.engines.kafka_engine.broker_errors import explain
 
 ADDRESS = "sasl_ssl://127.0.0.1:9092/bootstrap: "
 
@@ -14,14 +14,18 @@ ADDRESS = "sasl_ssl://127.0.0.1:9092/bootstrap: "
     ("reason", "cause", "remedy"),
     [
         ("error:0A000086:SSL routines::certificate verify failed (after 27ms)", "TLS", "CA_FILE"),
-        ("Send failed: Broken pipe (after 3ms in state APIVERSION_QUERY)", "hangs up", "KAFKA_SECURITY_PROTOCOL"),
-        ("Receive failed: Connection reset by peer", "hangs up", "KAFKA_SECURITY_PROTOCOL"),
-        ("Disconnected while requesting ApiVersion", "hangs up", "KAFKA_SECURITY_PROTOCOL"),
+        (
+            "Send failed: Broken pipe (after 3ms in state APIVERSION_QUERY)",
+            "closes the connection",
+            "KAFKA_SECURITY_PROTOCOL",
+        ),
+        ("Receive failed: Connection reset by peer", "closes the connection", "KAFKA_SECURITY_PROTOCOL"),
+        ("Disconnected while requesting ApiVersion", "closes the connection", "KAFKA_SECURITY_PROTOCOL"),
         ("Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms)", "refused", "start the broker"),
     ],
 )
 def test_a_transport_error_is_explained(reason: str, cause: str, remedy: str) -> None:
-    said = explained([KafkaError(KafkaError._TRANSPORT, ADDRESS + reason)])
-    assert said is not None
-    assert cause in said[0]
-    assert remedy in said[1]
+    explanation = explain([KafkaError(KafkaError._TRANSPORT, ADDRESS + reason)])
+    assert explanation is not None
+    assert cause in explanation[0]
+    assert remedy in explanation[1]

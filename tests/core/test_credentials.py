@@ -164,30 +164,30 @@ def test_nats_by_seed(tmp_path: Path, field: str, argument: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"kafka_security_protocol": "TLS"}, "KAFKA_SECURITY_PROTOCOL is 'TLS'. Set it to PLAINTEXT, SSL, SASL_PLAIN"),
-        ({"kafka_security_protocol": "SASL_SSL"}, "which needs KAFKA_SASL_MECHANISM. Set it too, or unset KAFKA_SECU"),
-        (PLAIN | {"kafka_sasl_mechanism": "GSSAPI"}, "KAFKA_SASL_MECHANISM is 'GSSAPI'. Set it to PLAIN, SCRAM-SHA-2"),
-        (PLAIN | {"kafka_security_protocol": "SSL"}, "KAFKA_SASL_MECHANISM is set, and KAFKA_SECURITY_PROTOCOL is ne"),
-        ({"kafka_sasl_username": "app"}, "KAFKA_SASL_USERNAME is set, and KAFKA_SECURITY_PROTOCOL is neither SASL_SSL"),
-        ({"kafka_oauth_scope": "x"}, "KAFKA_OAUTH_SCOPE is set, and KAFKA_SECURITY_PROTOCOL is neither"),
-        (PLAIN | {"kafka_sasl_password": ""}, "KAFKA_SASL_MECHANISM is PLAIN, which needs KAFKA_SASL_PASSWORD. Set it"),
-        (PLAIN | {"kafka_oauth_client_id": "x"}, "KAFKA_OAUTH_CLIENT_ID is set, and KAFKA_SASL_MECHANISM is PLAIN."),
-        (OAUTH | {"kafka_oauth_client_secret": ""}, "OAUTHBEARER, which needs KAFKA_OAUTH_CLIENT_SECRET. Set it too"),
-        (OAUTH | {"kafka_sasl_username": "x"}, "KAFKA_SASL_USERNAME is set, and KAFKA_SASL_MECHANISM is OAUTHBEARER."),
-        (OAUTH | {"kafka_oauth_token_url": "login"}, "KAFKA_OAUTH_TOKEN_URL is 'login', which is no address of a serv"),
-        ({"kafka_ssl_ca_file": __file__}, "KAFKA_SSL_CA_FILE is set, and KAFKA_SECURITY_PROTOCOL is neither SSL nor"),
-        ({"kafka_security_protocol": "SSL", "kafka_ssl_ca_file": "/no/such"}, "KAFKA_SSL_CA_FILE names '/no/such'"),
+        ({"kafka_security_protocol": "TLS"}, "KAFKA_SECURITY_PROTOCOL='TLS' is not a known value. Write PLAINTEXT, "),
+        ({"kafka_security_protocol": "SASL_SSL"}, "needs KAFKA_SASL_MECHANISM. Set KAFKA_SASL_MECHANISM, or unset KAF"),
+        (PLAIN | {"kafka_sasl_mechanism": "GSSAPI"}, "KAFKA_SASL_MECHANISM='GSSAPI' is not a known value. Write PLA"),
+        (PLAIN | {"kafka_security_protocol": "SSL"}, "KAFKA_SASL_MECHANISM is set, but KAFKA_SECURITY_PROTOCOL is ne"),
+        ({"kafka_sasl_username": "app"}, "KAFKA_SASL_USERNAME is set, but KAFKA_SECURITY_PROTOCOL is neither SASL_SSL"),
+        ({"kafka_oauth_scope": "x"}, "KAFKA_OAUTH_SCOPE is set, but KAFKA_SECURITY_PROTOCOL is neither"),
+        (PLAIN | {"kafka_sasl_password": ""}, "KAFKA_SASL_MECHANISM is PLAIN, which needs KAFKA_SASL_PASSWORD. Set KA"),
+        (PLAIN | {"kafka_oauth_client_id": "x"}, "KAFKA_OAUTH_CLIENT_ID is set, but KAFKA_SASL_MECHANISM is PLAIN."),
+        (OAUTH | {"kafka_oauth_client_secret": ""}, "OAUTHBEARER, which needs KAFKA_OAUTH_CLIENT_SECRET. Set KAFKA_"),
+        (OAUTH | {"kafka_sasl_username": "x"}, "KAFKA_SASL_USERNAME is set, but KAFKA_SASL_MECHANISM is OAUTHBEARER."),
+        (OAUTH | {"kafka_oauth_token_url": "login"}, "KAFKA_OAUTH_TOKEN_URL='login' is not an http(s) URL. Write http"),
+        ({"kafka_ssl_ca_file": __file__}, "KAFKA_SSL_CA_FILE is set, but KAFKA_SECURITY_PROTOCOL is neither SSL nor"),
+        ({"kafka_security_protocol": "SSL", "kafka_ssl_ca_file": "/no/such"}, "KAFKA_SSL_CA_FILE='/no/such'"),
         ({"kafka_security_protocol": "SSL", "kafka_ssl_key_file": __file__}, "which needs KAFKA_SSL_CERT_FILE. Set"),
         ({"kafka_security_protocol": "SSL", "kafka_ssl_key_password": "x"}, "which needs KAFKA_SSL_KEY_FILE. Set"),
-        ({"ksqldb_username": "app"}, "KSQLDB_USERNAME is set, which needs KSQLDB_PASSWORD. Set it too, or unset KSQL"),
-        ({"ksqldb_password": "x"}, "KSQLDB_PASSWORD is set, which needs KSQLDB_USERNAME. Set it too, or unset KSQLDB"),
-        ({"nats_password": "x"}, "NATS_PASSWORD is set, which needs NATS_USERNAME. Set it too, or unset NATS_PASSWORD"),
-        ({"nats_ssl_cert_file": __file__}, "NATS_SSL_CERT_FILE is set, which needs NATS_SSL_KEY_FILE. Set it too"),
-        ({"nats_credentials_file": "/no/such"}, "NATS_CREDENTIALS_FILE names '/no/such', which is no file"),
-        ({"nats_nkey_seed_file": "/"}, "NATS_NKEY_SEED_FILE names '/', which is no file that can be read. Correct it."),
+        ({"ksqldb_username": "app"}, "KSQLDB_USERNAME is set, which needs KSQLDB_PASSWORD. Set KSQLDB_PASSWORD, or u"),
+        ({"ksqldb_password": "x"}, "KSQLDB_PASSWORD is set, which needs KSQLDB_USERNAME. Set KSQLDB_USERNAME, or uns"),
+        ({"nats_password": "x"}, "NATS_PASSWORD is set, which needs NATS_USERNAME. Set NATS_USERNAME, or unset NATS_P"),
+        ({"nats_ssl_cert_file": __file__}, "NATS_SSL_CERT_FILE is set, which needs NATS_SSL_KEY_FILE. Set NATS_SS"),
+        ({"nats_credentials_file": "/no/such"}, "NATS_CREDENTIALS_FILE='/no/such' is not a file"),
+        ({"nats_nkey_seed_file": "/"}, "NATS_NKEY_SEED_FILE='/' is not a file that can be read. Correct the path."),
         (
             {"nats_username": "app", "nats_password": "x", "nats_token": "x"},
-            "NATS_USERNAME and NATS_TOKEN are both set, each a way to log in to NATS. Keep one.",
+            "NATS_USERNAME and NATS_TOKEN are set, but NATS takes only one login. Keep one of them.",
         ),
     ],
 )
@@ -208,7 +208,7 @@ def test_authorities_that_are_none(tmp_path: Path, name: str) -> None:
     path.write_text("no certificate", encoding="utf-8")
     credentials = Credentials(**{name: str(path)})
     use = credentials.ksqldb if name.startswith("ksqldb") else credentials.nats
-    with pytest.raises(ConfigurationError, match=rf"{name.upper()} name cannot be used for TLS .* Use PEM") as caught:
+    with pytest.raises(ConfigurationError, match=rf"of {name.upper()} cannot be used for TLS .* Use PEM") as caught:
         use()
     assert caught.value.__cause__ is not None
 
@@ -217,7 +217,7 @@ def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(pem: P
     command = "openssl rsa -aes256 -passout pass:topsecret -in key.pem -out locked.pem"
     subprocess.run(command.split(), cwd=pem, check=True, capture_output=True)
     credentials = Credentials(nats_ssl_cert_file=str(pem / "cert.pem"), nats_ssl_key_file=str(pem / "locked.pem"))
-    with pytest.raises(ConfigurationError, match="the key unencrypted"):
+    with pytest.raises(ConfigurationError, match="with an unencrypted key"):
         credentials.nats()
 
 
@@ -234,7 +234,7 @@ def test_a_secret_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(None, "which cannot be read"), (b"\xff", "which cannot be read"), (b"\n", "which is empty. Write the secret")],
+    [(None, "cannot be read"), (b"\xff", "cannot be read"), (b"\n", "is empty. Write the secret")],
 )
 def test_a_file_without_a_secret(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, text: str
@@ -243,13 +243,13 @@ def test_a_file_without_a_secret(
     if content is not None:
         path.write_bytes(content)
     monkeypatch.setenv("NATS_TOKEN_FILE", str(path))
-    with pytest.raises(ConfigurationError, match=f"NATS_TOKEN_FILE names '.*secret', {text}"):
+    with pytest.raises(ConfigurationError, match=f"NATS_TOKEN_FILE='.*secret' {text}"):
         Credentials.from_environment()
 
 
 def test_a_secret_that_is_said_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, {"nats_token": "topsecret", "nats_token_file": __file__})
-    with pytest.raises(ConfigurationError, match=r"NATS_TOKEN and NATS_TOKEN_FILE are both set\. Keep one\.") as caught:
+    with pytest.raises(ConfigurationError, match=r"NATS_TOKEN_FILE are both set\. Unset one of them\.") as caught:
         Credentials.from_environment()
     assert "topsecret" not in str(caught.value)
 

@@ -78,7 +78,7 @@ def test_hooks_hear_each_event_although_one_of_them_raises(
     failure = failures.add([event(1), event(2)], 2, OSError("no room"))
     failures.call_hooks([event(1), event(2)], failure)
     assert told == [(1, failure), (2, failure)]
-    assert caplog.text.count("the hook for failed deliveries, raised") == 2
+    assert caplog.text.count("a hook for failed deliveries, raised") == 2
 
 
 def test_hook_may_ask_what_failed(failures: DeliveryFailures) -> None:

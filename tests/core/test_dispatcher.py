@@ -147,7 +147,7 @@ def test_subscriber_that_fails_to_read_again_is_logged_and_goes_on(
     dispatcher.notify_gap(subscription)
     deliver(dispatcher, event(1))
     assert heard == [1]
-    assert "MILL failed to read again" in caplog.text
+    assert "The gap callback of a subscription to MILL failed" in caplog.text
 
 
 def test_subscriptions_come_and_go_while_events_are_handed_on(dispatcher: Dispatcher) -> None:

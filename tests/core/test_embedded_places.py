@@ -88,7 +88,7 @@ def test_options_stand_behind_a_question_mark(query: str, options: dict[str, Any
 )
 def test_an_option_that_does_not_exist_is_refused_with_those_that_do(option: str) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"has the option .* The options are synchronous=normal\|full, keep_events=N"
+        ConfigurationError, match=r"has the invalid option .* The options are synchronous=normal\|full, keep_events=N"
     ):
         Location.of(f"memory://?{option}")
 
@@ -96,11 +96,11 @@ def test_an_option_that_does_not_exist_is_refused_with_those_that_do(option: str
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("sqlite://factory.db", "Write sqlite:///factory.db for a path from the working directory"),
+        ("sqlite://factory.db", "Write sqlite:///factory.db for a path relative to the working directory"),
         ("sqlite://srv/factory.db", "Write sqlite:///srv/factory.db for a path"),
-        ("sqlite://", "names no file. Write sqlite:///factory.db"),
-        ("sqlite:///", "names no file"),
-        ("sqlite:///data/", "names no file"),
+        ("sqlite://", "does not name a file. Write sqlite:///factory.db"),
+        ("sqlite:///", "does not name a file"),
+        ("sqlite:///data/", "does not name a file"),
         ("sqlite:///:memory:", "Write memory://"),
     ],
 )
@@ -133,7 +133,7 @@ def refused(url: str) -> EngineUnavailableError:
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
     error = refused(f"sqlite:///{tmp_path}/nosuch/factory.db")
     assert error.address == f"{tmp_path}/nosuch/factory.db"
-    assert f"Make the folder {tmp_path}/nosuch first" in str(error)
+    assert f"Create the folder {tmp_path}/nosuch first" in str(error)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -142,12 +142,12 @@ def test_a_place_that_cannot_be_written_says_so(path: str) -> None:
     error = refused(f"sqlite:///{path}")
     assert error.address == path
     assert path in str(error)
-    assert "in KSQLDB_URL." in str(error)
+    assert "in KSQLDB_URL" in str(error)
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "factory.db").mkdir()
-    assert "Name a file that this user may write in KSQLDB_URL." in str(refused(f"sqlite:///{tmp_path}/factory.db"))
+    assert "Name a file in KSQLDB_URL that this user may write." in str(refused(f"sqlite:///{tmp_path}/factory.db"))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_database_of_something_else_is_left_as_it_is(tmp_path: Path, setup: st
     connection.close()
     content = path.read_bytes()
     error = refused(f"sqlite:///{path}")
-    assert "is a database of something else. Name another file in KSQLDB_URL." in str(error)
+    assert "is a database of another program. Name another file in KSQLDB_URL." in str(error)
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
 

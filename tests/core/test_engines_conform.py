@@ -113,4 +113,4 @@ def test_a_subclass_that_names_no_engine_is_told(pytester: pytest.Pytester) -> N
     )
     result = pytester.runpytest_inprocess("-k", "closing_twice", "-p", "no:cacheprovider")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*TestNothing names no engine. Give it a fixture engine_url.*"])
+    result.stdout.fnmatch_lines(["*TestNothing does not name an engine. Override the fixture engine_url.*"])

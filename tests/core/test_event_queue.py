@@ -169,8 +169,8 @@ def test_an_asset_that_is_closed_already_ends_it_at_once(open_asset: Open) -> No
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"max_queued": 0}, "Give max_queued 1 or more"),
-        ({"attributes": "status"}, r"Pass a list: \['status'\]"),
+        ({"max_queued": 0}, r"max_queued=0 leaves no room for an event\. Pass 1 or more"),
+        ({"attributes": "status"}, r"is not a list of ids\. Pass \['status'\]"),
     ],
 )
 def test_what_cannot_be_heard_is_refused(mill: Asset, options: dict[str, Any], said: str) -> None:
@@ -179,5 +179,5 @@ def test_what_cannot_be_heard_is_refused(mill: Asset, options: dict[str, Any], s
 
 
 def test_no_asset_is_refused() -> None:
-    with pytest.raises(SubscriptionError, match="no asset to hear of"):
+    with pytest.raises(SubscriptionError, match="EventQueue needs an asset"):
         EventQueue()

@@ -31,7 +31,7 @@ def logged(statements: list[tuple[str, str, str]]) -> list[AssetEvent]:
 def test_last_event_of_each_attribute_in_the_order_of_the_log(statements: list[tuple[str, str, str]]) -> None:
     fold, log = Fold(), logged(statements)
     for event in log:
-        fold.take(event)
+        fold.apply(event)
     for asset_uuid in ("A", "B"):
         own = [event for event in log if event.asset_uuid == asset_uuid]
         last = sorted({event.id: event for event in own}.values(), key=lambda event: event.position or 0)
@@ -43,7 +43,7 @@ def test_last_event_of_each_attribute_in_the_order_of_the_log(statements: list[t
 
 def test_asset_that_nobody_has_written_is_not_in_the_events() -> None:
     fold = Fold()
-    fold.take(AssetEvent("A", "x", 1, "Events", "", TIME, 1))
+    fold.apply(AssetEvent("A", "x", 1, "Events", "", TIME, 1))
     assert list(fold.events()) == ["A"]
     assert list(fold.events(["B", "A", "A"])) == ["A"]
     assert list(fold.events([])) == []
@@ -52,21 +52,21 @@ def test_asset_that_nobody_has_written_is_not_in_the_events() -> None:
 
 def test_only_the_latest_commands_are_remembered() -> None:
     fold = Fold()
-    for position in range(1, fold.most_commands + 11):
-        fold.take(AssetEvent("A", "x_CMD", position, "Method", COMMAND_TAG, TIME, position))
+    for position in range(1, fold.max_commands + 11):
+        fold.apply(AssetEvent("A", "x_CMD", position, "Method", COMMAND_TAG, TIME, position))
     remembered = fold.commands["A", COMMAND_TAG]
-    assert len(remembered) == fold.most_commands
+    assert len(remembered) == fold.max_commands
     assert remembered[0].position == 11
 
 
 def test_type_stays_readable_after_a_deregistration() -> None:
     fold = Fold()
-    fold.take(AssetEvent("A", "AssetType", "Device", "OpenFactory", "AssetType", TIME, 1))
+    fold.apply(AssetEvent("A", "AssetType", "Device", "OpenFactory", "AssetType", TIME, 1))
     fold.deregister(AssetEvent("A", "AssetType", DEREGISTERED, "OpenFactory", "AssetType", TIME, 2))
     assert [event.value for event in fold.events()["A"]] == ["Device"]
     assert fold.deregistered == {"A": 2}
     assert fold.changed_registrations == {"A"}
-    fold.forget_changes()
+    fold.clear_changes()
     assert not fold.changed
     assert not fold.changed_registrations
     assert fold.deregistered == {"A": 2}

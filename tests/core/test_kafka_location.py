@@ -62,7 +62,7 @@ def test_place_is_the_cluster_and_the_prefix(option: str) -> None:
     ],
 )
 def test_what_is_not_understood_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"Write kafka://|They are state="):
+    with pytest.raises(ConfigurationError, match=r"Write kafka://|Use state="):
         KafkaLocation.of(url)
 
 

@@ -118,7 +118,7 @@ def test_what_needs_a_ksqldb_says_so_and_what_to_do_instead(ksql: KSQLDBClient, 
     with pytest.raises(KSQLDBClientException, match="insert_into_stream") as caught:
         ksql.statement_query("CREATE STREAM s (x INT)")
     assert caught.value.statement == "CREATE STREAM s (x INT)"
-    with pytest.raises(KSQLDBClientException, match="has no Kafka"):
+    with pytest.raises(KSQLDBClientException, match="does not use Kafka"):
         ksql.get_kafka_topic("assets_stream")
 
 
@@ -166,7 +166,7 @@ def test_another_stream_is_refused(ksql: KSQLDBClient) -> None:
 )
 def test_a_row_that_is_no_event_is_named_and_nothing_is_written(ksql: KSQLDBClient, change: dict[str, Any]) -> None:
     wrong = {key: value for key, value in (ROW | change).items() if value is not None}
-    with pytest.raises(KSQLDBClientException, match=r"Row 1 is no event.*nothing was written"):
+    with pytest.raises(KSQLDBClientException, match=r"Row 1 is not an event, so nothing was written"):
         ksql.insert_into_stream("assets_stream", [ROW, wrong])
     assert ksql.query("SELECT * FROM assets") == []
 
@@ -182,7 +182,7 @@ def test_a_closed_client_says_so(ksql: KSQLDBClient) -> None:
     ksql.close()
     ksql.close()
     for use in (ksql.tables, ksql.streams, ksql.info, lambda: ksql.query("SELECT 1")):
-        with pytest.raises(KSQLDBClientException, match=r"is closed\. Make a new KSQLDBClient"):
+        with pytest.raises(KSQLDBClientException, match=r"is closed\. Create a new KSQLDBClient"):
             use()
 
 

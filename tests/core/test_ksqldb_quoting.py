@@ -76,14 +76,14 @@ def test_other_values_are_said_in_the_words_of_ksqldb(value: object, text: str) 
     [float("nan"), float("inf"), Decimal("NaN"), 2**63, b"x", object(), {1, 2}, "\ud800", {"a": float("nan")}, [b"x"]],
 )
 def test_what_ksqldb_cannot_say_is_refused(value: object) -> None:
-    with pytest.raises(KSQLDBQueryError, match=r"(cannot be said in ksqlDB|can be sent).*\. (Pass|Leave)"):
+    with pytest.raises(KSQLDBQueryError, match=r"(cannot be written in ksqlDB|cannot be encoded).*\. (Pass|Remove)"):
         literal(value)
     with pytest.raises(KSQLDBQueryError) as caught:
         bind("SELECT ?", [value])
     assert caught.value.statement == "SELECT ?"
 
 
-@given(texts.filter(lambda text: text.isprintable() and text.strip() != ""))
+@given(texts.filter(lambda text: text.isprintable() and text.strip() not in ("", "``", '""')))
 def test_a_name_is_one_quoted_name(name: str) -> None:
     quoted = identifier(name)
     assert [kind for kind, _ in pieces(quoted)] == ["name"]
@@ -107,7 +107,7 @@ def test_a_name_is_in_capitals_unless_it_is_quoted(name: str, found: str) -> Non
 
 @pytest.mark.parametrize("name", ["", "  ", "``", "a\nb", "a\0b"])
 def test_a_name_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(KSQLDBClientException, match="is no name of a stream"):
+    with pytest.raises(KSQLDBClientException, match="is not the name of a stream"):
         identifier(name)
 
 
@@ -157,13 +157,13 @@ def test_a_parameter_stands_apart_from_what_is_beside_it(sql: str, values: list[
 
 @pytest.mark.parametrize(("sql", "values"), [("?", []), ("", [1]), ("? ?", [1]), ("'?'", [1]), ("-- ?", [1])])
 def test_there_is_one_value_for_each_place(sql: str, values: list[object]) -> None:
-    with pytest.raises(QueryError, match=r"places for parameters and was given \d\. Pass one for each") as caught:
+    with pytest.raises(QueryError, match=r"takes \d parameters, but \d were given\. Pass one for each") as caught:
         bind(sql, values)
     assert caught.value.statement == sql
 
 
 def test_a_query_does_not_compare_with_nothing() -> None:
-    with pytest.raises(QueryError, match="compares nothing with None"):
+    with pytest.raises(QueryError, match="cannot compare with None"):
         bind("SELECT id FROM assets WHERE value = ?", [None])
 
 

@@ -36,7 +36,7 @@ def asset() -> LiveAsset:
     """One that is live, whose log has ended at offset 0."""
     asset = LiveAsset("MILL", PARTITION, 0)
     asset.begin_reading()
-    asset.was_read_to(0)
+    asset.note_log_end(0)
     asset.end_repair()
     return asset
 
@@ -70,14 +70,14 @@ class Watched(RuleBasedStateMachine):
     def this_process_writes(self, others: int, is_late: bool) -> None:
         self.number += 1
         written = event(self.number)
-        write = self.asset.expect_own(written)
+        write = self.asset.expect_echo(written)
         receipt = unsettled(self.number)
         position = self.append(others, self.number)
         if is_late:
             self.owed.append((receipt, position))
         else:
             receipt.position = position
-        self.asset.note_own(write, receipt)
+        self.asset.note_receipt(write, receipt)
 
     @precondition(lambda self: self.owed)
     @rule()
@@ -110,7 +110,7 @@ class Watched(RuleBasedStateMachine):
     def one_more_subscribes(self, back: int) -> None:
         start = max(self.end - back, 0)
         subscription = self.subscribe(start)
-        self.asset.hear_again(subscription, start)
+        self.asset.catch_up(subscription, start)
 
     @rule(fails_after=st.none() | st.integers(0, 3), meanwhile=st.integers(0, 2))
     def the_log_is_read(self, fails_after: int | None, meanwhile: int) -> None:
@@ -125,14 +125,14 @@ class Watched(RuleBasedStateMachine):
             self.append(0)
         records = [one for one in self.log if start < (one.position or 0) <= end]
         for record in records[:fails_after]:
-            if not asset.was_heard(record, time.time()):
+            if not asset.mark_delivered(record, time.time()):
                 self.dispatcher.deliver(record)
             else:
                 for subscription in asset.fresh:
                     self.dispatcher.call(subscription, record)
         if fails_after is not None and fails_after < len(records):
             return
-        asset.was_read_to(end)
+        asset.note_log_end(end)
         if asset.on_nats:
             asset.end_repair()
             self.hand_on_due()
@@ -150,7 +150,7 @@ class Watched(RuleBasedStateMachine):
     def a_snapshot_ends(self) -> None:
         assert self.read is not None
         self.asset.readers -= 1
-        self.asset.note_read(*self.read)
+        self.asset.note_snapshot(*self.read)
         self.hand_on_due()
         for one in self.read[0]:
             self.take(one)
@@ -187,7 +187,7 @@ class Watched(RuleBasedStateMachine):
             self.state = one
 
     def hand_on_due(self) -> None:
-        for one in self.asset.due():
+        for one in self.asset.take_due():
             placed = self.asset.with_position(one)
             if placed is not None:
                 self.dispatcher.deliver(placed)
@@ -227,7 +227,7 @@ def test_each_subscription_hears_each_event_once_and_in_order(monkeypatch: pytes
 
 def test_own_write_that_comes_back_has_its_place(asset: LiveAsset) -> None:
     receipt = unsettled(1)
-    asset.note_own(asset.expect_own(event(1)), receipt)
+    asset.note_receipt(asset.expect_echo(event(1)), receipt)
     receipt.position = 50
     placed = asset.with_position(event(1))
     assert placed is not None
@@ -238,10 +238,10 @@ def test_own_write_that_comes_back_has_its_place(asset: LiveAsset) -> None:
 
 
 def test_own_write_that_comes_back_before_publish_has_returned_has_its_place(asset: LiveAsset) -> None:
-    write = asset.expect_own(event(1))
+    write = asset.expect_echo(event(1))
     receipt = unsettled(1)
     receipt.position = 50
-    later = threading.Timer(0.05, asset.note_own, (write, receipt))
+    later = threading.Timer(0.05, asset.note_receipt, (write, receipt))
     later.start()
     placed = asset.with_position(event(1))
     later.join()
@@ -251,18 +251,18 @@ def test_own_write_that_comes_back_before_publish_has_returned_has_its_place(ass
 
 def test_own_writes_may_come_back_in_another_order(asset: LiveAsset) -> None:
     """Two threads wrote at once."""
-    first, second = asset.expect_own(event(1)), asset.expect_own(event(2))
+    first, second = asset.expect_echo(event(1)), asset.expect_echo(event(2))
     for write, position in ((first, 60), (second, 50)):
         receipt = unsettled(position)
         receipt.position = position
-        asset.note_own(write, receipt)
+        asset.note_receipt(write, receipt)
     placed = [asset.with_position(event(2)), asset.with_position(event(1))]
     assert [one.position for one in placed if one] == [50, 60]
 
 
 def test_own_write_that_was_refused_is_not_expected(asset: LiveAsset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_asset, "_REPORT_SECONDS", 60.0)
-    asset.note_own(asset.expect_own(event(1)), None)
+    asset.note_receipt(asset.expect_echo(event(1)), None)
     started = time.monotonic()
     placed = asset.with_position(event(1))
     assert placed is not None
@@ -272,7 +272,7 @@ def test_own_write_that_was_refused_is_not_expected(asset: LiveAsset, monkeypatc
 
 def test_event_that_a_snapshot_has_read_keeps_its_place(asset: LiveAsset) -> None:
     """It is still on its way when the log is read."""
-    asset.note_read([event(1, 90), event(2, 100)], 100)
+    asset.note_snapshot([event(1, 90), event(2, 100)], 100)
     placed = [asset.with_position(event(number)) for number in (1, 2, 3)]
     assert [one.position for one in placed if one] == [90, 100, 101]
 
@@ -281,10 +281,10 @@ def test_event_that_comes_while_a_snapshot_reads_waits_until_its_place_is_known(
     """Else what the snapshot has read would seem newer."""
     asset.readers += 1
     asset.pending.append(event(2))
-    assert not asset.due()
+    assert not asset.take_due()
     asset.readers -= 1
-    asset.note_read([event(1, 90)], 100)
-    placed = [asset.with_position(one) for one in asset.due()]
+    asset.note_snapshot([event(1, 90)], 100)
+    placed = [asset.with_position(one) for one in asset.take_due()]
     assert [one.position for one in placed if one] == [101]
 
 
@@ -298,7 +298,7 @@ def test_what_was_missed_is_told_although_its_writers_clock_is_behind(
     an_hour_ago = time.time() - 3_600
     asset.begin_repair(time.time())
     asset.begin_reading()
-    told = [not asset.was_heard(event(number, number + 10), an_hour_ago) for number in (1, 2, 3)]
+    told = [not asset.mark_delivered(event(number, number + 10), an_hour_ago) for number in (1, 2, 3)]
     assert told == [False, False, True]
 
 
@@ -313,7 +313,7 @@ def test_many_threads_may_write_while_events_come(threads: int, writes: int) -> 
         for number in range(offset, offset + writes):
             receipt = unsettled(number)
             receipt.position = number + 1
-            asset.note_own(asset.expect_own(event(number)), receipt)
+            asset.note_receipt(asset.expect_echo(event(number)), receipt)
 
     def hear(failures: list[BaseException]) -> None:
         try:

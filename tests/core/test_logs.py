@@ -53,7 +53,7 @@ def test_the_level_can_be_changed() -> None:
 
 @pytest.mark.parametrize("level", ["LOUD", "", None, 1.5])
 def test_a_level_that_does_not_exist_is_refused_with_those_that_do(level: object) -> None:
-    with pytest.raises(ConfigurationError, match=r"is no log level\. Use DEBUG, INFO, WARNING, ERROR or CRITICAL"):
+    with pytest.raises(ConfigurationError, match=r"is not a log level\. Use DEBUG, INFO, WARNING, ERROR or CRITICAL"):
         configure_prefixed_logger(uuid4().hex, level=level)  # type: ignore[arg-type]
 
 

@@ -309,7 +309,7 @@ def test_of_rows_with_one_that_is_no_event_none_is_inserted(url: str, wrong: dic
     good = {"ASSET_UUID": "ROBOT", "Id": "x", "value": 7, "type": "events", "TAG": "Test"}
     lowered = {key.lower(): value for key, value in good.items()} | {key.lower(): value for key, value in wrong.items()}
     with KSQLDBClient(url) as client:
-        with pytest.raises(KSQLDBClientException, match=r"Row 1 is no event: .* nothing was written"):
+        with pytest.raises(KSQLDBClientException, match=r"Row 1 is not an event, so nothing was written: "):
             client.insert_into_stream("ASSETS_STREAM", [good, lowered, good])
         assert client.engine.snapshot().events == {}
         client.insert_into_stream("assets_stream", [good])
@@ -318,7 +318,7 @@ def test_of_rows_with_one_that_is_no_event_none_is_inserted(url: str, wrong: dic
 
 @pytest.mark.parametrize("row", [None, 7, "text", ["id"], {}], ids=repr)
 def test_a_row_that_is_no_mapping_is_refused(url: str, row: Any) -> None:
-    with KSQLDBClient(url) as client, pytest.raises(KSQLDBClientException, match="Row 0 is no event"):
+    with KSQLDBClient(url) as client, pytest.raises(KSQLDBClientException, match="Row 0 is not an event"):
         client.insert_into_stream("ASSETS_STREAM", [row])
 
 
@@ -342,6 +342,6 @@ def test_a_reply_that_is_none_is_logged_once_with_its_place_and_the_caller_waits
     engine.subscribe("MILL", answer)
     assert mill.call("move", sender_uuid="HMI", x=1) == 7
     assert len(logged) == 1
-    assert f"MILL.move_REPLY at position {receipts[0].wait()} is no reply" in logged[0].getMessage()
+    assert f"MILL.move_REPLY at position {receipts[0].wait()} is not a reply" in logged[0].getMessage()
     assert len(logged[0].getMessage()) < 1000
     goes_on()

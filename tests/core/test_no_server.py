@@ -12,7 +12,7 @@ from openfactory.assets import Asset
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.kafka import KSQLDBClient
 
-WAY_OUT = "Run without any server by KSQLDB_URL=sqlite:///factory.db, or by `ofa run` with the app's file."
+WAY_OUT = "To run without a server, set KSQLDB_URL=sqlite:///factory.db or use `ofa run` with the app's file."
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_an_asset_without_a_place_is_registered_without_one(client: KSQLDBClient
     ids=str,
 )
 def test_what_is_no_place_is_refused_and_nothing_is_written(client: KSQLDBClient, engine: Engine, uns: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r'is no place in the namespace\. Give \{"levels"'):
+    with pytest.raises(ConfigurationError, match=r'is not a place in the namespace\. Pass \{"levels"'):
         register_asset("MILL", uns, "Device", client)
     engine.flush()
     assert said(engine) == []

@@ -49,7 +49,7 @@ def test_an_engine_that_cannot_be_opened_is_tried_anew_the_next_time(tmp_path: P
 @pytest.mark.parametrize("other", ["", "?keep_events=6", "?keep_events=5&synchronous=full"])
 def test_other_options_for_a_place_that_is_open_are_refused(url: str, other: str) -> None:
     with open_engine(f"{url}?keep_events=5") as reference:
-        with pytest.raises(ConfigurationError, match=r"is open in this process already.*Use the same options"):
+        with pytest.raises(ConfigurationError, match=r"is already open in this process.*Use the same options"):
             open_engine(url + other)
         with open_engine(f"{url}?keep_events=5") as same:
             assert same.engine is reference.engine

@@ -66,7 +66,7 @@ def test_a_number_is_read_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_number_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("SWARM_REPLICAS", text)
     with pytest.raises(
-        ConfigurationError, match=r"SWARM_REPLICAS is .*no whole number\. Set it to one, or unset it for 1\."
+        ConfigurationError, match=r"SWARM_REPLICAS=.* is not a whole number\. Set a number, or unset it to use 1\."
     ):
         integer("SWARM_REPLICAS")
 

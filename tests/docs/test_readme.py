@@ -24,10 +24,22 @@ MEMBERS = distributions()
 each_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda member: member.short_name)
 
 FRESH_MACHINE = "On a fresh machine"
+INSTALLATION = "Installation"
 
 
 def test_the_smallest_app_is_run(follow: Follow) -> None:
-    follow(README.read_text(encoding="utf-8"), lambda block: block.section != FRESH_MACHINE)
+    follow(README.read_text(encoding="utf-8"), lambda block: block.section not in (FRESH_MACHINE, INSTALLATION))
+
+
+@pytest.mark.thorough
+def test_the_installation_from_a_clone_is_run(follow: Follow, tmp_path: Path) -> None:
+    (tmp_path / "folder" / "packages").symlink_to(ROOT / "packages")
+    follow(
+        README.read_text(encoding="utf-8"),
+        lambda block: block.section == INSTALLATION,
+        PIP_NO_CACHE_DIR="1",
+        PYTHONPATH="",
+    )
 
 
 def test_the_other_commands_are_those_that_ci_runs(blocks: Callable[[str], list[Any]]) -> None:

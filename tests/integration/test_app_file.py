@@ -198,7 +198,7 @@ def test_an_app_that_was_never_started_is_told_from_one_that_is_stopped(
 ) -> None:
     error = refused(asset)
     assert isinstance(error, CommandTimeout)
-    assert "GANTRY-1 gave no answer to stop_axis within 0.5 s: nothing is known of this asset." in str(error)
+    assert "GANTRY-1 did not reply to stop_axis within 0.5 s: nothing is known of this asset." in str(error)
     assert "Check its UUID, or start its app." in str(error)
 
     app = start("gantry_app.py", KSQLDB_URL=file_url, APP_UUID=UUID)
@@ -215,7 +215,7 @@ def test_a_killed_app_is_available_and_does_not_answer_and_comes_back(
     gantry.kill()
     error = refused(asset)
     assert isinstance(error, CommandTimeout)
-    assert "it is AVAILABLE and does not answer. See whether its app still runs" in str(error)
+    assert "it is AVAILABLE but does not answer. Check that its app still runs" in str(error)
     start("gantry_app.py", KSQLDB_URL=file_url, APP_UUID=UUID).until("Starting the main loop")
     assert asset.call("move_axis", x=1, y=2, sender_uuid="HMI") == {"x": 1, "y": 2, "speed": 100}
 
@@ -233,6 +233,6 @@ def test_a_command_to_an_app_that_is_away_is_rejected_at_its_next_start(
     caller.join(20)
     (error,) = errors
     assert isinstance(error, CommandRejected)
-    assert "It was sent before the app's start" in str(error)
+    assert "The command was sent before the app's start" in str(error)
     assert str(error).endswith("look at the asset, then call again.")
     assert asset["axis_state"].value == "at rest"  # stop_axis did not run

@@ -131,7 +131,7 @@ def test_a_subscriber_that_lags_behind_the_log_is_told_and_goes_on(
         with Asset("END", client) as end:
             end.add_attribute(event("number", 0))
     assert watcher.ended() == 0
-    assert "This process lags: the log is trimmed up to" in watcher.err
+    assert "This process lags behind: the log is trimmed up to" in watcher.err
     seen = json.loads(watcher.lines()[-1])
     values = [one[2] for one in seen if one[0] == "MILL"]
     assert values == sorted(set(values))

@@ -52,7 +52,7 @@ def test_flush_names_the_process_that_holds_the_lock(
     said = str(caught.value)
     assert f"1 published events were not written within {timeout:g} s" in said
     assert f"process {writer.pid} holds factory.db.lock" in said
-    assert said.endswith("let it go on or end it.")
+    assert said.endswith("then resume or end it.")
 
 
 def test_writers_go_on_when_the_process_goes_on(
@@ -122,7 +122,7 @@ def test_an_app_that_cannot_start_names_the_process(
     assert app.ended(60) == 1
     last = app.err.strip().splitlines()[-1]
     assert f"factory.db cannot be opened: process {writer.pid} holds factory.db.lock" in last
-    assert last.endswith("let it go on or end it.")
+    assert last.endswith("then resume or end it.")
 
 
 @pytest.mark.parametrize(("what", "status"), [("idle", 0), ("crash_when_told", 1), ("return_when_told", 0)])
@@ -144,5 +144,5 @@ def test_a_stop_keeps_to_its_budget_and_says_what_it_could_not_do(
     assert app.ended() == status
     seconds = time.monotonic() - begin
     print(f"{what}: stopped in {seconds:.2f} s")
-    assert re.search(r"ERROR The stop could not flush: \d+ published events were not written", app.err)
+    assert re.search(r"ERROR Could not flush while stopping: \d+ published events were not written", app.err)
     assert seconds < 2.0 + 20.0  # a stop without a bound takes as long as the lock is held

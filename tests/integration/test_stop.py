@@ -226,7 +226,7 @@ def test_a_crash_is_logged_and_ends_with_status_1_after_the_same_stop(apps: Apps
     app = apps.started(what)
     assert app.ended() == 1
     assert "[MILL]" in app.err
-    assert "MILL crashed; it stops." in app.err
+    assert "MILL crashed; stopping." in app.err
     assert "Traceback" in app.err
     assert "ZeroDivisionError: the mill broke" in app.err
     assert "async_run returned" not in app.out  # it raises again
@@ -259,7 +259,7 @@ def test_async_run_returns_after_a_signal(apps: Apps) -> None:
 def test_an_app_built_outside_the_main_thread_logs_that_it_has_no_signal_handlers(apps: Apps) -> None:
     app = apps.busy("two_apps")
     app.until("[SECOND]")
-    assert "Built outside the main thread, so this app sets no signal handlers." in app.err
+    assert "The app was built outside the main thread, so it sets no signal handlers." in app.err
 
 
 def test_what_was_written_before_the_signal_is_not_lost(apps: Apps, mill: Asset) -> None:

@@ -224,7 +224,7 @@ def test_the_command_line_speaks_to_it(
             env={**os.environ, "PYTHONWARNINGS": "error", **place.environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
         )
         assert found.returncode == 0, found.stderr
         return found.stdout
@@ -282,7 +282,7 @@ def test_ctrl_c_while_its_kafka_starts_ends_the_demo(tmp_path: Path) -> None:
 
 
 def test_where_there_is_no_java_the_demo_says_so(tmp_path: Path) -> None:
-    found = subprocess.run(DEMO, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60)
+    found = subprocess.run(DEMO, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, timeout=180)
     assert found.returncode == 1
     assert found.stderr.startswith("The demo cannot run on a Kafka here. ")
     assert "apt-get install" in found.stderr

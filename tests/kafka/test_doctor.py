@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from ksqldb_stand_in import KsqlDBStandIn
 from openfactory.apps.cli.root import ofa
 from openfactory.doctor import Factory, Finding, examine
-from openfactory.doctor.examination import side_by_side
+from openfactory.doctor.examination import run_checks
 from openfactory.doctor.finding import fine
 from openfactory.engines import open_engine
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
@@ -93,8 +93,8 @@ def test_kafka_alone_that_is_well(kafka_url: str, topics: None, topic_prefix: st
         "clock": "unchecked",  # a broker tells its time only to those who write
         "asset router": "unchecked",
     }
-    assert found["environment"].found == f"{kafka_url} is Kafka alone"
-    assert found["topics"].found == f"{len(TOPICS)} are there, partitions: 2; {topic_prefix}ofa_assets keeps 30 days"
+    assert found["environment"].found == f"{kafka_url} uses Kafka alone"
+    assert found["topics"].found == f"{len(TOPICS)} exist, partitions: 2; {topic_prefix}ofa_assets keeps 30 days"
     assert found["clock"].remedy
 
 
@@ -102,7 +102,7 @@ def test_kafka_alone_is_well_with_the_topics_that_its_engine_makes(kafka_url: st
     open_engine(kafka_url).close()
     found = by_check(examine(Factory.of(kafka_url)))
     assert found["topics"].status == "ok"
-    assert found["topics"].found.startswith("2 are there, partitions: 1;")
+    assert found["topics"].found.startswith("2 exist, partitions: 1;")
 
 
 def test_a_whole_factory_that_is_well(
@@ -131,7 +131,7 @@ def test_a_whole_factory_that_is_well(
         "NATS",
         "clock",
     ]
-    assert found["environment"].found == f"{ksqldb.url} is Kafka, ksqlDB and NATS"
+    assert found["environment"].found == f"{ksqldb.url} uses Kafka, ksqlDB and NATS"
     assert found["asset router"].found == f"{router.url} answers: MILL is at {nats_server.url}"
     assert router.asked.count("MILL") == 1
     # The prefix is that of the stream, and nobody had to say it.
@@ -141,8 +141,8 @@ def test_a_whole_factory_that_is_well(
 def test_topics_that_are_missing(kafka_url: str, topic_prefix: str) -> None:
     found = by_check(examine(Factory.of(kafka_url)), "failed")
     assert list(found) == ["topics"]
-    assert found["topics"].found.startswith(f"{topic_prefix}ofa_assets, ")
-    assert found["topics"].remedy == f"Make them: ofa setup-kafka --prefix {topic_prefix}"
+    assert found["topics"].found.startswith(f"Missing: {topic_prefix}ofa_assets, ")
+    assert found["topics"].remedy == f"Create them: ofa setup-kafka --prefix {topic_prefix}"
 
 
 def test_a_topic_that_is_not_as_it_should_be(kafka_broker: KafkaBroker, kafka_url: str, topic_prefix: str) -> None:
@@ -183,9 +183,9 @@ def test_tables_that_are_missing_and_queries_that_stand(
     del ksqldb.tables["ASSETS_UNS"]
     ksqldb.query_state = "ERROR"
     found = by_check(examine(of(ksqldb, kafka_broker)), "failed")
-    assert found["streams and tables"].found == "ASSETS_UNS are missing."
-    assert found["streams and tables"].remedy == f"Make them: ofa setup-kafka --prefix {topic_prefix}"
-    assert found["queries"].found == "CTAS_ASSETS_3 do not run."
+    assert found["streams and tables"].found == "Missing: ASSETS_UNS."
+    assert found["streams and tables"].remedy == f"Create them: ofa setup-kafka --prefix {topic_prefix}"
+    assert found["queries"].found == "Not running: CTAS_ASSETS_3."
 
 
 def test_a_ksqldb_that_is_starting_or_old(kafka_broker: KafkaBroker, ksqldb: Ksqldb) -> None:
@@ -255,7 +255,7 @@ def test_a_router_that_does_not_say(monkeypatch: pytest.MonkeyPatch, kafka_broke
         monkeypatch.setenv("ASSET_ROUTER_URL", url)
         found = by_check(examine(of(ksqldb, kafka_broker)))
     assert found["asset router"].status == "failed"
-    assert "does not say where 'DEV-UUID' is" in found["asset router"].found
+    assert "returned no NATS server for 'DEV-UUID'" in found["asset router"].found
     assert "NATS" not in found
 
 
@@ -297,21 +297,21 @@ def test_a_part_that_breaks_or_hangs_hides_nothing() -> None:
         "well": lambda: iter([fine("well", "here")]),
     }
     start = time.monotonic()
-    slow, broken, well = side_by_side(parts, 0.2)
+    slow, broken, well = run_checks(parts, 0.2)
     assert time.monotonic() - start < 20
     ended.set()
-    assert (slow.check, slow.status, slow.found) == ("slow", "failed", "It took more than 0.2 s.")
-    assert broken == Finding("broken", "failed", "It cannot be checked: RuntimeError: no answer from nats://plant:4222")
+    assert (slow.check, slow.status, slow.found) == ("slow", "failed", "The check took more than 0.2 s.")
+    assert broken == Finding("broken", "failed", "The check raised RuntimeError: no answer from nats://plant:4222")
     assert well == fine("well", "here")
 
 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgres://app:hidden@plant/db", r"'postgres://plant/db' names no factory\. Set KSQLDB_URL to "),
-        ("factory.db", r"'factory\.db' names no factory"),
-        ("kafka://", r"kafka:// names no broker\. Write kafka://host:9092\."),
-        ("kafka://plant?prefix=hall 2", r"'hall 2' is no prefix"),
+        ("postgres://app:hidden@plant/db", r"'postgres://plant/db' is not the URL of a factory\. Set KSQLDB_URL to "),
+        ("factory.db", r"'factory\.db' is not the URL of a factory"),
+        ("kafka://", r"kafka:// does not name a broker\. Write kafka://host:9092\."),
+        ("kafka://plant?prefix=hall 2", r"'hall 2' is not a prefix"),
     ],
 )
 def test_a_url_that_means_nothing(url: str, said: str) -> None:
@@ -343,5 +343,5 @@ def test_a_factory_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_broker_it_says_so(ksqldb: Ksqldb) -> None:
     found = by_check(examine(Factory.of(ksqldb.url)), "failed")
-    assert found["broker"].found == "No broker is named."
-    assert found["broker"].remedy == "Set KAFKA_BROKER to host:9092."
+    assert found["broker"].found == "KAFKA_BROKER is not set."
+    assert found["broker"].remedy == "Set it to host:9092."

@@ -63,6 +63,6 @@ def test_the_broker_of_another_ksqldb_is_told_from_ours(
     monkeypatch.setenv("KAFKA_BROKER", own_kafka_broker.bootstrap_servers)
     with (
         KSQLDBClient(factory.url) as client,
-        pytest.raises(EngineUnavailableError, match=r"Name the broker of that ksqlDB in KAFKA_BROKER\."),
+        pytest.raises(EngineUnavailableError, match=r"Set KAFKA_BROKER to the broker of that ksqlDB\."),
     ):
         Asset("MILL", client)

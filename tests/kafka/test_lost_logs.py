@@ -215,7 +215,7 @@ def test_a_file_that_another_process_keeps_is_read_and_left_alone(
         known = all_that_is_known(engine)
     with opened(state_url) as engine, opened(state_url) as other:
         assert all_that_is_known(other) == known
-        assert any("kept by another process" in line for line in logged(logging.INFO))
+        assert any("in use by another process" in line for line in logged(logging.INFO))
         other.publish(number("A", "new"))
         other.flush()
         for one in (engine, other):

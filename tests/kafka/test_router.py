@@ -97,7 +97,7 @@ def test_an_answer_that_is_none(
     monkeypatch.setenv("NATS_CLUSTER_C1", "nats://zero:4222")  # does not hide it
     stand_in.failing["MILL"] = (status, body)
     with pytest.raises(
-        BadAnswerError, match=rf"does not say where 'MILL' is: it answers {shown}.*nats_url\.$"
+        BadAnswerError, match=rf"returned no NATS server for 'MILL': it answered {shown}.*nats_url\.$"
     ) as caught:
         router.servers_of("MILL")
     assert caught.value.address == stand_in.url
@@ -148,7 +148,7 @@ def test_a_server_that_speaks_no_http(stand_in: RouterStandIn) -> None:
 
 @pytest.mark.parametrize("url", ["", "router:8002", "nats://router:4222", "http://", "ftp://x"])
 def test_what_is_no_address(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"ASSET_ROUTER_URL is .*\. Write http://host:port\."):
+    with pytest.raises(ConfigurationError, match=r"ASSET_ROUTER_URL=.*\. Write http://host:port\."):
         AssetRouter(url)
 
 

@@ -214,11 +214,11 @@ WAYS = {
 MISTAKES: dict[str, tuple[Way, str]] = {
     "password": (
         Way("sasl_ssl", with_other(password("SCRAM-SHA-512"), KAFKA_SASL_PASSWORD=WRONG)),
-        r"it refuses who we are \(.+\)\. Check .*KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
+        r"it rejects the login \(.+\)\. Check .*KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
     ),
     "password in the clear": (
         Way("sasl_plaintext", with_other(password("PLAIN", in_the_clear=True), KAFKA_SASL_PASSWORD=WRONG)),
-        r"it refuses who we are \(.+\)\. Check .*KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
+        r"it rejects the login \(.+\)\. Check .*KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
     ),
     "authority": (
         Way("sasl_ssl", with_files_of_others(password("PLAIN"), KAFKA_SSL_CA_FILE="ca_file")),
@@ -230,31 +230,31 @@ MISTAKES: dict[str, tuple[Way, str]] = {
     ),
     "no certificate": (
         Way("mutual", tls("mutual")),
-        r"wants one \(.+\)\. Set KAFKA_SSL_CERT_FILE and KAFKA_SSL_KEY_FILE",
+        r"requires one \(.+\)\. Set KAFKA_SSL_CERT_FILE .+KAFKA_SSL_KEY_FILE",
     ),
     "certificate of others": (
         Way(
             "mutual",
             with_files_of_others(mutual, KAFKA_SSL_CERT_FILE="certificate_file", KAFKA_SSL_KEY_FILE="key_file"),
         ),
-        r"does not take our certificate, .+\. Set KAFKA_SSL_CERT_FILE and KAFKA_SSL_KEY_FILE",
+        r"rejects the client certificate, .+\. Set KAFKA_SSL_CERT_FILE .+KAFKA_SSL_KEY_FILE",
     ),
     "no TLS": (
         Way("sasl_ssl", password("PLAIN", in_the_clear=True)),
-        r"speaks the protocol of KAFKA_SECURITY_PROTOCOL",
+        r"uses the protocol in KAFKA_SECURITY_PROTOCOL",
     ),
     "TLS where there is none": (
         Way("sasl_plaintext", password("PLAIN")),
-        r"it hangs up \(.+\)\. .*KAFKA_SECURITY_PROTOCOL",
+        r"it closes the connection \(.+\)\. .*KAFKA_SECURITY_PROTOCOL",
     ),
     "no login": (Way("sasl_plaintext", lambda plant: {}), r"KAFKA_SECURITY_PROTOCOL"),
     "secret of the client": (
         Way("sasl_ssl", with_other(token("http"), KAFKA_OAUTH_CLIENT_SECRET=WRONG)),
-        r"nobody gives us a token for it \(.+\)\. Check KAFKA_OAUTH_TOKEN_URL, .*KAFKA_OAUTH_CLIENT_SECRET",
+        r"no OAuth token could be obtained \(.+\)\. Check KAFKA_OAUTH_TOKEN_URL, .*KAFKA_OAUTH_CLIENT_SECRET",
     ),
     "authority of the token server": (
         Way("sasl_ssl", with_files_of_others(token("https"), KAFKA_OAUTH_CA_FILE="ca_file")),
-        r"nobody gives us a token for it \(.+\)\. .*KAFKA_OAUTH_CA_FILE",
+        r"no OAuth token could be obtained \(.+\)\. .*KAFKA_OAUTH_CA_FILE",
     ),
 }
 
@@ -408,10 +408,10 @@ def test_setting_up_and_examining_a_locked_broker(
     monkeypatch.setenv("KSQLDB_URL", url)
     set_up = CliRunner().invoke(ofa, ["setup-kafka"])
     assert set_up.exit_code == 0, set_up.output
-    assert f"{len(TOPICS)} made, 0 were there" in set_up.output
+    assert f"{len(TOPICS)} created, 0 unchanged" in set_up.output
     examined = CliRunner().invoke(ofa, ["doctor"])
     assert examined.exit_code == 0, examined.output
-    assert f"{len(TOPICS)} are there" in examined.output
+    assert f"{len(TOPICS)} exist" in examined.output
     with KSQLDBClient(url) as client, Asset("MILL", client) as mill:
         mill.add_attribute(AssetAttribute(id="speed", value=7, type="Samples", tag="Spindle.Speed"))
         mill.flush()
@@ -795,7 +795,7 @@ def test_a_login_in_the_url_is_not_shown(
             with other, pytest.raises(ConfigurationError, match="open in this process already") as refused:
                 Asset("MILL", other)
         said = [CliRunner().invoke(ofa, ["asset", *words]).output for words in (["ls"], ["inspect", "NOBODY"])]
-    assert "knows no asset" in said[1]
+    assert "was not found in" in said[1]
     with pytest.raises(EngineClosedError) as closed:
         engine.tables()
     assert_no_secret(*said, *capsys.readouterr(), all_said(refused.value), all_said(closed.value), caplog.text)

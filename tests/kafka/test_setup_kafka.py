@@ -139,8 +139,8 @@ def test_topics_streams_and_tables_are_made(setup: Setup, ksqldb: KsqlDBStandIn,
         | {("stream", name) for name in STREAMS}
         | {("table", name) for name in TABLES}
     )
-    assert {row[2] for row in rows(found)} == {"made"}
-    assert "27 made, 0 were there, on " in found.stdout
+    assert {row[2] for row in rows(found)} == {"created"}
+    assert "27 created, 0 unchanged, on " in found.stdout
     assert ksqldb.streams.keys() == STREAMS
     assert ksqldb.tables.keys() == TABLES
     assert ksqldb.streams["ASSETS_STREAM"] == f"{topic_prefix}ofa_assets"
@@ -157,8 +157,8 @@ def test_once_more_changes_nothing(
     ksqldb.requests.clear()
     found = setup("--ksqldb-server", ksqldb.url)
     assert found.exit_code == 0
-    assert {row[2] for row in rows(found)} == {"was there"}
-    assert "0 made, 27 were there" in found.stdout
+    assert {row[2] for row in rows(found)} == {"unchanged"}
+    assert "0 created, 27 unchanged" in found.stdout
     assert posted(ksqldb) == []
     assert describe_topics(configuration, prefix=topic_prefix) == before
 
@@ -168,7 +168,7 @@ def test_a_dry_run_makes_nothing(
 ) -> None:
     found = setup("--ksqldb-server", ksqldb.url, "--dry-run")
     assert found.exit_code == 0
-    assert {row[2] for row in rows(found)} == {"to be made"}
+    assert {row[2] for row in rows(found)} == {"to be created"}
     assert posted(ksqldb) == []
     assert describe_topics({"bootstrap.servers": kafka_broker.bootstrap_servers}, prefix=topic_prefix) == {}
 
@@ -208,14 +208,14 @@ def test_new_topics_have_as_many_partitions_as_those_that_are_there(
     address = kafka_broker.bootstrap_servers
     assert [line for line in found.stderr.splitlines() if log in line] == [
         (
-            f"Warning: {log} keeps its records for 2592000000 ms and should for 86400000: kafka-configs.sh "
+            f"Warning: {log} keeps records for 2592000000 ms and should keep them for 86400000 ms: kafka-configs.sh "
             f"--bootstrap-server {address} --alter --entity-type topics --entity-name {log} "
             "--add-config retention.ms=86400000"
         ),
         (
-            f"Warning: {log} has 3 partitions and should have 5 like the others; assets move to other partitions, "
-            f"so do it while nobody writes: kafka-topics.sh --bootstrap-server {address} --alter --topic {log} "
-            "--partitions 5"
+            f"Warning: {log} has 3 partitions and should have 5 like the other topics; assets move to other "
+            f"partitions, so stop all writers first: kafka-topics.sh --bootstrap-server {address} --alter "
+            f"--topic {log} --partitions 5"
         ),
     ]
 
@@ -266,7 +266,7 @@ def test_what_the_server_refuses_is_named(setup: Setup) -> None:
         server.tables.clear()
         found = setup("--ksqldb-server", server.url)
         assert found.exit_code == 1
-        assert found.stderr.startswith("The table ASSETS cannot be made. ")
+        assert found.stderr.startswith("The table ASSETS cannot be created. ")
         assert "already exists, with different partition configuration" in found.stderr
         assert found.stderr.count("\n") == 1
         assert found.stdout == ""
@@ -279,17 +279,17 @@ def test_what_the_server_refuses_is_named(setup: Setup) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "sentence"),
     [
-        ([], {}, "No Kafka broker is named. Give --broker host:9092, or set KAFKA_BROKER."),
-        ([], {"KSQLDB_URL": "sqlite:///factory.db"}, "No Kafka broker is named. Give --broker host:9092"),
+        ([], {}, "The Kafka broker is not set. Give --broker host:9092, or set KAFKA_BROKER."),
+        ([], {"KSQLDB_URL": "sqlite:///factory.db"}, "The Kafka broker is not set. Give --broker host:9092"),
         (["--broker", "127.0.0.1:9"], {}, "No Kafka broker answers at 127.0.0.1:9: the connection is refused. "),
-        ([], {"KSQLDB_URL": "kafka://"}, "kafka:// names no broker. Write kafka://host:9092."),
-        (["--broker", "b:1", "--prefix", "plant 2"], {}, "'plant 2' is no prefix of topic names"),
+        ([], {"KSQLDB_URL": "kafka://"}, "kafka:// does not name a broker. Write kafka://host:9092."),
+        (["--broker", "b:1", "--prefix", "plant 2"], {}, "'plant 2' is not a prefix of topic names"),
         (
             ["--broker", "b:1", "--ksqldb-server", "sqlite:///f.db"],
             {},
-            "--ksqldb-server 'sqlite:///f.db' is no address",
+            "--ksqldb-server 'sqlite:///f.db' is not the URL of a ksqlDB server",
         ),
-        (["--broker", "b:1"], {"KAFKA_SECURITY_PROTOCOL": "TLS"}, "KAFKA_SECURITY_PROTOCOL is 'TLS'. Set it to "),
+        (["--broker", "b:1"], {"KAFKA_SECURITY_PROTOCOL": "TLS"}, "KAFKA_SECURITY_PROTOCOL='TLS' is not a known"),
     ],
 )
 def test_a_failure_is_one_sentence(
@@ -312,7 +312,7 @@ def test_a_ksqldb_that_is_not_there_is_one_sentence(kafka_broker: KafkaBroker, t
         [sys.executable, "-m", "openfactory.apps.cli", "setup-kafka", *options],
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=180,
     )
     assert found.returncode == 1
     assert found.stderr.startswith("No ksqlDB server answers at http://127.0.0.1:9 ")

@@ -126,7 +126,7 @@ def test_for_ever_is_for_ever() -> None:
 
 @pytest.mark.parametrize("prefix", ["plant 2", "é", "a/b", "x" * 201, "a\n", "';--"])
 def test_a_prefix_that_no_topic_can_have_is_refused(prefix: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"no prefix of topic names.*Choose one such as plant2_\."):
+    with pytest.raises(ConfigurationError, match=r"not a prefix of topic names.*Choose a prefix such as plant2_\."):
         check_prefix(prefix)
     with pytest.raises(ConfigurationError):
         create_topics({"bootstrap.servers": "127.0.0.1:9"}, prefix=prefix)
@@ -140,7 +140,7 @@ def test_a_usual_prefix_is_taken() -> None:
     ("address", "said"),
     [
         ("127.0.0.1:9", r"127\.0\.0\.1:9: the connection is refused\. Check the port, and start the broker\."),
-        ("nosuch.invalid:9092", r"its name is unknown .*Check the name in KAFKA_BROKER\."),
+        ("nosuch.invalid:9092", r"its name cannot be resolved .*Check the name in KAFKA_BROKER\."),
     ],
 )
 def test_a_broker_that_is_not_there(address: str, said: str) -> None:
@@ -154,12 +154,12 @@ def test_a_broker_that_is_not_there(address: str, said: str) -> None:
 def test_a_server_that_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(EngineUnavailableError, match=r"it was silent for 1 s\. Check that the address is right"):
+        with pytest.raises(EngineUnavailableError, match=r"it did not answer within 1 s\. Check the address"):
             describe_topics({"bootstrap.servers": address}, timeout=1)
 
 
 def test_a_broker_without_tls_is_told_from_one_that_is_away(configuration: dict[str, Any]) -> None:
-    with pytest.raises(EngineUnavailableError, match=r"TLS failed|hangs up"):
+    with pytest.raises(EngineUnavailableError, match=r"TLS failed|closes the connection"):
         describe_topics({**configuration, "security.protocol": "SSL"}, timeout=2)
 
 
@@ -177,10 +177,10 @@ def test_a_wrong_password_is_said_and_not_shown() -> None:
             "sasl.username": broker.username,
         }
         assert describe_topics({**login, "sasl.password": broker.password}) == {}
-        with pytest.raises(EngineUnavailableError, match="it refuses who we are") as raised:
+        with pytest.raises(EngineUnavailableError, match="it rejects the login") as raised:
             describe_topics({**login, "sasl.password": "guessed-wrong"}, timeout=3)
         assert "guessed-wrong" not in str(raised.value)
-        with pytest.raises(EngineUnavailableError):  # in the clear it hangs up, or says nothing
+        with pytest.raises(EngineUnavailableError):  # in the clear it closes the connection, or does not answer
             describe_topics({"bootstrap.servers": broker.bootstrap_servers}, timeout=2)
 
 

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from distributions import NAMESPACE, Distribution, distribution, distributions
+from distributions import NAMESPACE, ROOT, Distribution, distribution, distributions
 from release_tag import has_changelog_heading, released_by
 
 MEMBERS = distributions()
@@ -88,6 +88,12 @@ def test_the_licence_is_named_and_shipped(member: Distribution) -> None:
     assert member.name in text
     assert "https://polyformproject.org/licenses/noncommercial/1.0.0" in text
     assert re.search(r"^Required Notice: \S", text, re.MULTILINE)
+
+
+def test_the_licence_of_the_whole_is_that_of_its_parts() -> None:
+    whole = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    for member in MEMBERS:
+        assert (member.folder / "LICENSE").read_text(encoding="utf-8") == whole.replace("OpenFactory is", f"{member.name} is", 1)
 
 
 @each_member

@@ -103,7 +103,7 @@ def ofa_process(workshop: Path) -> Callable[..., subprocess.CompletedProcess[str
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
-            timeout=60,
+            timeout=180,
         )
 
     return run

@@ -127,14 +127,14 @@ def test_set_keeps_type_and_tag_and_says_what_it_wrote(ofa: Ofa) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["force", "hard"], "press.force is a sample and 'hard' is no number. Give a number or UNAVAILABLE, or force"),
+        (["force", "hard"], "press.force is a sample, and 'hard' is not a number. Give a number or UNAVAILABLE, or "),
         (
             ["force", "nan"],
-            "press.force was not written: nan is no JSON. Write 'UNAVAILABLE' where there is no number.",
+            "press.force was not written: nan cannot be written as JSON. Write 'UNAVAILABLE' instead.",
         ),
-        (["closed", "ajar", "--no-string"], "'ajar' is no JSON "),
+        (["closed", "ajar", "--no-string"], "'ajar' is not JSON "),
         (["color", "red"], "press has no attribute 'color'. It has "),
-        (["press", "1"], "'press' is a method of press and holds no value. Call it with `ofa asset call press press`."),
+        (["press", "1"], "'press' is a method of press and has no value. Call it with `ofa asset call press press`."),
         (["press_CMD", "{}"], "press has no attribute 'press_CMD'. It has "),
     ],
 )
@@ -171,7 +171,7 @@ def test_call_prints_the_result(ofa: Ofa) -> None:
         (["press", "force=1", "speed=2"], "press.press was rejected: Unknown argument 'speed'."),
         (["jam"], "press.jam failed: RuntimeError: it is jammed"),
         (["fly"], "press has no method 'fly'. It has press, release, jam, sleep."),
-        (["sleep", "seconds=1.2", "--timeout", "0.2"], "press gave no answer to sleep within 0.2 s: "),
+        (["sleep", "seconds=1.2", "--timeout", "0.2"], "press did not reply to sleep within 0.2 s: "),
     ],
 )
 def test_a_command_that_gives_no_result_is_one_sentence(ofa: Ofa, arguments: list[str], sentence: str) -> None:
@@ -211,7 +211,8 @@ def test_a_mistake_of_usage_has_status_2(ofa: Ofa, arguments: list[str]) -> None
 def test_an_asset_that_nobody_knows_is_an_error_at_once(ofa: Ofa, workshop: Path, arguments: list[str]) -> None:
     before, begun = last_values(workshop), time.monotonic()
     sentence = failure(ofa("asset", *arguments))
-    assert sentence.endswith("knows no asset 'lathe'. Registered are press: name one of them.")
+    assert sentence.startswith("The asset 'lathe' was not found in sqlite:///")
+    assert sentence.endswith("Use a registered asset: press.")
     assert last_values(workshop) == before
     assert time.monotonic() - begun < 20
 

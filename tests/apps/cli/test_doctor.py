@@ -35,7 +35,7 @@ def test_a_factory_that_is_well(ofa: Ofa, factory: Path) -> None:
     assert found.stderr == ""
     lines = [line.split(maxsplit=2) for line in found.stdout.splitlines()]
     assert [line[:2] for line in lines] == [["✓", "environment"], ["✓", "file"], ["✓", "engine"]]
-    assert lines[0][2] == f"sqlite:///{factory} is the embedded engine"
+    assert lines[0][2] == f"sqlite:///{factory} uses the embedded engine"
 
 
 def test_json_has_the_same(ofa: Ofa, factory: Path) -> None:
@@ -44,7 +44,7 @@ def test_json_has_the_same(ofa: Ofa, factory: Path) -> None:
     findings = json.loads(found.stdout)
     assert [list(one) for one in findings] == [["check", "status", "found", "remedy"]] * 3
     assert {one["status"] for one in findings} == {"ok"}
-    assert findings[2]["found"] == "it works, and 0 assets are registered"
+    assert findings[2]["found"] == "works, registered assets: 0"
 
 
 def test_no_factory_is_made(ofa: Ofa, workshop: Path) -> None:
@@ -52,7 +52,7 @@ def test_no_factory_is_made(ofa: Ofa, workshop: Path) -> None:
     assert found.returncode == 1
     assert found.stdout.splitlines()[1:] == [
         f"✗ file         {workshop}/factory.db does not exist.",
-        "               → Start an app with `ofa run FILE`, which makes it.",
+        "               → Start an app with `ofa run FILE`, which creates it.",
     ]
     assert list(workshop.iterdir()) == []
 
@@ -107,7 +107,7 @@ def test_a_terminal_gets_lines_that_fit_it(workshop: Path) -> None:
         | {"COLUMNS": "50", "KSQLDB_URL": "kafka://127.0.0.1:9", "PYTHONIOENCODING": "utf-8"},
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=180,
     )
     assert found.returncode == 1
     lines = [re.sub(r"\x1b\[\d*m", "", line) for line in found.stdout.splitlines()]

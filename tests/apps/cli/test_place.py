@@ -34,8 +34,8 @@ def test_without_a_factory_a_command_says_how_to_start_one_and_makes_none(
     assert found.returncode == 1
     assert found.stdout == ""
     assert found.stderr == (
-        f"There is no factory here: {workshop}/factory.db does not exist. Start one with `ofa run FILE`, "
-        "or name another with --url or KSQLDB_URL.\n"
+        f"The factory {workshop}/factory.db does not exist. Start an app with `ofa run FILE`, "
+        "or select another factory with --url or KSQLDB_URL.\n"
     )
     assert list(workshop.iterdir()) == []
 
@@ -43,11 +43,11 @@ def test_without_a_factory_a_command_says_how_to_start_one_and_makes_none(
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("sqlite:///other/factory.db", "There is no factory here: {workshop}/other/factory.db does not exist. "),
+        ("sqlite:///other/factory.db", "The factory {workshop}/other/factory.db does not exist. "),
         ("sqlite:///notes.txt", "{workshop}/notes.txt cannot be opened "),
-        ("memory://", "memory:// is seen only by the process that keeps it. "),
+        ("memory://", "memory:// is visible only in the process that created it. "),
         ("http://127.0.0.1:9", "No ksqlDB server answers at http://127.0.0.1:9 "),
-        ("factory.db", "'factory.db' names no engine: "),
+        ("factory.db", "'factory.db' does not name an engine: "),
         ("sqlite://factory.db", "sqlite://factory.db has two slashes before its path. "),
     ],
 )
@@ -67,7 +67,7 @@ def test_an_empty_factory_lists_nothing_and_says_so(ofa: Ofa, workshop: Path) ->
     assert found.stdout == ""
     assert found.stderr.startswith("No asset is registered in sqlite:///")
     assert json.loads(ofa("asset", "ls", "--json").stdout) == []
-    assert "None is registered now" in ofa("asset", "inspect", "mill").stderr
+    assert "No asset is registered. Start an app" in ofa("asset", "inspect", "mill").stderr
 
 
 def test_version_names_what_is_installed(ofa: Ofa) -> None:

@@ -169,7 +169,7 @@ def test_the_exit_status_is_that_of_the_app(ofa_process: Ofa, workshop: Path, te
     [
         ("http://127.0.0.1:9", "No ksqlDB server answers at http://127.0.0.1:9 "),
         ("sqlite:////nowhere/factory.db", "/nowhere/factory.db cannot be opened "),
-        ("mysql://db", "'mysql://db' names no engine: "),
+        ("mysql://db", "'mysql://db' does not name an engine: "),
     ],
 )
 def test_a_factory_that_cannot_be_opened_is_one_sentence(

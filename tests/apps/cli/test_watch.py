@@ -129,9 +129,9 @@ def test_an_asset_or_attribute_that_is_not_there_yet_is_waited_for(
     with Asset("lathe", KSQLDBClient(f"sqlite:///{workshop}/factory.db")) as lathe:
         lathe.add_attribute(AssetAttribute(id="status", value="idle", type="Events", tag="Status"))
     assert watcher.wait(60) == 0
-    assert said(workshop)[0].startswith("Watching lathe, of which sqlite:///")
+    assert said(workshop)[0].startswith("Watching lathe, which does not exist yet, in sqlite:///")
     found = ofa("asset", "watch", "mill", "color", "--seconds", "0.1")
-    assert found.stderr.startswith("Watching mill.color, which it does not have yet in ")
+    assert found.stderr.startswith("Watching mill.color, which does not exist yet, in ")
 
 
 def test_a_reader_that_goes_away_ends_it(mill: Asset, workshop: Path) -> None:

@@ -1,3 +1,3 @@
-"""The version of openfactory-apps, read by the build and by whoever asks at run time."""
+"""The version of openfactory-apps, for the build and at run time."""
 
 __version__ = "0.1.0"

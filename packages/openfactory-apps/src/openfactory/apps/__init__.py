@@ -1,7 +1,7 @@
 """Apps: write a class, give it attributes and methods, and run it.
 
 Read in this order: `attributes` and `methods` (what a class declares), `ofaapp` (the app), `lifecycle` and
-`command_handler` (how it ends, how it is commanded), `cli` (the `ofa` command).
+`command_handler` (how an app stops, and how it runs commands), `cli` (the `ofa` command).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`OpenFactoryFlaskApp` is loaded when it is asked for: it needs openfactory-flask."""
+    """Import `OpenFactoryFlaskApp` when it is first used, because it needs openfactory-flask."""
     if name == "OpenFactoryFlaskApp":
         from openfactory.apps.ofa_flask_app import OpenFactoryFlaskApp
 

@@ -1,4 +1,4 @@
-"""Attributes that are declared on the class of an app."""
+"""Attributes declared on the class of an app."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ __all__ = ["AttributeField", "EventAttribute", "SampleAttribute", "declared_attr
 
 
 class AttributeField:
-    """Declares an attribute: every instance of the app has it, with its own value.
+    """An attribute declared on the class of an app; each instance has its own value.
 
-    Reading it on an instance gives the `AssetAttribute`, writing it publishes; on the class it is the declaration.
+    Reading it on an instance returns an `AssetAttribute`, and assigning a value publishes the value. On the class it is
+    the declaration.
 
     Args:
-        value: what it says when the app starts.
+        value: value when the app starts.
         type: one of `ATTRIBUTE_TYPES`.
-        tag: what the value means.
+        tag: meaning of the value, such as `App.Status`.
 
     Raises:
-        ValueError: there is no such type.
+        ValueError: the type does not exist.
     """
 
     def __init__(self, *, value: Any = UNAVAILABLE, type: str = "Events", tag: str) -> None:
@@ -50,12 +51,12 @@ class AttributeField:
         instance[self.name] = value
 
     def attribute(self) -> AssetAttribute:
-        """The attribute as it is when the app starts."""
+        """Return the attribute as it is when the app starts."""
         return AssetAttribute(id=self.name, value=self.value, type=self.type, tag=self.tag)
 
 
 class EventAttribute(AttributeField):
-    """Declares an event: something that is so until it is said otherwise, such as a status.
+    """An event declared on the class of an app: a discrete value that stays until it changes, such as a status.
 
     >>> EventAttribute(value="idle", tag="App.Status").value
     'idle'
@@ -66,7 +67,7 @@ class EventAttribute(AttributeField):
 
 
 class SampleAttribute(AttributeField):
-    """Declares a sample: a quantity that is measured, such as a temperature; it reads as a float.
+    """A sample declared on the class of an app: a measured quantity that reads as a float, such as a temperature.
 
     >>> SampleAttribute(value=21.5, tag="Temperature").type
     'Samples'
@@ -77,7 +78,11 @@ class SampleAttribute(AttributeField):
 
 
 def declared_attributes(app_class: type) -> dict[str, AttributeField]:
-    """The declarations of a class: those of its bases from left to right, then its own; overriding keeps a place."""
+    """Return the declared attributes of a class by name.
+
+    Those of its bases come first, from left to right, then its own. An override keeps the place of the declaration that
+    it replaces.
+    """
     members = ((name, inspect.getattr_static(app_class, name)) for name in _names_in_order(app_class))
     return {name: member for name, member in members if isinstance(member, AttributeField)}
 

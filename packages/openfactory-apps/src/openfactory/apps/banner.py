@@ -1,4 +1,4 @@
-"""The welcome banner: what an app says of itself on standard output when it starts."""
+"""The welcome banner, which an app prints when it starts."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ __all__ = ["banner_text"]
 _LINE = "-" * 60
 
 
-def banner_text(asset_uuid: str, place: str, said: Mapping[str, str]) -> str:
-    """The banner of an app.
+def banner_text(asset_uuid: str, url: str, values: Mapping[str, str]) -> str:
+    """Return the welcome banner of an app.
 
     Args:
-        asset_uuid: the app.
-        place: the URL of its data.
-        said: its standard attributes by id.
+        asset_uuid: UUID of the app.
+        url: URL of its data, without secrets.
+        values: values of its standard attributes by id.
     """
     rows = (
-        ("Version", said["application_version"]),
-        ("Manufacturer", said["application_manufacturer"]),
-        ("License", said["application_license"]),
-        ("Data", place),
-        ("OpenFactory", f"{said['openfactory_version']}, {said['openfactory_manufacturer']}"),
-        ("", said["openfactory_license"]),
+        ("Version", values["application_version"]),
+        ("Manufacturer", values["application_manufacturer"]),
+        ("License", values["application_license"]),
+        ("Data", url),
+        ("OpenFactory", f"{values['openfactory_version']}, {values['openfactory_manufacturer']}"),
+        ("", values["openfactory_license"]),
     )
     return "\n".join((_LINE, f"  {asset_uuid}", _LINE, *(f"  {name:13} {value}" for name, value in rows), _LINE))

@@ -1,4 +1,4 @@
-"""The app's side of commands: each is run once, and each is answered."""
+"""The handling of commands by an app: each command runs at most once, and gets a reply."""
 
 from __future__ import annotations
 
@@ -22,29 +22,28 @@ from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["REMEMBERED", "CommandHandler"]
 
-#: So many correlation ids are remembered: a command that comes again gets its reply again.
+#: Number of correlation ids to remember. A command that arrives again is not run again, and gets the same reply.
 REMEMBERED = 4_096
 
-# A reply tells so many characters of an error; the log has all of it.
+# Number of characters of an error in a reply; the log has the whole text.
 _LONGEST_ERROR = 2_000
 
-# Methods of all apps of a process share these threads; each method has a lane of its own.
+# The apps of a process share these threads; each method has its own lane.
 _executor = OrderedExecutor("openfactory-command")
 
 
 class CommandHandler:
-    """Runs the commands of one app.
+    """The commands of one app: their execution, and their replies.
 
-    The calls of one method run one after the other; different methods run beside each other, so that `stop_axis` gets
-    through while `move_axis` moves.
+    Calls of the same method run in order. Different methods run in parallel, so that `stop_axis` can interrupt
+    `move_axis`.
 
     Args:
-        owner: the app, whose methods are called.
-        asset_uuid: its UUID.
-        contracts: its methods by the name they are called by.
+        owner: app whose methods are called.
+        asset_uuid: UUID of the app.
+        contracts: methods of the app by their name in commands.
         publish: writes a reply.
-        submit: starts a coroutine on the app's loop.
-        logger: gives the logger of the app.
+        submit: starts a coroutine on the app's event loop.
     """
 
     def __init__(
@@ -63,8 +62,8 @@ class CommandHandler:
         self._lanes: dict[str, Lane] = {}
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._early: deque[AssetEvent] | None = deque()
-        self._open: dict[str, str] = {}  # correlation id → method, of commands that have no reply yet
+        self._early: deque[AssetEvent] | None = deque()  # commands that arrive before `start`; None after it
+        self._open: dict[str, str] = {}  # method by correlation id, of commands that have no reply yet
         self._replies: OrderedDict[str, CommandReply | None] = OrderedDict()
         self._stopping = False
         self._logger = logging.getLogger("openfactory.commands")
@@ -72,30 +71,30 @@ class CommandHandler:
 
     @property
     def waiting(self) -> int:
-        """How many commands have no answer yet."""
+        """The number of commands that have no reply yet."""
         return len(self._open)
 
     def start(self, commands: Iterable[AssetEvent], replies: Iterable[AssetEvent], logger: logging.Logger) -> None:
-        """Run what has come since the app is built, and refuse what was sent before.
+        """Run the commands received since the app was built, and reject older commands that have no reply.
 
         Args:
-            commands: those that the log still held before the app was built.
-            replies: the same of their replies.
-            logger: what it says goes here.
+            commands: commands in the log from before the app was built.
+            replies: replies in the log from before the app was built.
+            logger: logger of the app.
         """
         self._logger = logger
-        self._recall(replies)
+        self._load_replies(replies)
         self._reject_older(commands)
         while True:
             with self._lock:
                 if not self._early:
-                    self._early = None  # from now on they come one by one, and none overtakes another
+                    self._early = None  # only when it is empty, so that no command overtakes an early command
                     return
                 event = self._early.popleft()
             self._take(event)
 
     def receive(self, event: AssetEvent) -> None:
-        """Take a command; returns at once."""
+        """Accept a command, and return without waiting for its method."""
         with self._lock:
             if self._early is not None:
                 self._early.append(event)
@@ -110,22 +109,28 @@ class CommandHandler:
         correlation_id = str(envelope.header.correlation_id)
         with self._lock:
             is_new = correlation_id not in self._replies
-            answered = self._replies.get(correlation_id)
+            reply = self._replies.get(correlation_id)
             if is_new:
                 self._remember(correlation_id, None)
                 self._open[correlation_id] = method
-        if answered is not None:
-            self._publish(answered.event(self._asset_uuid, method))
+        if reply is not None:
+            self._publish(reply.event(self._asset_uuid, method))
         elif is_new:
             self._admit(method, envelope)
 
     def stop(self, timeout: float) -> None:
-        """Take no more commands, wait for those that run, and answer those that do not end in time, in seconds."""
+        """Reject new commands, and wait for the running ones.
+
+        A command whose method does not end in time gets the reply `failed`.
+
+        Args:
+            timeout: seconds to wait for running commands.
+        """
         with self._lock:
             self._stopping = True
             self._idle.wait_for(lambda: not self._open, timeout)
-            left = dict(self._open)
-        for correlation_id, method in left.items():
+            unanswered = dict(self._open)
+        for correlation_id, method in unanswered.items():
             self._reply(
                 method,
                 correlation_id,
@@ -139,14 +144,14 @@ class CommandHandler:
         if self._stopping:
             self._reject(method, correlation_id, "The app is stopping. Call again when it is AVAILABLE.")
         elif contract is None:
-            names = ", ".join(self._contracts) or "none"
+            names = ", ".join(self._contracts) or "no methods"
             self._reject(method, correlation_id, f"{self._asset_uuid} has no method {method!r}. It has {names}.")
         else:
             lane = self._lanes.setdefault(method, _executor.lane(f"{self._asset_uuid}.{method}"))
             lane.submit(self._run, contract, envelope)
 
     def _run(self, contract: MethodContract, envelope: CommandEnvelope) -> None:
-        """Run one command; on its lane."""
+        """Run one command, on the lane of its method."""
         correlation_id = str(envelope.header.correlation_id)
         if self._stopping:
             self._reject(contract.name, correlation_id, "The app is stopping. Call again when it is AVAILABLE.")
@@ -162,7 +167,7 @@ class CommandHandler:
             if asyncio.iscoroutine(result):
                 result = self._submit(result).result()
             result = wire_value(msgspec.to_builtins(result, str_keys=True))
-        except BaseException as error:  # noqa: BLE001 - whatever it raises, sys.exit() too, is the caller's answer
+        except BaseException as error:  # noqa: BLE001 - any error, SystemExit too, goes to the caller
             self._fail(contract, correlation_id, error)
         else:
             self._reply(contract.name, correlation_id, "succeeded", result=result)
@@ -170,29 +175,29 @@ class CommandHandler:
     def _fail(self, contract: MethodContract, correlation_id: str, error: BaseException) -> None:
         hint = ""
         if isinstance(error, RuntimeError) and "no running event loop" in str(error):
-            hint = "; a plain method runs without an event loop, make it an async def"
+            hint = ". A plain method has no event loop: make it an async def"
         kind = type(error).__name__
-        text = _carriable(f"{kind}: {error}" if str(error) else kind)
+        text = _sendable(f"{kind}: {error}" if str(error) else kind)
         self._logger.error(
             "Method %s failed with %s (command %s)%s.", contract.name, kind, correlation_id, hint, exc_info=error
         )
         self._reply(contract.name, correlation_id, "failed", error=text)
 
     def _reject(self, method: str, correlation_id: str, reason: str) -> None:
-        self._logger.warning("Command %s (%s) is rejected: %s", method, correlation_id, reason)
+        self._logger.warning("Command %s (%s) was rejected: %s", method, correlation_id, reason)
         self._reply(method, correlation_id, "rejected", error=reason)
 
     def _reply(
         self, method: str, correlation_id: str, status: Any, *, result: Any = None, error: str | None = None
     ) -> None:
-        """Answer a command, once: after a stop has answered for a method, the method's own end says no more."""
+        """Reply to a command once: a method that ends after `stop` has replied for it gets no second reply."""
         reply = CommandReply(uuid.UUID(correlation_id), status, result, error)
         try:
             event = reply.event(self._asset_uuid, method)
-        except (OpenFactoryError, TypeError, ValueError) as failure:  # what it says cannot be carried
+        except (OpenFactoryError, TypeError, ValueError) as failure:  # the result is not valid as a value
             text = "The reply to %s (command %s) cannot be sent."
             self._logger.error(text, method, correlation_id, exc_info=failure)
-            reply = CommandReply(uuid.UUID(correlation_id), "failed", None, _carriable(str(failure)))
+            reply = CommandReply(uuid.UUID(correlation_id), "failed", None, _sendable(str(failure)))
             event = reply.event(self._asset_uuid, method)
         with self._lock:
             if self._replies.get(correlation_id) is not None:
@@ -207,8 +212,8 @@ class CommandHandler:
             self._open.pop(correlation_id, None)
             self._idle.notify_all()
 
-    def _remember(self, correlation_id: str, answer: CommandReply | None) -> None:
-        self._replies[correlation_id] = answer
+    def _remember(self, correlation_id: str, reply: CommandReply | None) -> None:
+        self._replies[correlation_id] = reply
         while len(self._replies) > REMEMBERED:
             self._replies.popitem(last=False)
 
@@ -217,46 +222,47 @@ class CommandHandler:
             return CommandEnvelope.parse(event.value)
         except (msgspec.MsgspecError, UnicodeError) as error:
             reason = (
-                f"It is no command: {error}. Send a header with correlation_id and sender_uuid, and arguments as text."
+                f"The command is malformed: {error}. "
+                "Send a header with correlation_id and sender_uuid, and arguments as text."
             )
             correlation_id = _correlation_id_in(event.value)
             if correlation_id is None:
-                self._logger.warning("%s at position %s is dropped: %s", event.id, event.position, reason)
+                self._logger.warning("%s at position %s was dropped: %s", event.id, event.position, reason)
             else:
                 self._reject(method, correlation_id, reason)
             return None
 
-    def _recall(self, replies: Iterable[AssetEvent]) -> None:
-        """Remember what was answered in an earlier life, so that no command is run a second time."""
+    def _load_replies(self, replies: Iterable[AssetEvent]) -> None:
+        """Remember the replies of earlier runs of the app, so that no command runs a second time."""
         for event in replies:
             try:
                 reply = CommandReply.parse(event.value)
             except msgspec.MsgspecError:
-                continue  # somebody else wrote it; it answers nothing
+                continue  # another program wrote it
             self._remember(str(reply.correlation_id), reply)
 
     def _reject_older(self, commands: Iterable[AssetEvent]) -> None:
-        """Answer the commands that were sent before the app's start and that nobody has answered."""
+        """Reject the commands that were sent before the app's start and have no reply."""
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         for event in commands:
             correlation_id = _correlation_id_in(event.value)
             if correlation_id is not None and correlation_id not in self._replies:
                 reason = (
-                    f"It was sent before the app's start at {when} and is not run now. "
-                    "Whether an earlier run of the app ran it is not known: look at the asset, then call again."
+                    f"The command was sent before the app's start at {when} and is not run. "
+                    "An earlier run of the app may have run it: check the asset, then call again."
                 )
                 self._reject(method_of_command(event.id), correlation_id, reason)
 
 
-def _carriable(text: str) -> str:
-    """An error's text without what a message cannot carry, and no longer than anybody reads."""
+def _sendable(text: str) -> str:
+    """Return the text of an error, shortened, with characters replaced that UTF-8 cannot encode."""
     return text[:_LONGEST_ERROR].encode(errors="replace").decode()
 
 
 def _correlation_id_in(value: Any) -> str | None:
-    """The correlation id of what may be a command, proper or not."""
+    """Return the correlation id of a command that may be malformed, or None."""
     try:
-        said = msgspec.json.decode(value) if isinstance(value, str) else value
-        return str(uuid.UUID(said["header"]["correlation_id"]))
+        command = msgspec.json.decode(value) if isinstance(value, str) else value
+        return str(uuid.UUID(command["header"]["correlation_id"]))
     except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
         return None

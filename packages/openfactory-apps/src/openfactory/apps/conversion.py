@@ -1,4 +1,4 @@
-"""Text into the types that methods are annotated with: the scalars by rules of ours, the rest by msgspec."""
+"""Conversion of arguments from text to annotated types: scalars by the rules below, all other types by msgspec."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ __all__ = ["converted"]
 _TRUE = ("true", "1", "on", "yes", "y", "t")
 _FALSE = ("false", "0", "off", "no", "n", "f")
 
-# What is written as text in JSON too; everything else travels as JSON.
+# Types of these modules are strings in JSON, so their text has no quotes; other types arrive as JSON.
 _TEXT_SHAPED = ("datetime", "decimal", "uuid")
 
 
 def converted(text: str, annotation: Any) -> Any:
-    """A value of an annotated type.
+    """Convert a text to an annotated type.
 
     >>> converted(" 4 ", int), converted("3.0", int), converted("on", bool), converted("[1, 2]", list[float])
     (4, 3, True, [1.0, 2.0])
 
     Raises:
-        ValueError: the text is none.
+        ValueError: the text does not represent a value of the type.
     """
     if annotation in (str, Any, object, None):
         return text
     if annotation is bool:
-        return _boolean(text)
+        return _convert_to_bool(text)
     if annotation is int:
-        return _integer(text)
+        return _convert_to_int(text)
     if annotation is float:
         return float(text)
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
-        return _one_of(text, typing.get_args(annotation))
+        return _convert_to_union(text, typing.get_args(annotation))
     if origin is typing.Literal:
-        return _choice(text, {argument_text(choice): choice for choice in typing.get_args(annotation)})
+        return _select(text, {argument_text(choice): choice for choice in typing.get_args(annotation)})
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         names = {member.name: member for member in annotation}
-        return _choice(text, names | {argument_text(member.value): member for member in annotation})
+        return _select(text, names | {argument_text(member.value): member for member in annotation})
     if getattr(annotation, "__module__", "") in _TEXT_SHAPED:
         return msgspec.convert(text.strip(), annotation, strict=False)
     return msgspec.json.decode(text, type=annotation, strict=False)
 
 
-def _boolean(text: str) -> bool:
+def _convert_to_bool(text: str) -> bool:
     word = text.strip().lower()
     if word in _TRUE:
         return True
@@ -59,7 +59,7 @@ def _boolean(text: str) -> bool:
     raise ValueError("use true or false")
 
 
-def _integer(text: str) -> int:
+def _convert_to_int(text: str) -> int:
     try:
         return int(text)
     except ValueError:
@@ -69,8 +69,12 @@ def _integer(text: str) -> int:
         return int(number)
 
 
-def _one_of(text: str, choices: tuple[Any, ...]) -> Any:
-    """Of a union: null where None is one of it, text as it is where text is, else the first that takes it."""
+def _convert_to_union(text: str, choices: tuple[Any, ...]) -> Any:
+    """Convert a text to a type of a union.
+
+    `null` and `none` become None if the union has None, and any other text stays text if it has `str`. Otherwise the
+    first type that accepts the text wins.
+    """
     if type(None) in choices and text.strip().lower() in ("null", "none"):
         return None
     if str in choices:
@@ -85,7 +89,7 @@ def _one_of(text: str, choices: tuple[Any, ...]) -> Any:
     raise ValueError("; ".join(reasons))
 
 
-def _choice(text: str, choices: dict[str, Any]) -> Any:
+def _select(text: str, choices: dict[str, Any]) -> Any:
     if text in choices:
         return choices[text]
     if text.strip() in choices:

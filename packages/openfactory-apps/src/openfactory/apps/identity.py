@@ -1,4 +1,4 @@
-"""Who an app is: its UUID, and the attributes that every app has."""
+"""The identity of an app: its UUID, its standard attributes, and its registration."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ OPENFACTORY_LICENSE = "Polyform Noncommercial License 1.0.0"
 
 
 def app_uuid_from_environment() -> str:
-    """APP_UUID, and behind it the number of the replica where several run.
+    """Return APP_UUID; if several replicas run, with the number of this replica appended.
 
     Raises:
-        ConfigurationError: several run, and SWARM_TASK_SLOT does not say which this is.
+        ConfigurationError: several replicas run, and SWARM_TASK_SLOT is not set.
     """
     uuid = setting("APP_UUID") or ""
     if integer("SWARM_REPLICAS") <= 1:
@@ -29,15 +29,15 @@ def app_uuid_from_environment() -> str:
     slot = setting("SWARM_TASK_SLOT")
     if slot is None:
         raise ConfigurationError(
-            f"SWARM_REPLICAS says that several {uuid} run, and nothing says which this is. "
+            f"SWARM_TASK_SLOT is not set, but SWARM_REPLICAS is greater than 1 for {uuid}. "
             "Set SWARM_TASK_SLOT to the number of this replica."
         )
     return f"{uuid}-{slot}"
 
 
 def standard_attributes() -> list[AssetAttribute]:
-    """What every app says of itself, in the order in which it is published."""
-    said = (
+    """Return the attributes that every app has, in the order in which they are published."""
+    attributes = (
         ("avail", UNAVAILABLE, "Availability"),
         ("application_version", setting("APPLICATION_VERSION"), "Application.Version"),
         ("application_manufacturer", setting("APPLICATION_MANUFACTURER"), "Application.Manufacturer"),
@@ -46,23 +46,27 @@ def standard_attributes() -> list[AssetAttribute]:
         ("openfactory_license", OPENFACTORY_LICENSE, "Library.License"),
         ("openfactory_version", __version__, "Library.Version"),
     )
-    return [AssetAttribute(id=name, value=value, type="Events", tag=tag) for name, value, tag in said]
+    return [AssetAttribute(id=name, value=value, type="Events", tag=tag) for name, value, tag in attributes]
 
 
 def registration_of(asset_uuid: str, known: Iterable[AssetEvent]) -> Registration:
-    """How an app registers itself: as what it was before, as far as its own attributes still say it.
+    """Return the registration of an app.
+
+    Asset type, Docker service, references and place in the unified namespace are those of its earlier registration, as
+    far as its attributes still have them.
 
     Args:
-        known: the last event of each of its attributes.
+        asset_uuid: UUID of the app.
+        known: last event of each attribute of the app.
     """
-    said = {event.id: str(event.value) for event in known}
+    values = {event.id: str(event.value) for event in known}
     tags = {event.id: event.tag for event in known}
-    asset_type = said.get("AssetType", "")
+    asset_type = values.get("AssetType", "")
     return Registration(
         asset_uuid,
         APPLICATION_TYPE if asset_type in ("", "delete", UNAVAILABLE) else asset_type,
-        docker_service=said.get("DockerService") or None,
-        references={name: "" for name in REFERENCES if name not in said},
-        uns_id=said["uns_id"] if tags.get("uns_id") == "UNSId" else None,
-        uns_levels={name: said[name] for name, tag in tags.items() if tag == "UNSLevel"},
+        docker_service=values.get("DockerService") or None,
+        references={name: "" for name in REFERENCES if name not in values},
+        uns_id=values["uns_id"] if tags.get("uns_id") == "UNSId" else None,
+        uns_levels={name: values[name] for name, tag in tags.items() if tag == "UNSLevel"},
     )

@@ -1,8 +1,8 @@
-"""How an app ends: signals, the steps of a stop, and the time it may take.
+"""The end of an app: signals, the stop, and its time limit.
 
-A signal handler publishes nothing. It ends the main loop, by an exception in the main thread or by cancelling the task,
-and `run` does the stop. A watchdog does it where the main loop does not end, and ends the process when the budget is
-used up.
+A signal handler publishes nothing. It only ends the main loop, by an exception in the main thread or by cancelling the
+task, and `run` then stops the app. A watchdog thread stops the app if the main loop does not end, and ends the process
+when the time limit has passed.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ __all__ = ["Lifecycle", "StopRequested", "end_process", "handle_signals"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-# The main loop gets this share of the budget to end by itself.
+# The main loop has this share of the time limit to end by itself.
 _PATIENCE = 0.3
 
-# C code that does not return within this time, in seconds, keeps a signal from being handled.
+# Seconds that Python has to run a signal handler; after them, C code is taken to block the main thread.
 _UNREACHABLE_SECONDS = 1.0
 
 
 class StopRequested(SystemExit):
-    """Ends the main loop after a signal; nothing that catches errors catches it."""
+    """A request to end the main loop after a signal; `except Exception` does not catch it."""
 
     def __init__(self) -> None:
         super().__init__(0)
 
 
 class Lifecycle:
-    """What is known of one app's end: whether it was asked for, who does it, and until when.
+    """The stop of one app: its request, its execution, and its time limit.
 
     Args:
-        steps: does the stop, within the seconds it is given.
-        budget: how long the whole stop may take, in seconds.
+        steps: stops the app, within the seconds that it receives.
+        budget: seconds that the whole stop may take.
     """
 
     def __init__(self, steps: Callable[[float], None], budget: float) -> None:
@@ -64,7 +64,7 @@ class Lifecycle:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal has asked for the stop."""
+        """Whether a signal has requested the stop."""
         return self._deadline is not None
 
     @property
@@ -73,18 +73,18 @@ class Lifecycle:
         return self._done.is_set()
 
     def main_loop_begins(self, task: asyncio.Task[Any] | None = None) -> None:
-        """Note that the main loop runs in this thread, or as this task."""
+        """Record that the main loop runs in this thread, or as this task."""
         self._runner = threading.current_thread()
         self._task = task
 
     def main_loop_ended(self) -> None:
-        """Note that there is nothing left that a signal could end."""
+        """Record that the main loop has ended, so that a signal does not end it again."""
         self._loop_ended = True
 
     def stop(self) -> None:
-        """Do the steps, once; whoever comes second waits until they are done."""
+        """Stop the app once; later calls wait until it has stopped."""
         if os.getpid() != self._process:
-            return  # a fork's copy of the app is not the app
+            return  # a copy of the app in a forked process
         with self._lock:
             first, self._begun = not self._begun, True
         if not first:
@@ -97,22 +97,22 @@ class Lifecycle:
             self._end_main_loop()
 
     def _end_main_loop(self) -> None:
-        """Somebody has called `shutdown` beside a coroutine that is the main loop: it has nothing left to do."""
+        """Cancel a main loop that still runs as a task, because `shutdown` was called from elsewhere."""
         if self._task is not None and not self._loop_ended:
             with suppress(RuntimeError):  # its event loop is closed
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
     def notice(self) -> bool:
-        """A signal has arrived, whether or not Python can handle it now; returns whether it is the first."""
+        """Record the arrival of a signal, before Python handles it, and return whether it is the first."""
         self._arrived = self._arrived or time.monotonic()
         self._signals += 1
         return self._signals == 1
 
     def request(self) -> bool:
-        """A signal asks for the stop; the budget counts from its arrival.
+        """Request the stop after a signal; the time limit counts from its arrival.
 
         Returns:
-            whether the caller, in the main thread, ends the main loop by raising `StopRequested`.
+            whether the caller, in the main thread, must end the main loop by raising `StopRequested`.
         """
         self._arrived = self._arrived or time.monotonic()
         self._deadline = self._arrived + self._budget
@@ -125,7 +125,7 @@ class Lifecycle:
         return True
 
     def _watch(self, deadline: float) -> None:
-        """Do the stop if the main loop does not end, and end the process if that does not."""
+        """Stop the app if the main loop does not end, and end the process at the deadline."""
         ends_by_itself = self._task is not None or self._runner in (None, threading.main_thread())
         give_up = deadline - self._budget * (1 - _PATIENCE if ends_by_itself else 1)
         while time.monotonic() < give_up and not self._begun:
@@ -136,7 +136,7 @@ class Lifecycle:
 
 
 class App(Protocol):
-    """What a signal is handed to."""
+    """The part of an app that handles signals."""
 
     _lifecycle: Lifecycle
 
@@ -145,30 +145,30 @@ class App(Protocol):
 
 
 _apps: weakref.WeakSet[App] = weakref.WeakSet()
-_previous: dict[int, Any] = {}
+_previous_handlers: dict[int, Any] = {}
 _wakeup: socket.socket | None = None
-_acted_on: list[int] = []  # signals that Python could not handle in time, so that a thread has asked for the stop
+_handled_by_thread: list[int] = []  # signals for which a thread requested the stop before Python handled them
 
 
 def handle_signals(app: App, logger: logging.Logger) -> None:
-    """Stop an app on SIGINT and SIGTERM, and when the interpreter ends; all apps of a process stop together."""
+    """Stop an app on SIGINT, on SIGTERM and at exit of the interpreter; all apps of a process stop together."""
     _apps.add(app)
     if threading.current_thread() is not threading.main_thread():
-        logger.info("Built outside the main thread, so this app sets no signal handlers.")
+        logger.info("The app was built outside the main thread, so it sets no signal handlers.")
         return
     for signum in _SIGNALS:
         previous = signal.signal(signum, _on_signal)
         if previous is not _on_signal:
-            _previous[signum] = previous
-    _listen_for_signals()
+            _previous_handlers[signum] = previous
+    _start_signal_thread()
 
 
 def end_process(status: int) -> None:
-    """End now, whatever other threads do."""
+    """End the process at once, without waiting for other threads."""
     flushing = threading.Thread(target=_flush_streams, daemon=True)
-    with suppress(RuntimeError):  # the interpreter ends, and starts no more threads; it flushes by itself
+    with suppress(RuntimeError):  # the interpreter is exiting: it starts no more threads, and flushes by itself
         flushing.start()
-        flushing.join(0.2)  # whoever should read it may not
+        flushing.join(0.2)  # a full pipe may have no reader
     os._exit(status)
 
 
@@ -178,17 +178,17 @@ def _flush_streams() -> None:
             stream.flush()
 
 
-def _alive() -> list[App]:
+def _running_apps() -> list[App]:
     return [app for app in _apps if not app._lifecycle.done]
 
 
 def _on_signal(signum: int, frame: FrameType | None) -> None:
-    if _acted_on:
-        _acted_on.pop()  # it comes late, and is no second one
+    if _handled_by_thread:
+        _handled_by_thread.pop()  # a late first signal, not a second signal
         return
-    apps = _alive()
+    apps = _running_apps()
     if not apps:
-        _pass_on(signum, frame)
+        _call_previous_handler(signum, frame)
     stop: SystemExit | None = None
     for app in apps:
         try:
@@ -199,9 +199,9 @@ def _on_signal(signum: int, frame: FrameType | None) -> None:
         raise stop
 
 
-def _pass_on(signum: int, frame: FrameType | None) -> None:
-    """A signal after all apps have stopped does what it did before there were any."""
-    previous = _previous.get(signum, signal.SIG_DFL)
+def _call_previous_handler(signum: int, frame: FrameType | None) -> None:
+    """Handle a signal that arrives after all apps have stopped as if this module had set no handler."""
+    previous = _previous_handlers.get(signum, signal.SIG_DFL)
     if callable(previous):
         previous(signum, frame)
     elif previous == signal.SIG_DFL:
@@ -209,10 +209,11 @@ def _pass_on(signum: int, frame: FrameType | None) -> None:
         os.kill(os.getpid(), signum)
 
 
-def _listen_for_signals() -> None:
-    """Python handles signals between two steps of the main thread; C code that does not return keeps them waiting.
+def _start_signal_thread() -> None:
+    """Have the interpreter write each signal's number to a socket at once, and read the socket in a thread.
 
-    So the interpreter writes the signal's number to a socket as well, at once, and a thread looks after it.
+    Python runs signal handlers in the main thread only, between two bytecode instructions: C code that does not return
+    would delay the stop without limit.
     """
     global _wakeup
     if _wakeup is not None:
@@ -221,66 +222,67 @@ def _listen_for_signals() -> None:
     sender.setblocking(False)
     previous = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     if previous != -1:
-        signal.set_wakeup_fd(previous)  # somebody listens already, such as an event loop
+        signal.set_wakeup_fd(previous)  # another reader, such as an event loop, is there already
         receiver.close()
         sender.close()
         return
     _wakeup = sender
-    threading.Thread(target=_look_after_signals, args=(receiver,), name="openfactory-signals", daemon=True).start()
+    threading.Thread(target=_read_signals, args=(receiver,), name="openfactory-signals", daemon=True).start()
 
 
-def _look_after_signals(receiver: socket.socket) -> None:
+def _read_signals(receiver: socket.socket) -> None:
     while number := receiver.recv(1):
         if number[0] not in _SIGNALS:
             continue
-        apps = _alive()
+        apps = _running_apps()
         noticed = [app._lifecycle.notice() for app in apps]
         if not all(noticed):
-            end_process(128 + number[0])  # the second one
-        arguments = (apps, number[0])
-        threading.Thread(target=_stop_unless_requested, args=arguments, name="openfactory-signals", daemon=True).start()
+            end_process(128 + number[0])  # the second signal
+        threading.Thread(
+            target=_request_stop_if_unhandled, args=(apps, number[0]), name="openfactory-signals", daemon=True
+        ).start()
     receiver.close()
 
 
-def _stop_unless_requested(apps: list[App], signum: int) -> None:
+def _request_stop_if_unhandled(apps: list[App], signum: int) -> None:
     time.sleep(_UNREACHABLE_SECONDS)
     left = [app for app in apps if not app._lifecycle.requested]
     if left:
-        _acted_on.append(signum)
+        _handled_by_thread.append(signum)
     for app in left:
-        app._lifecycle.request()  # the handler has not run, so the watchdog does it all
+        app._lifecycle.request()  # the handler has not run, so the watchdog stops the app
 
 
 _mask = threading.local()
 
 
-def _hold_signals() -> None:
-    """From a fork to what the child does first, its signals would be the parent's: they share the socket."""
+def _block_signals() -> None:
+    """Block signals during a fork, because the child shares the parent's socket until it has reset itself."""
     _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
-def _let_signals_go() -> None:
+def _restore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, _mask.before)
 
 
-def _forget_in_child() -> None:
-    """A fork's copy of an app is not the app: signals do what they did before, and wake nobody in the parent."""
+def _reset_in_child() -> None:
+    """Restore the earlier signal handlers in a forked child, and detach it from the parent's socket and apps."""
     if _wakeup is not None:
         signal.set_wakeup_fd(-1)
-    for signum, previous in _previous.items():
+    for signum, previous in _previous_handlers.items():
         signal.signal(signum, previous)
     _apps.clear()
-    _let_signals_go()
+    _restore_signals()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_go, after_in_child=_forget_in_child)
+    os.register_at_fork(before=_block_signals, after_in_parent=_restore_signals, after_in_child=_reset_in_child)
 
 
 @atexit.register
 def _stop_all() -> None:
-    """An app that was built and never stopped is taken off the register when the program ends."""
-    for app in _alive():
+    """Stop the apps that still run when the program ends, so that they are deregistered."""
+    for app in _running_apps():
         app._lifecycle.stop()
     if _wakeup is not None:
         signal.set_wakeup_fd(-1)

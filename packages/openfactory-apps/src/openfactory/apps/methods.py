@@ -1,4 +1,4 @@
-"""Methods that other assets may call: the decorator, the contract that is published, and its arguments."""
+"""Methods that other assets may call: the decorator, the published contract, and the conversion of arguments."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Argument(NamedTuple):
     """One argument of a method.
 
     Attributes:
-        annotation: its type, `str` where none is given.
-        default: what it is when left out; without meaning where it is required.
+        annotation: type of the argument, `str` if it has no annotation.
+        default: value if the argument is omitted; None for a required argument.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Argument(NamedTuple):
 
 
 class MethodContract(NamedTuple):
-    """What others may know of a method: its name, what it does, and its arguments.
+    """The published description of a method: its name, its purpose, and its arguments.
 
     Attributes:
-        name: by which others call it.
-        attribute: by which the class has it.
-        is_async: whether it runs on the app's loop.
+        name: name in commands.
+        attribute: name in the class.
+        is_async: whether the method runs on the app's event loop.
     """
 
     name: str
@@ -52,16 +52,16 @@ class MethodContract(NamedTuple):
     is_async: bool
 
     def published(self) -> AssetAttribute:
-        """The attribute that tells others of this method."""
-        said = {"description": self.description, "arguments": [_said(argument) for argument in self.arguments]}
-        value = msgspec.json.encode(said).decode()
+        """Return the attribute that publishes this method."""
+        arguments = [_published_argument(argument) for argument in self.arguments]
+        value = msgspec.json.encode({"description": self.description, "arguments": arguments}).decode()
         return AssetAttribute(id=self.name, value=value, type="Method", tag="Method")
 
     def bind(self, texts: Mapping[str, str]) -> dict[str, Any]:
-        """The arguments as the method wants them, from the text that travels.
+        """Convert the arguments of a command to the types of the method.
 
         Raises:
-            ValueError: one is missing, unknown or cannot be converted; the text names it.
+            ValueError: an argument is missing, unknown or cannot be converted; the message names it.
         """
         known = [argument.name for argument in self.arguments]
         for name in texts:
@@ -81,19 +81,19 @@ def ofa_method(
 ) -> Callable[[Function], Function]:
     """Let other assets call this method of an app.
 
-    Arguments arrive as text and are converted by the annotations; what the method returns is the reply. A plain method
-    runs on a thread of its own, an `async def` on the app's loop.
+    Arguments arrive as text and are converted to the annotated types. The return value is the result in the reply. A
+    plain method runs on a separate thread, an `async def` on the app's event loop.
 
     >>> @ofa_method(description="Move to a position")
     ... def move_axis(self, x: float, y: float, speed: int = 100): ...
 
     Args:
-        name: by which others call it, else its own name.
-        description: what it does, else its docstring.
-        param_description: what its arguments mean, by name; else what `Annotated` says.
+        name: name in commands; the name of the function by default.
+        description: purpose of the method; its docstring by default.
+        param_description: meaning of each argument by name; by default the text in its `Annotated` type.
 
     Raises:
-        TypeError: it is used without parentheses, or on something whose arguments cannot be named.
+        TypeError: the decorator is used without parentheses, or an argument cannot be passed by name.
     """
     if callable(name):
         raise TypeError("ofa_method is used without parentheses. Write @ofa_method().")
@@ -120,7 +120,7 @@ def ofa_method(
 
 
 def published_methods(app_class: type) -> dict[str, MethodContract]:
-    """The methods of a class that others may call, inherited ones included, by the name they are called by."""
+    """Return the methods that other assets may call, with inherited methods, by their name in commands."""
     found: dict[str, MethodContract] = {}
     names = dict.fromkeys(name for base in reversed(app_class.__mro__) for name in vars(base))
     for attribute in names:
@@ -133,7 +133,7 @@ def published_methods(app_class: type) -> dict[str, MethodContract]:
 
 
 def _inherited_metadata(app_class: type, attribute: str, function: Any) -> Any:
-    """What a parent said of a method that a child overrides without saying it again."""
+    """Return the metadata of the method that an undecorated method overrides."""
     if not isinstance(function, types.FunctionType):
         return None
     for base in app_class.__mro__:
@@ -153,8 +153,8 @@ def _contract(attribute: str, function: Any, metadata: Mapping[str, Any]) -> Met
         ) from error
     arguments = []
     for parameter in _parameters(function):
-        said = metadata["parameters"].get(parameter.name, {})
-        annotation, in_annotation = _without_description(annotations.get(parameter.name, str))
+        described = metadata["parameters"].get(parameter.name, {})
+        annotation, description = _split_annotation(annotations.get(parameter.name, str))
         required = parameter.default is parameter.empty
         arguments.append(
             Argument(
@@ -162,7 +162,7 @@ def _contract(attribute: str, function: Any, metadata: Mapping[str, Any]) -> Met
                 annotation,
                 required,
                 None if required else parameter.default,
-                said.get("description") or in_annotation,
+                described.get("description") or description,
             )
         )
     is_async = inspect.iscoroutinefunction(function)
@@ -170,33 +170,33 @@ def _contract(attribute: str, function: Any, metadata: Mapping[str, Any]) -> Met
 
 
 def _parameters(function: Any) -> list[inspect.Parameter]:
-    """The parameters behind `self`.
+    """Return the parameters after `self`.
 
     Raises:
-        TypeError: the first is not `self`, or one cannot be named.
+        TypeError: the first parameter is not `self`, or a parameter cannot be passed by name.
     """
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters[0].name != "self":
-        raise TypeError(f"{function.__qualname__} is no method. Give it `self` as its first parameter.")
+        raise TypeError(f"{function.__qualname__} is not a method. Give it `self` as its first parameter.")
     for parameter in parameters[1:]:
         if parameter.kind not in _NAMED:
             raise TypeError(
-                f"{function.__qualname__} cannot be called by others: {parameter} cannot be given by name. "
+                f"{function.__qualname__} cannot be called by others: {parameter} cannot be passed by name. "
                 "Use named parameters only."
             )
     return parameters[1:]
 
 
-def _without_description(annotation: Any) -> tuple[Any, str]:
-    """The type, and the first text that `Annotated` adds to it."""
+def _split_annotation(annotation: Any) -> tuple[Any, str]:
+    """Split an annotation into its type and the first text that `Annotated` adds to it."""
     if typing.get_origin(annotation) is not typing.Annotated:
         return annotation, ""
     kind, *extras = typing.get_args(annotation)
     return kind, next((extra.strip() for extra in extras if isinstance(extra, str)), "")
 
 
-def _said(argument: Argument) -> dict[str, Any]:
-    said = {
+def _published_argument(argument: Argument) -> dict[str, Any]:
+    fields = {
         "name": argument.name,
         "description": argument.description,
         "type": inspect.formatannotation(argument.annotation),
@@ -204,15 +204,15 @@ def _said(argument: Argument) -> dict[str, Any]:
     }
     if not argument.required:
         try:
-            said["default"] = msgspec.to_builtins(argument.default)
+            fields["default"] = msgspec.to_builtins(argument.default)
         except TypeError:
-            said["default"] = repr(argument.default)
-    return said
+            fields["default"] = repr(argument.default)
+    return fields
 
 
 def _convert(argument: Argument, text: str) -> Any:
     try:
         return converted(text, argument.annotation)
     except (ValueError, TypeError) as error:
-        wanted = inspect.formatannotation(argument.annotation)
-        raise ValueError(f"Failed to convert argument {argument.name!r} to {wanted}: {text!r} ({error}).") from error
+        type_name = inspect.formatannotation(argument.annotation)
+        raise ValueError(f"Failed to convert argument {argument.name!r} to {type_name}: {text!r} ({error}).") from error

@@ -1,4 +1,4 @@
-"""OpenFactoryApp: an app that is an asset, from its start to its stop."""
+"""OpenFactoryApp: an asset with methods, a main loop, and an orderly stop."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from openfactory.settings.credentials import redacted
 __all__ = ["OpenFactoryApp"]
 
 
-class _StartsWhenBuilt(type):
-    """Lets commands in when every constructor is through, and takes an app that cannot be built off the register."""
+class _AppMeta(type):
+    """The metaclass of apps: it accepts commands after all constructors, and stops an app whose constructor fails."""
 
-    if not TYPE_CHECKING:  # which would no longer see what a constructor takes and gives
+    if not TYPE_CHECKING:  # type checkers would lose the signatures of constructors
 
         def __call__(cls, *args, **kwargs):
             app = cls.__new__(cls, *args, **kwargs)
@@ -50,13 +50,13 @@ class _StartsWhenBuilt(type):
 
     @property
     def __signature__(cls) -> inspect.Signature:
-        """What the constructor takes, for those who ask."""
+        """The signature of the constructor, without `self`."""
         signature = inspect.signature(cls.__init__)  # type: ignore[misc]
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
-class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
-    """An app of the factory: an asset with attributes, methods, a main loop and an orderly end.
+class OpenFactoryApp(Asset, metaclass=_AppMeta):
+    """An app of the factory: an asset with attributes, methods, a main loop and an orderly stop.
 
     >>> from openfactory.apps import EventAttribute, ofa_method
     >>> class Mill(OpenFactoryApp):
@@ -74,18 +74,21 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
     >>> mill.shutdown()
 
     Args:
-        ksqlClient: names the place of the data; may be None in test mode.
-        bootstrap_servers: address of the Kafka broker, else from KAFKA_BROKER; the embedded engine needs none.
-        asset_router_url: address of the asset router, else from ASSET_ROUTER_URL; the embedded engine needs none.
+        ksqlClient: client whose URL selects the engine; KSQLDB_URL if it is None.
+        bootstrap_servers: address of the Kafka broker; by default from the client or KAFKA_BROKER. The embedded engine
+            does not use it.
+        asset_router_url: address of the asset router; by default from the client or ASSET_ROUTER_URL. The embedded
+            engine does not use it.
         loglevel: level of the app's logger, a name or a number.
-        test_mode: keep all data in a private memory, with attributes, callbacks and commands as in earnest.
-        app_uuid: the app's UUID, else from APP_UUID.
-        stop_timeout: how long a stop may take in all, in seconds.
+        test_mode: keep all data in a private memory and ignore the URL of the client; attributes, callbacks and
+            commands work as usual.
+        app_uuid: UUID of the app, APP_UUID by default.
+        stop_timeout: seconds that a stop may take in all.
 
     Raises:
-        ConfigurationError: an argument or an environment variable cannot be used.
-        EngineUnavailableError: the place of the data cannot be reached or opened.
-        DeliveryError, DeliveryTimeout: what the app says of itself could not be written.
+        ConfigurationError: an argument or an environment variable is not valid.
+        EngineUnavailableError: the engine cannot be reached or opened.
+        DeliveryError, DeliveryTimeout: the attributes of the app could not be written.
     """
 
     logger: logging.Logger
@@ -93,7 +96,7 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
 
     def __init__(
         self,
-        ksqlClient: KSQLDBClient | None,  # noqa: N803 - the name that apps pass it by
+        ksqlClient: KSQLDBClient | None,  # noqa: N803 - apps pass it by this name
         bootstrap_servers: str | None = None,
         asset_router_url: str | None = None,
         loglevel: str | int = "INFO",
@@ -115,45 +118,48 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
         super().__init__(asset_uuid, self._own_client or ksqlClient, bootstrap_servers, asset_router_url)
         self.ksql = ksqlClient or self._own_client
-        _show_library_lines(asset_uuid)
-        found = [event for event in self._state.events() if self._was_found(event)]
+        _configure_library_logger(asset_uuid)
+        earlier = [event for event in self._state.events() if self._predates_app(event)]
         self.storage = _storage_from_environment()
         handle_signals(self, self.logger)
-        self._announce([contract.published() for contract in methods.values()], found)
+        self._announce([contract.published() for contract in methods.values()], earlier)
 
-    # What an app does
+    # Overridden by apps
 
     def main_loop(self) -> None:
-        """What the app does, usually without end; `run` calls it.
+        """Do the work of the app, usually in an endless loop; `run` calls it.
 
         Raises:
-            NotImplementedError: the class has none.
+            NotImplementedError: the class does not override it.
         """
         raise NotImplementedError(f"{type(self).__name__} has no main_loop. Define it, or use async_run().")
 
     async def async_main_loop(self) -> None:
-        """What the app does, as a coroutine; `async_run` awaits it.
+        """Do the work of the app as a coroutine; `async_run` awaits it.
 
         Raises:
-            NotImplementedError: the class has none.
+            NotImplementedError: the class does not override it.
         """
         raise NotImplementedError(f"{type(self).__name__} has no async_main_loop. Define it, or use run().")
 
     def app_event_loop_stopped(self) -> None:
-        """Called at the end of a stop, when the asset is off the register; it gets a share of the stop's time."""
+        """Clean up at the end of a stop, when the asset is deregistered; by default do nothing.
+
+        It may take one fifth of `stop_timeout`.
+        """
 
     def welcome_banner(self) -> None:
-        """Print who starts here."""
-        said = {name: str(self[name].value) for name in self.attributes()}
-        print(banner_text(self.asset_uuid, redacted(self._engine.url), said), flush=True)  # noqa: T201 - the banner
+        """Print the name, the version and the data URL of the app when it starts."""
+        values = {name: str(self[name].value) for name in self.attributes()}
+        print(banner_text(self.asset_uuid, redacted(self._engine.url), values), flush=True)  # noqa: T201 - the banner
 
-    # From start to stop
+    # Start and stop
 
     def run(self) -> None:
         """Run the app until its main loop returns, raises, or a signal ends it.
 
-        Returns when the main loop returns. A signal ends the process with status 0, an error with status 1 after its
-        traceback is logged; the stop is the same in all three.
+        The app is stopped in each case. The call returns when the main loop returns. A signal ends the process with
+        status 0; an error is logged with its traceback and ends the process with status 1.
         """
         status: int | None = None
         try:
@@ -163,7 +169,7 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
                 self.main_loop()
             except Exception:
                 status = 1
-                self.logger.exception("%s crashed; it stops.", self.asset_uuid)
+                self.logger.exception("%s crashed; stopping.", self.asset_uuid)
             self._lifecycle.main_loop_ended()
         except (StopRequested, KeyboardInterrupt):
             status = 0
@@ -173,10 +179,10 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
             raise SystemExit(status)
 
     async def async_run(self) -> None:
-        """Run the app as a coroutine: returns when its main loop returns or a signal ends it.
+        """Run the app as a coroutine until its main loop returns, raises, or a signal ends it.
 
         Raises:
-            Exception: what the main loop raised, after the stop.
+            Exception: the error of the main loop, after the stop.
         """
         task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
@@ -190,14 +196,14 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
             if task is not None and hasattr(task, "uncancel"):
                 task.uncancel()
         except Exception:
-            self.logger.exception("%s crashed; it stops.", self.asset_uuid)
+            self.logger.exception("%s crashed; stopping.", self.asset_uuid)
             raise
         finally:
             self._lifecycle.main_loop_ended()
             await asyncio.shield(asyncio.to_thread(self._lifecycle.stop))
 
-    def signal_handler(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signals are handed on
-        """End the main loop, so that the app stops; the second signal ends the process at once."""
+    def signal_handler(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - for signal.signal()
+        """End the main loop at the first signal, so that the app stops; end the process at the second."""
         if self._lifecycle.requested:
             end_process(128 + signum)
         self.logger.info("Received %s, stopping.", signal.Signals(signum).name)
@@ -205,7 +211,10 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
             raise StopRequested
 
     def shutdown(self) -> None:
-        """Stop the app: commands, availability, registration, then the connection. Doing it twice does nothing."""
+        """Stop the app: finish its commands, publish UNAVAILABLE, deregister it, and close its connection.
+
+        A second call does nothing.
+        """
         self._lifecycle.stop()
 
     def _open_for_business(self) -> None:
@@ -214,32 +223,35 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         self.logger.info("Starting the main loop.")
 
     def _stop(self, seconds: float) -> None:
-        """The steps of a stop, in order, each guarded and each with its share of the time."""
+        """Run the steps of a stop in order, each with its share of the time.
+
+        An error in one step does not prevent the next.
+        """
         share = seconds / 5
-        self._step("stop serving", lambda: self._stop_serving(share))
-        self._step("finish commands", lambda: self._commands.stop(share))
+        self._run_step("stop serving", lambda: self._stop_serving(share))
+        self._run_step("finish commands", lambda: self._commands.stop(share))
         if self._announced:
-            self._step("say that it is unavailable", lambda: self._write("avail", UNAVAILABLE))
-            self._step("deregister", lambda: self._engine.deregister(self.asset_uuid))
-            self._step("flush", lambda: self.flush(share))
-        self._step("call app_event_loop_stopped", lambda: _bounded(self.app_event_loop_stopped, share))
-        self._step("close", lambda: self._disconnect(share))
+            self._run_step("publish UNAVAILABLE", lambda: self._write("avail", UNAVAILABLE))
+            self._run_step("deregister", lambda: self._engine.deregister(self.asset_uuid))
+            self._run_step("flush", lambda: self.flush(share))
+        self._run_step("call app_event_loop_stopped", lambda: _call_with_timeout(self.app_event_loop_stopped, share))
+        self._run_step("close", lambda: self._disconnect(share))
 
     def _stop_serving(self, timeout: float) -> None:
-        """Take no more requests from outside and finish those that run; a plain app has none."""
+        """Stop the web server, which a plain app does not have."""
 
-    def _step(self, name: str, step: Callable[[], object]) -> None:
+    def _run_step(self, name: str, step: Callable[[], object]) -> None:
         try:
             step()
         except Exception as error:
-            self.logger.error("The stop could not %s: %s", name, error, exc_info=error)
+            self.logger.error("Could not %s while stopping: %s", name, error, exc_info=error)
 
-    def close(self, timeout: float = 5.0) -> None:  # noqa: ARG002 - the stop has its own budget
+    def close(self, timeout: float = 5.0) -> None:  # noqa: ARG002 - a stop has its own time limit
         """Stop the app, as `shutdown` does."""
         self._lifecycle.stop()
 
     def _disconnect(self, timeout: float) -> None:
-        """Give back what the app holds; after this it is no longer an asset."""
+        """Close the connection of the asset, the event loop, and the client of test mode."""
         super().close(timeout)
         with self._loop_lock:
             self._disconnected = True
@@ -248,37 +260,40 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         if self._own_client is not None:
             self._own_client.close()
 
-    # Inside
+    # Internals
 
-    def _was_found(self, event: AssetEvent) -> bool:
-        """Whether an event was there before the app was built."""
+    def _predates_app(self, event: AssetEvent) -> bool:
+        """Return whether an event was in the log before the app was built."""
         return (event.position or 0) <= self._found_at
 
-    def _announce(self, methods: list[AssetAttribute], found: list[AssetEvent]) -> None:
-        """Say what the app is and can, and come back when every reader can see it."""
+    def _announce(self, methods: list[AssetAttribute], earlier: list[AssetEvent]) -> None:
+        """Publish the methods and attributes of the app, register it, and wait until all is acknowledged."""
         self._announced = True
         declared = declared_attributes(type(self))
-        said = [attribute for attribute in standard_attributes() if attribute.id not in declared]
-        for attribute in (*methods, *said, *(field.attribute() for field in declared.values())):
+        standard = [attribute for attribute in standard_attributes() if attribute.id not in declared]
+        for attribute in (*methods, *standard, *(field.attribute() for field in declared.values())):
             self.add_attribute(attribute, wait_to_become_available=False)
         if not self._engine.types([self.asset_uuid]):
-            self._engine.register(registration_of(self.asset_uuid, found))
+            self._engine.register(registration_of(self.asset_uuid, earlier))
         self.flush()
-        self.resync_state()  # what the registration has said of this app
+        self.resync_state()  # for the attributes that the registration has written
 
     def _accept_commands(self) -> None:
-        commands, replies = (self._found_with_tag(tag) for tag in (COMMAND_TAG, REPLY_TAG))
+        commands, replies = (self._earlier_events(tag) for tag in (COMMAND_TAG, REPLY_TAG))
         self._commands.start(commands, replies, self.logger)
 
-    def _found_with_tag(self, tag: str) -> list[AssetEvent]:
+    def _earlier_events(self, tag: str) -> list[AssetEvent]:
         events = self._engine.history(self.asset_uuid, tag=tag, limit=REMEMBERED)
-        return [event for event in events if self._was_found(event)]
+        return [event for event in events if self._predates_app(event)]
 
     def _receive_command(self, event: AssetEvent) -> None:
         self._commands.receive(event)
 
     def _submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Start a coroutine on the loop of async_run, or on a loop of the app's own; after the stop it is cancelled."""
+        """Start a coroutine on the event loop of `async_run`, or on a separate event loop of this app.
+
+        After the stop, the coroutine is closed and the future is cancelled.
+        """
         with self._loop_lock:
             if self._loop is not None and not self._loop.is_closed():
                 return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -292,8 +307,13 @@ class OpenFactoryApp(Asset, metaclass=_StartsWhenBuilt):
         return cancelled
 
 
-def _bounded(hook: Callable[[], None], seconds: float) -> None:
-    """Call what a user wrote, and wait for it no longer than it may take."""
+def _call_with_timeout(hook: Callable[[], None], seconds: float) -> None:
+    """Call a function of the user in a thread, and wait for it.
+
+    Raises:
+        TimeoutError: the function did not return in time; its thread keeps running.
+        RuntimeError: the function raised an error.
+    """
     raised: list[BaseException] = []
 
     def call() -> None:
@@ -305,18 +325,18 @@ def _bounded(hook: Callable[[], None], seconds: float) -> None:
     thread = threading.Thread(target=call, name="openfactory-stop-hook", daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # the interpreter ends, and starts no more threads
+    except RuntimeError:  # the interpreter is exiting, and starts no more threads
         call()
     else:
         thread.join(seconds)
     if thread.is_alive():
-        raise TimeoutError(f"it did not return within {seconds:g} s. Make it quicker, or raise stop_timeout.")
+        raise TimeoutError(f"it did not return within {seconds:g} s. Make it faster, or increase stop_timeout.")
     if raised:
         raise RuntimeError(f"it raised {raised[0]!r}.") from raised[0]
 
 
-def _show_library_lines(asset_uuid: str) -> None:
-    """What the library has to say looks like what the app says, unless somebody has set it up otherwise."""
+def _configure_library_logger(asset_uuid: str) -> None:
+    """Format log lines of the library like those of the app, unless its logger has handlers already."""
     if not logging.getLogger("openfactory").handlers:
         configure_prefixed_logger("openfactory", level="WARNING", prefix=asset_uuid.upper())
 

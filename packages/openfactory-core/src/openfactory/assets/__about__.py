@@ -1,3 +1,3 @@
-"""The version of openfactory-core, read by the build and by whoever asks at run time."""
+"""Version of openfactory-core, for the build and at run time."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""Assets: read, write, watch and command the parts of a factory.
+"""Read, write, watch and command the assets of a factory.
 
-Read in this order: `state` (the last event of each attribute), `subscriptions` (the callbacks), `caller` (commands),
-then `asset_class`, the class that users see.
+To learn the code, start with `state` (the last event of each attribute), `subscriptions` (the callbacks) and `caller`
+(the commands), then read `asset_class`, the class that users work with.
 """
 
 from openfactory.assets.__about__ import __version__

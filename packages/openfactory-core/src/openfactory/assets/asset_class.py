@@ -1,4 +1,4 @@
-"""The asset: read it, write it, watch it, command it."""
+"""Asset: the class that reads, writes, watches and commands an asset."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from openfactory.settings import setting
 
 __all__ = ["Asset"]
 
-# Callbacks of all assets of a process share these threads; each asset has a lane of its own.
+# The callbacks of all assets of a process share these threads; each asset has its own lane.
 _callback_executor = OrderedExecutor("openfactory-callback")
 
 
 class _Client(Protocol):
-    """What an asset wants of a client: the place of the data."""
+    """The part of a client that an asset needs."""
 
     ksqldb_url: str
 
 
 class Asset(Watching, Commanding, Referencing):
-    """One machine, sensor or app of the factory, wherever it runs.
+    """A machine, sensor or app of the factory, wherever it runs.
 
-    Its attributes are read and written as attributes of the object; an id that the class itself uses is reached
-    by `asset["id"]`. An attribute that nobody has written reads as `UNAVAILABLE`.
+    Read and write its attributes as attributes of the object. Use `asset["id"]` for an id that is also a name of this
+    class. An attribute that has never been written reads as `UNAVAILABLE`.
 
     >>> from openfactory.kafka import KSQLDBClient
     >>> with Asset("MILL", KSQLDBClient("memory://example")) as mill:
@@ -54,16 +54,18 @@ class Asset(Watching, Commanding, Referencing):
     'busy'
 
     Args:
-        asset_uuid: the asset; it need not exist yet.
-        ksqlClient: names the place of the data.
-        bootstrap_servers: address of the Kafka broker, else from KAFKA_BROKER; the embedded engine needs none.
-        asset_router_url: address of the asset router, else from ASSET_ROUTER_URL; the embedded engine needs none.
-        test_mode: keep all data in a private memory, whatever the client names.
-        clock: tells the timestamp of what is written.
+        asset_uuid: UUID of the asset, which need not exist yet.
+        ksqlClient: client whose URL selects the engine; KSQLDB_URL if it is None.
+        bootstrap_servers: address of the Kafka broker; by default from the client or KAFKA_BROKER. The embedded engine
+            does not use it.
+        asset_router_url: address of the asset router; by default from the client or ASSET_ROUTER_URL. The embedded
+            engine does not use it.
+        test_mode: keep all data in a private memory and ignore the URL of the client.
+        clock: returns the timestamp of each value written.
 
     Raises:
-        ConfigurationError: no place of the data is named.
-        EngineUnavailableError: it cannot be reached or opened.
+        ConfigurationError: neither the client nor KSQLDB_URL gives a URL, or the URL is not valid.
+        EngineUnavailableError: the engine cannot be reached or opened.
     """
 
     asset_uuid: str
@@ -71,7 +73,7 @@ class Asset(Watching, Commanding, Referencing):
     bootstrap_servers: str | None
     asset_router_url: str | None
     producer: EngineProducer
-    _submit: Submit | None = None  # an app has a loop for async callbacks
+    _submit: Submit | None = None  # an app runs async callbacks on its own loop
     _names: ClassVar[frozenset[str]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -100,7 +102,7 @@ class Asset(Watching, Commanding, Referencing):
         self._state = AssetState()
         self._test_mode = test_mode
         self._reference = (
-            open_engine(_private_memory())
+            open_engine(f"memory://private-{uuid.uuid4().hex}")
             if test_mode
             else open_engine_of(ksqlClient, self.bootstrap_servers, self.asset_router_url)
         )
@@ -108,7 +110,7 @@ class Asset(Watching, Commanding, Referencing):
         self.producer = EngineProducer(self._engine)
         self._subscriptions = Subscriptions(asset_uuid, _callback_executor, self._submit)
         try:
-            self._follow(asset_uuid)
+            self._load_and_subscribe(asset_uuid)
         except BaseException:
             self._reference.close()
             raise
@@ -130,7 +132,7 @@ class Asset(Watching, Commanding, Referencing):
         return self[name]
 
     def __getitem__(self, attribute_id: str) -> Any:
-        """The attribute of that id, or for a method what calls it."""
+        """Return an attribute, or a function that calls the method of that id."""
         event = self._state.get(attribute_id)
         if event is None:
             return AssetAttribute(attribute_id, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE)
@@ -143,51 +145,51 @@ class Asset(Watching, Commanding, Referencing):
 
     @property
     def type(self) -> str:
-        """What the asset is registered as, or `UNAVAILABLE`."""
+        """Type under which the asset is registered, or `UNAVAILABLE`."""
         return self._engine.types([self.asset_uuid]).get(self.asset_uuid, UNAVAILABLE)
 
     def attributes(self) -> list[str]:
-        """The ids of the attributes; methods, commands and replies are none."""
+        """Return the ids of the attributes, without methods, commands and replies."""
         return [event.id for event in self._attribute_events()]
 
     def samples(self) -> list[dict[str, Any]]:
-        """The samples, each as `{"ID", "VALUE", "TAG"}`."""
+        """Return the samples, each as `{"ID", "VALUE", "TAG"}`."""
         return self._rows("Samples")
 
     def events(self) -> list[dict[str, Any]]:
-        """The events, each as `{"ID", "VALUE", "TAG"}`."""
+        """Return the attributes of type event, each as `{"ID", "VALUE", "TAG"}`."""
         return self._rows("Events")
 
     def conditions(self) -> list[dict[str, Any]]:
-        """The conditions, each as `{"ID", "VALUE", "TAG"}`."""
+        """Return the conditions, each as `{"ID", "VALUE", "TAG"}`."""
         return self._rows("Condition")
 
     def methods(self) -> dict[str, Any]:
-        """The contract of each method: its description and its arguments."""
+        """Return the contract of each method by id: its description and its arguments."""
         return {event.id: _contract(event.value) for event in self._state.events() if event.type == "Method"}
 
     @property
     def ofa_attributes(self) -> dict[str, AssetAttribute]:
-        """The attributes by id."""
+        """Attributes by id."""
         return {event.id: event.attribute() for event in self._attribute_events()}
 
     @property
     def ofa_methods(self) -> dict[str, Any]:
-        """The contracts of the methods by id, as they stand on the wire."""
+        """Contracts of the methods by id, as they are written to the log."""
         return {event.id: event.value for event in self._state.events() if event.type == "Method"}
 
     def history(
         self, attribute_id: str, *, since: str | None = None, until: str | None = None, limit: int = 1000
     ) -> list[AssetAttribute]:
-        """What the log still holds of an attribute, newest last.
+        """Return the past values of an attribute that are still in the log, newest last.
 
         Args:
-            since: not older than this timestamp.
-            until: not newer than this timestamp.
-            limit: at most so many, the newest.
+            since: omit values older than this timestamp.
+            until: omit values newer than this timestamp.
+            limit: maximum number of values; the newest are returned.
         """
-        found = self._engine.history(self.asset_uuid, attribute_id, since=since, until=until, limit=limit)
-        return [event.normalized().attribute() for event in found]
+        events = self._engine.history(self.asset_uuid, attribute_id, since=since, until=until, limit=limit)
+        return [event.normalized().attribute() for event in events]
 
     def wait_until(
         self,
@@ -196,35 +198,34 @@ class Asset(Watching, Commanding, Referencing):
         comparison: Callable[[Any, Any], bool] | float = operator.eq,
         *,
         timeout: float = 30,
-        use_ksqlDB: bool = False,  # noqa: N803, ARG002 - every engine tells its own writes at once
+        use_ksqlDB: bool = False,  # noqa: N803, ARG002 - every engine shows its own writes at once
     ) -> bool:
         """Wait until an attribute has a value.
 
         Args:
-            comparison: called with the attribute's value and the given one; a number is taken as the timeout.
-            timeout: how long to wait, in seconds.
+            comparison: function of the attribute's value and `value`; a number is used as the timeout.
+            timeout: seconds to wait.
 
         Returns:
-            whether it came to be in time.
+            True if the comparison became true in time.
 
         Raises:
-            UnknownAttributeError: nobody has ever written that attribute.
+            UnknownAttributeError: the attribute has never been written.
         """
         if isinstance(comparison, (int, float)):
             return self.wait_until(attribute_id, value, timeout=comparison)
         if not callable(comparison):
-            raise TypeError(f"{comparison!r} cannot compare two values. Pass operator.gt, say, or timeout=… by name.")
+            raise TypeError(f"{comparison!r} is not callable. Pass a comparison such as operator.gt, or timeout=….")
         if attribute_id not in self._state:
-            self.resync_state()  # it may have been written a moment ago
+            self.resync_state()  # the attribute may have been written a moment ago
         event = self._state.get(attribute_id)
         if event is None or event.type == "Method":
-            raise UnknownAttributeError(
-                f"{self.asset_uuid} has no attribute {attribute_id!r}. It has {', '.join(self.attributes()) or 'none'}."
-            )
+            known = ", ".join(self.attributes()) or "no attributes"
+            raise UnknownAttributeError(f"{self.asset_uuid} has no attribute {attribute_id!r}. It has {known}.")
         return self._state.wait_for(lambda: bool(comparison(self[attribute_id].value, value)), timeout)
 
     def resync_state(self) -> None:
-        """Read the last value of every attribute again; what is newer here stays."""
+        """Read the last value of each attribute again; a value that is newer than the snapshot stays."""
         self._state.load(self._engine.snapshot([self.asset_uuid]).events.get(self.asset_uuid, ()))
 
     # Writing
@@ -235,9 +236,7 @@ class Asset(Watching, Commanding, Referencing):
         elif name in self._state:
             self._write(name, value)
         elif isinstance(value, AssetAttribute):
-            raise UnknownAttributeError(
-                f"{self.asset_uuid} has no attribute {name!r} to write. Add it by add_attribute() first."
-            )
+            raise UnknownAttributeError(f"{self.asset_uuid} has no attribute {name!r}. Add it with add_attribute().")
         else:
             object.__setattr__(self, name, value)
 
@@ -247,44 +246,50 @@ class Asset(Watching, Commanding, Referencing):
     def add_attribute(
         self, asset_attribute: AssetAttribute, wait_to_become_available: bool = True, *, timeout: float = 10.0
     ) -> None:
-        """Give the asset an attribute, or say a known one anew.
+        """Add an attribute to the asset, or write all properties of an existing attribute.
 
         Args:
-            wait_to_become_available: come back only when every reader can see it.
-            timeout: how long to wait for that, in seconds.
+            wait_to_become_available: return only when every reader can see the attribute.
+            timeout: seconds to wait for that.
 
         Raises:
-            InvalidEventError: the id or the value cannot be carried.
-            DeliveryError, DeliveryTimeout: it could not be written.
+            InvalidEventError: the id or the value is not valid in a message.
+            DeliveryError: the attribute was not written.
+            DeliveryTimeout: the write was not acknowledged in time.
         """
         receipt = self._publish(AssetEvent.of(self.asset_uuid, asset_attribute))
         if wait_to_become_available:
             receipt.wait(timeout)
 
     def flush(self, timeout: float = 10.0) -> None:
-        """Wait until all that was written is acknowledged.
+        """Wait until all writes are acknowledged.
+
+        Args:
+            timeout: seconds to wait.
 
         Raises:
-            DeliveryError, DeliveryTimeout: some of it was not.
+            DeliveryError: a write has failed.
+            DeliveryTimeout: a write was not acknowledged in time.
         """
         self._engine.flush(timeout)
 
-    # Ending
+    # Closing
 
     def close(self, timeout: float = 5.0) -> None:
-        """Hear no more, and give the engine back; closing twice does nothing.
+        """End all subscriptions and release the engine; closing twice does nothing.
 
         Args:
-            timeout: how long writing what was published may take, in seconds, for the engine's last user.
+            timeout: seconds to finish the pending writes, if no other object of the process uses the engine.
 
         Raises:
-            DeliveryError, DeliveryTimeout: this was the engine's last user, and not all could be written.
+            DeliveryError: no other object uses the engine, and a write has failed.
+            DeliveryTimeout: no other object uses the engine, and a write was not acknowledged in time.
         """
         self._subscriptions.clear()
         self._feed.close()
         self._reference.close(timeout)
 
-    # What the engine calls
+    # Called by the engine
 
     def _receive(self, event: AssetEvent) -> None:
         if event.position is not None:
@@ -297,36 +302,39 @@ class Asset(Watching, Commanding, Referencing):
         self._subscriptions.dispatch(event)
 
     def _receive_command(self, event: AssetEvent) -> None:
-        """Somebody commands this asset; the app that it is does something about it."""
+        """Handle a command sent to this asset; only an app overrides this."""
 
-    def _read_again(self) -> int:
-        """After a gap: take in the latest values, and tell subscribers those that they have not heard."""
+    def _on_gap(self) -> int:
+        """Read a snapshot after a gap, deliver the events that were missed, and return its position."""
         snapshot = self._engine.snapshot([self.asset_uuid])
         events = snapshot.events.get(self.asset_uuid, [])
-        missed = [event for event in events if self._is_news(event)]
+        missed = [event for event in events if self._was_missed(event)]
         for event in missed:
             self._receive(event)
         self._state.load(events)
         self._delivered = snapshot.position
         return snapshot.position
 
-    # Inside
+    # Internals
 
-    def _is_news(self, event: AssetEvent) -> bool:
-        """Whether an event of a snapshot was not heard; a row of a table is news when it is newer."""
+    def _was_missed(self, event: AssetEvent) -> bool:
+        """Return whether an event of a snapshot was not delivered.
+
+        The row of a table has no position; it counts as missed if it is newer than the known event.
+        """
         if event.position is not None:
             return event.position > self._delivered
         known = self._state.get(event.id)
         return known is None or event.timestamp > known.timestamp
 
-    def _follow(self, asset_uuid: str) -> list[AssetEvent]:
-        """Take in what is known of an asset and hear of it from there on; gives back what is known."""
+    def _load_and_subscribe(self, asset_uuid: str) -> list[AssetEvent]:
+        """Load the snapshot of an asset, subscribe from its position, and return its events."""
         self._caller = Caller(asset_uuid, self._publish, self._state)
         snapshot = self._engine.snapshot([asset_uuid])
         events = snapshot.events.get(asset_uuid, [])
         self._state.load(events)
         self._found_at = self._delivered = snapshot.position
-        self._feed = self._engine.subscribe(asset_uuid, self._receive, self._read_again, snapshot.position)
+        self._feed = self._engine.subscribe(asset_uuid, self._receive, self._on_gap, snapshot.position)
         return events
 
     def _publish(self, event: AssetEvent) -> Receipt:
@@ -335,15 +343,15 @@ class Asset(Watching, Commanding, Referencing):
         return receipt
 
     def _write(self, attribute_id: str, value: Any) -> None:
-        """Write an attribute that is known; a bare value keeps its type and tag."""
+        """Write a known attribute; a value that is not an `AssetAttribute` keeps the type and the tag."""
         known = self._state.get(attribute_id)
         if known is None:
             raise UnknownAttributeError(
-                f"{self.asset_uuid} has no attribute {attribute_id!r}. Add it by add_attribute()."
+                f"{self.asset_uuid} has no attribute {attribute_id!r}. Add it with add_attribute()."
             )
         if known.type == "Method":
             raise ConfigurationError(
-                f"{attribute_id!r} is a method of {self.asset_uuid} and holds no value. Call it, or use another name."
+                f"{attribute_id!r} is a method of {self.asset_uuid} and has no value. Call it, or use another id."
             )
         if not isinstance(value, AssetAttribute):
             event = new_event(self.asset_uuid, attribute_id, value, known.type, known.tag, self._clock())
@@ -352,7 +360,7 @@ class Asset(Watching, Commanding, Referencing):
         else:
             raise ConfigurationError(
                 f"The attribute {value.id!r} cannot be written as {attribute_id!r}. "
-                f"Give it that id, or write it as {value.id!r}."
+                f"Set its id to {attribute_id!r}, or write it as {value.id!r}."
             )
         self._publish(event)
 
@@ -375,16 +383,12 @@ class Asset(Watching, Commanding, Referencing):
 
 
 def _own_names(asset_class: type) -> frozenset[str]:
-    """The names that belong to a class itself, so that setting them writes no attribute of the asset."""
+    """Return the names that a class defines itself; assigning to them does not write an attribute of the asset."""
     annotated = (name for base in asset_class.__mro__ for name in inspect.get_annotations(base))
     return frozenset((*dir(asset_class), *annotated))
 
 
 Asset._names = _own_names(Asset)
-
-
-def _private_memory() -> str:
-    return f"memory://private-{uuid.uuid4().hex}"
 
 
 def _contract(value: Any) -> Any:
@@ -397,5 +401,5 @@ def _contract(value: Any) -> Any:
 
 
 def _bare_tag(tag: str) -> str:
-    """A tag without the namespace that some machines write before it: `{urn:…}Position` is `Position`."""
+    """Return a tag without the namespace that some machines write before it: `{urn:…}Position` is `Position`."""
     return re.sub(r"\{.*?\}", "", tag).strip()

@@ -1,4 +1,4 @@
-"""An asset by its place in the unified namespace: whatever machine stands there now."""
+"""AssetUNS: the asset that has a place in the unified namespace now."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ __all__ = ["AssetUNS"]
 
 _logger = logging.getLogger("openfactory.assets")
 
-# How often the map is read, in seconds; one thread does it for all of a process.
+# Seconds between two reads of the map; one thread reads it for all assets of a process.
 _POLL_SECONDS = 0.5
 
 _MAP = "SELECT asset_uuid, uns_id, updated_at FROM asset_to_uns_map"
 
 
 class AssetUNS(Asset):
-    """The asset that stands at a place of the namespace.
+    """The asset that has a place in the unified namespace.
 
-    When another asset takes that place, its attributes stand in for those of the former one, and callbacks hear their
-    values. While nobody stands there all attributes read as `UNAVAILABLE`.
+    When another asset takes the place, its attributes replace those of the former asset, and callbacks receive their
+    values. While no asset has the place, all attributes read as `UNAVAILABLE`.
 
     Args:
         uns_id: the place, such as `plant/hall-1/mill`.
-        start_mapping_watcher: follow the place when another asset takes it.
+        start_mapping_watcher: switch to another asset when it takes the place.
 
     Raises:
-        UnknownAssetError: nobody stands there.
+        UnknownAssetError: no asset has the place.
     """
 
     uns_id: str
@@ -45,18 +45,18 @@ class AssetUNS(Asset):
         ksqlClient: Any,  # noqa: N803 - the name that apps pass it by
         bootstrap_servers: str | None = None,
         asset_router_url: str | None = None,
-        test_mode: bool = False,  # noqa: ARG002 - a private memory would hold no map; give a client of a memory:// URL
+        test_mode: bool = False,  # noqa: ARG002 - a private memory has no map; pass a client of a memory:// URL
         start_mapping_watcher: bool = True,
     ) -> None:
         self.uns_id = uns_id
         self._place_lock = threading.Lock()
-        self._held: list[AssetEvent] | None = None  # what is heard while the asset changes
+        self._buffered: list[AssetEvent] | None = None  # events that arrive while the asset changes
         self._ended = False
         with open_engine_of(ksqlClient, bootstrap_servers, asset_router_url) as reference:
             asset_uuid = _read_map(reference.engine).get(uns_id)
         if asset_uuid is None:
             raise UnknownAssetError(
-                f"No asset stands at {uns_id!r} of the namespace. Register one there by register_asset().",
+                f"No asset has the place {uns_id!r} in the namespace. Register an asset there with register_asset().",
                 uns_id=uns_id,
             )
         super().__init__(asset_uuid, ksqlClient, bootstrap_servers, asset_router_url)
@@ -69,7 +69,8 @@ class AssetUNS(Asset):
     def __setattr__(self, name: str, value: Any) -> None:
         if name[0] != "_" and name not in self._names and name not in self.__dict__ and not self.asset_uuid:
             raise UnknownAssetError(
-                f"No asset stands at {self.uns_id!r} of the namespace to write {name!r} to. Register one there.",
+                f"{name!r} was not written: no asset has the place {self.uns_id!r} in the namespace. "
+                "Register an asset there with register_asset().",
                 uns_id=self.uns_id,
             )
         super().__setattr__(name, value)
@@ -77,74 +78,74 @@ class AssetUNS(Asset):
     def close(self, timeout: float = 5.0) -> None:
         _watcher.discard(self)
         with self._place_lock:
-            self._ended = True  # a change that is under way closes the feed that it opens
+            self._ended = True  # _switch_to() closes the subscription that it is opening
         super().close(timeout)
 
     def _receive(self, event: AssetEvent) -> None:
         with self._place_lock:
             if event.asset_uuid != self.asset_uuid:
-                return  # said by the former asset, and on its way when another took the place
-            if self._held is not None:
-                self._held.append(event)
+                return  # an event of the former asset that arrives late
+            if self._buffered is not None:
+                self._buffered.append(event)
                 return
             super()._receive(event)
 
-    def _look_at_map(self, uns_map: dict[str, str]) -> None:
-        """Follow the place if another asset stands there; on the watcher's thread."""
+    def _apply_map(self, uns_map: dict[str, str]) -> None:
+        """Switch to the asset that has the place now; runs on the watcher's thread."""
         asset_uuid = uns_map.get(self.uns_id, "")
         if asset_uuid == self.asset_uuid:
             return
         with self._place_lock:
             if self._ended:
                 return
-            self.asset_uuid = ""  # should the engine fail below, the next look tries again
+            self.asset_uuid = ""  # if the engine fails below, the next read of the map tries again
             self._state.clear()
         self._feed.close()
         if not asset_uuid:
-            _logger.warning("No asset stands at %s any more; its attributes read as UNAVAILABLE.", self.uns_id)
+            _logger.warning("No asset has the place %s any more. Its attributes read as UNAVAILABLE.", self.uns_id)
             return
-        _logger.info("%s stands at %s of the namespace now.", asset_uuid, self.uns_id)
-        self._move_to(asset_uuid)
+        _logger.info("%s has the place %s in the namespace now.", asset_uuid, self.uns_id)
+        self._switch_to(asset_uuid)
 
-    def _move_to(self, asset_uuid: str) -> None:
-        """Hear another asset: first what it has said before, then what it says meanwhile."""
+    def _switch_to(self, asset_uuid: str) -> None:
+        """Switch to another asset: deliver the events of its snapshot, then those that arrived in the meantime."""
         with self._place_lock:
-            self._held = []
+            self._buffered = []
             self.asset_uuid = asset_uuid
         try:
-            found = self._follow(asset_uuid)
+            events = self._load_and_subscribe(asset_uuid)
         except BaseException:
             with self._place_lock:
-                self._held, self.asset_uuid = None, ""
+                self._buffered, self.asset_uuid = None, ""
                 self._state.clear()
             raise
         with self._place_lock:
-            held, self._held = self._held, None
-            for event in found:
+            buffered, self._buffered = self._buffered, None
+            for event in events:
                 self._subscriptions.dispatch(event)
-            for event in held or ():
+            for event in buffered or ():
                 super()._receive(event)
         if self._ended:
             self._feed.close()
 
 
 class _MappingWatcher:
-    """Reads the map for all such assets of the process, on one thread that ends with the last of them."""
+    """Reads the map for all `AssetUNS` objects of the process, on one thread that ends with the last of them."""
 
     def __init__(self) -> None:
         self._assets: weakref.WeakSet[AssetUNS] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._left = threading.Event()
+        self._stopped = threading.Event()
         self._failing: set[str] = set()
 
     def add(self, asset: AssetUNS) -> None:
         with self._lock:
             self._assets.add(asset)
             if self._thread is None:
-                self._left = threading.Event()
+                self._stopped = threading.Event()
                 self._thread = threading.Thread(
-                    target=self._run, args=(self._left,), name="openfactory-uns-map", daemon=True
+                    target=self._run, args=(self._stopped,), name="openfactory-uns-map", daemon=True
                 )
                 self._thread.start()
 
@@ -152,33 +153,33 @@ class _MappingWatcher:
         with self._lock:
             self._assets.discard(asset)
             if not self._assets:
-                self._left.set()
+                self._stopped.set()
                 self._thread = None
 
-    def _run(self, left: threading.Event) -> None:
-        while not left.wait(_POLL_SECONDS):
+    def _run(self, stopped: threading.Event) -> None:
+        while not stopped.wait(_POLL_SECONDS):
             with self._lock:
                 assets = list(self._assets)
             for engine in {asset._engine for asset in assets}:
-                self._look(engine, [asset for asset in assets if asset._engine is engine])
+                self._read_and_apply(engine, [asset for asset in assets if asset._engine is engine])
 
-    def _look(self, engine: Engine, assets: list[AssetUNS]) -> None:
-        """Read one map; what goes wrong is said once and tried again."""
+    def _read_and_apply(self, engine: Engine, assets: list[AssetUNS]) -> None:
+        """Read the map of an engine and pass it to the assets; log the first failure in a row."""
         try:
             uns_map = _read_map(engine)
             for asset in assets:
-                asset._look_at_map(uns_map)
+                asset._apply_map(uns_map)
             self._failing.discard(engine.url)
-        except Exception as error:  # noqa: BLE001 - the thread serves all such assets of the process
+        except Exception as error:  # noqa: BLE001 - the thread serves all AssetUNS objects of the process
             if engine.url not in self._failing and not all(asset._ended for asset in assets):
                 self._failing.add(engine.url)
-                _logger.warning("The map of the namespace cannot be read (%s). It is tried again until it can.", error)
+                _logger.warning("The map of the namespace cannot be read (%s). Reading is retried.", error)
 
 
 _watcher = _MappingWatcher()
 
 
 def _read_map(engine: Engine) -> dict[str, str]:
-    """Which asset stands at each place; where two say that they do, it is the one that came last."""
+    """Return the asset at each place; of two assets at one place, the one registered last."""
     rows = sorted(engine.query(_MAP), key=lambda row: int(row["UPDATED_AT"] or 0))
     return {row["UNS_ID"]: row["ASSET_UUID"] for row in rows if row["UNS_ID"] is not None}

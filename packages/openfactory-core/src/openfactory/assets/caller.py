@@ -1,4 +1,4 @@
-"""The caller's side of commands: sending them, waiting for replies, and saying what a missing reply means."""
+"""The caller's side of commands: sends them, waits for replies, and explains a missing reply."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from openfactory.settings import environment
 
 __all__ = ["Caller", "CommandArguments"]
 
-#: Arguments of a command that cannot be keywords: a mapping, or pairs of name and value.
+#: Arguments of a command: a mapping, or pairs of name and value.
 CommandArguments = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 _logger = logging.getLogger("openfactory.commands")
 
 
 class Caller:
-    """Commands one asset.
+    """Sends commands to one asset.
 
     Args:
-        asset_uuid: the asset.
-        publish: writes the command.
-        state: what is known of the asset, for the text of a timeout.
+        asset_uuid: UUID of the asset.
+        publish: writes a command to the log.
+        state: state of the asset, from which a timeout is explained.
     """
 
     def __init__(self, asset_uuid: str, publish: Callable[[AssetEvent], Receipt], state: AssetState) -> None:
@@ -43,45 +43,45 @@ class Caller:
         self._waiting: dict[str, Future[CommandReply]] = {}
 
     def send(self, method: str, sender_uuid: str, arguments: CommandArguments) -> str:
-        """Send a command and give back its correlation id.
+        """Send a command and return its correlation id.
 
         Raises:
-            ValueError: there is no sender.
+            ValueError: `sender_uuid` is empty.
         """
         envelope = self._envelope(method, sender_uuid, arguments)
         self._publish(envelope.event(self._asset_uuid, method))
         return str(envelope.header.correlation_id)
 
     def call(self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float) -> Any:
-        """Send a command and wait for its result, at most so many seconds; without a sender it is APP_UUID."""
+        """Send a command and wait for its result, at most `timeout` seconds; the sender defaults to APP_UUID."""
         with self._sent(method, sender_uuid or environment("APP_UUID"), arguments, timeout) as reply:
             return self._result(method, reply.result(timeout))
 
     async def call_async(
         self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float
     ) -> Any:
-        """`call`, with the loop going on meanwhile."""
+        """Send a command and wait for its result, like `call`, without blocking the event loop."""
         with self._sent(method, sender_uuid or environment("APP_UUID"), arguments, timeout) as reply:
             return self._result(method, await asyncio.wait_for(asyncio.wrap_future(reply), timeout))
 
     def settle(self, event: AssetEvent) -> None:
-        """Hand a reply to the call that waits for it; replies to others are none of ours."""
+        """Deliver a reply to the call that waits for it; ignore replies to other callers."""
         if not self._waiting:
             return
         try:
             reply = CommandReply.parse(event.value)
         except msgspec.MsgspecError as error:
             _logger.warning(
-                "%s.%s at position %s is no reply: %s. It is skipped.",
+                "%s.%s at position %s is not a reply: %s. It is skipped.",
                 event.asset_uuid,
                 event.id,
                 event.position,
                 error,
             )
             return
-        waiting = self._waiting.pop(str(reply.correlation_id), None)
-        if waiting is not None and waiting.set_running_or_notify_cancel():
-            waiting.set_result(reply)
+        future = self._waiting.pop(str(reply.correlation_id), None)
+        if future is not None and future.set_running_or_notify_cancel():
+            future.set_result(reply)
 
     def _envelope(self, method: str, sender_uuid: str | None, arguments: CommandArguments) -> CommandEnvelope:
         if not sender_uuid:
@@ -94,9 +94,10 @@ class Caller:
     def _sent(
         self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float
     ) -> Iterator[Future[CommandReply]]:
+        """Send a command and yield its future reply; a timeout inside the block becomes a `CommandTimeout`."""
         envelope = self._envelope(method, sender_uuid, arguments)
         correlation_id = str(envelope.header.correlation_id)
-        reply = self._waiting[correlation_id] = Future()  # before the command is sent: the reply may be quick
+        reply = self._waiting[correlation_id] = Future()  # before sending: the reply may arrive at once
         try:
             receipt = self._publish(envelope.event(self._asset_uuid, method))
             try:
@@ -104,8 +105,9 @@ class Caller:
             except TimeoutError as error:
                 if isinstance(error, OpenFactoryError):
                     raise
+                reason = self._timeout_reason(method, receipt)
                 raise CommandTimeout(
-                    f"{self._asset_uuid} gave no answer to {method} within {timeout:g} s: {self._why(method, receipt)}",
+                    f"{self._asset_uuid} did not reply to {method} within {timeout:g} s: {reason}",
                     asset_uuid=self._asset_uuid,
                     method=method,
                     correlation_id=correlation_id,
@@ -114,11 +116,11 @@ class Caller:
         finally:
             self._waiting.pop(correlation_id, None)
 
-    def _why(self, method: str, receipt: Receipt) -> str:
+    def _timeout_reason(self, method: str, receipt: Receipt) -> str:
         if receipt.error is not None:
             return f"the command could not be written: {receipt.error}"
         if not receipt.settled:
-            return "the command itself has not been written yet. Look at the engine's health()."
+            return "the command has not been written yet. Check the engine's health()."
         availability = self._state.get("avail")
         methods = [event.id for event in self._state.events() if event.type == "Method"]
         if availability is None and not methods:
@@ -126,17 +128,17 @@ class Caller:
         if availability is not None and availability.value == UNAVAILABLE:
             return "it is UNAVAILABLE. Start its app."
         if method not in methods:
-            return f"it has no method of this name. It has {', '.join(methods) or 'none'}."
-        return "it is AVAILABLE and does not answer. See whether its app still runs, or wait longer by timeout=."
+            return f"it has no method of this name. It has {', '.join(methods) or 'no methods'}."
+        return "it is AVAILABLE but does not answer. Check that its app still runs, or pass a longer timeout=."
 
     def _result(self, method: str, reply: CommandReply) -> Any:
         if reply.status == "succeeded":
             return reply.result
         kind = CommandRejected if reply.status == "rejected" else CommandFailed
         raise kind(
-            f"{self._asset_uuid}.{method} was {reply.status}: {reply.error or 'it gave no reason.'}"
+            f"{self._asset_uuid}.{method} was {reply.status}: {reply.error or 'no reason was given.'}"
             if reply.status == "rejected"
-            else f"{self._asset_uuid}.{method} failed: {reply.error or 'it gave no reason.'}",
+            else f"{self._asset_uuid}.{method} failed: {reply.error or 'no reason was given.'}",
             asset_uuid=self._asset_uuid,
             method=method,
             correlation_id=str(reply.correlation_id),

@@ -1,4 +1,4 @@
-"""The part of an asset that is commanded: sending a command, and waiting for what comes of it."""
+"""The part of an asset that sends commands to it and waits for their results."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class Commanding:
     _caller: Caller
 
     def method(self, method: str, sender_uuid: str, args: CommandArguments | None = None) -> str:
-        """Send a command and do not wait for what comes of it; `call` waits.
+        """Send a command without waiting for its result; `call` waits.
 
         Args:
             method: name of the method.
-            sender_uuid: the asset that sends the command.
-            args: its arguments.
+            sender_uuid: UUID of the asset that sends the command.
+            args: arguments of the method.
 
         Returns:
-            the correlation id, by which both sides log the command.
+            the correlation id, which both sides write to their logs.
 
         Raises:
-            ValueError: there is no sender.
+            ValueError: `sender_uuid` is empty.
         """
         return self._caller.send(method, sender_uuid, args or {})
 
@@ -44,15 +44,16 @@ class Commanding:
 
         Args:
             method: name of the method.
-            args: arguments whose names cannot be keywords here, such as `timeout`.
-            sender_uuid: the asset that sends the command, else APP_UUID.
-            timeout: how long to wait, in seconds.
+            args: arguments whose names are also parameters of `call`, such as `timeout`.
+            sender_uuid: UUID of the asset that sends the command; APP_UUID by default.
+            timeout: seconds to wait for the reply.
+            **kwargs: all other arguments of the method.
 
         Raises:
-            CommandRejected: nothing was run: the method is unknown, an argument is wrong, the app is stopping.
-            CommandFailed: the method raised.
-            CommandTimeout: no answer came.
-            ValueError: there is no sender.
+            CommandRejected: the method was not run: it is unknown, an argument is wrong, or the app is stopping.
+            CommandFailed: the method raised an error.
+            CommandTimeout: the reply did not arrive in time.
+            ValueError: `sender_uuid` and APP_UUID are empty.
         """
         return self._caller.call(method, sender_uuid, {**dict(args or {}), **kwargs}, timeout)
 
@@ -66,5 +67,5 @@ class Commanding:
         timeout: float = 10.0,
         **kwargs: Any,
     ) -> Any:
-        """`call`, for coroutines: the loop goes on while it waits."""
+        """Send a command and wait for its result, like `call`, without blocking the event loop."""
         return await self._caller.call_async(method, sender_uuid, {**dict(args or {}), **kwargs}, timeout)

@@ -20,32 +20,32 @@ _logger = logging.getLogger("openfactory.assets")
 
 
 class EventStream:
-    """The events of a subscription, one after the other, on the loop that reads them.
+    """Asynchronous iterator over the events of a subscription, for the event loop in which it is created.
 
-    It holds so many that have not been read. When it is full the oldest goes: a reader that lags sees the newest.
-    Each loss is counted, and the first is logged.
+    When its queue is full, the oldest event is dropped, so a slow reader sees the newest events. Each drop is counted,
+    and the first is logged.
 
     Args:
-        name: what is watched, for the log.
-        max_queued: how many events may wait.
+        name: name of the asset or attribute, for the log.
+        max_queued: maximum number of events in the queue.
         stop: ends the subscription.
 
     Raises:
-        SubscriptionError: no event could wait.
+        SubscriptionError: `max_queued` is less than 1.
 
     Attributes:
-        lost: how many events went unread.
+        lost: number of events that were dropped.
     """
 
     def __init__(self, name: str, max_queued: int, stop: Callable[[EventStream], None]) -> None:
         if max_queued < 1:
-            raise SubscriptionError(f"{max_queued} events cannot wait to be read. Give max_queued 1 or more.")
+            raise SubscriptionError(f"max_queued={max_queued} leaves no room for an event. Pass 1 or more.")
         self.lost = 0
         self._name = name
         self._stop = stop
         self._loop = asyncio.get_running_loop()
         self._events: deque[AssetEvent] = deque(maxlen=max_queued)
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._closed = False
 
     def __aiter__(self) -> EventStream:
@@ -55,8 +55,8 @@ class EventStream:
         while not self._events:
             if self._closed:
                 raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
         return self._events.popleft()
 
     async def __aenter__(self) -> EventStream:
@@ -66,34 +66,34 @@ class EventStream:
         self.close()
 
     def offer(self, event: AssetEvent) -> None:
-        """Take an event; from any thread."""
+        """Queue an event; may be called from any thread."""
         if self._closed:
             return
         if event.type == "Samples":
             event = msgspec.structs.replace(event, value=sample_value(event.value))
-        with suppress(RuntimeError):  # the loop was closed before
-            self._loop.call_soon_threadsafe(self._take, event)
+        with suppress(RuntimeError):  # the loop is closed already
+            self._loop.call_soon_threadsafe(self._append, event)
 
     def close(self) -> None:
-        """Hear no more; what is queued can still be read, then the iteration ends."""
+        """End the subscription; the iteration ends after the events in the queue."""
         self._stop(self)
         self.end()
 
     def end(self) -> None:
-        """Let the iteration end; from any thread."""
+        """End the iteration after the events in the queue; may be called from any thread."""
         self._closed = True
-        with suppress(RuntimeError):  # the loop was closed before
-            self._loop.call_soon_threadsafe(self._news.set)
+        with suppress(RuntimeError):  # the loop is closed already
+            self._loop.call_soon_threadsafe(self._changed.set)
 
-    def _take(self, event: AssetEvent) -> None:
+    def _append(self, event: AssetEvent) -> None:
         if len(self._events) == self._events.maxlen:
             self.lost += 1
             if self.lost == 1:
                 _logger.warning(
-                    "The reader of %s lags: %d events wait, and from now on the oldest go. "
-                    "Read faster, or allow more by max_queued.",
+                    "The reader of %s lags: %d events wait, and the oldest are dropped from now on. "
+                    "Read faster, or raise max_queued.",
                     self._name,
                     len(self._events),
                 )
         self._events.append(event)
-        self._news.set()
+        self._changed.set()

@@ -1,4 +1,4 @@
-"""The producer that code written for OpenFactory finds on every asset: it writes for any asset, on any engine."""
+"""EngineProducer: the producer of every asset, which writes the events of any asset to any engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EngineProducer:
     """Writes events through an engine.
 
     Args:
-        engine: what writes them.
+        engine: engine that writes the events.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -35,11 +35,11 @@ class EngineProducer:
         """Write an attribute of any asset.
 
         Args:
-            attributes: a `timestamp` in it stands for the attribute's own; the rest travels with the message, where
-                there is a Kafka.
+            attributes: additional properties of the message. A `timestamp` replaces the timestamp of the attribute;
+                only Kafka keeps the other properties.
 
         Raises:
-            InvalidEventError: the UUID, the id or the value cannot be carried.
+            InvalidEventError: the UUID, the id or the value is not valid in a message.
         """
         rest = dict(attributes or {})
         for key in [key for key in rest if key.lower() == "timestamp"]:
@@ -48,31 +48,37 @@ class EngineProducer:
         event = AssetEvent.of(asset_uuid, assetAttribute)
         if not rest:
             return self._engine.publish(event)
-        said = {"timestamp": event.timestamp} | rest
-        message = {"ID": event.id, "VALUE": event.value, "TAG": event.tag, "TYPE": event.type, "attributes": said}
+        properties = {"timestamp": event.timestamp} | rest
+        message = {"ID": event.id, "VALUE": event.value, "TAG": event.tag, "TYPE": event.type, "attributes": properties}
         return self._engine.produce(ASSETS_TOPIC, asset_uuid, msgspec.json.encode(message))
 
     def produce(self, topic: str, key: str | bytes, value: str | bytes | None) -> Receipt:
-        """Write a message as it stands on the wire.
+        """Write a message in its wire format.
 
         Args:
-            topic: `ofa_assets`, where the key is the asset; a Kafka takes any other too.
-            value: JSON with ID, VALUE, TAG, TYPE and attributes; None is a tombstone, which `ofa_assets` has none of.
+            topic: `ofa_assets`; Kafka accepts other topics too.
+            key: for `ofa_assets`, the UUID of the asset.
+            value: JSON object with ID, VALUE, TAG, TYPE and attributes. None is a tombstone, which `ofa_assets` does
+                not accept.
 
         Raises:
-            ConfigurationError: another topic, which only a Kafka has.
-            InvalidEventError: the message is no event.
+            ConfigurationError: the engine does not have the topic; only Kafka has other topics.
+            InvalidEventError: the message is not an event.
         """
         return self._engine.produce(topic, key, value)
 
     def on_delivery_error(self, callback: OnDeliveryError) -> None:
-        """Be told each event of this process that could not be written, with the reason."""
+        """Call `callback` with each event of this process that was not written, and with the error."""
         self._engine.on_delivery_error(callback)
 
     def flush(self, timeout: float = 10.0) -> None:
-        """Wait until all that was written is acknowledged.
+        """Wait until all writes are acknowledged.
+
+        Args:
+            timeout: seconds to wait.
 
         Raises:
-            DeliveryError, DeliveryTimeout: some of it was not.
+            DeliveryError: a write has failed.
+            DeliveryTimeout: a write was not acknowledged in time.
         """
         self._engine.flush(timeout)

@@ -1,4 +1,4 @@
-"""The part of an asset that knows its neighbours: references to the assets above and below it."""
+"""The part of an asset that reads and adds references to the assets above and below it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ __all__ = ["Referencing"]
 ABOVE = "references_above"
 BELOW = "references_below"
 
-# How long one write of a reference may take to be acknowledged, in seconds.
+# Seconds to wait until the write of a reference is acknowledged.
 _WRITE_SECONDS = 10.0
 
-# So many references may be written by others between a read and the write that follows it.
-_MOST_WRITERS = 1000
+# Maximum number of references that others may write between a read and the write that follows it.
+_MAX_CONCURRENT_WRITES = 1000
 
 
 class Referencing:
-    """Reads and adds references; each is the UUID of another asset, the newest first."""
+    """Reads and adds references; a reference is the UUID of another asset, and the newest comes first."""
 
     asset_uuid: str
     ksql: Any
@@ -38,34 +38,35 @@ class Referencing:
     _state: AssetState
 
     def get_references_above_uuid(self) -> list[str]:
-        """The UUIDs of the assets above."""
+        """Return the UUIDs of the assets above."""
         return self._references(ABOVE)
 
     def get_references_below_uuid(self) -> list[str]:
-        """The UUIDs of the assets below."""
+        """Return the UUIDs of the assets below."""
         return self._references(BELOW)
 
     def get_references_above(self) -> list[Asset]:
-        """The assets above; close each when it is done with."""
+        """Return the assets above; close each of them after use."""
         return self._assets(self._references(ABOVE))
 
     def get_references_below(self) -> list[Asset]:
-        """The assets below; close each when it is done with."""
+        """Return the assets below; close each of them after use."""
         return self._assets(self._references(BELOW))
 
     def add_reference_above(self, reference: str) -> None:
-        """Add an asset above; nothing happens when it is there already.
+        """Add a reference to an asset above, unless it exists already.
 
-        Two writers may add at the same time, and neither loses what the other has added.
+        Two processes may add references at the same time; both references are kept.
 
         Raises:
-            InvalidEventError: the UUID cannot be carried, or holds a comma.
-            DeliveryError, DeliveryTimeout: it could not be written.
+            InvalidEventError: the UUID is not valid in a message, contains a comma, or is `UNAVAILABLE`.
+            DeliveryError: the reference was not written.
+            DeliveryTimeout: the write was not acknowledged in time.
         """
         self._add_reference(ABOVE, reference)
 
     def add_reference_below(self, reference: str) -> None:
-        """Add an asset below, as `add_reference_above` does above."""
+        """Add a reference to an asset below, like `add_reference_above`."""
         self._add_reference(BELOW, reference)
 
     def _references(self, attribute_id: str) -> list[str]:
@@ -78,26 +79,27 @@ class Referencing:
         return [Asset(reference, self.ksql, self.bootstrap_servers, self.asset_router_url) for reference in references]
 
     def _add_reference(self, attribute_id: str, reference: str) -> None:
-        """Read, write, and look whether somebody wrote in between: the order of the log is the same for everybody.
+        """Read the list, write it with the reference, and check that no other write came in between.
 
-        Who finds that he has overwritten another's reference adds it again, so both converge to the union.
+        All processes see the same order of the log. A process that has overwritten the reference of another adds it
+        again, so the list converges to the union.
         """
         wanted = [_check_reference(reference)]
         while True:
-            read = self._last(attribute_id)
-            there = [] if read is None else _split(read)
-            missing = [one for one in wanted if one not in there]
+            last = self._last_event(attribute_id)
+            present = [] if last is None else _split(last)
+            missing = [uuid for uuid in wanted if uuid not in present]
             if not missing:
                 return
-            value = ", ".join((*missing, *there))
+            value = ", ".join((*missing, *present))
             event = new_event(self.asset_uuid, attribute_id, value, "OpenFactory", "AssetsReferences")
             written_at = self._publish(event).wait(_WRITE_SECONDS)
-            read_at = 0 if read is None else read.position or 0
-            for other in self._engine.history(self.asset_uuid, attribute_id, limit=_MOST_WRITERS):
+            read_at = 0 if last is None else last.position or 0
+            for other in self._engine.history(self.asset_uuid, attribute_id, limit=_MAX_CONCURRENT_WRITES):
                 if read_at < (other.position or 0) < written_at:
                     wanted += _split(other)
 
-    def _last(self, attribute_id: str) -> AssetEvent | None:
+    def _last_event(self, attribute_id: str) -> AssetEvent | None:
         events = self._engine.snapshot([self.asset_uuid]).events.get(self.asset_uuid, [])
         return next((event for event in events if event.id == attribute_id), None)
 
@@ -106,19 +108,19 @@ class Referencing:
 
 
 def _check_reference(reference: str) -> str:
-    """The UUID, if a list of references can carry it."""
+    """Return the UUID if it is valid in a list of references."""
     check_asset_uuid(reference)
     if "," in reference or reference == UNAVAILABLE:
         raise InvalidEventError(
-            f"{reference!r} cannot be a reference: a list of references ends each at a comma, and {UNAVAILABLE} says "
-            "that there is none. Give the asset a UUID without a comma.",
+            f"{reference!r} cannot be a reference: commas separate the references of a list, and {UNAVAILABLE} stands "
+            "for an empty list. Give the asset another UUID.",
             asset_uuid=reference,
         )
     return reference
 
 
 def _split(event: AssetEvent) -> list[str]:
-    """The references that an event says, each once."""
+    """Return the references in the value of an event, without duplicates."""
     if not isinstance(event.value, str) or event.value == UNAVAILABLE:
         return []
     return list(dict.fromkeys(filter(None, (part.strip() for part in event.value.split(",")))))

@@ -1,4 +1,4 @@
-"""Who wants to hear of an asset's events: the callbacks, and the lane on which they run in order."""
+"""Subscriptions to the events of an asset: the callbacks, and the lane in which they run in order."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from openfactory.exceptions import SubscriptionError
 
 __all__ = ["ALL_EVENTS", "AssetCallback", "CaseInsensitiveDict", "Subscriptions"]
 
-#: The topic of callbacks that hear every event of the asset.
+#: The topic of callbacks that receive every event of the asset.
 ALL_EVENTS = "*"
 
 _logger = logging.getLogger("openfactory.assets")
 
 
 class CaseInsensitiveDict(UserDict[str, Any]):
-    """A message's dictionary, read without regard to the case of its keys, because writers differ in it.
+    """Dictionary of a message that finds its keys in any case, because writers spell them differently.
 
     >>> message = CaseInsensitiveDict({"VALUE": 3})
     >>> message["value"], "Value" in message
@@ -47,33 +47,36 @@ class CaseInsensitiveDict(UserDict[str, Any]):
         return isinstance(key, str) and self._spelling(key) in self.data
 
     def _spelling(self, key: str) -> str:
-        """The spelling under which a key stands already, or the given one."""
+        """Return the spelling that the dictionary uses for a key, or the key itself if it is new."""
         if key in self.data:
             return key
         folded = key.casefold()
         return next((known for known in self.data if known.casefold() == folded), key)
 
 
-#: What a subscriber gives: called with the subject `<asset uuid>.<attribute id>` and the message, whose keys are
-#: VALUE, TAG, TYPE and attributes (with the timestamp).
+#: Callback of a subscription. Its arguments are the subject `<asset uuid>.<attribute id>` and the message, whose keys
+#: are VALUE, TAG, TYPE and attributes (with the timestamp).
 AssetCallback = Callable[[str, CaseInsensitiveDict], object]
 
-#: Starts a coroutine on a loop.
+#: Function that starts a coroutine on an event loop.
 Submit = Callable[[Coroutine[Any, Any, Any]], "Future[Any]"]
 
 
 class Listener(Protocol):
-    """Hears events on the thread that brings them, so it returns at once."""
+    """Receives events on the thread that delivers them, so its methods must return at once."""
 
     def offer(self, event: AssetEvent) -> None:
-        """Take an event."""
+        """Receive an event."""
 
     def end(self) -> None:
-        """No more will come."""
+        """Handle the end of the subscription; no more events follow."""
 
 
 class Subscriptions:
-    """The callbacks of one asset; they run in the order of the events, and one that raises stops no other."""
+    """Callbacks and listeners of one asset.
+
+    Callbacks run in the order of the events. If a callback raises an error, the others still run.
+    """
 
     def __init__(self, asset_uuid: str, executor: OrderedExecutor, submit: Submit | None = None) -> None:
         self._lock = threading.Lock()
@@ -83,19 +86,22 @@ class Subscriptions:
         self._submit = submit
         self._listeners: tuple[tuple[Collection[str] | None, Listener], ...] = ()
         self._ended = False
-        self._lane: Lane | None = None  # made with the first callback: most watched assets only feed their state
+        self._lane: Lane | None = None  # created with the first callback; most assets have no callbacks
 
     def add(self, topic: str, callback: AssetCallback) -> None:
-        """Call back for each event of a topic: an attribute id as `.id`, an attribute type, or `ALL_EVENTS`.
+        """Call `callback` for each event of a topic.
 
-        A coroutine function runs on the loop that is running where it is subscribed, else on that of the app; the
-        lane waits for it, so that the order holds.
+        A coroutine function runs on the event loop that is running in the calling thread, or else on the loop of the
+        app. The lane waits for it, to keep the order.
+
+        Args:
+            topic: an attribute id as `.id`, an attribute type, or `ALL_EVENTS`.
 
         Raises:
-            SubscriptionError: the callback cannot be called, or is a coroutine function and there is no loop.
+            SubscriptionError: the callback is not callable, or is a coroutine function without an event loop.
         """
         if not callable(callback):
-            raise SubscriptionError(f"{callback!r} cannot be called. Pass a function of (subject, message).")
+            raise SubscriptionError(f"{callback!r} is not callable. Pass a function of (subject, message).")
         if inspect.iscoroutinefunction(callback):
             callback = _on_loop(callback, self._submit)
         with self._lock:
@@ -104,36 +110,37 @@ class Subscriptions:
             self._callbacks[topic] = (*self._callbacks.get(topic, ()), callback)
 
     def remove(self, topic: str, callback: AssetCallback | None = None) -> None:
-        """Call back no more for a topic, or this one callback no more; nothing happens when nobody listened."""
+        """Remove a callback of a topic, or all its callbacks; do nothing if they are not subscribed."""
         with self._lock:
-            left = () if callback is None else tuple(one for one in self._callbacks.get(topic, ()) if one != callback)
-            if left:
-                self._callbacks[topic] = left
+            callbacks = () if callback is None else self._callbacks.get(topic, ())
+            remaining = tuple(known for known in callbacks if known != callback)
+            if remaining:
+                self._callbacks[topic] = remaining
             else:
                 self._callbacks.pop(topic, None)
 
     def open_stream(self, attribute_id: str | None, max_queued: int) -> EventStream:
-        """A stream of the events of an attribute, or of all, for the loop that is running here."""
+        """Return a stream of the events of an attribute, or of all attributes, for the running event loop."""
         name = self._asset_uuid if attribute_id is None else f"{self._asset_uuid}.{attribute_id}"
-        stream = EventStream(name, max_queued, self.unsubscribe)
-        self.tell(stream, None if attribute_id is None else (attribute_id,))
+        stream = EventStream(name, max_queued, self.remove_listener)
+        self.add_listener(stream, None if attribute_id is None else (attribute_id,))
         return stream
 
-    def tell(self, listener: Listener, attribute_ids: Collection[str] | None = None) -> None:
-        """Tell a listener of the events of some attributes, or of all; at once that none will come after the end."""
+    def add_listener(self, listener: Listener, attribute_ids: Collection[str] | None = None) -> None:
+        """Deliver the events of some attributes, or of all, to a listener; end it at once after `clear`."""
         with self._lock:
             if not self._ended:
                 self._listeners = (*self._listeners, (attribute_ids, listener))
                 return
         listener.end()
 
-    def unsubscribe(self, listener: Listener) -> None:
-        """Tell a listener no more."""
+    def remove_listener(self, listener: Listener) -> None:
+        """Stop the delivery of events to a listener."""
         with self._lock:
-            self._listeners = tuple(one for one in self._listeners if one[1] is not listener)
+            self._listeners = tuple(entry for entry in self._listeners if entry[1] is not listener)
 
     def clear(self) -> None:
-        """Call back no more, and end what listens."""
+        """Remove all callbacks, and end and remove all listeners."""
         with self._lock:
             self._ended = True
             self._callbacks.clear()
@@ -142,25 +149,25 @@ class Subscriptions:
             listener.end()
 
     def dispatch(self, event: AssetEvent) -> None:
-        """Have the callbacks called that want this event, and tell what listens; returns at once."""
+        """Queue the callbacks of an event, and deliver it to its listeners; return at once."""
         event = event.normalized()
         for attribute_ids, listener in self._listeners:
             if attribute_ids is None or event.id in attribute_ids:
                 listener.offer(event)
         if not self._callbacks:
             return
-        callbacks = tuple(self._wanting(event))
+        callbacks = tuple(self._callbacks_of(event))
         if callbacks and self._lane is not None:
             self._lane.submit(_call, callbacks, event)
 
-    def _wanting(self, event: AssetEvent) -> Iterator[AssetCallback]:
+    def _callbacks_of(self, event: AssetEvent) -> Iterator[AssetCallback]:
         if event.type == "Method":
-            return  # a method that is announced is no event of the machine
-        wanted = self._callbacks
-        yield from wanted.get("." + event.id, ())
-        yield from wanted.get(ALL_EVENTS, ())
+            return  # an app announces its methods this way; subscribers do not receive them
+        callbacks = self._callbacks
+        yield from callbacks.get("." + event.id, ())
+        yield from callbacks.get(ALL_EVENTS, ())
         if event.tag not in (COMMAND_TAG, REPLY_TAG):
-            yield from wanted.get(event.type, ())
+            yield from callbacks.get(event.type, ())
 
 
 def _on_loop(callback: Callable[..., Coroutine[Any, Any, object]], submit: Submit | None) -> AssetCallback:
@@ -169,14 +176,14 @@ def _on_loop(callback: Callable[..., Coroutine[Any, Any, object]], submit: Submi
     except RuntimeError as error:
         if submit is None:
             raise SubscriptionError(
-                f"{callback.__qualname__} is an async def and no event loop is running here to run it on. "
+                f"{callback.__qualname__} is an async def function, and no event loop is running here. "
                 "Subscribe inside a coroutine, or pass a plain function."
             ) from error
     submit_here = submit
 
     @wraps(callback)
     def call(subject: str, message: CaseInsensitiveDict) -> None:
-        with suppress(CancelledError):  # the loop ends, and so does whoever listened
+        with suppress(CancelledError):  # the event loop has ended, and the subscription with it
             submit_here(callback(subject, message)).result()
 
     return call
@@ -185,7 +192,7 @@ def _on_loop(callback: Callable[..., Coroutine[Any, Any, object]], submit: Submi
 def _submit_to(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, object]) -> Future[object]:
     if loop.is_closed():
         coroutine.close()
-        raise SubscriptionError("Its event loop has ended. End the subscription before the loop.")
+        raise SubscriptionError("The event loop of the callback is closed. End the subscription before the loop.")
     return asyncio.run_coroutine_threadsafe(coroutine, loop)
 
 
@@ -203,7 +210,7 @@ def _call(callbacks: tuple[AssetCallback, ...], event: AssetEvent) -> None:
             callback(subject, message)
         except Exception:
             _logger.exception(
-                "The callback %s for %s raised; the other callbacks run all the same.",
+                "The callback %s for %s raised an error. The other callbacks still run.",
                 getattr(callback, "__qualname__", callback),
                 subject,
             )

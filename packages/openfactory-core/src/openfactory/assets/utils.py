@@ -1,4 +1,4 @@
-"""The names that code written for OpenFactory imports from here; each lives in a module of its own."""
+"""Names that existing OpenFactory code imports from this path; each is defined in its own module."""
 
 from openfactory.events.attribute import AssetAttribute
 from openfactory.events.timestamp import current_timestamp, openfactory_timestamp

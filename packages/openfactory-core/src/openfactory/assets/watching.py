@@ -1,4 +1,4 @@
-"""The part of an asset that calls back: who watches it, and what for."""
+"""The part of an asset that delivers its events to callbacks and streams."""
 
 from __future__ import annotations
 
@@ -10,48 +10,54 @@ __all__ = ["Watching"]
 
 
 class Watching:
-    """Calls back for the events of one asset, in order, on a thread of the asset's own.
+    """Delivers the events of one asset to callbacks, in order, on one thread at a time.
 
-    A callback gets the subject `<asset uuid>.<attribute id>` and the message, whose keys VALUE, TAG, TYPE and
-    attributes are read in any case. Several callbacks may watch the same; one that raises is logged and stops no other.
+    A callback receives the subject `<asset uuid>.<attribute id>` and the message, whose keys VALUE, TAG, TYPE and
+    attributes are found in any case. An attribute may have several callbacks. If a callback raises an error, the error
+    is logged and the other callbacks still run.
     """
 
     _subscriptions: Subscriptions
 
     def subscribe_to_attribute(self, attribute_id: str, callback: AssetCallback) -> None:
-        """Call back for each event of an attribute."""
+        """Call `callback` for each event of an attribute."""
         self._subscriptions.add(f".{attribute_id}", callback)
 
     def subscribe_to_messages(self, callback: AssetCallback) -> None:
-        """Call back for each event of the asset, commands and replies included."""
+        """Call `callback` for each event of the asset, including commands and replies."""
         self._subscriptions.add(ALL_EVENTS, callback)
 
     def subscribe_to_samples(self, callback: AssetCallback) -> None:
-        """Call back for each sample."""
+        """Call `callback` for each sample."""
         self._subscriptions.add("Samples", callback)
 
     def subscribe_to_events(self, callback: AssetCallback) -> None:
-        """Call back for each event attribute."""
+        """Call `callback` for each event of the attributes of type event."""
         self._subscriptions.add("Events", callback)
 
     def subscribe_to_conditions(self, callback: AssetCallback) -> None:
-        """Call back for each condition."""
+        """Call `callback` for each condition."""
         self._subscriptions.add("Condition", callback)
 
     def watch(self, attribute_id: str | None = None, *, max_queued: int = 1000) -> EventStream:
-        """The events of an attribute, or of the whole asset, for `async for` on the loop that is running.
+        """Return the events of an attribute, or of the whole asset, for `async for` on the running event loop.
 
-        When more wait than may be queued, the oldest goes, which is logged and counted in the stream's `lost`.
+        When the queue of the stream is full, the oldest event is dropped; the first drop is logged, and each is counted
+        in the stream's `lost`.
+
+        Args:
+            attribute_id: id of the attribute; the whole asset by default.
+            max_queued: maximum number of events in the queue.
 
         Raises:
-            SubscriptionError: no event loop is running here.
+            SubscriptionError: no event loop is running, or `max_queued` is less than 1.
         """
         try:
             return self._subscriptions.open_stream(attribute_id, max_queued)
         except RuntimeError as error:
             raise SubscriptionError(
-                "watch() needs a running event loop, and there is none here. "
-                "Use it in a coroutine, or subscribe a plain function by subscribe_to_attribute()."
+                "watch() needs a running event loop. "
+                "Call it in a coroutine, or subscribe a plain function with subscribe_to_attribute()."
             ) from error
 
     def stop_attribute_subscription(self, attribute_id: str) -> None:
@@ -67,7 +73,7 @@ class Watching:
         self._subscriptions.remove("Samples")
 
     def stop_events_subscription(self) -> None:
-        """End the subscriptions to event attributes."""
+        """End the subscriptions to attributes of type event."""
         self._subscriptions.remove("Events")
 
     def stop_conditions_subscription(self) -> None:

@@ -1,4 +1,4 @@
-"""Commands: the envelope that asks an asset to run a method, and the reply that tells what came of it."""
+"""Commands: the envelope that asks an asset to run a method, and the reply with the result."""
 
 from openfactory.commands.envelope import (
     CommandEnvelope,

@@ -27,17 +27,17 @@ _REPLY_SUFFIX = "_REPLY"
 
 
 def command_attribute_id(method: str) -> str:
-    """The attribute that carries commands to a method: `move_axis_CMD`."""
+    """Return the id of the attribute that carries commands to a method: `move_axis_CMD`."""
     return method + _COMMAND_SUFFIX
 
 
 def reply_attribute_id(method: str) -> str:
-    """The attribute that carries its replies: `move_axis_REPLY`."""
+    """Return the id of the attribute that carries replies of a method: `move_axis_REPLY`."""
     return method + _REPLY_SUFFIX
 
 
 def method_of_command(attribute_id: str) -> str:
-    """The method that a command's attribute names."""
+    """Return the method that the attribute id of a command names."""
     return attribute_id.removesuffix(_COMMAND_SUFFIX)
 
 
@@ -46,13 +46,13 @@ def _now() -> datetime:
 
 
 class CommandHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who sent a command, and when.
+    """Id, sender and time of a command.
 
     Attributes:
-        correlation_id: tells this command and its reply from all others.
-        sender_uuid: the asset that sends it.
-        timestamp: when, with its zone.
-        signature: left to those who sign commands.
+        correlation_id: unique id of the command, repeated in its reply.
+        sender_uuid: UUID of the asset that sends the command.
+        timestamp: time at which the command was created, with a time zone.
+        signature: reserved for programs that sign commands.
     """
 
     correlation_id: uuid.UUID
@@ -62,7 +62,7 @@ class CommandHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CommandEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A command: its header, and its arguments as text.
+    """A command: a header, and arguments as text.
 
     >>> envelope = CommandEnvelope.addressed("HMI", {"x": 1.5, "fast": True})
     >>> envelope.arguments
@@ -74,7 +74,7 @@ class CommandEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def addressed(cls, sender_uuid: str, arguments: Mapping[str, Any]) -> CommandEnvelope:
-        """A new command from a sender; arguments become text as `argument_text` says."""
+        """Return a new command from a sender; `argument_text` converts the arguments."""
         header = CommandHeader(correlation_id=uuid.uuid4(), sender_uuid=sender_uuid)
         return cls(header, {str(name): argument_text(value) for name, value in arguments.items()})
 
@@ -83,27 +83,31 @@ class CommandEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Read the value of a command's attribute.
 
         Raises:
-            msgspec.DecodeError, msgspec.ValidationError: it is no command.
+            msgspec.DecodeError, msgspec.ValidationError: the value is not a command.
         """
         if isinstance(value, str):
             return msgspec.json.decode(value, type=cls)
         return msgspec.convert(value, cls)
 
     def event(self, asset_uuid: str, method: str) -> AssetEvent:
-        """The event that carries this command to a method of an asset."""
+        """Return the event that carries this command to a method of an asset.
+
+        Raises:
+            InvalidEventError: the UUID or the method is not valid, or the command is too large.
+        """
         text = msgspec.json.encode(self).decode()
         return new_event(asset_uuid, command_attribute_id(method), text, "OpenFactory", COMMAND_TAG)
 
 
 class CommandReply(msgspec.Struct, frozen=True):
-    """What came of a command.
+    """The outcome of a command.
 
     Attributes:
-        correlation_id: the command's.
-        status: `succeeded`, `failed` (the method raised) or `rejected` (nothing was run).
-        result: what the method returned.
-        error: why it failed or was rejected.
-        timestamp: when it was answered.
+        correlation_id: id of the command.
+        status: `succeeded`, `failed` (the method raised an exception) or `rejected` (the method did not run).
+        result: return value of the method.
+        error: reason why the command failed or was rejected.
+        timestamp: time of the reply, with a time zone.
     """
 
     correlation_id: uuid.UUID
@@ -117,34 +121,34 @@ class CommandReply(msgspec.Struct, frozen=True):
         """Read the value of a reply's attribute.
 
         Raises:
-            msgspec.DecodeError, msgspec.ValidationError: it is no reply.
+            msgspec.DecodeError, msgspec.ValidationError: the value is not a reply.
         """
         if isinstance(value, str):
             return msgspec.json.decode(value, type=cls)
         return msgspec.convert(value, cls)
 
     def event(self, asset_uuid: str, method: str) -> AssetEvent:
-        """The event that carries this reply.
+        """Return the event that carries this reply; a NaN in the result becomes null.
 
         Raises:
-            InvalidEventError: the result is too large, or holds NaN.
+            InvalidEventError: the UUID or the method is not valid, or the reply is too large.
         """
         text = msgspec.json.encode(self).decode()
         return new_event(asset_uuid, reply_attribute_id(method), text, "OpenFactory", REPLY_TAG)
 
 
 def argument_text(value: Any) -> str:
-    """An argument as it travels: text as it is, everything else as JSON says it.
+    """Return an argument as text: a string unchanged, any other value as JSON.
 
     >>> argument_text("left"), argument_text(2), argument_text([1, 2]), argument_text(None)
     ('left', '2', '[1,2]', 'null')
 
     Raises:
-        TypeError: JSON cannot say it.
+        TypeError: JSON cannot represent the value.
     """
     if isinstance(value, str) and type(value) is str:
         return value
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no word for it, and float() reads it back
-    said = msgspec.to_builtins(value, str_keys=True)
-    return said if isinstance(said, str) else msgspec.json.encode(said).decode()
+        return str(value)  # JSON has no NaN and no infinity; float() reads this text
+    plain = msgspec.to_builtins(value, str_keys=True)
+    return plain if isinstance(plain, str) else msgspec.json.encode(plain).decode()

@@ -1,4 +1,4 @@
-"""Threads and loops that keep order: lanes for callbacks and commands, one loop for coroutines."""
+"""Threads for callbacks, commands and coroutines: lanes that keep order, and an event loop."""
 
 from openfactory.concurrency.loop_thread import LoopThread
 from openfactory.concurrency.ordered_executor import Lane, OrderedExecutor

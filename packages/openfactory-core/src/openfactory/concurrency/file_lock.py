@@ -1,7 +1,7 @@
-"""The lock file beside the database: who holds it may write, checkpoint and trim.
+"""The lock file beside the database; its owner may write, checkpoint and trim.
 
-SQLite's own lock is not enough: until 3.51.3 a write that races a checkpoint can corrupt the file, and its waiting is
-unfair to the many. A lock of the operating system ends with its process, however that ends.
+SQLite's own lock is not enough: before 3.51.3, a write that races a checkpoint can corrupt the file, and waiting is
+unfair when many processes write. The operating system releases this lock when its process ends, even if it is killed.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from openfactory.concurrency.forked_child import reset_in_forked_child
 
 __all__ = ["FileLock"]
 
-if sys.platform == "win32":  # reasoned, not tried
+if sys.platform == "win32":  # not tested
     import msvcrt
 
-    def _take(descriptor: int) -> None:
+    def _lock(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
 
-    def _try_to_take(descriptor: int) -> None:
+    def _try_lock(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
-    def _give_back(descriptor: int) -> None:
+    def _unlock(descriptor: int) -> None:
         os.lseek(descriptor, 0, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
 else:
     import fcntl
 
-    def _take(descriptor: int) -> None:
+    def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 
-    def _try_to_take(descriptor: int) -> None:
+    def _try_lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def _give_back(descriptor: int) -> None:
+    def _unlock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 class FileLock:
-    """A lock between processes; the kernel hands it out in turn."""
+    """A lock between processes, which the kernel grants in order of arrival."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -60,43 +60,43 @@ class FileLock:
         self.release()
 
     def acquire(self, timeout: float | None = None) -> bool:
-        """Take the lock.
+        """Acquire the lock.
 
         Args:
-            timeout: how long to try, in seconds; None waits in the kernel's queue, which is fair.
+            timeout: seconds to try; None waits in the kernel's queue, which is fair.
 
         Returns:
-            whether it is taken; always, without a timeout.
+            whether the lock was acquired; always True without a timeout.
         """
         if not self._in_process.acquire(timeout=-1 if timeout is None else timeout):
             return False
         self._waiting_since = time.monotonic()
         try:
-            taken = self._acquire(timeout)
+            acquired = self._acquire(timeout)
         except BaseException:
             self._in_process.release()
             raise
         finally:
             self._waiting_since = None
-        if not taken:
+        if not acquired:
             self._in_process.release()
             return False
-        if hasattr(os, "pwrite"):  # for the text of others' errors
+        if hasattr(os, "pwrite"):  # `holder` reads it in other processes
             os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
         return True
 
     def release(self) -> None:
-        """Give the lock back."""
-        _give_back(self._descriptor)
+        """Release the lock."""
+        _unlock(self._descriptor)
         self._in_process.release()
 
     def waited(self) -> float:
-        """For how long this process has been waiting for the lock, in seconds."""
+        """Return for how many seconds this process has been waiting for the lock."""
         since = self._waiting_since
         return 0.0 if since is None else time.monotonic() - since
 
     def holder(self) -> str:
-        """Who took the lock last, for an error's text."""
+        """Return the process that acquired the lock last, for an error text."""
         try:
             text = self.path.read_text(encoding="ascii").split("\n")[0]
         except (OSError, ValueError):
@@ -104,23 +104,23 @@ class FileLock:
         return f"process {text}" if text.isdigit() else "another process"
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the lock file."""
         os.close(self._descriptor)
         self._descriptor = -1
 
     def reset_after_fork(self) -> None:
-        """The lock is the parent's: a child that kept the descriptor would hold it when the parent is dead."""
+        """Close the parent's descriptor; with it, the child would still own the lock after the parent has ended."""
         if self._descriptor >= 0:
             self.close()
 
     def _acquire(self, timeout: float | None) -> bool:
         if timeout is None:
-            _take(self._descriptor)
+            _lock(self._descriptor)
             return True
         deadline = time.monotonic() + timeout
         while True:
             try:
-                _try_to_take(self._descriptor)
+                _try_lock(self._descriptor)
                 return True
             except OSError:
                 if time.monotonic() >= deadline:

@@ -1,4 +1,4 @@
-"""What a forked child must forget: locks that were held, threads that it does not have, descriptors that it shares."""
+"""Reset of objects in a forked child, which inherits locks and descriptors but no threads."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Protocol
 __all__ = ["reset_in_forked_child"]
 
 
-class _Forgetting(Protocol):
-    """What does not survive a fork as it is."""
+class _Resettable(Protocol):
+    """An object that cannot be used unchanged after a fork."""
 
     def reset_after_fork(self) -> None:
-        """Called first thing in the child, where no other thread runs."""
+        """Reset the object; runs first in the child, while no other thread runs."""
 
 
-_those: weakref.WeakSet[_Forgetting] = weakref.WeakSet()
+_objects: weakref.WeakSet[_Resettable] = weakref.WeakSet()
 
 
-def reset_in_forked_child(one: _Forgetting) -> None:
-    """Have an object put right in every child that is forked while it lives."""
-    _those.add(one)
+def reset_in_forked_child(resettable: _Resettable) -> None:
+    """Reset an object in every child that is forked while the object lives."""
+    _objects.add(resettable)
 
 
-def _forget() -> None:
-    for one in list(_those):
-        one.reset_after_fork()
+def _reset_all() -> None:
+    for resettable in list(_objects):
+        resettable.reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_reset_all)

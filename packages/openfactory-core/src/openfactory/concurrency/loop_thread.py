@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, for coroutines of an app whose main loop is synchronous."""
+"""An event loop in its own thread, for coroutines of a synchronous app."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines on one loop, from any thread.
+    """An event loop in its own thread, which runs coroutines that any thread submits.
 
     >>> async def answer() -> int:
     ...     return 42
@@ -37,7 +37,10 @@ class LoopThread:
         self.close()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine on the loop; the future has its result or what it raised, or is cancelled by a close.
+        """Start a coroutine on the loop.
+
+        Returns:
+            a future for the result or the exception of the coroutine; closing the loop cancels it.
 
         Raises:
             RuntimeError: the loop is closed.
@@ -46,10 +49,14 @@ class LoopThread:
             if not self._closed:
                 return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         coroutine.close()
-        raise RuntimeError(f"The loop of {self._thread.name} is closed. Start another LoopThread.")
+        raise RuntimeError(f"The loop of {self._thread.name} is closed. Start a new LoopThread.")
 
     def close(self, timeout: float = 5.0) -> None:
-        """Cancel what still runs, then end the loop and its thread, all within a bound in seconds."""
+        """Cancel the coroutines that still run, and end the loop and its thread.
+
+        Args:
+            timeout: seconds to wait for the end of the thread.
+        """
         with self._lock:
             if not self._closed:
                 self._closed = True

@@ -1,4 +1,4 @@
-"""Lanes: what is put into one lane runs in order, lanes run beside each other, and a lane at rest costs no thread."""
+"""Lanes: the tasks of a lane run in order, lanes run in parallel, and an idle lane uses no thread."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["Lane", "OrderedExecutor"]
 
 _logger = logging.getLogger("openfactory.concurrency")
 
-# A lane gives its thread back after so many tasks, so that a busy one does not starve the others.
+# A lane returns its thread after this number of tasks, so that a busy lane does not starve the others.
 _TASKS_IN_A_ROW = 64
 
-# First backlog at which a lane is said to lag; it is said again each time the backlog has grown ten times.
-_LAG_WORTH_A_WARNING = 10_000
+# A lane logs a warning at this backlog, and again whenever the backlog is ten times larger.
+_BACKLOG_TO_WARN_AT = 10_000
 
 
 class Lane:
@@ -33,13 +33,13 @@ class Lane:
         self._lock = threading.Lock()
         self._tasks: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._active = False
-        self._warn_at = _LAG_WORTH_A_WARNING
+        self._warn_at = _BACKLOG_TO_WARN_AT
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def submit(self, task: Callable[..., object], *arguments: Any) -> None:
-        """Run a task after all that was submitted before; what it raises is logged and the lane goes on."""
+        """Run a task after all earlier tasks; an exception is logged, and the lane continues."""
         with self._lock:
             self._tasks.append((task, arguments))
             backlog = len(self._tasks)
@@ -50,35 +50,35 @@ class Lane:
         if backlog >= self._warn_at:
             self._warn_at = backlog * 10
             _logger.warning(
-                "%s: %d events wait for a callback that takes longer than they take to come. "
-                "Let the callback hand its work on, or watch fewer attributes.",
+                "%s: %d events wait, because they arrive faster than the callback handles them. "
+                "Move its work to another thread, or subscribe to fewer attributes.",
                 self.name,
                 backlog,
             )
 
     def run_some(self) -> bool:
-        """Run what waits, up to a fair share; for the executor's threads.
+        """Run the waiting tasks, up to a fair share; for the threads of the executor.
 
         Returns:
-            whether something is left.
+            whether tasks are left.
         """
         for _ in range(_TASKS_IN_A_ROW):
             with self._lock:
                 if not self._tasks:
                     self._active = False
-                    self._warn_at = _LAG_WORTH_A_WARNING
+                    self._warn_at = _BACKLOG_TO_WARN_AT
                     return False
                 task, arguments = self._tasks.popleft()
             try:
                 task(*arguments)
             except BaseException:
-                # Also a SystemExit: it would end one thread of many, and the app would go on without the lane.
-                _logger.exception("%s: a task ended with an error; the next ones run all the same.", self.name)
+                # A SystemExit too: it would end only this thread, and the app would continue without the lane.
+                _logger.exception("%s: a task raised an exception; the lane continues with the next task.", self.name)
         return True
 
 
 class OrderedExecutor:
-    """Runs lanes on as many threads as have work; threads that stay idle end.
+    """A pool of threads that runs lanes; idle threads end.
 
     >>> lane, seen = OrderedExecutor("example").lane("MILL"), []
     >>> for number in range(3):
@@ -89,9 +89,9 @@ class OrderedExecutor:
     [0, 1, 2]
 
     Args:
-        name: the first part of its threads' names.
-        max_threads: how many lanes may be blocked at once before others have to wait.
-        idle_seconds: after how long an idle thread ends.
+        name: prefix of the thread names.
+        max_threads: number of lanes that may block at the same time before other lanes wait.
+        idle_seconds: seconds after which an idle thread ends.
     """
 
     def __init__(self, name: str, *, max_threads: int = 256, idle_seconds: float = 5.0) -> None:
@@ -102,7 +102,7 @@ class OrderedExecutor:
         reset_in_forked_child(self)
 
     def reset_after_fork(self) -> None:
-        """Begin with no threads and no work, as at first."""
+        """Start again without threads and tasks."""
         self._lock = threading.Lock()
         self._ready: SimpleQueue[Lane] = SimpleQueue()
         self._threads = 0
@@ -110,7 +110,7 @@ class OrderedExecutor:
         self._starting = False
 
     def lane(self, name: str) -> Lane:
-        """A new lane; its name stands in log lines."""
+        """Return a new lane; its name appears in log lines."""
         return Lane(self, name)
 
     def _start(self, lane: Lane) -> None:
@@ -118,17 +118,17 @@ class OrderedExecutor:
         self._grow()
 
     def _grow(self) -> None:
-        """Start a thread if lanes wait for one; only one starts at a time, so a burst of quick tasks needs few."""
+        """Start a thread if lanes wait; only one starts at a time, so that a burst of short tasks needs few threads."""
         with self._lock:
             if self._starting or self._threads >= self._max_threads or self._ready.qsize() <= self._idle:
                 return
             self._threads += 1
             self._starting = True
-            # A daemon: a callback that never returns must not keep the process from ending.
+            # A daemon thread: a callback that never returns must not keep the process alive.
             thread = threading.Thread(target=self._work, name=f"{self.name}-{self._threads}", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the interpreter ends, and starts no more threads
+            except RuntimeError:  # the interpreter is shutting down and starts no threads
                 self._threads -= 1
                 self._starting = False
 

@@ -1,6 +1,6 @@
-"""Engines move and keep the data: one interface, one implementation for each kind of URL.
+"""Engines store and move events: one interface, with an implementation for each kind of URL.
 
-Read `base` for what an engine promises, `registry` for how a URL becomes one, then a single engine.
+Start with `base`, the interface, and `registry`, which opens an engine by its URL; then read a single engine.
 """
 
 from openfactory.engines.base import Engine, EngineHealth, Snapshot, Subscription

@@ -1,6 +1,6 @@
-"""What an engine promises: the verbs by which everything else writes, reads and watches.
+"""The engine interface, by which the rest of OpenFactory writes, reads and watches events.
 
-All verbs are synchronous and may be called from any thread. None of their names or types belongs to Kafka.
+All methods are synchronous and may be called from any thread. Their names and types do not depend on Kafka.
 """
 
 from __future__ import annotations
@@ -33,23 +33,26 @@ __all__ = [
     "Subscription",
 ]
 
-#: The stream of all events, as ksqlDB names it, and its topic.
+#: Name of the stream of all events in ksqlDB.
 ASSETS_STREAM = "ASSETS_STREAM"
+
+#: Name of the topic of all events in Kafka.
 ASSETS_TOPIC = "ofa_assets"
 
-#: Called for each event of a subscription, on the engine's delivery thread: it must return soon.
+#: Called with each event of a subscription. It runs on the engine's delivery thread and must return quickly.
 OnEvent = Callable[[AssetEvent], None]
 
-#: Called after a cut: read a snapshot again and give back its position, from which events go on.
+#: Called after a gap. It reads a new snapshot and returns its position; delivery continues after that position.
 OnGap = Callable[[], int]
 
-
-#: Called with each event that could not be written and the reason, on a thread of the engine.
+#: Called with each event that could not be written, and with the reason. It runs on a thread of the engine.
 OnDeliveryError = Callable[[AssetEvent, OpenFactoryError], object]
 
 
 class Servers(NamedTuple):
-    """What a URL does not name; engines that need it read what is left out from the environment.
+    """Servers and credentials that a URL does not contain.
+
+    If a field that an engine needs is None, the engine reads it from the environment.
 
     Attributes:
         bootstrap_servers: address of the Kafka broker.
@@ -63,17 +66,17 @@ class Servers(NamedTuple):
 
 
 class LogPosition(int):
-    """The position of a log that has several partitions: as a number that of the furthest one.
+    """Position in a log with several partitions. Its integer value is the highest position of a partition.
 
     Attributes:
-        partitions: the position in each partition.
+        partitions: position in each partition, by partition number.
     """
 
     partitions: Mapping[int, int]
 
     @classmethod
     def of(cls, partitions: Mapping[int, int]) -> LogPosition:
-        """A position in each partition."""
+        """Create a position from the position in each partition."""
         position = cls(max(partitions.values(), default=0))
         position.partitions = dict(partitions)
         return position
@@ -81,11 +84,11 @@ class LogPosition(int):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The last event of each attribute, as of one position of the log.
+    """The last event of each attribute, at one position of the log.
 
     Attributes:
-        events: by asset and in the order of the log; an asset that nobody has ever written is not in it.
-        position: all events up to this one are taken into account.
+        events: events by asset UUID, in the order of the log. An asset without events is not included.
+        position: the snapshot reflects all events up to this position.
     """
 
     events: Mapping[str, list[AssetEvent]]
@@ -94,13 +97,13 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class EngineHealth:
-    """How an engine is.
+    """Connection state and queue of an engine.
 
     Attributes:
-        connected: whether it can write and read now.
-        reason: why not, empty where it can.
-        queued: how many published events wait to be written.
-        counters: what happened since the engine was opened, by name.
+        connected: whether the engine can write and read now.
+        reason: why it cannot, or an empty string.
+        queued: number of published events that are not written yet.
+        counters: counts of what the engine has done since it was opened, by name.
     """
 
     connected: bool
@@ -110,10 +113,14 @@ class EngineHealth:
 
 
 class Subscription:
-    """The handle of a subscription; closing it ends the calls.
+    """Handle of a subscription. Closing it ends the calls.
 
     Attributes:
-        position: of the last event that was handed on, at first what events are handed on behind.
+        asset_uuid: the asset, or None for all assets.
+        on_event: called with each event.
+        on_gap: called after a gap, or None.
+        position: position of the last delivered event, at first the position after which delivery starts.
+        closed: whether the subscription is closed.
     """
 
     __slots__ = ("_partitions", "_start", "_unsubscribe", "asset_uuid", "closed", "on_event", "on_gap", "position")
@@ -134,34 +141,34 @@ class Subscription:
         self.seek(position)
 
     def when_closed(self, unsubscribe: Callable[[Subscription], None]) -> None:
-        """Have something else unsubscribe it."""
+        """Replace the function that `close` calls to unsubscribe."""
         self._unsubscribe = unsubscribe
 
     def seek(self, position: int) -> None:
-        """Hear what stands behind a position, of each partition if it tells them apart."""
+        """Continue after a position. A `LogPosition` sets the position of each partition."""
         self.position = position
         self._start = 0 if isinstance(position, LogPosition) else position
         self._partitions = dict(position.partitions) if isinstance(position, LogPosition) else {}
 
     def advance(self, position: int, partition: int = 0) -> bool:
-        """Whether an event has not been heard yet; it counts as heard from now on."""
+        """Move to the position of an event, and return whether the event is new to the subscription."""
         if position <= self._partitions.get(partition, self._start):
             return False
         self.position = self._partitions[partition] = position
         return True
 
     def close(self) -> None:
-        """Hear no more; a call that is under way may still end."""
+        """End the calls. A call that is running may still finish."""
         if not self.closed:
             self.closed = True
             self._unsubscribe(self)
 
 
 class Engine(ABC):
-    """One place where the data of a factory is written, read and watched.
+    """Interface of an engine: writing, reading and watching the events of a factory.
 
     Attributes:
-        url: what it was opened by.
+        url: the URL by which the engine was opened.
     """
 
     url: str
@@ -169,71 +176,76 @@ class Engine(ABC):
     @classmethod
     @abstractmethod
     def location(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: B008 - immutable
-        """What a URL names, in one spelling: two URLs with the same place share one engine.
+        """Return the location that a URL names, in one spelling for all URLs that name it.
+
+        URLs with the same location share one engine in a process.
 
         Raises:
-            ConfigurationError: the URL cannot be understood, or a server that it needs is not named.
+            ConfigurationError: the URL is not valid, or the address of a server that it needs is missing.
         """
 
     @abstractmethod
     def publish(self, event: AssetEvent) -> Receipt:
-        """Hand an event over to be written; it does not wait for a disk or a broker.
+        """Queue an event for writing.
+
+        The call does not wait for a disk or a broker. It waits only while the queue is full.
 
         Returns:
-            the receipt, which tells later where the event stands or why it could not be written.
+            the receipt, which later has the position of the event or the error.
 
         Raises:
-            EngineClosedError: the engine takes no more events.
-            DeliveryTimeout: its queue stayed full for as long as it may.
+            EngineClosedError: the engine is closed.
+            DeliveryTimeout: the queue was still full when the time limit of the engine expired.
         """
 
     def produce(self, topic: str, key: str | bytes, value: str | bytes | None) -> Receipt:
-        """Hand a message over as it stands on the wire.
+        """Publish a message in the wire format.
 
         Args:
-            topic: `ofa_assets`, whose key is the asset; a Kafka has others too.
+            topic: `ofa_assets`; an engine on Kafka accepts other topics too.
+            key: the asset UUID, for `ofa_assets`.
             value: JSON with ID, VALUE, TAG, TYPE and attributes.
 
         Raises:
-            ConfigurationError: there is no such topic here.
-            InvalidEventError: the message is no event.
+            ConfigurationError: the engine does not have this topic.
+            InvalidEventError: the message is not an event.
         """
         if topic != ASSETS_TOPIC:
             raise ConfigurationError(
-                f"{self.url} has no topic {topic!r}. Write to {ASSETS_TOPIC}, or use a Kafka for others."
+                f"{self.url} has no topic {topic!r}. Write to {ASSETS_TOPIC}, or use Kafka for other topics."
             )
         return self.publish(checked_event(key, value))
 
     def topic_of(self, name: str) -> str:
-        """The Kafka topic of a stream or table.
+        """Return the Kafka topic of a stream or table.
 
         Raises:
-            ConfigurationError: there is no Kafka here, or no such stream.
+            ConfigurationError: the engine does not use Kafka, or the stream does not exist.
         """
         raise ConfigurationError(
-            f"{self.url} has no Kafka, so {name} has no topic. Write through an asset's attributes or "
-            "insert_into_stream, which work everywhere."
+            f"{self.url} does not use Kafka, so {name} has no topic. Write through an asset's attributes or "
+            "insert_into_stream, which work with every engine."
         )
 
     @abstractmethod
     def on_delivery_error(self, callback: OnDeliveryError) -> None:
-        """Have each event told that could not be written, as long as the engine is open."""
+        """Call `callback` for each event that cannot be written, until the engine is closed."""
 
     @abstractmethod
     def flush(self, timeout: float = 10.0) -> None:
-        """Wait until everything published before is acknowledged.
+        """Wait until all events published before are acknowledged.
 
         Args:
-            timeout: how long to wait, in seconds.
+            timeout: seconds to wait.
 
         Raises:
-            DeliveryError: events failed since the last flush; it names them.
-            DeliveryTimeout: some are not acknowledged yet.
+            DeliveryError: events have failed since the last flush; the error lists them.
+            DeliveryTimeout: some events are not acknowledged yet.
         """
 
     @abstractmethod
     def snapshot(self, asset_uuids: Collection[str] | None = None) -> Snapshot:
-        """The last event of each attribute of some assets, or of all."""
+        """Return the last event of each attribute, of the given assets or of all."""
 
     @abstractmethod
     def subscribe(
@@ -243,31 +255,40 @@ class Engine(ABC):
         on_gap: OnGap | None = None,
         from_position: int | None = None,
     ) -> Subscription:
-        """Hear the events of an asset, or of all assets with None, in order per asset.
+        """Subscribe to the events of an asset, or of all assets.
+
+        The events of each asset arrive in the order of the log.
 
         Args:
-            from_position: the events after this one, such as a snapshot's; without it, those written from now on.
+            asset_uuid: the asset, or None for all assets.
+            on_event: called with each event.
+            on_gap: called after a gap, to read a new snapshot.
+            from_position: position after which events are delivered, such as that of a snapshot. By default, events
+                written from now on are delivered.
         """
 
     @abstractmethod
     def register(self, registration: Registration) -> None:
-        """Make an asset known: its type, its container, and its place in the unified namespace."""
+        """Register an asset: its type, its container and its place in the unified namespace."""
 
     @abstractmethod
     def deregister(self, asset_uuid: str) -> None:
-        """Take an asset off the register; what it said stays readable."""
+        """Remove an asset from the register. Its events remain readable."""
 
     @abstractmethod
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
-        """The type of each registered asset, of some or of all."""
+        """Return the type of each registered asset by UUID, of the given assets or of all."""
 
     @abstractmethod
     def availability(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
-        """The availability that assets have stated and not taken back, of some or of all."""
+        """Return the last availability of each asset by UUID, of the given assets or of all.
+
+        An asset that has not published an availability, or has withdrawn it, is not included.
+        """
 
     @abstractmethod
     def uns_map(self) -> dict[str, str]:
-        """The UNS id of each asset that has a place in the unified namespace."""
+        """Return the UNS id of each asset that has a place in the unified namespace, by UUID."""
 
     @abstractmethod
     def history(
@@ -280,37 +301,48 @@ class Engine(ABC):
         until: str | None = None,
         limit: int = 1000,
     ) -> list[AssetEvent]:
-        """What the log still holds of an asset, newest last.
+        """Return the events of an asset that are still in the log, oldest first.
 
         Args:
-            attribute_id: only this attribute.
-            tag: only events of this tag, such as replies.
-            since: not older than this timestamp.
-            until: not newer than this timestamp.
-            limit: at most so many, the newest.
+            asset_uuid: UUID of the asset.
+            attribute_id: the attribute; by default, all attributes.
+            tag: the tag, such as that of replies; by default, all tags.
+            since: timestamp of the oldest event to return, inclusive.
+            until: timestamp of the newest event to return, inclusive.
+            limit: maximum number of events; the newest events are returned.
         """
 
     @abstractmethod
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
-        """A SELECT on the tables of the ksqlDB topology; the columns come in upper case.
+        """Run a SELECT on the tables of the ksqlDB topology and return its rows.
+
+        Args:
+            sql: the statement, with `?` for each parameter.
+            parameters: values of the parameters.
+
+        Returns:
+            each row as a dictionary, with the names of the columns in upper case.
 
         Raises:
-            QueryError: this engine cannot answer it.
+            QueryError: the engine cannot run the statement.
         """
 
     @abstractmethod
     def tables(self) -> list[str]:
-        """The names of the tables that can be queried, in upper case."""
+        """Return the names of the tables that can be queried, in upper case."""
 
     @abstractmethod
     def health(self) -> EngineHealth:
-        """How the engine is; it never raises."""
+        """Return the connection state and queue of the engine. It never raises."""
 
     @abstractmethod
     def close(self, timeout: float = 5.0) -> None:
-        """Write what was published, then let go of everything; closing twice does nothing.
+        """Write the published events, then release all resources. A second call does nothing.
+
+        Args:
+            timeout: seconds to wait.
 
         Raises:
             DeliveryError: events could not be written.
-            DeliveryTimeout: some were not written in time, in seconds.
+            DeliveryTimeout: some events were not written in time.
         """

@@ -1,4 +1,7 @@
-"""Who subscribed to what, and handing events on: in the order of the log, each once, whatever a subscriber does."""
+"""The subscriptions of an engine, and the delivery of events to them.
+
+Each subscription receives each event once, in the order of the log, regardless of what a callback does.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ _logger = logging.getLogger("openfactory.engines")
 
 
 class Dispatcher:
-    """The subscriptions of one engine.
+    """Dispatcher of events to the subscriptions of one engine.
 
     Attributes:
-        lock: held by whoever hands on or changes what is handed on; a subscriber may subscribe inside its call.
-        counters: what was handed on.
+        lock: guards delivery and the set of subscriptions. It is reentrant: a callback may subscribe.
+        counters: numbers of delivered events, of gaps and of failed deliveries.
     """
 
     def __init__(self) -> None:
@@ -30,83 +33,91 @@ class Dispatcher:
         reset_in_forked_child(self)
 
     def add(self, asset_uuid: str | None, on_event: OnEvent, on_gap: OnGap | None, position: int) -> Subscription:
-        """Hand on the events of an asset, or of all with None, behind a position."""
+        """Subscribe to the events of an asset after a position, or of all assets with None."""
         with self.lock:
             subscription = Subscription(asset_uuid, on_event, on_gap, position, self.unsubscribe)
             self._subscriptions[asset_uuid] = (*self._subscriptions.get(asset_uuid, ()), subscription)
             return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Hand nothing on to a subscription any more."""
+        """Remove a subscription."""
         with self.lock:
             asset_uuid = subscription.asset_uuid
-            left = tuple(one for one in self._subscriptions.get(asset_uuid, ()) if one is not subscription)
-            if left:
-                self._subscriptions[asset_uuid] = left
+            others = tuple(other for other in self._subscriptions.get(asset_uuid, ()) if other is not subscription)
+            if others:
+                self._subscriptions[asset_uuid] = others
             else:
                 self._subscriptions.pop(asset_uuid, None)
 
     def has_subscribers(self, asset_uuid: str) -> bool:
-        """Whether anybody has subscribed to an asset itself."""
+        """Return whether an asset has subscribers of its own, besides wildcard subscribers."""
         return asset_uuid in self._subscriptions
 
     def is_needed(self, asset_uuid: str | None) -> bool:
-        """Whether anybody hears an asset, or all with None."""
+        """Return whether events of an asset have subscribers, wildcard subscribers included.
+
+        With None, return whether wildcard subscribers exist.
+        """
         return asset_uuid in self._subscriptions or None in self._subscriptions
 
     def assets(self) -> list[str] | None:
-        """The assets that are heard, or None where somebody hears all."""
+        """Return the assets with subscribers, or None if a subscription is to all assets."""
         if None in self._subscriptions:
             return None
         return [asset_uuid for asset_uuid in self._subscriptions if asset_uuid is not None]
 
     def subscriptions(self) -> Iterator[Subscription]:
-        """All of them, as they are now."""
+        """Yield the current subscriptions. A callback may change them meanwhile."""
         for subscriptions in list(self._subscriptions.values()):
             yield from subscriptions
 
     def clear(self) -> None:
-        """Hand nothing on any more."""
+        """Remove all subscriptions."""
         with self.lock:
             self._subscriptions.clear()
 
     def deliver(self, event: AssetEvent, partition: int = 0) -> None:
-        """Call whoever has not heard an event; the lock is held."""
+        """Deliver an event to the asset's subscribers and to wildcard subscribers. The caller holds the lock."""
         self.deliver_to_asset(event, partition)
         self.deliver_to_wildcard(event, partition)
 
     def deliver_to_asset(self, event: AssetEvent, partition: int = 0) -> None:
-        """Call only those who subscribed to the asset itself; the lock is held."""
+        """Deliver an event to the asset's subscribers only. The caller holds the lock."""
         for subscription in self._subscriptions.get(event.asset_uuid, ()):
             self.call(subscription, event, partition)
 
     def deliver_to_wildcard(self, event: AssetEvent, partition: int = 0) -> None:
-        """Call only those who hear all assets; the lock is held."""
+        """Deliver an event to wildcard subscribers only. The caller holds the lock."""
         for subscription in self._subscriptions.get(None, ()):
             self.call(subscription, event, partition)
 
     def call(self, subscription: Subscription, event: AssetEvent, partition: int = 0) -> None:
-        """Hand an event on to one subscription, unless it has heard it; an event without a position is always due."""
+        """Deliver an event to one subscription, unless the subscription has received it.
+
+        An event without a position is always delivered.
+        """
         if subscription.closed or (event.position is not None and not subscription.advance(event.position, partition)):
             return
         try:
             subscription.on_event(event)
         except Exception:
             self.counters["failed_deliveries"] += 1
-            _logger.exception("A subscriber failed at position %s (%s.%s).", event.position, event.asset_uuid, event.id)
+            _logger.exception(
+                "A callback failed on the event at position %s (%s.%s).", event.position, event.asset_uuid, event.id
+            )
         else:
             self.counters["delivered"] += 1
 
     def notify_gap(self, subscription: Subscription) -> None:
-        """Have a subscriber read again, and go on behind what it has read."""
+        """Call the gap callback of a subscription, and continue after the position that it returns."""
         self.counters["gaps"] += 1
         if subscription.on_gap is None:
             return
         try:
             subscription.seek(subscription.on_gap())
         except Exception:
-            _logger.exception("A subscriber to %s failed to read again after a gap.", subscription.asset_uuid)
+            _logger.exception("The gap callback of a subscription to %s failed.", subscription.asset_uuid)
 
     def reset_after_fork(self) -> None:
-        """The thread that may hold the lock is not there."""
+        """Replace the lock: the child does not have the thread that may hold it."""
         self.lock = threading.RLock()

@@ -1,4 +1,4 @@
-"""What could not be written: kept for the next flush to raise, logged, and told to those who want to hear it."""
+"""Failed deliveries: logged, passed to callbacks, and kept for the next flush to raise."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["DeliveryFailures"]
 
 _logger = logging.getLogger("openfactory.engines")
 
-# So many failed events are kept for the next flush to name.
-_KEPT = 1_000
+# Maximum number of failed events that are kept for the next flush.
+_KEPT_EVENTS = 1_000
 
-# Failures come by the thousands: one line tells those since the last.
+# Failures come by the thousands: each log line reports all since the line before.
 _SECONDS_BETWEEN_LINES = 1.0
 
 
@@ -31,48 +31,53 @@ class DeliveryFailures:
         self._count = 0
         self._reason: Exception | None = None
         self._callbacks: tuple[OnDeliveryError, ...] = ()
-        self._said_at = -_SECONDS_BETWEEN_LINES
-        self._unsaid = 0
+        self._logged_at = -_SECONDS_BETWEEN_LINES
+        self._not_logged = 0
 
     def on_delivery_error(self, callback: OnDeliveryError) -> None:
-        """Have each event told that fails from now on."""
+        """Register a callback for each event that fails from now on."""
         with self._lock:
             self._callbacks = (*self._callbacks, callback)
 
     def add(self, events: Sequence[AssetEvent], count: int, reason: Exception) -> DeliveryError:
-        """Note a failure of so many entries, those events among them; returns the error for their receipts.
+        """Record a failure and return the error for the receipts.
 
-        The caller calls the hooks, by `call_hooks`, when it holds nothing that a hook may need.
+        The caller passes the error to `call_hooks` after it has released every lock that a hook may need.
+
+        Args:
+            events: the events that failed.
+            count: number of entries that failed; some may not be events.
+            reason: why they failed.
         """
         failure = DeliveryError(f"An event was not written: {reason}", events=events)
         failure.__cause__ = reason
         with self._lock:
             self._reason = reason
             self._count += count
-            self._events = (self._events + list(events))[:_KEPT]
-            self._unsaid += count
-            unsaid = self._unsaid
-            if time.monotonic() >= self._said_at + _SECONDS_BETWEEN_LINES:
-                self._unsaid, self._said_at = 0, time.monotonic()
-                _logger.error("%d events were not written, now %s: %s", unsaid, _name(events), reason)
+            self._events = (self._events + list(events))[:_KEPT_EVENTS]
+            self._not_logged += count
+            if time.monotonic() >= self._logged_at + _SECONDS_BETWEEN_LINES:
+                _logger.error("%d events were not written, now %s: %s", self._not_logged, _name(events), reason)
+                self._not_logged, self._logged_at = 0, time.monotonic()
         return failure
 
     def call_hooks(self, events: Sequence[AssetEvent], failure: DeliveryError) -> None:
-        """Call each hook with each event; a hook that raises is logged."""
+        """Call each hook with each event. An exception of a hook is logged."""
         for callback in self._callbacks:
             for event in events:
                 try:
                     callback(event, failure)
                 except Exception:
                     _logger.exception(
-                        "%r, the hook for failed deliveries, raised; other hooks are called all the same.", callback
+                        "%r, a hook for failed deliveries, raised an exception. The other hooks are still called.",
+                        callback,
                     )
 
     def raise_if_any(self) -> None:
-        """Raise what has failed since the last time.
+        """Raise an error if events have failed since the last call.
 
         Raises:
-            DeliveryError: events failed; it names them.
+            DeliveryError: events failed; the error lists them.
         """
         with self._lock:
             events, count, reason = self._events, self._count, self._reason

@@ -1,4 +1,4 @@
-"""How a URL becomes an engine: a table by scheme, and one shared engine a process for each place."""
+"""Engines by URL: a table of schemes, and one shared engine for each location in a process."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from openfactory.settings.credentials import Credentials, redacted
 
 __all__ = ["ENTRY_POINT_GROUP", "EngineReference", "engine_schemes", "open_engine", "open_engine_of"]
 
-#: Other distributions add engines here: name = scheme, value = `module:class`.
+#: Entry points by which other distributions add engines: name = scheme, value = `module:class`.
 ENTRY_POINT_GROUP = "openfactory.engines"
 
 _logger = logging.getLogger("openfactory.engines")
 
-# Scheme → class, and what installs it; alphabetical.
+# Scheme → class, and the command that installs it. Alphabetical.
 _KNOWN: dict[str, tuple[str, str]] = {
     "http": ("openfactory.engines.ksqldb.engine:KsqlDBEngine", "pip install openfactory-core"),
     "https": ("openfactory.engines.ksqldb.engine:KsqlDBEngine", "pip install openfactory-core"),
@@ -40,18 +40,18 @@ class _EngineClass(Protocol):
 
 
 class _Client(Protocol):
-    """What an asset or a tool is given to name the place of the data."""
+    """Object that names the engine for an asset or a tool, such as a `KSQLDBClient`."""
 
     ksqldb_url: str
 
 
 class _Shared:
-    """An engine and how many hold it."""
+    """An engine and the number of its references."""
 
     def __init__(self, engine: Engine, servers: Servers) -> None:
         self.engine = engine
         self.servers = servers
-        self.holders = 0
+        self.references = 0
 
 
 _lock = threading.RLock()
@@ -59,11 +59,15 @@ _open: dict[str, _Shared] = {}
 
 
 class EngineReference:
-    """A share of an engine; the one that is given back last closes it. Also a context manager."""
+    """Reference to a shared engine. Closing the last reference closes the engine. Also a context manager.
 
-    def __init__(self, place: str, engine: Engine) -> None:
+    Attributes:
+        engine: the shared engine.
+    """
+
+    def __init__(self, location: str, engine: Engine) -> None:
         self.engine = engine
-        self._place = place
+        self._location = location
         self._closed = False
 
     def __enter__(self) -> EngineReference:
@@ -73,69 +77,73 @@ class EngineReference:
         self.close()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Give the share back; doing it twice does nothing.
+        """Release the reference. A second call does nothing.
+
+        Args:
+            timeout: seconds to wait for the engine to close.
 
         Raises:
-            DeliveryError, DeliveryTimeout: it was the last, and what was published could not be written.
+            DeliveryError, DeliveryTimeout: it was the last reference, and published events could not be written.
         """
         with _lock:
             if self._closed:
                 return
             self._closed = True
-            shared = _open.get(self._place)
+            shared = _open.get(self._location)
             if shared is None or shared.engine is not self.engine:
                 return
-            shared.holders -= 1
-            if shared.holders:
+            shared.references -= 1
+            if shared.references:
                 return
-            del _open[self._place]
+            del _open[self._location]
         self.engine.close(timeout)
 
 
 def open_engine(url: str, servers: Servers | None = None) -> EngineReference:
-    """A share of the engine that a URL names; the first one opens it.
+    """Return a reference to the engine that a URL names. The first reference opens the engine.
 
     >>> with open_engine("memory://example") as reference:
     ...     reference.engine.tables()[0]
     'ASSETS'
 
     Args:
-        servers: what the URL does not name, for an engine that needs it; what is left out comes from the environment.
+        url: location of the engine and its options, such as `sqlite:///factory.db`.
+        servers: servers and credentials that the URL does not contain. Missing fields come from the environment.
 
     Raises:
-        ConfigurationError: the URL has a scheme that nobody knows, or cannot be understood.
-        EngineUnavailableError: what it names cannot be reached or opened.
-        MissingDistributionError: the engine is known and not installed.
+        ConfigurationError: the URL is not valid, or its engine is open with other options or credentials.
+        EngineUnavailableError: the location cannot be reached or opened.
+        MissingDistributionError: the engine for the scheme is not installed.
     """
     servers = servers or Servers()
     engine_class = _engine_class(url)
-    place = engine_class.location(url, servers)
+    location = engine_class.location(url, servers)
     with _lock:
-        shared = _open.get(place)
+        shared = _open.get(location)
         if shared is None:
-            shared = _open[place] = _Shared(engine_class(url, servers), servers)
+            shared = _open[location] = _Shared(engine_class(url, servers), servers)
         elif _differ(shared, url, servers):
             raise ConfigurationError(
-                f"{redacted(url)} is open in this process already, as {redacted(shared.engine.url)}. "
-                "Use the same options and credentials in both."
+                f"{redacted(url)} is already open in this process as {redacted(shared.engine.url)}. "
+                "Use the same options and credentials for both."
             )
-        shared.holders += 1
-        return EngineReference(place, shared.engine)
+        shared.references += 1
+        return EngineReference(location, shared.engine)
 
 
 def open_engine_of(
     client: _Client | None, bootstrap_servers: str | None = None, asset_router_url: str | None = None
 ) -> EngineReference:
-    """A share of the engine that a client names, else KSQLDB_URL.
+    """Return a reference to the engine that a client names, or KSQLDB_URL if the client does not.
 
     Raises:
-        ConfigurationError: neither names one.
-        EngineUnavailableError: what it names cannot be reached or opened.
+        ConfigurationError: neither the client nor KSQLDB_URL names an engine.
+        EngineUnavailableError: the location cannot be reached or opened.
     """
     url = getattr(client, "ksqldb_url", None) or setting("KSQLDB_URL")
     if not url:
         raise ConfigurationError(
-            "No place of the data is named. Pass ksqlClient=KSQLDBClient('sqlite:///factory.db'), or set KSQLDB_URL."
+            "The URL of the engine is missing. Pass ksqlClient=KSQLDBClient('sqlite:///factory.db'), or set KSQLDB_URL."
         )
     servers = Servers(
         bootstrap_servers or getattr(client, "bootstrap_servers", None),
@@ -147,21 +155,21 @@ def open_engine_of(
 
 def _differ(shared: _Shared, url: str, servers: Servers) -> bool:
     if shared.servers.credentials != servers.credentials:
-        # Who passes none means those of the environment, which another may have passed.
-        ours, theirs = (one.credentials or Credentials.from_environment() for one in (shared.servers, servers))
-        if ours != theirs:
+        # None stands for the credentials of the environment, which may equal those that were passed.
+        opened_with = shared.servers.credentials or Credentials.from_environment()
+        if opened_with != (servers.credentials or Credentials.from_environment()):
             return True
     return _options(shared.engine.url) != _options(url)
 
 
 def _options(url: str) -> tuple[str, str]:
-    """The login in a URL, and what stands behind its `?`."""
+    """Return the login and the query of a URL."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[0], parts.query
 
 
 def engine_schemes() -> MappingProxyType[str, str]:
-    """The schemes a URL may have, each with the class behind it; those of other distributions too."""
+    """Return the class for each URL scheme, including the schemes of other distributions."""
     known = {scheme: target for scheme, (target, _) in _KNOWN.items()}
     return MappingProxyType(known | _entry_points())
 
@@ -171,8 +179,8 @@ def _engine_class(url: str) -> _EngineClass:
     target, hint = _KNOWN.get(scheme) or (_entry_points().get(scheme), "")
     if target is None:
         raise ConfigurationError(
-            f"{redacted(url)!r} names no engine: its scheme is none of {', '.join(sorted(engine_schemes()))}. "
-            "Set KSQLDB_URL to sqlite:///factory.db to run without any server."
+            f"{redacted(url)!r} does not name an engine: its scheme is not one of "
+            f"{', '.join(sorted(engine_schemes()))}. Set KSQLDB_URL to sqlite:///factory.db to run without any server."
         )
     module, _, name = target.partition(":")
     try:
@@ -186,25 +194,25 @@ def _engine_class(url: str) -> _EngineClass:
 def _entry_points() -> dict[str, str]:
     from importlib.metadata import entry_points  # slow to import, and rarely needed
 
-    return {found.name: found.value for found in entry_points(group=ENTRY_POINT_GROUP)}
+    return {entry_point.name: entry_point.value for entry_point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
-def _forget_in_child() -> None:
+def _reset_lock_in_child() -> None:
     global _lock
-    _lock = threading.RLock()  # another thread may have held it
+    _lock = threading.RLock()  # another thread may have held the lock
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(after_in_child=_reset_lock_in_child)
 
 
 @atexit.register
 def _close_all() -> None:
-    """A program that ends without closing its clients loses nothing that it published."""
+    """Close the engines that are still open at exit, so that published events are written."""
     with _lock:
-        left = list(_open.values())
+        remaining = list(_open.values())
         _open.clear()
-    for shared in left:
+    for shared in remaining:
         try:
             shared.engine.close()
         except OpenFactoryError as error:

@@ -1,4 +1,4 @@
-"""The tables of the ksqlDB topology in SQLite: making them, and users' own SELECTs on them."""
+"""The tables of the ksqlDB topology in SQLite: their schema, and SELECTs of users on them."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from openfactory.exceptions import QueryError
 
 __all__ = ["TABLES", "read_pairs", "run_select", "schema_of_topology"]
 
-#: What users may SELECT from, as the ksqlDB topology names it.
+#: Tables that users may SELECT from, by their names in the ksqlDB topology.
 TABLES = ("ASSETS", "ASSETS_AVAIL", "ASSETS_TYPE", "ASSETS_UNS", "ASSET_TO_UNS_MAP", "DOCKER_SERVICES")
 
-# How long a user's query may take, in seconds.
+# Time limit of a user's query, in seconds.
 _QUERY_SECONDS = 10.0
 
 _SELECT = re.compile(r"(select|with)\b", re.IGNORECASE)
 
-_ONLY = "IN (SELECT value FROM json_each(?))"
+_IN_LIST = "IN (SELECT value FROM json_each(?))"
 
 
 def schema_of_topology() -> str:
-    """The statements that make the tables, where there is a `last`."""
+    """Return the statements that create the tables. The database must have a table or view `last`."""
     return resources.files("openfactory.engines").joinpath("topology.sql").read_text(encoding="utf-8")
 
 
 def read_pairs(
     connection: sqlite3.Connection, view: str, column: str, asset_uuids: Collection[str] | None = None
 ) -> dict[str, str]:
-    """One column of a view by asset UUID."""
+    """Return the non-null values of a column by asset UUID, of the given assets or of all."""
     sql = f"SELECT asset_uuid, {column} FROM {view} WHERE {column} IS NOT NULL"  # noqa: S608 - our own names
     if asset_uuids is None:
         return dict(connection.execute(sql))
-    return dict(connection.execute(f"{sql} AND asset_uuid {_ONLY}", (json.dumps(list(asset_uuids)),)))
+    return dict(connection.execute(f"{sql} AND asset_uuid {_IN_LIST}", (json.dumps(list(asset_uuids)),)))
 
 
 def _row(columns: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
-    """A row as ksqlDB gives it, where the levels of a place are a map."""
+    """Build a row as ksqlDB returns it, with the levels of the namespace as a map."""
     row = dict(zip(columns, values, strict=True))
     if isinstance(levels := row.get("UNS_LEVELS"), str):
         row["UNS_LEVELS"] = json.loads(levels)
@@ -49,16 +49,18 @@ def _row(columns: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def run_select(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
-    """A user's SELECT, which may neither write nor take for ever; the columns come in upper case.
+    """Run a user's SELECT and return its rows, with the names of the columns in upper case.
+
+    The statement cannot write, and its running time is limited.
 
     Raises:
-        QueryError: it is no SELECT, or cannot be answered.
+        QueryError: the statement is not a SELECT, or it failed.
     """
     statement = sql.strip().rstrip(";").strip()
     if not _SELECT.match(statement):
         raise QueryError(
-            f"Only SELECT is answered here, not {statement[:60]!r}. "
-            "Write through an asset's attributes, or use a ksqlDB for statements.",
+            f"{statement[:60]!r} is not a SELECT. "
+            "Write through an asset's attributes, or use ksqlDB for other statements.",
             statement=sql,
         )
     deadline = time.monotonic() + _QUERY_SECONDS
@@ -71,8 +73,8 @@ def run_select(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, 
         return [_row(columns, row) for row in cursor.fetchall()]
     except (sqlite3.Error, OverflowError, UnicodeError) as error:
         raise QueryError(
-            f"{statement!r} cannot be answered: {error}. "
-            f"Use plain SELECTs on {', '.join(TABLES)}; to watch, use an asset's subscriptions.",
+            f"{statement!r} failed: {error}. "
+            f"Use plain SELECTs on {', '.join(TABLES)}. To watch for changes, subscribe to an asset.",
             statement=sql,
         ) from error
     finally:

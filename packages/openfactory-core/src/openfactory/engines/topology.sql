@@ -1,7 +1,7 @@
--- The tables of the ksqlDB topology, under their names, with their columns, every value as text; for an engine whose
--- `last` has the last event of each attribute: asset, attr, value (JSON), type, tag, ts, id (its position).
+-- The tables of the ksqlDB topology with the same names and columns; every value is text. They need a table or view
+-- `last` with the last event of each attribute: asset, attr, value (JSON), type, tag, ts, id (its position).
 
--- What an asset said of itself up to this position no longer registers it.
+-- Events of an asset up to this position no longer register it.
 CREATE TABLE deregistered (
     asset TEXT PRIMARY KEY,
     id    INTEGER NOT NULL
@@ -24,7 +24,7 @@ SELECT asset || '|' || attr AS key, asset AS asset_uuid, attr AS id,
        type, tag, ts AS timestamp
 FROM last;
 
-CREATE VIEW stated AS  -- what registered assets say of themselves
+CREATE VIEW stated AS  -- type, availability and container, as registered assets have published them
 SELECT last.asset AS asset_uuid, last.attr AS id, assets.value AS value, last.type AS type, last.id AS position
 FROM last JOIN assets ON assets.asset_uuid = last.asset AND assets.id = last.attr
 LEFT JOIN deregistered ON deregistered.asset = last.asset

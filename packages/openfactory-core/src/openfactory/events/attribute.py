@@ -1,4 +1,4 @@
-"""The attribute of an asset as users see it: what was last said of one property of a machine or an app."""
+"""Attributes: the properties of assets, as users see them."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from openfactory.events.timestamp import current_timestamp
 
 __all__ = ["ATTRIBUTE_TYPES", "UNAVAILABLE", "AssetAttribute", "attribute_type", "sample_value"]
 
-#: What an attribute reads as when nobody has said anything of it.
+#: Value of an attribute that was never written, or whose value is not available.
 UNAVAILABLE = "UNAVAILABLE"
 
-#: The types of the wire format, as they are spelled there.
+#: The attribute types, as the wire format spells them.
 ATTRIBUTE_TYPES = ("Samples", "Condition", "Events", "Method", "OpenFactory", UNAVAILABLE)
 
 _TYPE_BY_LOWER_CASE = {name.lower(): name for name in ATTRIBUTE_TYPES} | {name: name for name in ATTRIBUTE_TYPES}
 
 
 def attribute_type(name: str) -> str:
-    """A type as `ATTRIBUTE_TYPES` spells it; writers of other programs spell it in lower case.
+    """Return the spelling of a type in `ATTRIBUTE_TYPES`; other programs may write types in lower case.
 
     >>> attribute_type("samples")
     'Samples'
 
     Raises:
-        ValueError: there is no such type.
+        ValueError: the type does not exist.
     """
     known = _TYPE_BY_LOWER_CASE.get(name) or _TYPE_BY_LOWER_CASE.get(str(name).lower())
     if known is None:
-        raise ValueError(f"{name!r} is no attribute type. Use one of {', '.join(ATTRIBUTE_TYPES)}.")
+        raise ValueError(f"{name!r} is not an attribute type. Use one of {', '.join(ATTRIBUTE_TYPES)}.")
     return known
 
 
 def sample_value(value: Any) -> Any:
-    """What a sample reads as: a float wherever it can be one, else the value as it is.
+    """Return the value of a sample as a float if possible, else unchanged.
 
     >>> sample_value("3.5"), sample_value(2), sample_value(True), sample_value("UNAVAILABLE")
     (3.5, 2.0, True, 'UNAVAILABLE')
@@ -49,20 +49,20 @@ def sample_value(value: Any) -> Any:
 
 @dataclass(slots=True)
 class AssetAttribute:
-    """One attribute of an asset: its id, its value, and what kind of statement that value is.
+    """One attribute of an asset: id, value, type, tag and timestamp.
 
     >>> AssetAttribute(id="temperature", value=21.5, type="Samples", tag="Temperature").value
     21.5
 
     Args:
         id: name of the attribute within its asset.
-        value: anything JSON can say.
+        value: any value that JSON can represent.
         type: one of `ATTRIBUTE_TYPES`.
-        tag: what the value means, such as `Availability` or `Position.X`.
-        timestamp: when it was so, UTC, as `current_timestamp` writes it.
+        tag: the meaning of the value, such as `Availability` or `Position.X`.
+        timestamp: time of the value in UTC, as `current_timestamp` formats it.
 
     Raises:
-        ValueError: there is no such type.
+        ValueError: the type does not exist.
     """
 
     id: str

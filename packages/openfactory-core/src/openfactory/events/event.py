@@ -1,4 +1,4 @@
-"""The event: one statement about one attribute of one asset, as it travels and as it is kept."""
+"""Events: values of attributes, as they are sent and stored, and the checks before they are written."""
 
 from __future__ import annotations
 
@@ -24,31 +24,35 @@ __all__ = [
     "wire_value",
 ]
 
-#: Tag of an event that carries a command, and of the one that answers it.
+#: Tags of the events that carry a command and its reply.
 COMMAND_TAG = "Method.Command"
 REPLY_TAG = "Method.Reply"
 
-#: The largest value, as JSON. About twice as much stalls a ksqlDB table for good, for every asset in it.
+#: The largest value, in bytes of JSON. A value of about twice this size stalls a ksqlDB table for good, for all assets.
 MAX_VALUE_BYTES = 256 * 1024
 
 _MAX_NAME_LENGTH = 255
-_INTEGERS = (-(2**63), 2**63 - 1)  # what a column of the tables can hold
+_NOT_FINITE = "{} cannot be written as JSON. Write 'UNAVAILABLE' instead."
+_INTEGERS = (-(2**63), 2**63 - 1)  # the range of an integer column in the tables
+# Parsers accept different depths of nesting: SQLite 1000 levels, some decoders as many as fit on their stack.
+_MAX_DEPTH = 100
 
-# White space and control characters end a NATS subject, `*` and `>` are its wildcards, `|` joins both in a table's key.
+# White space and control characters end a NATS subject, and `*` and `>` are its wildcards. `|` separates the asset from
+# the attribute in the key of a table. UTF-8 has no surrogates.
 _NOT_IN_NAMES = re.compile(r"[\s\x00-\x1f\x7f*>|\ud800-\udfff]")
 
 
 class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What was said of an attribute, by whom, and where it stands in the log.
+    """One record of the log: a value of one attribute of one asset.
 
     Attributes:
-        asset_uuid: the asset it is about.
-        id: the attribute.
-        value: anything JSON can say.
+        asset_uuid: UUID of the asset.
+        id: id of the attribute.
+        value: any value that JSON can represent.
         type: one of `ATTRIBUTE_TYPES`.
-        tag: what the value means.
-        timestamp: when it was so, by the writer's clock.
-        position: its place in the log of the asset, higher is later; None before it is written.
+        tag: the meaning of the value.
+        timestamp: time of the value, by the clock of its writer.
+        position: place in the log of the asset; a later event has a higher position. None before the event is written.
     """
 
     asset_uuid: str
@@ -61,13 +65,13 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @classmethod
     def of(cls, asset_uuid: str, attribute: AssetAttribute) -> AssetEvent:
-        """The event that says an attribute, checked so that it can hurt no reader.
+        """Return the event for an attribute, checked and ready to publish.
 
         >>> AssetEvent.of("MILL", AssetAttribute(id="status", value="busy", type="Events", tag="Status")).value
         'busy'
 
         Raises:
-            InvalidEventError: the UUID, the id or the value cannot be carried.
+            InvalidEventError: the UUID or a field of the attribute is not valid.
         """
         return new_event(
             asset_uuid,
@@ -80,11 +84,11 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def is_attribute(self) -> bool:
-        """Whether it says an attribute: it is no method, command or reply."""
+        """Whether the event is the value of an attribute, and not a method, a command or a reply."""
         return self.type != "Method" and self.tag not in (COMMAND_TAG, REPLY_TAG)
 
     def normalized(self) -> AssetEvent:
-        """The same event with its type as it is spelled; what nobody knows is of the type `UNAVAILABLE`."""
+        """Return this event with its type as `ATTRIBUTE_TYPES` spells it; an unknown type becomes `UNAVAILABLE`."""
         if self.type in ATTRIBUTE_TYPES:
             return self
         try:
@@ -93,22 +97,22 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
             return msgspec.structs.replace(self, type=UNAVAILABLE)
 
     def attribute(self) -> AssetAttribute:
-        """The attribute as users read it; a sample is a float where it can be one."""
+        """Return the attribute as users read it; the value of a sample is a float if possible."""
         value = sample_value(self.value) if self.type == "Samples" else self.value
         return AssetAttribute(self.id, value, self.type, self.tag, self.timestamp)
 
     def with_position(self, position: int) -> AssetEvent:
-        """The same event with its place in the log."""
+        """Return this event with a position."""
         return AssetEvent(self.asset_uuid, self.id, self.value, self.type, self.tag, self.timestamp, position)
 
 
 def new_event(
     asset_uuid: str, attribute_id: str, value: Any, type: str, tag: str, timestamp: str | None = None
 ) -> AssetEvent:
-    """An event that is ready to publish.
+    """Return a new event, checked and ready to publish; without a timestamp, it gets the current time.
 
     Raises:
-        InvalidEventError: the UUID, the id or the value cannot be carried.
+        InvalidEventError: the UUID, the id, the value, the tag or the timestamp is not valid.
     """
     try:
         check_asset_uuid(asset_uuid)
@@ -126,15 +130,17 @@ def new_event(
 
 @lru_cache(maxsize=4096)
 def check_asset_uuid(asset_uuid: str) -> str:
-    """The UUID, if a topic key, a NATS subject and SQL can carry it; it holds no dot, which ends it in a subject.
+    """Check that a UUID can be part of record keys, NATS subjects and SQL, and return it.
+
+    A UUID must not contain a dot, because a dot ends it in a subject.
 
     Raises:
-        InvalidEventError: they cannot.
+        InvalidEventError: the UUID is not valid.
     """
     _check_name("an asset UUID", asset_uuid)
     if "." in asset_uuid:
         raise InvalidEventError(
-            f"{asset_uuid!r} cannot be an asset UUID: it holds a dot, which separates the asset from the attribute "
+            f"{asset_uuid!r} cannot be an asset UUID: it contains a dot, which separates the asset from the attribute "
             "in a message's subject. Use '-' or '_' in its place.",
             asset_uuid=asset_uuid,
         )
@@ -143,10 +149,10 @@ def check_asset_uuid(asset_uuid: str) -> str:
 
 @lru_cache(maxsize=65536)
 def check_attribute_id(attribute_id: str) -> str:
-    """The id, if a topic key, a NATS subject and SQL can carry it.
+    """Check that an attribute id can be part of record keys, NATS subjects and SQL, and return it.
 
     Raises:
-        InvalidEventError: they cannot.
+        InvalidEventError: the id is not valid.
     """
     _check_name("an attribute id", attribute_id)
     if attribute_id.startswith(".") or attribute_id.endswith(".") or ".." in attribute_id:
@@ -158,82 +164,78 @@ def check_attribute_id(attribute_id: str) -> str:
     return attribute_id
 
 
-def _check_name(what: str, name: object) -> None:
+def _check_name(kind: str, name: object) -> None:
     if not isinstance(name, str):
-        raise InvalidEventError(f"{name!r} cannot be {what}: it is no text. Pass a str.")
+        raise InvalidEventError(f"{name!r} cannot be {kind}: it is not a string. Pass a str.")
     if not name:
-        raise InvalidEventError(f"The empty text cannot be {what}. Give it a name, such as 'mill-1'.")
+        raise InvalidEventError(f"An empty string cannot be {kind}. Write a name such as 'mill-1'.")
     if len(name) > _MAX_NAME_LENGTH:
         raise InvalidEventError(
-            f"{name[:40]!r}… cannot be {what}: it has {len(name)} characters. Use at most {_MAX_NAME_LENGTH}."
+            f"{name[:40]!r}… cannot be {kind}: it has {len(name)} characters. Write at most {_MAX_NAME_LENGTH}."
         )
     if found := _NOT_IN_NAMES.search(name):
         raise InvalidEventError(
-            f"{name!r} cannot be {what}: it holds {found.group()!r}, which a message's subject or key cannot carry. "
+            f"{name!r} cannot be {kind}: it contains {found.group()!r}, which subjects and keys cannot carry. "
             "Leave out white space, control characters, '*', '>' and '|'."
         )
 
 
-def _check_text(what: str, text: object) -> None:
+def _check_text(field: str, text: object) -> None:
     if not isinstance(text, str) or not text.isprintable():
-        raise InvalidEventError(f"its {what} is {text!r}. Give it plain text, without control characters.")
+        raise InvalidEventError(f"its {field} is {text!r}. Write text without control characters.")
 
 
 def wire_value(value: Any) -> Any:
-    """The value as readers will get it; a list or dictionary becomes a copy of what JSON keeps of it.
+    """Return the value as readers receive it; a list or dictionary is copied through JSON.
 
     Raises:
-        InvalidEventError: JSON cannot say it, or it is too large.
+        InvalidEventError: JSON cannot represent the value, or it is too large or nested too deeply.
     """
     kind = type(value)
     if kind is bool or value is None:
         return value
     if kind is float:
         if not math.isfinite(value):
-            raise InvalidEventError(f"{value} is no JSON. Write 'UNAVAILABLE' where there is no number.")
+            raise InvalidEventError(_NOT_FINITE.format(value))
         return value
     if kind is int and _INTEGERS[0] <= value <= _INTEGERS[1]:
         return value
     if kind is str and len(value) < MAX_VALUE_BYTES // 6 and value.isascii():
-        return value  # even with every character escaped it is under the bound
+        return value  # below the limit even if JSON escapes every character
     return _through_json(value)
 
 
 def _through_json(value: Any) -> Any:
     if hasattr(value, "item") and hasattr(value, "dtype"):
-        value = value.item()  # a number of numpy or of what follows its interface
+        value = value.item()  # a number of numpy or of a library with its interface
     try:
         encoded = msgspec.json.encode(value)
         decoded = msgspec.json.decode(encoded)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidEventError(
-            f"a {type(value).__name__} cannot be said in JSON ({error}). "
+            f"a value of type {type(value).__name__} cannot be written as JSON ({error}). "
             "Write text, a number, a Boolean, or lists and dictionaries of them."
         ) from error
-    _refuse_what_readers_cannot_take(value, _MAX_DEPTH)
+    _check_items(value, _MAX_DEPTH)
     if len(encoded) > MAX_VALUE_BYTES:
         raise InvalidEventError(
-            f"the value has {len(encoded):,} bytes and {MAX_VALUE_BYTES:,} is the most that every reader can take. "
+            f"the value has {len(encoded):,} bytes as JSON, but the limit is {MAX_VALUE_BYTES:,}. "
             "Put large data into a file of app.storage and write its name."
         )
     return decoded
 
 
-# Readers differ in how deeply nested JSON may be; SQLite takes 1000, some decoders what is left of the stack.
-_MAX_DEPTH = 100
-
-
-def _refuse_what_readers_cannot_take(value: Any, depth: int) -> None:
-    """The JSON encoder would write NaN as null, and say nothing."""
+def _check_items(value: Any, depth: int) -> None:
+    """Refuse deep nesting, and NaN and infinity, which the JSON encoder writes as null without an error."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidEventError(f"{value} is no JSON. Write 'UNAVAILABLE' where there is no number.")
+        raise InvalidEventError(_NOT_FINITE.format(value))
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, (list, tuple, set, frozenset)):
         return
     if not depth:
         raise InvalidEventError(
-            f"the value is nested more than {_MAX_DEPTH} deep. Write it flatter, or as several attributes."
+            f"the value is nested more than {_MAX_DEPTH} levels deep. Write fewer levels, or several attributes."
         )
     for item in value:
-        _refuse_what_readers_cannot_take(item, depth - 1)
+        _check_items(item, depth - 1)

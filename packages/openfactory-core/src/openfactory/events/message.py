@@ -1,6 +1,7 @@
-"""The message: an event as it stands in Kafka, in NATS, and in what apps insert, in whatever case its keys are.
+"""The wire format of events: messages in Kafka and NATS, and the rows that apps insert.
 
-`{"ID": …, "VALUE": …, "TAG": …, "TYPE": …, "attributes": {"timestamp": …}}`; the asset is the message's key.
+`{"ID": …, "VALUE": …, "TAG": …, "TYPE": …, "attributes": {"timestamp": …}}`; the asset UUID is the key of the message.
+Keys are read in any case.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class _Attributes(msgspec.Struct, gc=False):
 
 
 class _Message(msgspec.Struct, gc=False):
-    """The spelling of almost all writers, which needs no look at each key."""
+    """A message with its keys as almost all programs spell them, which decodes fast."""
 
     ID: str
     VALUE: Any
@@ -35,7 +36,7 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class _Payload(msgspec.Struct, gc=False):
-    """The same on NATS, where the id stands in the subject."""
+    """A message on NATS, where the id is in the subject."""
 
     VALUE: Any
     TAG: str
@@ -49,81 +50,86 @@ _decode_payload = msgspec.json.Decoder(_Payload).decode
 
 
 def encode_message(event: AssetEvent) -> bytes:
-    """The message that says an event."""
+    """Return the message that carries an event."""
     return _encode(_Message(event.id, event.value, event.tag, event.type, _Attributes(event.timestamp)))
 
 
 def read_message(asset_uuid: str, message: bytes, position: int | None = None) -> AssetEvent:
-    """The event of a message, whoever wrote it.
+    """Return the event of a message from any program.
 
     Raises:
-        InvalidEventError: it is none.
+        InvalidEventError: the message is not an event.
     """
     try:
-        said = _decode_message(message)
+        fields = _decode_message(message)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return _read_any(asset_uuid, None, message, position)
-    return AssetEvent(asset_uuid, said.ID, said.VALUE, said.TYPE, said.TAG, said.attributes.timestamp, position)
+    return AssetEvent(
+        asset_uuid, fields.ID, fields.VALUE, fields.TYPE, fields.TAG, fields.attributes.timestamp, position
+    )
 
 
 def read_payload(asset_uuid: str, attribute_id: str, payload: bytes) -> AssetEvent:
-    """The event of a NATS message; it has no place in the log.
+    """Return the event of a NATS message; the event has no position.
 
     Raises:
-        InvalidEventError: it is none.
+        InvalidEventError: the message is not an event.
     """
     try:
-        said = _decode_payload(payload)
+        fields = _decode_payload(payload)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return _read_any(asset_uuid, attribute_id, payload, None)
-    return AssetEvent(asset_uuid, attribute_id, said.VALUE, said.TYPE, said.TAG, said.attributes.timestamp)
+    return AssetEvent(asset_uuid, attribute_id, fields.VALUE, fields.TYPE, fields.TAG, fields.attributes.timestamp)
 
 
 def event_of_fields(asset_uuid: str, fields: Mapping[str, Any]) -> AssetEvent:
-    """The event that a row or a decoded message says, checked and ready to publish; without a time it is now.
+    """Return the event of a row or a decoded message, checked and ready to publish.
+
+    Without a timestamp, the event gets the current time.
 
     Raises:
-        InvalidEventError: it says none, or one that cannot be carried.
+        InvalidEventError: the fields are not those of an event, or a field is not valid.
     """
-    said = _Fields.of(asset_uuid, fields)
+    parsed = _Fields.of(asset_uuid, fields)
     try:
-        attribute = AssetAttribute(said.id, said.value, said.type, said.tag, said.timestamp or current_timestamp())
+        timestamp = parsed.timestamp or current_timestamp()
+        attribute = AssetAttribute(parsed.id, parsed.value, parsed.type, parsed.tag, timestamp)
         return AssetEvent.of(asset_uuid, attribute)
     except (TypeError, ValueError) as error:
         if isinstance(error, InvalidEventError):
             raise
-        raise _no_event(asset_uuid, str(error)) from error
+        raise _not_an_event(asset_uuid, str(error)) from error
 
 
 def checked_event(key: str | bytes, message: str | bytes | None) -> AssetEvent:
-    """The event of a message that somebody wants to write, ready to publish.
+    """Return the event of a message that is about to be written, checked and ready to publish.
 
     Raises:
-        InvalidEventError: it is none, or one that cannot be carried.
+        InvalidEventError: the message is not an event, or a field is not valid.
     """
     asset_uuid = key.decode(errors="surrogateescape") if isinstance(key, bytes) else key
     try:
-        fields = msgspec.json.decode(message)  # type: ignore[arg-type]  # None is refused like any other
+        fields = msgspec.json.decode(message)  # type: ignore[arg-type]  # None raises a TypeError
     except (msgspec.MsgspecError, RecursionError, TypeError, ValueError) as error:
-        raise _no_event(asset_uuid, str(error)) from error
+        raise _not_an_event(asset_uuid, str(error)) from error
     return event_of_fields(asset_uuid, fields)
 
 
 def _read_any(asset_uuid: str, attribute_id: str | None, message: bytes, position: int | None) -> AssetEvent:
-    """What the quick way does not understand: another case, a part that is missing, or no event at all."""
+    """Read a message that the fast decoders refuse: keys in another case, missing fields, or not an event."""
     try:
         decoded = msgspec.json.decode(message)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise _no_event(asset_uuid, f"it is no JSON, {error}") from error
-    said = _Fields.of(asset_uuid, decoded, attribute_id)
-    if not isinstance(said.type, str):
-        raise _no_event(asset_uuid, f"its type is {said.type!r}")
-    timestamp = UNAVAILABLE if said.timestamp is None else str(said.timestamp)
-    return AssetEvent(asset_uuid, said.id, said.value, said.type, str(said.tag), timestamp, position)
+        raise _not_an_event(asset_uuid, f"it is not JSON ({error})") from error
+    fields = _Fields.of(asset_uuid, decoded, attribute_id)
+    if not isinstance(fields.type, str):
+        raise _not_an_event(asset_uuid, f"its type is {fields.type!r}")
+    timestamp = UNAVAILABLE if fields.timestamp is None else str(fields.timestamp)
+    return AssetEvent(asset_uuid, fields.id, fields.value, fields.type, str(fields.tag), timestamp, position)
 
 
 class _Fields(NamedTuple):
-    """What a message says, by keys in any case; a key in capitals wins over another spelling of it."""
+    """The fields of a message with keys in any case; a key in capitals wins over its other spellings."""
 
     id: str
     value: Any
@@ -132,25 +138,28 @@ class _Fields(NamedTuple):
     timestamp: Any
 
     @classmethod
-    def of(cls, asset_uuid: str, said: object, attribute_id: str | None = None) -> _Fields:
-        fields = _in_capitals(said)
+    def of(cls, asset_uuid: str, message: object, attribute_id: str | None = None) -> _Fields:
+        fields = _in_capitals(message)
         attributes = None if fields is None else _in_capitals(fields.get("ATTRIBUTES") or {})
         if fields is None or attributes is None:
-            raise _no_event(asset_uuid, f"it is {str(said)[:120]!r}")
+            raise _not_an_event(asset_uuid, f"it is {str(message)[:120]!r}")
         attribute_id = attribute_id or fields.get("ID")
         if not isinstance(attribute_id, str) or not attribute_id or "TYPE" not in fields:
-            raise _no_event(asset_uuid, f"it lacks an ID or a TYPE and has {', '.join(fields) or 'nothing'}")
+            raise _not_an_event(asset_uuid, f"it lacks an ID or a TYPE and has {', '.join(fields) or 'nothing'}")
         return cls(
             attribute_id, fields.get("VALUE"), fields["TYPE"], fields.get("TAG") or "", attributes.get("TIMESTAMP")
         )
 
 
-def _in_capitals(said: object) -> dict[str, Any] | None:
-    if not isinstance(said, Mapping):
+def _in_capitals(message: object) -> dict[str, Any] | None:
+    """Return a mapping with its keys in capitals, or None for any other object."""
+    if not isinstance(message, Mapping):
         return None
-    folded = {str(key).upper(): value for key, value in said.items()}
-    return folded | {key: value for key, value in said.items() if key in folded}
+    fields = {str(key).upper(): value for key, value in message.items()}
+    return fields | {key: value for key, value in message.items() if key in fields}
 
 
-def _no_event(asset_uuid: str, reason: str) -> InvalidEventError:
-    return InvalidEventError(f"A message for {asset_uuid} is no event: {reason}. Send {_SHAPE}.", asset_uuid=asset_uuid)
+def _not_an_event(asset_uuid: str, reason: str) -> InvalidEventError:
+    return InvalidEventError(
+        f"A message for {asset_uuid} is not an event: {reason.removesuffix('.')}. Send {_SHAPE}.", asset_uuid=asset_uuid
+    )

@@ -1,4 +1,4 @@
-"""The receipt of a publish: what has become of one event."""
+"""Receipts of published events."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _Await = Callable[["Receipt", float], bool]
 
 
 class Receipt(msgspec.Struct, eq=False, gc=False):
-    """Tells whether a published event was acknowledged, and where it stands.
+    """The outcome of one write: a position or an error, once it is known.
 
     Attributes:
-        number: counts what this process published to the engine; a higher number was published later.
-        position: the event's place in the log once it is acknowledged, else None.
-        error: why it could not be written, else None.
+        number: sequence number of the event among all events that this process publishes to the engine.
+        position: position of the event, once it is acknowledged; else None.
+        error: reason why the event could not be written; else None.
     """
 
     number: int
@@ -29,23 +29,23 @@ class Receipt(msgspec.Struct, eq=False, gc=False):
 
     @property
     def settled(self) -> bool:
-        """Whether it is known what became of the event."""
+        """Whether the outcome is known."""
         return self.position is not None or self.error is not None
 
     def wait(self, timeout: float = 10.0) -> int:
-        """The event's position, as soon as it is acknowledged.
+        """Wait until the event is acknowledged, and return its position.
 
         Args:
-            timeout: how long to wait, in seconds.
+            timeout: seconds to wait for the acknowledgement.
 
         Raises:
             DeliveryError: the event could not be written.
-            DeliveryTimeout: nothing is known of it yet.
+            DeliveryTimeout: the acknowledgement did not arrive in time; the event may still be written.
         """
         if not self.settled and not self._await(self, timeout):
             raise DeliveryTimeout(
                 f"A published event was not acknowledged within {timeout:g} s. "
-                "Wait longer, or look at the engine's health() for what holds it up.",
+                "Wait longer, or see the engine's health() for the cause.",
                 pending=1,
             )
         if self.error is not None:

@@ -1,4 +1,4 @@
-"""What is said in the log when an asset is registered."""
+"""The registration of an asset, and its events."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from openfactory.events.event import AssetEvent, new_event
 
 __all__ = ["APPLICATION_TYPE", "REFERENCES", "Registration"]
 
-#: Type of an asset that is an app and has not said to be anything more special.
+#: Default type of an app.
 APPLICATION_TYPE = "OpenFactoryApp"
 
-#: The attributes that hold an asset's references, in the order in which they are written.
+#: The attributes with the references of an asset, in the order in which they are written.
 REFERENCES = ("references_below", "references_above")
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """What makes an asset known: its type, its container, its neighbours and its place in the unified namespace.
+    """One entry in the list of assets: type, container, references and place in the unified namespace.
 
     Attributes:
-        asset_uuid: the asset.
-        asset_type: what it is, such as `OpenFactoryApp` or `Device`.
-        docker_service: name of the container it runs in; None leaves it out.
-        references: references by attribute (`REFERENCES`); one that is left out is not written.
-        uns_id: place in the unified namespace, or None.
-        uns_levels: the names of that place, level by level.
+        asset_uuid: UUID of the asset.
+        asset_type: type of the asset, such as `OpenFactoryApp` or `Device`.
+        docker_service: name of the container in which the asset runs; None omits the attribute.
+        references: references by attribute, with keys of `REFERENCES`; a missing key omits the attribute.
+        uns_id: place in the unified namespace; None omits the place and its levels.
+        uns_levels: names of the place by level.
     """
 
     asset_uuid: str
@@ -35,12 +35,14 @@ class Registration(msgspec.Struct, frozen=True):
     uns_levels: dict[str, str] = {}
 
     def events(self) -> list[AssetEvent]:
-        """The events of the registration, in the order of the wire format."""
-        said = [("AssetType", self.asset_type, "AssetType")]
+        """Return the events of the registration, in the order of the wire format."""
+        attributes = [("AssetType", self.asset_type, "AssetType")]
         if self.docker_service is not None:
-            said.append(("DockerService", self.docker_service, "DockerService"))
-        said += [(name, self.references[name], "AssetsReferences") for name in REFERENCES if name in self.references]
+            attributes.append(("DockerService", self.docker_service, "DockerService"))
+        attributes += [
+            (name, self.references[name], "AssetsReferences") for name in REFERENCES if name in self.references
+        ]
         if self.uns_id is not None:
-            said += [(level, value, "UNSLevel") for level, value in self.uns_levels.items()]
-            said.append(("uns_id", self.uns_id, "UNSId"))
-        return [new_event(self.asset_uuid, name, value, "OpenFactory", tag) for name, value, tag in said]
+            attributes += [(level, value, "UNSLevel") for level, value in self.uns_levels.items()]
+            attributes.append(("uns_id", self.uns_id, "UNSId"))
+        return [new_event(self.asset_uuid, name, value, "OpenFactory", tag) for name, value, tag in attributes]

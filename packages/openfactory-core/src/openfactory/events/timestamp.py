@@ -1,4 +1,4 @@
-"""Timestamps as they stand in every message: UTC, milliseconds, `2026-11-21T07:30:00.123Z`."""
+"""Timestamps of the wire format: UTC with milliseconds, `2026-11-21T07:30:00.123Z`."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from datetime import UTC, datetime
 
 __all__ = ["current_timestamp", "openfactory_timestamp", "seconds_of_timestamp"]
 
-# The part up to the second is the same for thousands of writes, so it is kept with its second. The pair is one
-# object: another thread sees the old pair or the new one, never a mixture.
-_prefix: tuple[int, str] = (-1, "")
+# Writes in the same millisecond share one text. Number and text are one tuple, so that another thread sees the old pair
+# or the new pair, never a mixture.
+_last: tuple[int, str] = (-1, "")
 
 
 def current_timestamp() -> str:
-    """The time now.
+    """Return the current time.
 
     >>> len(current_timestamp())
     24
     """
-    global _prefix
+    global _last
     milliseconds = time.time_ns() // 1_000_000
-    known, text = _prefix
-    if known != milliseconds:
+    last, text = _last
+    if last != milliseconds:
         second, fraction = divmod(milliseconds, 1000)
         text = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{fraction:03d}Z"
-        _prefix = (milliseconds, text)
+        _last = (milliseconds, text)
     return text
 
 
 def openfactory_timestamp(moment: datetime) -> str:
-    """A moment in that form; one without a zone is taken as UTC.
+    """Return a datetime as a timestamp; a datetime without a time zone is taken as UTC.
 
     >>> openfactory_timestamp(datetime(2026, 11, 21, 8, 30, tzinfo=UTC))
     '2026-11-21T08:30:00.000Z'
@@ -40,7 +40,7 @@ def openfactory_timestamp(moment: datetime) -> str:
 
 
 def seconds_of_timestamp(timestamp: str) -> float | None:
-    """The seconds since 1970 of a timestamp, or None where a text is none.
+    """Return a timestamp as seconds since 1970, or None if the text is not a timestamp.
 
     >>> seconds_of_timestamp("1970-01-01T00:01:00.500Z")
     60.5

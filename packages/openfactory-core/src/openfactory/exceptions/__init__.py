@@ -1,4 +1,4 @@
-"""Every error of OpenFactory, each with the facts as attributes and the remedy at the end of its text.
+"""The errors of OpenFactory, each with its facts as attributes and the remedy at the end of its text.
 
 OpenFactoryError, also named OFAException
 ├── ConfigurationError, also named OFAConfigurationException   (a ValueError)
@@ -48,17 +48,17 @@ __all__ = [
 
 
 class OpenFactoryError(Exception):
-    """The root: catches whatever OpenFactory raises on purpose."""
+    """Base class of all errors that OpenFactory raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Facts that are given by name go along when an error is copied or sent to another process."""
-        return _restored, (type(self), self.args, vars(self))
+        """Keep the attributes of an error when it is copied or pickled."""
+        return _restore, (type(self), self.args, vars(self))
 
 
-def _restored(kind: type[OpenFactoryError], arguments: tuple[Any, ...], facts: dict[str, Any]) -> OpenFactoryError:
+def _restore(kind: type[OpenFactoryError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> OpenFactoryError:
     error = kind.__new__(kind, *arguments)
     error.args = arguments
-    error.__dict__.update(facts)
+    error.__dict__.update(attributes)
     return error
 
 
@@ -66,22 +66,24 @@ OFAException = OpenFactoryError
 
 
 class ConfigurationError(OpenFactoryError, ValueError):
-    """A setting, a URL or an argument cannot be used as it is."""
+    """A setting, a URL or an argument is not valid."""
 
 
 OFAConfigurationException = ConfigurationError
 
 
 class MissingDistributionError(OpenFactoryError, ImportError):
-    """A part of OpenFactory that was asked for is not installed."""
+    """A required distribution or library is not installed."""
 
 
 class InvalidEventError(OpenFactoryError, ValueError):
-    """An asset UUID, an attribute id or a value that would hurt other readers, refused before it is written.
+    """An asset UUID, an attribute id, a value or a message is not valid.
+
+    OpenFactory checks events before it writes them, because an event that is not valid can harm other readers.
 
     Attributes:
-        asset_uuid: the asset that was written to, when known.
-        attribute_id: the attribute that was written, when known.
+        asset_uuid: UUID of the asset, if known.
+        attribute_id: id of the attribute, if known.
     """
 
     def __init__(self, message: str, *, asset_uuid: str | None = None, attribute_id: str | None = None) -> None:
@@ -91,10 +93,10 @@ class InvalidEventError(OpenFactoryError, ValueError):
 
 
 class UnknownAssetError(OpenFactoryError, LookupError):
-    """Nobody stands at a place of the namespace.
+    """No asset is at this place of the unified namespace.
 
     Attributes:
-        uns_id: the place.
+        uns_id: the place without an asset.
     """
 
     def __init__(self, message: str, *, uns_id: str) -> None:
@@ -103,19 +105,19 @@ class UnknownAssetError(OpenFactoryError, LookupError):
 
 
 class UnknownAttributeError(OpenFactoryError, LookupError):
-    """An attribute that the asset does not have, where reading `UNAVAILABLE` would be no answer."""
+    """The asset does not have this attribute, and the value `UNAVAILABLE` would be a wrong answer."""
 
 
 class SubscriptionError(OpenFactoryError):
-    """A subscription that cannot be made or has come to its end."""
+    """A subscription cannot be made, or it has ended."""
 
 
 class EngineError(OpenFactoryError):
-    """The engine, the part that moves and keeps the data, could not do what was asked."""
+    """An operation of the engine failed."""
 
 
 class EngineUnavailableError(EngineError, ConnectionError):
-    """What a URL names cannot be reached or opened.
+    """The location in a URL cannot be reached or opened.
 
     Attributes:
         address: the URL or path that was tried.
@@ -127,14 +129,14 @@ class EngineUnavailableError(EngineError, ConnectionError):
 
 
 class EngineClosedError(EngineError):
-    """A verb was used on an engine that is closed, or in a process forked from the one that opened it."""
+    """The engine is closed, or was opened before this process was forked."""
 
 
 class QueryError(EngineError, ValueError):
-    """A query that this engine cannot answer.
+    """The engine cannot answer a query.
 
     Attributes:
-        statement: the text of the query.
+        statement: text of the query.
     """
 
     def __init__(self, message: str, *, statement: str) -> None:
@@ -143,7 +145,7 @@ class QueryError(EngineError, ValueError):
 
 
 class DeliveryError(EngineError):
-    """Events that were published and could not be written.
+    """Published events could not be written.
 
     Attributes:
         events: the events that failed, in the order in which they were published.
@@ -155,10 +157,10 @@ class DeliveryError(EngineError):
 
 
 class DeliveryTimeout(EngineError, TimeoutError):
-    """Published events that were not acknowledged in time; they may still be written later.
+    """Published events were not acknowledged in time; they may still be written later.
 
     Attributes:
-        pending: how many events wait.
+        pending: number of events that are not acknowledged.
     """
 
     def __init__(self, message: str, *, pending: int) -> None:
@@ -167,12 +169,12 @@ class DeliveryTimeout(EngineError, TimeoutError):
 
 
 class CommandError(OpenFactoryError):
-    """A command that gave no result.
+    """A command did not return a result.
 
     Attributes:
-        asset_uuid: the asset that was commanded.
-        method: the method that was called.
-        correlation_id: the id by which both sides log this command.
+        asset_uuid: UUID of the asset that the command was sent to.
+        method: name of the method that was called.
+        correlation_id: id of the command in the log lines of both sides.
     """
 
     def __init__(self, message: str, *, asset_uuid: str, method: str, correlation_id: str) -> None:
@@ -183,18 +185,18 @@ class CommandError(OpenFactoryError):
 
 
 class CommandRejected(CommandError):
-    """The asset refused the command and ran nothing: an unknown method, a bad argument, too old."""
+    """The asset did not run the method: it is unknown, an argument is not valid, or the command is too old."""
 
 
 class CommandFailed(CommandError):
-    """The method ran and raised."""
+    """The method ran and raised an exception."""
 
 
 class CommandTimeout(CommandError, TimeoutError):
-    """No answer came in time; the method may have run all the same.
+    """No reply arrived in time; the method may have run nevertheless.
 
     Attributes:
-        timeout: how long was waited, in seconds.
+        timeout: seconds after which the caller stopped waiting.
     """
 
     def __init__(self, message: str, *, asset_uuid: str, method: str, correlation_id: str, timeout: float) -> None:

@@ -1,7 +1,7 @@
-"""The names that code written for OpenFactory imports from here: the client, the producer and the consumers.
+"""Client, producer and consumers, under the path from which existing OpenFactory code imports them.
 
-`KSQLDBClient` names the factory by its URL and answers queries; `AssetProducer` writes events. The consumers read the
-log of a Kafka as members of a consumer group.
+`KSQLDBClient` connects to a factory by its URL and answers queries. `AssetProducer` writes events. The consumers read
+the log of a Kafka broker as members of a consumer group.
 """
 
 from openfactory.assets.subscriptions import CaseInsensitiveDict

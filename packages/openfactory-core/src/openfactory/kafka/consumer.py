@@ -1,7 +1,7 @@
-"""Consumers for code written for OpenFactory: they read the messages of one asset as members of a consumer group.
+"""Consumers that read the messages of one asset as members of a Kafka consumer group.
 
-Who wants to watch an asset needs none of them: `Asset.subscribe_to_messages` works on every engine, and misses nothing
-of what happens while it watches. A group remembers instead how far it has read, and shares the work of its members.
+To watch an asset, use `Asset.subscribe_to_messages` instead: it works on every engine and delivers every event while it
+is subscribed. A consumer group, in contrast, keeps its position in the log and divides the messages among its members.
 """
 
 from __future__ import annotations
@@ -29,45 +29,47 @@ __all__ = ["KafkaAssetConsumer", "KafkaAssetUNSConsumer", "OnMessage", "delete_c
 
 _logger = logging.getLogger("openfactory.kafka")
 
-#: Called with the key of a message and the message.
+#: Callback of a consumer; its arguments are the key of a message and the message.
 OnMessage = Callable[[str, CaseInsensitiveDict], object]
 
-# How soon `stop()` is noticed, in seconds.
+# Seconds until `stop()` takes effect.
 _POLL_SECONDS = 0.1
 
-# How long leaving a group may take, in seconds.
+# Seconds to wait until the consumer has left its group.
 _LEAVE_SECONDS = 5.0
 
-# How long a broker may take to delete a group, in seconds.
+# Seconds to wait until the broker has deleted a group.
 _ADMIN_SECONDS = 10.0
 
 
 class KafkaAssetConsumer:
-    """Hears the messages of one asset as a member of a consumer group.
+    """Reads the messages of one asset as a member of a consumer group.
 
-    A group that has never read a message begins at the end of the log. Later it goes on where it was, and a message
-    whose handling was cut off comes once more. Of several members of a group, one hears a message.
+    A new group starts at the end of the log. After that, a group continues at its last offset, and a message whose
+    handling was interrupted is delivered again. Each message goes to one member of the group.
 
-    A message that is no JSON object or has no value, and one that `on_message` fails on, is logged with its topic,
-    partition and offset, and the next one comes. So is a broker that goes away, until it is back.
+    A message that is not a JSON object, has no value, or makes `on_message` raise an error is logged with its topic,
+    partition and offset, and the consumer continues with the next message. When the broker becomes unavailable, the
+    consumer logs it and waits until the broker answers again.
 
     Args:
-        consumer_group_id: the name of the group.
-        on_message: called with the asset's UUID and the message, whose keys (ID, VALUE, TAG, TYPE, attributes) are
-            read in any case.
-        ksqlClient: names the place of the data; it must be a Kafka.
-        bootstrap_servers: the broker beside a ksqlDB server, else what the client has, else KAFKA_BROKER.
+        asset_uuid: UUID of the asset.
+        consumer_group_id: name of the consumer group.
+        on_message: called with the UUID of the asset and the message, whose keys (ID, VALUE, TAG, TYPE, attributes)
+            are found in any case.
+        ksqlClient: client whose URL names a Kafka broker or a ksqlDB server.
+        bootstrap_servers: address of the broker of a ksqlDB server; by default from the client or KAFKA_BROKER.
 
     Raises:
-        ConfigurationError: there is no Kafka, no such stream, or no broker is named.
-        EngineUnavailableError: it cannot be reached.
+        ConfigurationError: the client does not use Kafka, the stream does not exist, or no broker is named.
+        EngineUnavailableError: the broker or the ksqlDB server cannot be reached.
     """
 
-    #: The stream that is read.
+    #: Name of the stream that the consumer reads.
     KSQL_STREAM: ClassVar[str] = "ASSETS_STREAM"
 
-    # Who hears the same without a consumer group.
-    _ON_EVERY_ENGINE: ClassVar[str] = "Asset"
+    # The class that receives the same messages without a consumer group, for an error text.
+    _ALTERNATIVE: ClassVar[str] = "Asset"
 
     def __init__(
         self,
@@ -85,10 +87,10 @@ class KafkaAssetConsumer:
             _broker(ksqlClient, bootstrap_servers), ksqlClient.credentials or Credentials.from_environment()
         )
         self._stopped = threading.Event()
-        self._said = ""
+        self._last_warning = ""
 
     def consume(self) -> None:
-        """Hear messages until `stop()` is called; the calling thread is the one that hears them."""
+        """Read messages in the calling thread until `stop()` is called."""
         from confluent_kafka import Consumer
 
         key = self.key.encode()
@@ -98,7 +100,7 @@ class KafkaAssetConsumer:
                     "group.id": self.consumer_group_id,
                     "auto.offset.reset": "latest",
                     "enable.auto.commit": True,
-                    "enable.auto.offset.store": False,  # it is, once a message has been handled
+                    "enable.auto.offset.store": False,  # stored once a message has been handled
                 }
             )
         )
@@ -109,62 +111,62 @@ class KafkaAssetConsumer:
                 if message is None:
                     continue
                 if (error := message.error()) is not None:
-                    self._say_once(error.str())
+                    self._warn_once(error.str())
                     continue
                 self._connection.on_answer()
-                self._said = ""
+                self._last_warning = ""
                 if message.key() == key:
                     self._handle(message)
-                _store(consumer, message)
+                _store_offset(consumer, message)
         finally:
             self._leave(consumer)
 
     def stop(self) -> None:
-        """End `consume()`, from any thread; what is being handled is finished first."""
+        """End `consume()` after the current message; may be called from any thread."""
         self._stopped.set()
 
     def filter_messages(self, value: CaseInsensitiveDict) -> bool:  # noqa: ARG002 - for subclasses
-        """Whether a message shall be heard; a subclass says which."""
+        """Return whether to pass a message to `on_message`; a subclass may override it."""
         return True
 
     def _handle(self, message: Message) -> None:
-        """Hand a message of the asset on."""
         value = message.value()
         try:
             decoded = None if value is None else msgspec.json.decode(value)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            self._skip(message, f"it is no JSON, {error}")
+            self._skip(message, f"it is not JSON, {error}")
             return
         if not isinstance(decoded, dict):
-            self._skip(message, "it has no value" if value is None else "it is no JSON object")
+            self._skip(message, "it has no value" if value is None else "it is not a JSON object")
             return
-        said = CaseInsensitiveDict(decoded)
+        properties = CaseInsensitiveDict(decoded)
         try:
-            if self.filter_messages(said):
-                self.on_message(self.key, said)
+            if self.filter_messages(properties):
+                self.on_message(self.key, properties)
         except Exception:
-            _logger.exception("%s was not handled; the next message comes all the same.", _place(message))
+            _logger.exception("%s was not handled. The consumer goes on with the next message.", _description(message))
 
     def _leave(self, consumer: Consumer) -> None:
-        """Leave the group; without a broker librdkafka would wait most of a minute to say how far it has read."""
+        """Leave the group on another thread: without a broker, librdkafka waits most of a minute to commit offsets."""
         leaving = threading.Thread(target=consumer.close, name="openfactory-leaving", daemon=True)
         leaving.start()
         leaving.join(_LEAVE_SECONDS)
         if leaving.is_alive():
             _logger.warning(
-                "The group %s could not be left, since no broker answers. What it has heard last may come once more.",
+                "The consumer could not leave the group %s, because no broker answers. "
+                "The last messages may be delivered again.",
                 self.consumer_group_id,
             )
 
     def _skip(self, message: Message, reason: str) -> None:
-        _logger.warning("%s is skipped: %s. Its key is %s.", _place(message), reason, self.key)
+        _logger.warning("%s is skipped: %s. Its key is %s.", _description(message), reason, self.key)
 
-    def _say_once(self, reason: str) -> None:
-        """A broker that is away says so again and again."""
-        if reason != self._said:
-            self._said = reason
+    def _warn_once(self, reason: str) -> None:
+        """Log why the topic cannot be read; librdkafka repeats its errors until the broker answers again."""
+        if reason != self._last_warning:
+            self._last_warning = reason
             _logger.warning(
-                "%s cannot be read by the group %s (%s). It is tried again until it can; `ofa doctor` tells more.",
+                "%s cannot be read by the group %s (%s). Reading is retried. Run `ofa doctor` for details.",
                 self.topic,
                 self.consumer_group_id,
                 reason,
@@ -177,30 +179,30 @@ class KafkaAssetConsumer:
             if not isinstance(error.__cause__, ConfigurationError):
                 raise
             raise ConfigurationError(
-                f"{redacted(client.ksqldb_url)} has no {self.KSQL_STREAM} that a consumer group could read. Use "
-                f"{self._ON_EVERY_ENGINE}({self.key!r}, client).subscribe_to_messages(callback), which needs none."
+                f"{redacted(client.ksqldb_url)} has no stream {self.KSQL_STREAM} for a consumer group. Use "
+                f"{self._ALTERNATIVE}({self.key!r}, client).subscribe_to_messages(callback), which needs no group."
             ) from error
 
 
 class KafkaAssetUNSConsumer(KafkaAssetConsumer):
-    """Hears the messages of whatever asset stands at a place of the unified namespace, as a member of a consumer group.
+    """Reads the messages of the asset at a place of the unified namespace, as a member of a consumer group.
 
-    It reads a stream that a ksqlDB server makes, so there must be one. All else is as with `KafkaAssetConsumer`.
+    It reads a stream of a ksqlDB server, so it needs such a server. Otherwise it works like `KafkaAssetConsumer`.
 
     Args:
         asset_uns_id: the place.
-        consumer_group_id: the name of the group.
-        on_message: called with the place and the message, which has the key ASSET_UUID too.
-        ksqlClient: names the ksqlDB server.
-        bootstrap_servers: the broker beside it, else what the client has, else KAFKA_BROKER.
+        consumer_group_id: name of the consumer group.
+        on_message: called with the place and the message, which also has the key ASSET_UUID.
+        ksqlClient: client whose URL names the ksqlDB server.
+        bootstrap_servers: address of the broker of the server; by default from the client or KAFKA_BROKER.
 
     Raises:
-        ConfigurationError: there is no ksqlDB server, or no broker is named.
-        EngineUnavailableError: it cannot be reached.
+        ConfigurationError: the client does not use a ksqlDB server, or no broker is named.
+        EngineUnavailableError: the server or the broker cannot be reached.
     """
 
     KSQL_STREAM: ClassVar[str] = "ASSETS_STREAM_UNS"
-    _ON_EVERY_ENGINE: ClassVar[str] = "AssetUNS"
+    _ALTERNATIVE: ClassVar[str] = "AssetUNS"
 
     def __init__(
         self,
@@ -216,14 +218,15 @@ class KafkaAssetUNSConsumer(KafkaAssetConsumer):
 def delete_consumer_group(
     consumer_group_id: str, bootstrap_servers: str | None = None, *, credentials: Credentials | None = None
 ) -> bool:
-    """Have a broker forget a consumer group and how far it has read.
+    """Delete a consumer group and its offsets from a broker.
 
     Args:
-        bootstrap_servers: the broker, else KAFKA_BROKER.
-        credentials: user name, secrets and certificates, else those of the environment.
+        consumer_group_id: name of the consumer group.
+        bootstrap_servers: address of the broker; KAFKA_BROKER by default.
+        credentials: user name, secrets and certificates; from the environment by default.
 
     Returns:
-        whether it is forgotten, or was never known; why it is not, is logged.
+        True if the group was deleted or did not exist. False if it was not deleted; the reason is logged.
 
     Raises:
         ConfigurationError: no broker is named.
@@ -235,8 +238,8 @@ def delete_consumer_group(
     admin = BrokerAdmin({"bootstrap.servers": servers, **security})
     try:
         admin.metadata(_ADMIN_SECONDS)
-        asked = admin.client.delete_consumer_groups([consumer_group_id], request_timeout=_ADMIN_SECONDS)
-        asked[consumer_group_id].result(_ADMIN_SECONDS)
+        futures = admin.client.delete_consumer_groups([consumer_group_id], request_timeout=_ADMIN_SECONDS)
+        futures[consumer_group_id].result(_ADMIN_SECONDS)
     except (EngineUnavailableError, KafkaException, TimeoutError) as error:
         reason = error.args[0] if isinstance(error, KafkaException) else None
         if reason is not None and reason.code() == KafkaError.GROUP_ID_NOT_FOUND:
@@ -244,14 +247,14 @@ def delete_consumer_group(
         remedy = ""
         if reason is not None and reason.code() == KafkaError.NON_EMPTY_GROUP:
             remedy = " Stop its members first."
-        said = str(error) if reason is None else f"{reason.str()}.{remedy}"
-        _logger.error("The consumer group %s at %s was not deleted: %s", consumer_group_id, servers, said)
+        text = str(error) if reason is None else f"{reason.str()}.{remedy}"
+        _logger.error("The consumer group %s at %s was not deleted: %s", consumer_group_id, servers, text)
         return False
     return True
 
 
 def _broker(client: KSQLDBClient, bootstrap_servers: str | None) -> str:
-    """The broker that is read from: the one of a kafka:// URL, else the one that is named beside it."""
+    """Return the broker of a kafka:// URL, or else the broker named beside the URL."""
     parts = urlsplit(client.ksqldb_url)
     if parts.scheme.lower() == "kafka":
         return parts.netloc
@@ -265,15 +268,15 @@ def _named_broker() -> str:
     return broker
 
 
-def _store(consumer: Consumer, message: Message) -> None:
-    """The message counts as read; whoever has its partition by now reads it again, if that is somebody else."""
+def _store_offset(consumer: Consumer, message: Message) -> None:
+    """Mark a message as read; if its partition has moved to another member, that member reads it again."""
     from confluent_kafka import KafkaException
 
     try:
         consumer.store_offsets(message)
     except KafkaException as error:
-        _logger.info("%s was handled after its partition had gone to another member: %s", _place(message), error)
+        _logger.info("%s was handled after its partition had moved to another member: %s", _description(message), error)
 
 
-def _place(message: Message) -> str:
+def _description(message: Message) -> str:
     return f"The message at {message.topic()}, partition {message.partition()}, offset {message.offset()},"

@@ -1,7 +1,7 @@
 """KSQLDBClient: queries and inserts, with the same names and row shapes on every engine.
 
-With the URL of a ksqlDB server it asks that server itself, and needs no Kafka for it; with any other URL it asks the
-engine that the URL names.
+With the URL of a ksqlDB server, the client sends requests to the server itself and does not need Kafka. With any other
+URL it uses the engine of that URL.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _ASSETS_STREAM = "ASSETS_STREAM"
 
 
 class KSQLDBClient:
-    """Names the place of the data and answers queries on it; also a context manager.
+    """Client that selects an engine by its URL and queries its tables; also a context manager.
 
-    It opens nothing until it is first used, and may be used from any thread.
+    It connects when it is first used, and may be used from any thread.
 
     >>> with KSQLDBClient("memory://example") as ksql:
     ...     ksql.insert_into_stream("assets_stream", [
@@ -50,13 +50,14 @@ class KSQLDBClient:
     Args:
         ksqldb_url: `sqlite:///factory.db`, `memory://name`, `kafka://host:9092`, or `http://host:8088` of a ksqlDB
             server.
-        max_retries, retry_delay: how often, and after how many seconds, a ksqlDB server is asked again.
-        timeout: how long an insert waits to be acknowledged, and how long a ksqlDB server may keep silent, in seconds.
-        max_requests_per_connection: after so many requests the connection to a ksqlDB server is made anew.
-        loglevel: level of the library's log lines, a name or a number; None leaves it.
-        bootstrap_servers: the Kafka broker beside a ksqlDB server, else KAFKA_BROKER.
-        asset_router_url: the asset router, else ASSET_ROUTER_URL.
-        credentials: user names, secrets and certificates, else those of the environment.
+        max_retries: number of times a failed request to a ksqlDB server is repeated.
+        retry_delay: seconds between two attempts.
+        timeout: seconds to wait for the acknowledgement of an insert, and for data from a ksqlDB server.
+        max_requests_per_connection: number of requests after which the connection to a ksqlDB server is replaced.
+        loglevel: level of the library's log lines, a name or a number; None does not change it.
+        bootstrap_servers: address of the Kafka broker of a ksqlDB server; KAFKA_BROKER by default.
+        asset_router_url: address of the asset router; ASSET_ROUTER_URL by default.
+        credentials: user names, secrets and certificates; from the environment by default.
     """
 
     def __init__(
@@ -74,13 +75,13 @@ class KSQLDBClient:
     ) -> None:
         if loglevel is not None:
             configure_prefixed_logger("openfactory.ksqlDB", level=loglevel, prefix="KSQL")
-        self._speaks_http = ksqldb_url.lower().startswith(("http://", "https://"))
-        self.ksqldb_url = ksqldb_url.rstrip("/") if self._speaks_http else ksqldb_url
+        self._is_http = ksqldb_url.lower().startswith(("http://", "https://"))
+        self.ksqldb_url = ksqldb_url.rstrip("/") if self._is_http else ksqldb_url
         self.timeout = timeout
         self.bootstrap_servers = bootstrap_servers
         self.asset_router_url = asset_router_url
         self.credentials = credentials
-        self._asking: dict[str, Any] = {
+        self._request_options: dict[str, Any] = {
             "max_retries": max_retries,
             "retry_delay": retry_delay,
             "timeout": timeout,
@@ -102,10 +103,10 @@ class KSQLDBClient:
 
     @property
     def engine(self) -> Engine:
-        """The engine behind the URL, opened when it is first asked for.
+        """Engine of the URL, opened on first access.
 
         Raises:
-            EngineUnavailableError: the URL names what cannot be reached or opened.
+            EngineUnavailableError: the engine cannot be reached or opened.
             KSQLDBClientException: the client is closed.
         """
         with self._lock:
@@ -116,13 +117,14 @@ class KSQLDBClient:
             return self._reference.engine
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
-        """The rows of a SELECT, columns in upper case.
+        """Return the rows of a SELECT, with column names in upper case.
 
         Args:
-            sql: a SELECT on one of `tables()`; `?` stands for a parameter.
+            sql: a SELECT on one of `tables()`, with `?` for each parameter.
+            *parameters: values for the `?` of the statement.
 
         Raises:
-            KSQLDBClientException: it cannot be answered.
+            KSQLDBClientException: the query cannot be answered.
         """
         if server := self._server():
             return server.query(sql, *parameters)
@@ -132,19 +134,19 @@ class KSQLDBClient:
             raise KSQLDBQueryError(str(error), statement=sql) from error
 
     def tables(self) -> list[str]:
-        """The tables that can be queried, in upper case."""
+        """Return the names of the tables that can be queried, in upper case."""
         server = self._server()
         return server.tables() if server else self.engine.tables()
 
     def streams(self) -> list[str]:
-        """The streams that take inserts, in upper case."""
+        """Return the names of the streams that accept inserts, in upper case."""
         if server := self._server():
             return server.streams()
-        self.engine.tables()  # a place that cannot be reached has no streams either
+        self.engine.tables()  # raises if the engine cannot be reached
         return [_ASSETS_STREAM]
 
     def info(self) -> dict[str, Any]:
-        """What is behind the URL, and how it is; a ksqlDB server adds what it says of itself."""
+        """Return the URL, without secrets, and the state of the connection; a ksqlDB server adds its own details."""
         url = redacted(self.ksqldb_url)
         if server := self._server():
             return {"url": url, "connected": True, "reason": "", **server.info()}
@@ -152,10 +154,10 @@ class KSQLDBClient:
         return {"url": url, "connected": health.connected, "reason": health.reason}
 
     def get_kafka_topic(self, stream_name: str) -> str:
-        """The Kafka topic of a stream or table.
+        """Return the Kafka topic of a stream or table.
 
         Raises:
-            KSQLDBClientException: there is no such stream, or no Kafka.
+            KSQLDBClientException: the stream does not exist, or the engine does not use Kafka.
         """
         if server := self._server():
             return server.topic_of(stream_name)
@@ -166,18 +168,19 @@ class KSQLDBClient:
             raise KSQLDBClientException(str(error)) from error
 
     def statement_query(self, sql: str) -> httpx.Response:
-        """Run a statement that changes the tables, and wait until it is done; only a ksqlDB server can.
+        """Run a statement that changes the tables, and wait until it is done; only for a ksqlDB server.
 
         Returns:
-            what the server answers; `.json()` has a part for each statement.
+            the response of the server; `.json()` has an item for each statement.
 
         Raises:
-            KSQLDBClientException: it is refused, fails, or there is no ksqlDB server.
+            KSQLDBClientException: the server refuses the statement, the statement fails, or the URL does not name a
+                ksqlDB server.
         """
         if server := self._server():
             return server.statement(sql)
         raise KSQLDBClientException(
-            f"{redacted(self.ksqldb_url)} runs no statements: its tables are there from the start. Use query() to "
+            f"{redacted(self.ksqldb_url)} does not run statements: its tables exist from the start. Use query() to "
             "read, and insert_into_stream() or an asset's attributes to write.",
             statement=sql,
         )
@@ -185,18 +188,19 @@ class KSQLDBClient:
     def insert_into_stream(self, stream_name: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Write rows to a stream, and wait until they are acknowledged.
 
-        Rows of `assets_stream` go to Kafka where a broker is known. A ksqlDB server alone takes them too, one at a
-        time and every value as text, and rows of its other streams.
+        Rows of `assets_stream` go to the Kafka broker if its address is known. Without a broker, a ksqlDB server
+        inserts them one at a time, with every value as text. It also inserts rows of its other streams.
 
         Args:
-            stream_name: `assets_stream`.
-            rows: keys asset_uuid, id, value, type, tag and attributes (with a timestamp), in any case.
+            stream_name: `assets_stream`, or another stream of a ksqlDB server.
+            rows: mappings with the keys asset_uuid, id, value, type, tag and attributes (with a timestamp), in any
+                case.
 
         Returns:
             an acknowledgement for each row, `{"status": "ok", "seq": n}`.
 
         Raises:
-            KSQLDBClientException: another stream, or a row that is no event; nothing is written then.
+            KSQLDBClientException: the stream does not exist, or a row is not an event; no row is written.
         """
         server = self._server()
         if source_name(stream_name) != _ASSETS_STREAM:
@@ -215,7 +219,7 @@ class KSQLDBClient:
         return _acknowledged(len(receipts))
 
     def close(self) -> None:
-        """Give the engine back; it is closed with its last user. Closing twice does nothing."""
+        """Release the engine, which closes with its last user; closing twice does nothing."""
         with self._lock:
             self._closed = True
             reference, self._reference = self._reference, None
@@ -226,36 +230,37 @@ class KSQLDBClient:
             reference.close()
 
     def _server(self) -> KsqlDBServer | None:
-        """The ksqlDB server that the URL names, if it names one."""
-        if not self._speaks_http:
+        """Return the ksqlDB server of the URL, or None for any other URL."""
+        if not self._is_http:
             return None
         with self._lock:
             self._check_open()
             if self._opened_server is None:
-                from openfactory.engines.ksqldb.server import KsqlDBServer  # of no use where the data is in a file
+                from openfactory.engines.ksqldb.server import KsqlDBServer  # other engines do not need it
 
                 credentials = self.credentials or Credentials.from_environment()
-                self._opened_server = KsqlDBServer(self.ksqldb_url, **self._asking, credentials=credentials)
+                self._opened_server = KsqlDBServer(self.ksqldb_url, **self._request_options, credentials=credentials)
             return self._opened_server
 
     def _check_open(self) -> None:
         if self._closed:
             url = redacted(self.ksqldb_url)
-            raise KSQLDBClientException(f"The client of {url} is closed. Make a new KSQLDBClient.")
+            raise KSQLDBClientException(f"The client of {url} is closed. Create a new KSQLDBClient.")
 
 
 def _event(number: int, row: Mapping[str, Any]) -> AssetEvent:
     try:
         return event_of_fields(CaseInsensitiveDict(dict(row))["asset_uuid"], row)
     except (KeyError, ValueError, TypeError) as error:
-        missing = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        reason = f"it has no {error}." if isinstance(error, KeyError) else str(error)
         raise KSQLDBClientException(
-            f"Row {number} is no event: {missing} Give it asset_uuid, id, value, type and tag; nothing was written."
+            f"Row {number} is not an event, so nothing was written: {reason} "
+            "Give each row asset_uuid, id, value, type and tag."
         ) from error
 
 
 def _columns(event: AssetEvent) -> dict[str, Any]:
-    """A row of the stream as ksqlDB has it, where values are text."""
+    """Return an event as a row of the ksqlDB stream, where values are text."""
     value = event.value
     return {
         "ASSET_UUID": event.asset_uuid,

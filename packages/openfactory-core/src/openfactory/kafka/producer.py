@@ -1,4 +1,4 @@
-"""AssetProducer: the producer for code that has no asset of its own, such as a gateway or a tool that deploys."""
+"""AssetProducer: the producer for code without an asset of its own, such as a gateway or a deployment tool."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["AssetProducer"]
 
 
 class AssetProducer(EngineProducer):
-    """Writes for any asset, on any engine; also a context manager.
+    """Writes the events of any asset to any engine; also a context manager.
 
-    All producers and assets of a process write through one connection, so it costs nothing to make one. A write does
-    not wait: `flush()` does, and raises what failed.
+    All producers and assets of a process share one connection, so a producer is cheap to create. A write does not wait
+    for its acknowledgement. `flush()` waits, and raises an error if a write has failed.
 
     >>> from openfactory.assets import AssetAttribute
     >>> from openfactory.kafka import AssetProducer, KSQLDBClient
@@ -28,13 +28,14 @@ class AssetProducer(EngineProducer):
     [{'ID': 'speed', 'VALUE': '1200'}]
 
     Args:
-        ksqlClient: names the place of the data, as it does for an asset.
-        bootstrap_servers: the Kafka broker beside a ksqlDB server, else what the client has, else KAFKA_BROKER.
-        on_delivery_error: called with each event of this process that could not be written, and the reason.
+        ksqlClient: client whose URL selects the engine; KSQLDB_URL if it is None.
+        bootstrap_servers: address of the Kafka broker of a ksqlDB server; by default from the client or KAFKA_BROKER.
+        on_delivery_error: called with each event of this process that was not written, and with the error.
 
     Raises:
-        ConfigurationError: no place of the data is named, or no broker where one is needed.
-        EngineUnavailableError: it cannot be reached.
+        ConfigurationError: neither the client nor KSQLDB_URL gives a URL, or the engine needs the address of
+            a broker.
+        EngineUnavailableError: the engine cannot be reached.
     """
 
     def __init__(
@@ -56,12 +57,13 @@ class AssetProducer(EngineProducer):
         self.close()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Give the connection back; what was written is still delivered. Closing twice does nothing.
+        """Release the connection after the pending writes; closing twice does nothing.
 
         Args:
-            timeout: how long writing the rest may take, in seconds, for the connection's last user.
+            timeout: seconds to finish the pending writes, if no other object of the process uses the connection.
 
         Raises:
-            DeliveryError, DeliveryTimeout: this was the last user, and not all could be written.
+            DeliveryError: no other object uses the connection, and a write has failed.
+            DeliveryTimeout: no other object uses the connection, and a write was not acknowledged in time.
         """
         self._reference.close(timeout)

@@ -1,4 +1,4 @@
-"""Log lines of apps: `[PREFIX] (2026-11-21 07:30:00) INFO message`, on standard error."""
+"""Loggers for apps, with lines such as `[PREFIX] (2026-11-21 07:30:00) INFO message` on standard error."""
 
 from openfactory.logs.prefixed import configure_prefixed_logger
 

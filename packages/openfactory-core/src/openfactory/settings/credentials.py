@@ -1,7 +1,7 @@
-"""Who we are to Kafka, ksqlDB and NATS, and how their servers prove who they are.
+"""Credentials for Kafka, ksqlDB and NATS, and the certificate authorities for their servers.
 
-Each field is also an environment variable: `kafka_sasl_username` is `KAFKA_SASL_USERNAME`, and what must stay
-secret may be in a file instead, which `KAFKA_SASL_PASSWORD_FILE` names.
+Each field of `Credentials` is also an environment variable: `kafka_sasl_username` is `KAFKA_SASL_USERNAME`. A secret
+may be in a file instead: `KAFKA_SASL_PASSWORD_FILE` names the file with the password.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _PASSWORD_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _MECHANISMS = (*_PASSWORD_MECHANISMS, "OAUTHBEARER")
 
-# What librdkafka calls the settings that go to it as they are.
+# The fields that librdkafka receives unchanged, and the names of its properties.
 _KAFKA_PROPERTIES = {
     "kafka_security_protocol": "security.protocol",
     "kafka_sasl_mechanism": "sasl.mechanism",
@@ -43,11 +43,11 @@ _KAFKA_PROPERTIES = {
     "kafka_ssl_key_password": "ssl.key.password",
 }
 
-# Where Linux systems have the authorities that they trust, if not where librdkafka looks for those of a token server.
+# Files with the certificate authorities that Linux systems trust. For a token server, librdkafka reads only its own.
 _AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/ca-bundle.pem")
 _AUTHORITIES_OF_LIBRDKAFKA = "/etc/pki/tls/certs/ca-bundle.crt"
 
-# The part of a URL before the @, also where a slash in the password hides that @ from those who read it as a URL.
+# The user name and password of a URL, up to the @, even if a slash in the password hides the @ from URL parsers.
 _USERINFO = re.compile(r"://(?:[^/?#\s]*@|[^/?#\s:\[]*:(?!\d*(?:[/?#\s,]|$))\S*@)")
 
 
@@ -57,13 +57,13 @@ def _secret() -> Any:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Credentials:
-    """All that the servers ask for; without any of it they are spoken to in the clear, by nobody in particular.
+    """Credentials and TLS files for all servers; an empty instance connects without a login and without TLS.
 
     >>> Credentials(kafka_security_protocol="SSL", nats_token="not to be seen")
     Credentials(kafka_security_protocol='SSL', nats_token=***)
 
     Raises:
-        ConfigurationError: a value that nobody knows, a part without its other part, or a file that is not there.
+        ConfigurationError: a value is not valid, fields do not fit together, or a file cannot be read.
     """
 
     kafka_security_protocol: str | None = None
@@ -96,92 +96,93 @@ class Credentials:
         self._check_kafka_tls()
         self._check_pair("ksqldb_username", "ksqldb_password")
         self._check_nats()
-        for one in fields(self):
-            if one.name.endswith("_file"):
-                self._check_file(one.name)
+        for item in fields(self):
+            if item.name.endswith("_file"):
+                self._check_file(item.name)
 
     def __repr__(self) -> str:
         shown = (
-            f"{one.name}={getattr(self, one.name)!r}" if one.repr else f"{one.name}=***"
-            for one in fields(self)
-            if getattr(self, one.name)
+            f"{item.name}={getattr(self, item.name)!r}" if item.repr else f"{item.name}=***"
+            for item in fields(self)
+            if getattr(self, item.name)
         )
         return f"Credentials({', '.join(shown)})"
 
     @classmethod
     def from_environment(cls) -> Credentials:
-        """What the environment says.
+        """Return the credentials in the environment variables.
 
         Raises:
-            ConfigurationError: it contradicts itself, names what nobody knows, or a file that cannot be read.
+            ConfigurationError: a value is not valid, variables do not fit together, or a file cannot be read.
         """
-        return cls(**{one.name: _value(one.name.upper(), secret=not one.repr) for one in fields(cls)})
+        return cls(**{item.name: _value(item.name.upper(), secret=not item.repr) for item in fields(cls)})
 
     def kafka(self) -> dict[str, Any]:
-        """The properties of librdkafka that say so; empty where there is nothing to say."""
-        said = {name: getattr(self, one) for one, name in _KAFKA_PROPERTIES.items() if getattr(self, one)}
+        """Return the properties for librdkafka; empty if no field for Kafka is set."""
+        properties = {key: value for name, key in _KAFKA_PROPERTIES.items() if (value := getattr(self, name))}
         if self.kafka_sasl_mechanism == "OAUTHBEARER":
-            said["sasl.oauthbearer.method"] = "oidc"
-            if not self.kafka_oauth_ca_file and (authorities := self._authorities_of_token_servers()):
-                said["https.ca.location"] = authorities
-        return said
+            properties["sasl.oauthbearer.method"] = "oidc"
+            if not self.kafka_oauth_ca_file and (authorities := self._token_server_authorities()):
+                properties["https.ca.location"] = authorities
+        return properties
 
     def ksqldb(self) -> dict[str, Any]:
-        """The keyword arguments of an `httpx.Client` that say so.
+        """Return the keyword arguments for `httpx.Client`; empty if no field for ksqlDB is set.
 
         Raises:
-            ConfigurationError: the file with the authorities holds none.
+            ConfigurationError: the file with the certificate authorities cannot be used.
         """
-        said: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
         if self.ksqldb_username:
-            said["auth"] = (self.ksqldb_username, self.ksqldb_password)
+            arguments["auth"] = (self.ksqldb_username, self.ksqldb_password)
         if self.ksqldb_ssl_ca_file:
-            said["verify"] = self._tls("ksqldb")
-        return said
+            arguments["verify"] = self._tls("ksqldb")
+        return arguments
 
     def nats(self) -> dict[str, Any]:
-        """The keyword arguments of `nats.connect` that say so.
+        """Return the keyword arguments for `nats.connect`; empty if no field for NATS is set.
 
         Raises:
-            ConfigurationError: a file holds no authority, certificate or key.
-            MissingDistributionError: a file with a seed is named, and nothing here can sign with it.
+            ConfigurationError: a file with certificate authorities, a certificate or a key cannot be used.
+            MissingDistributionError: a file with a seed needs the library nkeys, which is not installed.
         """
         if (self.nats_credentials_file or self.nats_nkey_seed_file) and find_spec("nkeys") is None:
             raise MissingDistributionError(
                 "NATS_CREDENTIALS_FILE and NATS_NKEY_SEED_FILE need the library nkeys. Install it: pip install nkeys."
             )
-        named = {
+        login = {
             "user_credentials": self.nats_credentials_file,
             "nkeys_seed": self.nats_nkey_seed_file,
             "user": self.nats_username,
             "password": self.nats_password,
             "token": self.nats_token,
         }
-        said: dict[str, Any] = {name: value for name, value in named.items() if value}
+        arguments: dict[str, Any] = {name: value for name, value in login.items() if value}
         if self.nats_ssl_ca_file or self.nats_ssl_cert_file:
-            said["tls"] = self._tls("nats")
-        return said
+            arguments["tls"] = self._tls("nats")
+        return arguments
 
-    def _authorities_of_token_servers(self) -> str | None:
-        """The file that librdkafka has to be told of; None where it finds it by itself, or needs none."""
+    def _token_server_authorities(self) -> str | None:
+        """Return the file of authorities to set for librdkafka, or None if librdkafka needs no setting."""
         if urlsplit(self.kafka_oauth_token_url or "").scheme != "https" or Path(_AUTHORITIES_OF_LIBRDKAFKA).exists():
             return None
         return next((path for path in _AUTHORITIES if Path(path).exists()), None)
 
     def _tls(self, server: str) -> ssl.SSLContext:
-        """The authorities that are trusted with a server, and the certificate that is shown to it."""
-        import ssl  # slow to import, and most processes need none of it
+        """Return a TLS context with the certificate authorities for a server and the client certificate."""
+        import ssl  # slow to import, and most processes do not use TLS here
 
         certificate = getattr(self, f"{server}_ssl_cert_file", None)
         named = [f"{server}_ssl_{part}_file".upper() for part in ("ca", *(("cert", "key") if certificate else ()))]
         try:
             context = ssl.create_default_context(cafile=getattr(self, f"{server}_ssl_ca_file"))
             if certificate:
-                # The empty password: OpenSSL would ask for one on the terminal.
+                # Without a password argument, OpenSSL asks for the password of an encrypted key on the terminal.
                 context.load_cert_chain(certificate, getattr(self, f"{server}_ssl_key_file"), password="")
         except (ssl.SSLError, OSError) as error:
             raise ConfigurationError(
-                f"What {', '.join(named)} name cannot be used for TLS ({error}). Use PEM files, the key unencrypted."
+                f"The files of {', '.join(named)} cannot be used for TLS ({error}). "
+                "Use PEM files, with an unencrypted key."
             ) from error
         return context
 
@@ -201,23 +202,23 @@ class Credentials:
             )
         if mechanism == "OAUTHBEARER":
             self._need("kafka_sasl_mechanism", *oauth)
-            self._refuse(login, "KAFKA_SASL_MECHANISM is OAUTHBEARER. Set KAFKA_OAUTH_CLIENT_ID and its secret instead")
+            self._refuse(login, "KAFKA_SASL_MECHANISM is OAUTHBEARER. Set KAFKA_OAUTH_CLIENT_ID and its secret")
             if urlsplit(self.kafka_oauth_token_url or "").scheme not in ("http", "https"):
                 raise ConfigurationError(
-                    f"KAFKA_OAUTH_TOKEN_URL is {redacted(self.kafka_oauth_token_url or '')!r}, "
-                    "which is no address of a server. Write https://host/path."
+                    f"KAFKA_OAUTH_TOKEN_URL={redacted(self.kafka_oauth_token_url or '')!r} is not an http(s) URL. "
+                    "Write https://host/path."
                 )
         elif mechanism:
             self._need("kafka_sasl_mechanism", *login)
             self._refuse(
                 (*oauth, *oauth_options),
-                f"KAFKA_SASL_MECHANISM is {mechanism}. Set it to OAUTHBEARER, or set KAFKA_SASL_USERNAME instead",
+                f"KAFKA_SASL_MECHANISM is {mechanism}. Set it to OAUTHBEARER",
             )
 
     def _check_kafka_tls(self) -> None:
         tls = ("kafka_ssl_ca_file", "kafka_ssl_cert_file", "kafka_ssl_key_file", "kafka_ssl_key_password")
         if self.kafka_security_protocol not in ("SSL", "SASL_SSL"):
-            self._refuse(tls, "KAFKA_SECURITY_PROTOCOL is neither SSL nor SASL_SSL. Set it to one of them")
+            self._refuse(tls, "KAFKA_SECURITY_PROTOCOL is neither SSL nor SASL_SSL. Set it to SSL or SASL_SSL")
         self._check_pair("kafka_ssl_cert_file", "kafka_ssl_key_file")
         if self.kafka_ssl_key_password:
             self._need("kafka_ssl_key_password", "kafka_ssl_key_file")
@@ -225,46 +226,48 @@ class Credentials:
     def _check_nats(self) -> None:
         self._check_pair("nats_username", "nats_password")
         self._check_pair("nats_ssl_cert_file", "nats_ssl_key_file")
-        ways = ("nats_credentials_file", "nats_nkey_seed_file", "nats_username", "nats_token")
-        chosen = [one.upper() for one in ways if getattr(self, one)]
+        logins = ("nats_credentials_file", "nats_nkey_seed_file", "nats_username", "nats_token")
+        chosen = [name.upper() for name in logins if getattr(self, name)]
         if len(chosen) > 1:
-            raise ConfigurationError(f"{' and '.join(chosen)} are both set, each a way to log in to NATS. Keep one.")
+            raise ConfigurationError(
+                f"{' and '.join(chosen)} are set, but NATS takes only one login. Keep one of them."
+            )
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         value = getattr(self, name)
         if value and value not in choices:
             raise ConfigurationError(
-                f"{name.upper()} is {value!r}. Set it to {', '.join(choices[:-1])} or {choices[-1]}."
+                f"{name.upper()}={value!r} is not a known value. Write {', '.join(choices[:-1])} or {choices[-1]}."
             )
 
-    def _check_pair(self, one: str, other: str) -> None:
-        if getattr(self, one):
-            self._need(one, other)
-        elif getattr(self, other):
-            self._need(other, one)
+    def _check_pair(self, first: str, second: str) -> None:
+        if getattr(self, first):
+            self._need(first, second)
+        elif getattr(self, second):
+            self._need(second, first)
 
     def _check_file(self, name: str) -> None:
         path = getattr(self, name)
         if path and not (Path(path).is_file() and os.access(path, os.R_OK)):
-            raise ConfigurationError(f"{name.upper()} names {path!r}, which is no file that can be read. Correct it.")
+            raise ConfigurationError(f"{name.upper()}={path!r} is not a file that can be read. Correct the path.")
 
-    def _need(self, because_of: str, *names: str) -> None:
+    def _need(self, cause: str, *names: str) -> None:
         missing = [name.upper() for name in names if not getattr(self, name)]
         if missing:
-            value = getattr(self, because_of) if because_of.endswith(("protocol", "mechanism")) else "set"
+            value = getattr(self, cause) if cause.endswith(("protocol", "mechanism")) else "set"
+            needed = " and ".join(missing)
             raise ConfigurationError(
-                f"{because_of.upper()} is {value}, which needs {' and '.join(missing)}. Set it too, "
-                f"or unset {because_of.upper()}."
+                f"{cause.upper()} is {value}, which needs {needed}. Set {needed}, or unset {cause.upper()}."
             )
 
-    def _refuse(self, names: tuple[str, ...], because: str) -> None:
+    def _refuse(self, names: tuple[str, ...], reason_and_remedy: str) -> None:
         for name in names:
             if getattr(self, name):
-                raise ConfigurationError(f"{name.upper()} is set, and {because}, or unset {name.upper()}.")
+                raise ConfigurationError(f"{name.upper()} is set, but {reason_and_remedy}, or unset {name.upper()}.")
 
 
 def redacted(text: str) -> str:
-    """A URL, or a text with URLs in it, without the names and passwords in front of their hosts.
+    """Return a URL, or a text that contains URLs, without user names and passwords.
 
     >>> redacted("no answer from nats://app:secret@plant:4222")
     'no answer from nats://plant:4222'
@@ -273,17 +276,17 @@ def redacted(text: str) -> str:
 
 
 def _value(name: str, *, secret: bool) -> str | None:
-    """The value of a variable; that of a secret also out of the file that `<name>_FILE` names."""
+    """Return the value of a variable; a secret may also be in the file that `<name>_FILE` names."""
     value = environment(name)
     path = environment(f"{name}_FILE") if secret else None
     if path is None:
         return value
     if value is not None:
-        raise ConfigurationError(f"{name} and {name}_FILE are both set. Keep one.")
+        raise ConfigurationError(f"{name} and {name}_FILE are both set. Unset one of them.")
     try:
         content = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{name}_FILE names {path!r}, which cannot be read ({error}). Correct it.") from error
+        raise ConfigurationError(f"{name}_FILE={path!r} cannot be read ({error}). Correct the path.") from error
     if not content:
-        raise ConfigurationError(f"{name}_FILE names {path!r}, which is empty. Write the secret into it.")
+        raise ConfigurationError(f"{name}_FILE={path!r} is empty. Write the secret into the file.")
     return content

@@ -1,4 +1,4 @@
-"""Registration as the tools that deploy apps do it, under the path from which code for OpenFactory imports it."""
+"""Registration of assets, under the path from which deployment tools import it."""
 
 from openfactory.utils.registering import deregister_asset, register_asset
 

@@ -1,4 +1,4 @@
-"""Putting an asset on the register and taking it off, with its references and its place in the namespace."""
+"""Register and deregister an asset, with its references and its place in the unified namespace."""
 
 from __future__ import annotations
 
@@ -22,18 +22,22 @@ def register_asset(
     bootstrap_servers: str | None = None,
     docker_service: str = "",
 ) -> None:
-    """Put an asset on the register, with empty references, and come back when every reader can see it.
+    """Register an asset with empty references, and return when every reader can see it.
 
     Args:
-        uns: its place in the unified namespace, `{"levels": {level: name}, "uns_id": text}`, or nothing.
-        asset_type: what it is, such as `Device`.
-        docker_service: name of the container that it runs in.
+        asset_uuid: UUID of the asset.
+        uns: place in the unified namespace, `{"levels": {level: name}, "uns_id": text}`, or None.
+        asset_type: type of the asset, such as `Device`.
+        ksqlClient: client whose URL selects the engine.
+        bootstrap_servers: address of the Kafka broker of a ksqlDB server; by default from the client or KAFKA_BROKER.
+        docker_service: name of the container in which the asset runs.
 
     Raises:
         ConfigurationError: `uns` has another shape.
-        DeliveryError, DeliveryTimeout: it could not be written.
+        DeliveryError: the registration was not written.
+        DeliveryTimeout: the registration was not acknowledged in time.
     """
-    levels, uns_id = _place(uns) if uns else ({}, None)
+    levels, uns_id = _parse_place(uns) if uns else ({}, None)
     references = dict.fromkeys(REFERENCES, "")
     with open_engine_of(ksqlClient, bootstrap_servers) as reference:
         reference.engine.register(
@@ -47,10 +51,11 @@ def deregister_asset(
     ksqlClient: KSQLDBClient,  # noqa: N803 - the name that tools pass it by
     bootstrap_servers: str | None = None,
 ) -> None:
-    """Take an asset off the register and clear its references; what else it said stays readable.
+    """Remove an asset from the register and clear its references; its other attributes stay readable.
 
     Raises:
-        DeliveryError, DeliveryTimeout: it could not be written.
+        DeliveryError: the change was not written.
+        DeliveryTimeout: the change was not acknowledged in time.
     """
     with open_engine_of(ksqlClient, bootstrap_servers) as reference:
         for name in REFERENCES:
@@ -59,14 +64,14 @@ def deregister_asset(
         reference.engine.flush()
 
 
-def _place(uns: Mapping[str, Any]) -> tuple[dict[str, str], str]:
-    """The levels and the id of a place in the namespace."""
+def _parse_place(uns: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+    """Return the levels and the id of a place in the namespace."""
     try:
         levels, uns_id = dict(uns["levels"]), uns["uns_id"]
         if not (isinstance(uns_id, str) and uns_id and all(isinstance(name, str) for name in levels.values())):
-            raise TypeError("the id and the names of a place are text")
+            raise TypeError("uns_id and the names of the levels must be text")
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            f'{uns!r} is no place in the namespace. Give {{"levels": {{level: name}}, "uns_id": text}}.'
+            f'{uns!r} is not a place in the namespace. Pass {{"levels": {{level: name}}, "uns_id": text}}.'
         ) from error
     return levels, uns_id

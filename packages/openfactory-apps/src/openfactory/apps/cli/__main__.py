@@ -1,4 +1,4 @@
-"""`python -m openfactory.apps.cli` is `ofa`, where no script is installed."""
+"""`python -m openfactory.apps.cli` is `ofa` without an installed script."""
 
 from openfactory.apps.cli.root import main
 

@@ -1,4 +1,4 @@
-"""What a shell completes: UUIDs, attribute ids and method names, without a word and without making a file."""
+"""Shell completion of UUIDs, attribute ids and method names; it prints no errors and creates no files."""
 
 from __future__ import annotations
 
@@ -8,58 +8,61 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import get_completion_class
 
-from openfactory.apps.cli.target import default_url, file_of, opened
+from openfactory.apps.cli.target import default_url, file_of, open_client
 from openfactory.assets.asset_class import Asset
 from openfactory.kafka import KSQLDBClient
 
 __all__ = ["complete_asset_uuid", "complete_attribute_id", "complete_method", "completion"]
 
-#: The variable by which a shell asks.
+#: Environment variable by which a shell requests completions.
 COMPLETE_VARIABLE = "_OFA_COMPLETE"
 
 
 def complete_asset_uuid(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's signature
-    """The UUIDs of registered assets."""
-    return _words(context, incomplete, lambda client: client.engine.types())
+    """Complete the UUIDs of registered assets."""
+    return _matching(context, incomplete, lambda client: client.engine.types())
 
 
 def complete_attribute_id(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """The attribute ids of the asset that stands before."""
-    return _words(context, incomplete, lambda client: _asked(context, client, Asset.attributes))
+    """Complete the attribute ids of the asset on the command line."""
+    return _matching(context, incomplete, lambda client: _names(context, client, Asset.attributes))
 
 
 def complete_method(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """The methods of the asset that stands before."""
-    return _words(context, incomplete, lambda client: _asked(context, client, Asset.methods))
+    """Complete the methods of the asset on the command line."""
+    return _matching(context, incomplete, lambda client: _names(context, client, Asset.methods))
 
 
-def _words(context: click.Context, incomplete: str, words: Callable[[KSQLDBClient], Iterable[str]]) -> list[str]:
-    """Those words that go on from what is typed; none where there is no file to read."""
+def _matching(context: click.Context, incomplete: str, words: Callable[[KSQLDBClient], Iterable[str]]) -> list[str]:
+    """Return the words that begin with the typed text, sorted.
+
+    The result is empty if the factory is not a file, because a server may take seconds to answer.
+    """
     logging.disable()
     try:
         url = context.params.get("url") or default_url()
         file = file_of(url)
         if file is None or not file.is_file():
-            return []  # a server may take seconds to answer
-        with opened(url) as client:
+            return []
+        with open_client(url) as client:
             return sorted(word for word in words(client) if word.startswith(incomplete))
-    except Exception:  # noqa: BLE001 - an error here would be printed into the line that somebody types
+    except Exception:  # noqa: BLE001 - an error would be printed into the command line
         return []
 
 
-def _asked(context: click.Context, client: KSQLDBClient, question: Callable[[Asset], Iterable[str]]) -> Iterable[str]:
+def _names(context: click.Context, client: KSQLDBClient, names: Callable[[Asset], Iterable[str]]) -> Iterable[str]:
     with Asset(context.params["asset_uuid"], client) as asset:
-        return question(asset)
+        return names(asset)
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes your shell complete.
+    """Print the completion script of a shell.
 
-    It completes commands, and the UUIDs, attribute ids and method names of the factory. Add the line of your shell to
-    its start-up file:
+    The script completes commands, and the UUIDs, attribute ids and method names of the factory. Add the line for your
+    shell to its start-up file:
 
     \b
       bash, in ~/.bashrc:                     eval "$(ofa completion bash)"

@@ -1,4 +1,4 @@
-"""`ofa doctor`: what is wrong with a factory, and what to do."""
+"""`ofa doctor`: the problems of a factory, and their remedies."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
-_MARKS = {"ok": "✓", "failed": "✗", "advice": "!", "unchecked": "–"}  # noqa: RUF001 - one of the three everybody knows
+_MARKS = {"ok": "✓", "failed": "✗", "advice": "!", "unchecked": "–"}  # noqa: RUF001 - a dash on purpose
 _COLORS = {"ok": "green", "failed": "red", "advice": "yellow", "unchecked": "bright_black"}
 
-# Text is not wrapped into fewer columns than this.
+# The smallest number of columns to wrap text to.
 _NARROWEST = 30
 
 
@@ -31,22 +31,23 @@ _NARROWEST = 30
 @json_option
 @click.pass_context
 def doctor(context: click.Context, url: str | None, as_json: bool) -> None:
-    """Check all that a factory needs, and say what to do.
+    """Check everything that a factory needs.
 
     It checks the environment, the broker and its topics, ksqlDB, the asset router and the NATS servers behind it, and
-    the clock; of a factory in a file, the file. It changes nothing and takes less than 20 seconds.
+    the clock; or the file, if the factory is in a file. It reports each problem with its remedy, changes nothing, and
+    takes less than 20 seconds.
 
     \b
-      ✓ is as it should be      ! works, and could do better
-      ✗ is broken               – could not be checked
+      ✓ ok                      ! works, but can be improved
+      ✗ failed                  – could not be checked
 
-    The exit status is 1 if something is broken.
+    The exit status is 1 if a check failed.
 
     \b
     --json: [{"check", "status", "found", "remedy"}]
     with a status of "ok", "failed", "advice" or "unchecked"
     """  # noqa: RUF002
-    from openfactory.doctor import Factory, examine  # it knows every engine, which no other command needs
+    from openfactory.doctor import Factory, examine  # it imports every engine, which no other command needs
     from openfactory.doctor.finding import failed
 
     try:
@@ -62,21 +63,21 @@ def doctor(context: click.Context, url: str | None, as_json: bool) -> None:
 
 
 def _print(findings: list[Finding]) -> None:
-    """A line for each, and below it what to do."""
-    knows_ticks = _can_print("".join(_MARKS.values()) + "→")
-    marks, arrow = (_MARKS, "→ ") if knows_ticks else ({name: name for name in _MARKS}, "-> ")
-    mark_width, width = max(map(len, marks.values())), max(len(one.check) for one in findings)
-    for one in findings:
-        mark = click.style(marks[one.status].ljust(mark_width), fg=_COLORS[one.status])
+    """Print a line for each finding, and its remedy below."""
+    has_marks = _can_print("".join(_MARKS.values()) + "→")
+    marks, arrow = (_MARKS, "→ ") if has_marks else ({name: name for name in _MARKS}, "-> ")
+    mark_width, width = max(map(len, marks.values())), max(len(finding.check) for finding in findings)
+    for finding in findings:
+        mark = click.style(marks[finding.status].ljust(mark_width), fg=_COLORS[finding.status])
         indent = " " * (mark_width + width + 3)
-        found = _wrapped(one_line(one.found), indent)
-        click.echo(f"{mark} {one.check.ljust(width)}  {found}")
-        if one.remedy:
-            click.echo(f"{indent}{arrow}{_wrapped(one_line(one.remedy), indent + ' ' * len(arrow))}")
+        found = _wrapped(one_line(finding.found), indent)
+        click.echo(f"{mark} {finding.check.ljust(width)}  {found}")
+        if finding.remedy:
+            click.echo(f"{indent}{arrow}{_wrapped(one_line(finding.remedy), indent + ' ' * len(arrow))}")
 
 
 def _wrapped(text: str, indent: str) -> str:
-    """A text that goes on below itself on a terminal, in one line where a program reads it."""
+    """Wrap a text and indent its further lines on a terminal; elsewhere keep it in one line."""
     if not sys.stdout.isatty():
         return text
     columns = max(shutil.get_terminal_size().columns - len(indent), _NARROWEST)

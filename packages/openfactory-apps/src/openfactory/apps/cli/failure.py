@@ -1,4 +1,4 @@
-"""How a command fails: one sentence on standard error, and exit status 1."""
+"""The failure of a command: a message on standard error, and exit status 1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Failure"]
 
 
 class Failure(click.ClickException):
-    """Ends a command with nothing but its sentence."""
+    """An error that ends a command and prints its message only."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(self.message, file=file, err=file is None)

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options shared by several commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ method_argument = click.argument("method", metavar="METHOD", shell_complete=comp
 url_option = click.option(
     "--url",
     metavar="URL",
-    help="Where the factory's data is, such as sqlite:///factory.db.  [default: $KSQLDB_URL, else factory.db here]",
+    help="Location of the factory, such as sqlite:///factory.db.  [default: $KSQLDB_URL, else ./factory.db]",
 )
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, in the shape that is shown above.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON in the form shown above.")

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, aligned lines where nobody looks, JSON for programs."""
+"""The output of commands: tables on a terminal, aligned lines in a pipe or file, JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ import msgspec
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.timestamp import current_timestamp
 
-__all__ = ["moment", "one_line", "print_json", "print_json_line", "print_table"]
+__all__ = ["one_line", "print_json", "print_json_line", "print_table", "short_timestamp"]
 
-NOTHING: Mapping[str, int] = MappingProxyType({})
+_NO_WIDTHS: Mapping[str, int] = MappingProxyType({})
 
-# Columns whose text goes on in the next line; all others stay in theirs.
+# Columns whose text wraps; the text of other columns is cut.
 _WRAPPED = ("value", "arguments", "description")
 _NARROW = 110
 _STYLES = {"AVAILABLE": "green", UNAVAILABLE: "yellow"}
 
-# A table shows so much of a long value; --json has all of it.
+# Number of characters of a long value in a table; --json prints the whole value.
 _LONGEST_VALUE = 200
 
 
 def print_json(value: Any) -> None:
-    """Print JSON over several lines."""
+    """Print a value as JSON on several lines."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
 def print_json_line(value: Any) -> None:
-    """Print JSON in one line."""
+    """Print a value as JSON on one line."""
     click.echo(msgspec.json.encode(value))
 
 
 def one_line(value: Any) -> str:
-    """A value as people read it: text as it is, everything else as JSON; nothing in it can steer a terminal.
+    """Return a value as one line of printable characters: text as it is, other values as JSON.
+
+    Control characters are escaped, so that a value cannot control the terminal.
 
     >>> one_line("idle"), one_line(True), one_line([1, 2]), one_line("two\\nlines")
     ('idle', 'true', '[1,2]', 'two\\\\nlines')
@@ -46,23 +48,29 @@ def one_line(value: Any) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def moment(timestamp: str) -> str:
-    """When something was, in full; on a terminal the time of a moment of today, else the day."""
+def short_timestamp(timestamp: str) -> str:
+    """Return a timestamp; on a terminal, only the time if it is from today, and only the date otherwise."""
     if not sys.stdout.isatty() or len(timestamp) < len("2026-11-21T07:30:00"):
         return one_line(timestamp)
     return one_line(timestamp[11:19] if timestamp[:10] == current_timestamp()[:10] else timestamp[:10])
 
 
 def print_table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", gives_way: Mapping[str, int] = NOTHING
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str = "",
+    narrow_widths: Mapping[str, int] = _NO_WIDTHS,
 ) -> None:
-    """Print rows under their headers; on a terminal as a table that fits it, elsewhere in aligned lines.
+    """Print rows under their headers: on a terminal as a table that fits its width, elsewhere as aligned lines.
 
     Args:
-        gives_way: columns that are cut to so many characters on a narrow terminal.
+        headers: names of the columns.
+        rows: cells of each row.
+        title: line above the table.
+        narrow_widths: widths of columns that are cut on a narrow terminal.
     """
     if sys.stdout.isatty():
-        _print_on_terminal(headers, rows, title, gives_way)
+        _print_on_terminal(headers, rows, title, narrow_widths)
         return
     if title:
         click.echo(f"{title}\n")
@@ -72,9 +80,9 @@ def print_table(
 
 
 def _print_on_terminal(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, gives_way: Mapping[str, int]
+    headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, narrow_widths: Mapping[str, int]
 ) -> None:
-    from rich import box  # slow to import, and only wanted here
+    from rich import box  # slow to import, and only needed here
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -89,7 +97,7 @@ def _print_on_terminal(
             style="bold" if number == 0 else "",
             no_wrap=header not in _WRAPPED,
             overflow="fold" if header in _WRAPPED else "ellipsis",
-            max_width=gives_way.get(header) if console.width < _NARROW else None,
+            max_width=narrow_widths.get(header) if console.width < _NARROW else None,
         )
     for row in rows:
         table.add_row(*(Text(_shortened(cell), style=_STYLES.get(cell, "")) for cell in row))

@@ -1,4 +1,4 @@
-"""`ofa run --reload`: an app in a process of its own, which is started again when a file changes."""
+"""`ofa run --reload`: an app in a separate process that is restarted when a file changes."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import click
 
 __all__ = ["run_and_reload"]
 
-# How often files are looked at, in seconds.
+# Seconds between two looks at the files.
 _POLL_SECONDS = 0.25
 
-# An app that takes longer than this to stop makes people wonder, in seconds.
-_SOON_SECONDS = 1.0
+# Seconds after which a message says that the app is still stopping.
+_NOTICE_SECONDS = 1.0
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 def run_and_reload(file: Path, arguments: Sequence[str]) -> None:
-    """Run an app file until a signal comes, again whenever a `*.py` file of its folder changes."""
+    """Run an app file until a signal arrives, and restart it when a `*.py` file in its folder changes."""
     _Reloader(file, arguments).run()
 
 
 class _Reloader:
-    """One app process at a time.
+    """The process of an app, and its restarts.
 
-    Signals are only noted: one that comes between two steps must not leave a process behind.
+    A signal is only recorded and handled later, so that a signal between two steps does not leave a process behind.
     """
 
     def __init__(self, file: Path, arguments: Sequence[str]) -> None:
@@ -43,27 +43,27 @@ class _Reloader:
         for number in _SIGNALS:
             signal.signal(number, lambda signum, _: self._signals.append(signum))
         while not self._signals:
-            seen = _stamps(self._file.parent)
+            stamps = _file_stamps(self._file.parent)
             app = self._start()
             try:
-                self._wait_for_change(app, seen)
+                self._wait_for_change(app, stamps)
                 self._stop(app)
             finally:
-                app.kill()  # nothing happens to one that has ended
+                app.kill()  # no effect if it has ended
                 app.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C in the terminal reaches the reloader alone, which then stops the app once.
-        # And no compiled files: a change within a second that keeps a file's size would not be seen in them.
+        # In a separate session, the app does not receive Ctrl-C from the terminal; the reloader stops it once.
+        # Compiled files would hide a change within the same second that keeps the size of a file.
         return subprocess.Popen(
             self._command, start_new_session=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         )
 
-    def _wait_for_change(self, app: subprocess.Popen[bytes], seen: dict[str, tuple[int, int]]) -> None:
+    def _wait_for_change(self, app: subprocess.Popen[bytes], stamps: dict[str, tuple[int, int]]) -> None:
         ended = False
         while not self._signals:
             time.sleep(_POLL_SECONDS)
-            if changed := _stamps(self._file.parent).items() ^ seen.items():
+            if changed := _file_stamps(self._file.parent).items() ^ stamps.items():
                 click.echo(f"{', '.join(sorted({name for name, _ in changed}))} changed, starting again.", err=True)
                 return
             if not ended and app.poll() is not None:
@@ -71,22 +71,22 @@ class _Reloader:
                 click.echo(f"{self._file} ended with status {app.returncode}; waiting for a change.", err=True)
 
     def _stop(self, app: subprocess.Popen[bytes]) -> None:
-        """Ask the app to stop and wait for it; a second signal ends it at once."""
+        """Stop the app and wait for it, until a second signal arrives."""
         app.terminate()
-        begun, told = time.monotonic(), False
+        started, notified = time.monotonic(), False
         while len(self._signals) < 2:
             try:
                 app.wait(_POLL_SECONDS)
                 return
             except subprocess.TimeoutExpired:
-                if not told and time.monotonic() - begun > _SOON_SECONDS:
-                    told = True
+                if not notified and time.monotonic() - started > _NOTICE_SECONDS:
+                    notified = True
                     again = " again" if self._signals else " twice"
                     click.echo(f"{self._file} is still stopping; Ctrl-C{again} ends it at once.", err=True)
 
 
-def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
-    """What tells one state of the folder's `*.py` files from another."""
+def _file_stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return the modification time and the size of each `*.py` file in a folder."""
     stamps = {}
     with os.scandir(folder) as entries:
         for entry in entries:

@@ -1,4 +1,4 @@
-"""The `ofa` command: what it consists of, and what becomes of errors."""
+"""The command `ofa`: its subcommands, and the handling of their errors."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["main"]
 
-# What a shell reports of a program that Ctrl-C has ended.
+# Exit status of a program that Ctrl-C has ended, as shells report it.
 _INTERRUPTED = 130
 
 
 class _Commands(click.Group):
-    """Turns an error of OpenFactory into its sentence: it says what to do, and a traceback would hide that."""
+    """A group that prints an error of OpenFactory without a traceback, which would hide its remedy."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -43,13 +43,13 @@ def ofa() -> None:
 
     \b
       ofa run mill.py                      run an app
-      ofa asset ls                         what there is
-      ofa asset watch mill                 what happens, live
-      ofa asset call mill start speed=900  command it
-      ofa doctor                           what is wrong, and what to do
+      ofa asset ls                         list the assets
+      ofa asset watch mill                 print events as they happen
+      ofa asset call mill start speed=900  call a method
+      ofa doctor                           check the factory
 
-    All commands look at one factory: that of KSQLDB_URL where it is set, else the file factory.db of the working
-    directory. Your shell completes UUIDs, attribute ids and method names, see `ofa completion --help`.
+    The commands work on the factory that KSQLDB_URL names; if it is not set, on the file factory.db in the working
+    directory. For completion of UUIDs, attribute ids and method names in your shell, see `ofa completion --help`.
     """
 
 
@@ -59,7 +59,7 @@ def asset() -> None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, version by distribution.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object with the version of each distribution.")
 def version(as_json: bool) -> None:
     """Print the installed versions."""
     versions = _versions()
@@ -70,12 +70,12 @@ def version(as_json: bool) -> None:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import distributions  # slow to import, and only wanted here
+    from importlib.metadata import distributions  # slow to import, and only needed here
 
-    installed = {found.name.lower().replace("_", "-"): found.version for found in distributions()}
-    ours = {name: text for name, text in installed.items() if name.startswith("openfactory-")}
-    # These two run here, and what runs knows better than what was installed once.
-    return dict(sorted((ours | {"openfactory-apps": apps_version, "openfactory-core": core_version}).items()))
+    installed = {item.name.lower().replace("_", "-"): item.version for item in distributions()}
+    versions = {name: text for name, text in installed.items() if name.startswith("openfactory-")}
+    # The metadata of an editable installation may be older than the code that runs here.
+    return dict(sorted((versions | {"openfactory-apps": apps_version, "openfactory-core": core_version}).items()))
 
 
 for command in (run, asset, setup_kafka, doctor, version, completion):
@@ -85,5 +85,5 @@ for command in (list_assets, inspect, methods, watch, set_attribute, call):
 
 
 def main() -> None:
-    """What the `ofa` script starts."""
+    """Run the command `ofa`; the entry point of its script."""
     ofa(prog_name="ofa", complete_var=COMPLETE_VARIABLE)

@@ -1,4 +1,4 @@
-"""`ofa run`: an app file as it is, on an embedded factory."""
+"""`ofa run`: an unchanged app file, by default on a factory in a file."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from openfactory.settings import environment
 
 __all__ = ["app_uuid_of", "run"]
 
-# What `check_asset_uuid` refuses.
+# Characters that `check_asset_uuid` rejects.
 _NOT_IN_UUIDS = re.compile(r"[\s\x00-\x1f\x7f*>|.\ud800-\udfff]")
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENTS…]")
-@click.option("--reload", is_flag=True, help="Start the app again when a *.py file of its folder changes.")
+@click.option("--reload", is_flag=True, help="Restart the app when a *.py file in its folder changes.")
 def run(file: Path, arguments: tuple[str, ...], reload: bool) -> None:
     """Run an app file unchanged.
 
-    It runs as by `python FILE`. Where they are not set, these variables are:
+    The file runs as with `python FILE`. Environment variables that are not set get these values:
 
     \b
       KSQLDB_URL  the file factory.db in the working directory
-      APP_UUID    the file's name, such as mill for mill.py; white space,
-                  dots, '*', '>' and '|' in it become '-'
+      APP_UUID    the name of the file, such as mill for mill.py; white space,
+                  dots, '*', '>' and '|' are replaced by '-'
 
-    The exit status is the app's. What stands behind -- is given to the app.
+    The exit status is that of the app. Arguments after -- are passed to the app.
     """
     if not environment("KSQLDB_URL"):
         os.environ["KSQLDB_URL"] = default_url()
@@ -49,7 +49,7 @@ def run(file: Path, arguments: tuple[str, ...], reload: bool) -> None:
 
 
 def app_uuid_of(file: Path) -> str:
-    """The UUID of an app that is named after its file.
+    """Return the UUID of an app that is named after its file.
 
     >>> app_uuid_of(Path("cell 1/press.v2.py"))
     'press-v2'
@@ -58,9 +58,9 @@ def app_uuid_of(file: Path) -> str:
 
 
 def _run_as_main(file: Path, arguments: Sequence[str]) -> None:
-    """What `python FILE` does, in this process.
+    """Run a file in this process as `python FILE` does.
 
-    Unlike by `runpy`, the module stays `__main__` to the end, for hooks and threads that outlive its last line.
+    Unlike with `runpy`, the module stays `__main__` after its last line, for hooks and threads that still run.
     """
     path = os.path.abspath(file)
     module = types.ModuleType("__main__")
@@ -73,9 +73,9 @@ def _run_as_main(file: Path, arguments: Sequence[str]) -> None:
         exec(code, vars(module))
     except (OpenFactoryError, SystemExit, KeyboardInterrupt):
         raise
-    except BaseException as error:  # noqa: BLE001 - it is shown and ends the process, as without us
+    except BaseException as error:  # noqa: BLE001 - it is printed and ends the process, as with `python FILE`
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename != path:
-            trace = trace.tb_next  # from here on it is the user's
+            trace = trace.tb_next  # skip the frames of ofa
         sys.excepthook(type(error), error.with_traceback(trace), trace)
         sys.exit(1)

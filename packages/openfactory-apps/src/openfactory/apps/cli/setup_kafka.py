@@ -33,37 +33,43 @@ if TYPE_CHECKING:
 
 __all__ = ["setup_kafka"]
 
-# A statement may wait for those before it, and a server that has just been started for itself.
+# Long enough for a server that is still starting, or that has earlier statements to run.
 _STATEMENT_SECONDS = 60.0
 _RETRIES = 3
 _RETRY_SECONDS = 1.0
 
 
 @click.command("setup-kafka")
-@click.option("--broker", metavar="HOST:PORT", help="The Kafka broker.  [default: that of $KSQLDB_URL, $KAFKA_BROKER]")
-@click.option("--ksqldb-server", metavar="URL", help="The ksqlDB server, if there is one.  [default: $KSQLDB_URL]")
-@click.option("--prefix", help="What stands before the names of all topics.  [default: that of $KSQLDB_URL, none]")
 @click.option(
-    "--partitions", type=click.IntRange(min=1), help="Of each topic.  [default: as many as there are already, 1]"
+    "--broker", metavar="HOST:PORT", help="The Kafka broker.  [default: that of $KSQLDB_URL, else $KAFKA_BROKER]"
+)
+@click.option(
+    "--ksqldb-server", metavar="URL", help="The ksqlDB server, if the factory has one.  [default: $KSQLDB_URL]"
+)
+@click.option("--prefix", help="Prefix of the topic names.  [default: that of $KSQLDB_URL, else empty]")
+@click.option(
+    "--partitions",
+    type=click.IntRange(min=1),
+    help="Partitions of each topic.  [default: those of existing topics, else 1]",
 )
 @click.option(
     "--replication-factor",
     type=click.IntRange(min=1),
-    help="How many brokers have each topic.  [default: what the brokers say]",
+    help="Brokers that store each topic.  [default: set by the brokers]",
 )
 @click.option(
     "--retention-hours",
     type=click.FloatRange(min=-1),
-    help=f"For how long events are kept, -1 for ever.  [default: {RETENTION_HOURS:g}]",
+    help=f"Hours for which events are kept, -1 for ever.  [default: {RETENTION_HOURS:g}]",
 )
 @click.option(
     "--compaction-hours",
     type=click.FloatRange(min=0, min_open=True),
     default=COMPACTION_HOURS,
     show_default=True,
-    help="After how long the registers forget what was replaced.",
+    help="Hours after which replaced records of compacted topics are deleted.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be made, and make nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be created, and create nothing.")
 def setup_kafka(
     broker: str | None,
     ksqldb_server: str | None,
@@ -74,22 +80,22 @@ def setup_kafka(
     compaction_hours: float,
     dry_run: bool,
 ) -> None:
-    """Make a factory's topics, streams and tables.
+    """Create the topics, streams and tables of a factory.
 
-    The topics are on Kafka; the streams and tables on its ksqlDB, where there is one.
+    It creates the topics on Kafka, and the streams and tables on ksqlDB if the factory has one.
 
-    What is there stays as it is, so it may be run again at any time. Where a topic that is there is not as it should
-    be, the command that alters it is printed.
+    Existing topics, streams and tables are not changed, so that the command can be run again at any time. If an
+    existing topic has unsuitable settings, the command that changes them is printed.
 
-    Events that are older than --retention-hours are gone. Without a ksqlDB, so is what an asset said of itself only
-    then: keep them for longer than an attribute stays as it is.
+    Events older than --retention-hours are deleted. Without ksqlDB, an attribute that has not been written since then
+    is lost too: choose more hours than the longest time between two writes of an attribute.
     """
-    place = _place(broker, ksqldb_server, prefix)
+    factory = _factory(broker, ksqldb_server, prefix)
     pieces: list[Piece] = []
-    with _progress(len(TOPICS) + (len(statements()) if place.ksqldb_url else 0)) as advance:
+    with _progress(len(TOPICS) + (len(statements()) if factory.ksqldb_url else 0)) as advance:
         for piece in set_up_topics(
-            place.kafka,
-            prefix=place.prefix,
+            factory.kafka,
+            prefix=factory.prefix,
             partitions=partitions,
             replication_factor=replication_factor or -1,
             retention_hours=retention_hours,
@@ -98,29 +104,29 @@ def setup_kafka(
         ):
             pieces.append(piece)
             advance(piece)
-        for piece in _ksqldb_pieces(place, dry_run):
+        for piece in _ksqldb_pieces(factory, dry_run):
             pieces.append(piece)
             advance(piece)
-    _report(pieces, place, dry_run)
-    for warning in (*(text for one in pieces for text in one.warnings), *_advice(place)):
+    _report(pieces, factory, dry_run)
+    for warning in (*(text for piece in pieces for text in piece.warnings), *_advice(factory)):
         click.echo(f"Warning: {warning}", err=True)
 
 
-def _place(broker: str | None, ksqldb_server: str | None, prefix: str | None) -> Factory:
-    """The servers that the options name, else the environment.
+def _factory(broker: str | None, ksqldb_server: str | None, prefix: str | None) -> Factory:
+    """Return the servers of the options, and those of the environment where an option is missing.
 
     Raises:
-        Failure: no broker is named.
+        Failure: the options and the environment name no broker, or the URL of ksqlDB is not valid.
     """
-    from openfactory.doctor.factory import Factory  # it knows every engine, which no other command needs
+    from openfactory.doctor.factory import Factory  # it imports every engine, which no other command needs
 
     url = environment("KSQLDB_URL") or ""
     named = Factory.of(url) if urlsplit(url).scheme in ("http", "https", "kafka") else None
     address = broker or (named.bootstrap_servers if named else environment("KAFKA_BROKER"))
     if not address:
-        raise Failure("No Kafka broker is named. Give --broker host:9092, or set KAFKA_BROKER.")
+        raise Failure("The Kafka broker is not set. Give --broker host:9092, or set KAFKA_BROKER.")
     if ksqldb_server and urlsplit(ksqldb_server).scheme not in ("http", "https"):
-        raise Failure(f"--ksqldb-server {ksqldb_server!r} is no address of a ksqlDB server. Write http://host:8088.")
+        raise Failure(f"--ksqldb-server {ksqldb_server!r} is not the URL of a ksqlDB server. Write http://host:8088.")
     return Factory(
         url,
         named.credentials if named else Credentials.from_environment(),
@@ -130,42 +136,47 @@ def _place(broker: str | None, ksqldb_server: str | None, prefix: str | None) ->
     )
 
 
-def _ksqldb_pieces(place: Factory, dry_run: bool) -> Iterator[Piece]:
-    if place.ksqldb_url is None:
+def _ksqldb_pieces(factory: Factory, dry_run: bool) -> Iterator[Piece]:
+    if factory.ksqldb_url is None:
         return
     from openfactory.engines.ksqldb.server import KsqlDBServer
 
-    # What it warns of while it asks again is the error in the end, or over.
+    # Its warnings between retries are not printed: after the last retry, the problem is an error.
     logging.getLogger("openfactory.ksqlDB").addHandler(logging.NullHandler())
-    retention = {name: state.retention_ms for name, state in describe_topics(place.kafka, prefix=place.prefix).items()}
+    retention = {
+        name: state.retention_ms for name, state in describe_topics(factory.kafka, prefix=factory.prefix).items()
+    }
     with KsqlDBServer(
-        place.ksqldb_url,
+        factory.ksqldb_url,
         max_retries=_RETRIES,
         retry_delay=_RETRY_SECONDS,
         timeout=_STATEMENT_SECONDS,
-        credentials=place.credentials,
+        credentials=factory.credentials,
     ) as server:
-        yield from set_up_ksqldb(server, prefix=place.prefix, retention_ms=retention, dry_run=dry_run)
+        yield from set_up_ksqldb(server, prefix=factory.prefix, retention_ms=retention, dry_run=dry_run)
 
 
-def _advice(place: Factory) -> list[str]:
-    """Settings of the ksqlDB that only who starts it can change; nothing where it does not tell them."""
-    if place.ksqldb_url is None:
+def _advice(factory: Factory) -> list[str]:
+    """Return advice on settings of ksqlDB, which can be changed only where the server is started.
+
+    The list is empty if the server does not report its settings.
+    """
+    if factory.ksqldb_url is None:
         return []
     from openfactory.doctor.ksqldb import examine_settings, ksqldb_server
 
     try:
-        with ksqldb_server(place) as server:
-            return [f"{one.found} {one.remedy}" for one in examine_settings(server) if one.status == "advice"]
+        with ksqldb_server(factory) as server:
+            return [f"{item.found} {item.remedy}" for item in examine_settings(server) if item.status == "advice"]
     except OpenFactoryError:
-        return []  # all that was asked for is made
+        return []  # the command has succeeded without it
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[Piece], None]]:
-    """A bar on a terminal, and nothing where nobody looks."""
+    """Show a progress bar on a terminal, and yield a function that advances it."""
     if not sys.stderr.isatty():
-        yield _ignore
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -176,13 +187,12 @@ def _progress(total: int) -> Iterator[Callable[[Piece], None]]:
         yield lambda piece: bar.update(task, advance=1, description=f"{piece.kind} {piece.name}")
 
 
-def _ignore(piece: Piece) -> None:
-    """Nobody looks."""
-
-
-def _report(pieces: list[Piece], place: Factory, dry_run: bool) -> None:
-    made = "to be made" if dry_run else "made"
-    print_table(("what", "name", "state"), [(one.kind, one.name, made if one.made else "was there") for one in pieces])
-    new = sum(one.made for one in pieces)
-    servers = place.bootstrap_servers if place.ksqldb_url is None else f"{place.bootstrap_servers} and its ksqlDB"
-    click.echo(f"\n{new} {made}, {len(pieces) - new} were there, on {servers}.")
+def _report(pieces: list[Piece], factory: Factory, dry_run: bool) -> None:
+    created = "to be created" if dry_run else "created"
+    print_table(
+        ("kind", "name", "state"),
+        [(piece.kind, piece.name, created if piece.made else "unchanged") for piece in pieces],
+    )
+    new = sum(piece.made for piece in pieces)
+    servers = factory.bootstrap_servers if factory.ksqldb_url is None else f"{factory.bootstrap_servers} and its ksqlDB"
+    click.echo(f"\n{new} {created}, {len(pieces) - new} unchanged, on {servers}.")

@@ -1,4 +1,4 @@
-"""Which factory a command looks at: one rule for `ofa run` and for all of `ofa asset`."""
+"""The factory and the asset that a command works on, by the same rule for `ofa run` and `ofa asset`."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from openfactory.kafka import KSQLDBClient
 from openfactory.settings import environment
 from openfactory.settings.credentials import redacted
 
-__all__ = ["default_url", "file_of", "known_asset", "opened"]
+__all__ = ["default_url", "file_of", "known_asset", "open_client"]
 
 DEFAULT_FILE = "factory.db"
 
-# An error names at most so many assets, and then how many more there are.
-_NAMED = 10
+# Number of assets that an error lists.
+_LISTED = 10
 
 
 def default_url() -> str:
-    """KSQLDB_URL, else the file of the working directory."""
+    """Return KSQLDB_URL, or the URL of factory.db in the working directory if it is not set."""
     return environment("KSQLDB_URL") or f"sqlite:///{quote((Path.cwd() / DEFAULT_FILE).as_posix(), safe='/:')}"
 
 
 def file_of(url: str) -> Path | None:
-    """The file that a sqlite URL names; None where a URL names none."""
+    """Return the file of a sqlite URL, or None for other URLs."""
     parts = urlsplit(url)
     name = unquote(parts.path.removeprefix("/"))
     if parts.scheme != "sqlite" or parts.netloc or not name:
@@ -36,43 +36,43 @@ def file_of(url: str) -> Path | None:
 
 
 @contextmanager
-def opened(url: str | None) -> Iterator[KSQLDBClient]:
-    """A client of the factory that a URL names, or of the default one; it makes no file.
+def open_client(url: str | None) -> Iterator[KSQLDBClient]:
+    """Open a client of the factory at a URL, by default at `default_url`, without creating a file.
 
     Raises:
-        Failure: there is no factory.
-        EngineUnavailableError, ConfigurationError: it cannot be opened.
+        Failure: the factory does not exist.
+        EngineUnavailableError, ConfigurationError: the factory cannot be opened.
     """
     url = url or default_url()
     file = file_of(url)
     if file is not None and not file.exists():
         raise Failure(
-            f"There is no factory here: {file} does not exist. Start one with `ofa run FILE`, "
-            "or name another with --url or KSQLDB_URL."
+            f"The factory {file} does not exist. Start an app with `ofa run FILE`, "
+            "or select another factory with --url or KSQLDB_URL."
         )
     if urlsplit(url).scheme == "memory":
-        raise Failure(f"{url} is seen only by the process that keeps it. Name a file: --url sqlite:///factory.db.")
+        raise Failure(f"{url} is visible only in the process that created it. Use a file: --url sqlite:///factory.db.")
     with KSQLDBClient(url) as client:
-        client.engine.health()  # opens it now, so that the caller has a client that works or an error
+        client.engine.health()  # opens the engine now, so that errors occur here
         yield client
 
 
 @contextmanager
 def known_asset(client: KSQLDBClient, asset_uuid: str) -> Iterator[Asset]:
-    """An asset that somebody has written to.
+    """Open an asset that has attributes or methods.
 
     Raises:
-        Failure: nobody has.
+        Failure: the asset was not found.
     """
     with Asset(asset_uuid, client) as asset:
         if not asset.attributes() and not asset.methods():
-            there_are = _named(sorted(client.engine.types()))
-            raise Failure(f"{redacted(client.ksqldb_url)} knows no asset {asset_uuid!r}. {there_are}")
+            remedy = _remedy(sorted(client.engine.types()))
+            raise Failure(f"The asset {asset_uuid!r} was not found in {redacted(client.ksqldb_url)}. {remedy}")
         yield asset
 
 
-def _named(asset_uuids: list[str]) -> str:
-    if not asset_uuids:
-        return "None is registered now: start an app with `ofa run FILE`."
-    more = f" and {len(asset_uuids) - _NAMED} more" if len(asset_uuids) > _NAMED else ""
-    return f"Registered are {', '.join(asset_uuids[:_NAMED])}{more}: name one of them."
+def _remedy(registered: list[str]) -> str:
+    if not registered:
+        return "No asset is registered. Start an app with `ofa run FILE`."
+    more = f" and {len(registered) - _LISTED} more" if len(registered) > _LISTED else ""
+    return f"Use a registered asset: {', '.join(registered[:_LISTED])}{more}."

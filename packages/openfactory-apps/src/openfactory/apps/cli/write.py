@@ -1,4 +1,4 @@
-"""`ofa asset set` and `ofa asset call`: changing an asset from outside."""
+"""`ofa asset set` and `ofa asset call`: writes and commands to an asset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from openfactory.apps.cli.options import (
     url_option,
 )
 from openfactory.apps.cli.output import one_line, print_json
-from openfactory.apps.cli.target import known_asset, opened
+from openfactory.apps.cli.target import known_asset, open_client
 from openfactory.assets.asset_class import Asset
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 
@@ -28,23 +28,21 @@ __all__ = ["call", "set_attribute"]
 @asset_uuid_argument
 @attribute_id_argument
 @click.argument("text", metavar="VALUE")
-@click.option(
-    "--string/--no-string", default=None, help="Write VALUE as text whatever it looks like, or as JSON in any case."
-)
+@click.option("--string/--no-string", default=None, help="Write VALUE always as text, or always as JSON.")
 @url_option
 @json_option
 def set_attribute(
     asset_uuid: str, attribute_id: str, text: str, string: bool | None, url: str | None, as_json: bool
 ) -> None:
-    """Write an attribute that an asset has.
+    """Write an existing attribute of an asset.
 
-    A sample takes a number, or UNAVAILABLE. An attribute that holds text keeps text. All others take VALUE as JSON
-    where it is a number, true, false, null, a list or an object, and as text where it is none of these.
+    A sample takes a number or UNAVAILABLE. An attribute whose value is text gets VALUE as text. Other attributes get
+    VALUE as JSON if it is a number, true, false, null, a list or an object, and as text otherwise.
 
     \b
     --json: {"asset_uuid", "id", "value", "type", "tag", "timestamp"}
     """
-    with opened(url) as client, known_asset(client, asset_uuid) as asset:
+    with open_client(url) as client, known_asset(client, asset_uuid) as asset:
         _check_attribute(asset, attribute_id)
         asset[attribute_id] = _value(text, asset[attribute_id], string, f"{asset_uuid}.{attribute_id}")
         asset.flush()
@@ -59,13 +57,13 @@ def set_attribute(
 @asset_uuid_argument
 @method_argument
 @click.argument("arguments", nargs=-1, metavar="[NAME=VALUE]…")
-@click.option("--sender", default="ofa", show_default=True, metavar="UUID", help="The asset in whose name it is sent.")
+@click.option("--sender", default="ofa", show_default=True, metavar="UUID", help="The asset that sends the command.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="How long to wait for the reply, in seconds.",
+    help="Seconds to wait for the reply.",
 )
 @url_option
 @json_option
@@ -80,19 +78,20 @@ def call(
 ) -> None:
     """Call a method and print its result.
 
-    The app converts each VALUE to the type that its method wants. It is an error if the method fails, if the app
-    rejects the command, or if no reply comes in time.
+    The app converts each VALUE to the type of the argument. The command fails if the method fails, if the app rejects
+    it, or if no reply arrives in time.
 
     \b
     --json: {"asset_uuid", "method", "result"}
     """
-    named = _named(arguments)
+    values = _parse_arguments(arguments)
     if not sender:
-        raise click.BadParameter("The empty text is no UUID.", param_hint="--sender")
-    with opened(url) as client, known_asset(client, asset_uuid) as asset:
+        raise click.BadParameter("The UUID is empty. Give the UUID of an asset.", param_hint="--sender")
+    with open_client(url) as client, known_asset(client, asset_uuid) as asset:
         if method not in asset.methods():
-            raise Failure(f"{asset_uuid} has no method {method!r}. It has {', '.join(asset.methods()) or 'none'}.")
-        result = asset.call(method, named, sender_uuid=sender, timeout=timeout)
+            names = ", ".join(asset.methods()) or "no methods"
+            raise Failure(f"{asset_uuid} has no method {method!r}. It has {names}.")
+        result = asset.call(method, values, sender_uuid=sender, timeout=timeout)
     if as_json:
         print_json({"asset_uuid": asset_uuid, "method": method, "result": result})
     elif result is None:
@@ -105,16 +104,17 @@ def call(
 def _check_attribute(asset: Asset, attribute_id: str) -> None:
     if attribute_id in asset.methods():
         raise Failure(
-            f"{attribute_id!r} is a method of {asset.asset_uuid} and holds no value. "
+            f"{attribute_id!r} is a method of {asset.asset_uuid} and has no value. "
             f"Call it with `ofa asset call {asset.asset_uuid} {attribute_id}`."
         )
     known = asset.attributes()
     if attribute_id not in known:
-        raise Failure(f"{asset.asset_uuid} has no attribute {attribute_id!r}. It has {', '.join(known) or 'none'}.")
+        names = ", ".join(known) or "no attributes"
+        raise Failure(f"{asset.asset_uuid} has no attribute {attribute_id!r}. It has {names}.")
 
 
 def _value(text: str, known: AssetAttribute, string: bool | None, name: str) -> Any:
-    """What is written for a text, by what the attribute is now; `string` is the user's own decision."""
+    """Convert a text to the value to write, by the current type and value of the attribute and by `--string`."""
     if string:
         return text
     if known.type == "Samples":
@@ -125,7 +125,7 @@ def _value(text: str, known: AssetAttribute, string: bool | None, name: str) -> 
         value = msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         if string is False:
-            raise Failure(f"{text!r} is no JSON ({error}). Leave out --no-string to write it as text.") from error
+            raise Failure(f"{text!r} is not JSON ({error}). Leave out --no-string to write it as text.") from error
         return text
     return text if string is None and isinstance(value, str) else value
 
@@ -136,27 +136,28 @@ def _number(text: str, name: str) -> Any:
     try:
         return int(text)
     except ValueError:
-        pass  # it may have a fraction
+        pass  # try a float
     try:
         return float(text)
     except ValueError as error:
         raise Failure(
-            f"{name} is a sample and {text!r} is no number. Give a number or {UNAVAILABLE}, or force text by --string."
+            f"{name} is a sample, and {text!r} is not a number. "
+            f"Give a number or {UNAVAILABLE}, or write text with --string."
         ) from error
 
 
-def _named(arguments: tuple[str, ...]) -> dict[str, str]:
-    """`name=value` as a dictionary.
+def _parse_arguments(arguments: tuple[str, ...]) -> dict[str, str]:
+    """Return arguments of the form `NAME=VALUE` as a dictionary.
 
     Raises:
-        UsageError: one is none, or a name comes twice.
+        UsageError: an argument has another form, or its name is given twice.
     """
-    named: dict[str, str] = {}
+    values: dict[str, str] = {}
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not name or not equals:
-            raise click.UsageError(f"{argument!r} names no argument. Write {argument or 'speed'}=VALUE.")
-        if name in named:
+            raise click.UsageError(f"{argument!r} is not NAME=VALUE. Write {argument or 'speed'}=VALUE.")
+        if name in values:
             raise click.UsageError(f"The argument {name!r} is given twice. Give it once.")
-        named[name] = value
-    return named
+        values[name] = value
+    return values

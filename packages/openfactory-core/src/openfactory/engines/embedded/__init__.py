@@ -1,7 +1,7 @@
-"""The embedded engine: a whole factory in one SQLite file, or in memory, with no server.
+"""The embedded engine: a factory in one SQLite file or in memory, without a server.
 
-Read in this order: `schema.sql`, `database` (who may touch the file, and when), `writer` and `insertion` (from publish
-to commit), `wake` and `tail` (from commit to subscribers), `queries` (snapshots and tables), `engine` (the verbs).
+Read in this order: `schema.sql`, `database` (connections and the lock), `writer` and `insertion` (from publish to
+commit), `wake` and `tail` (from commit to subscribers), `queries` (snapshots and histories), `engine` (the interface).
 """
 
 from openfactory.engines.embedded.engine import EmbeddedEngine

@@ -1,4 +1,4 @@
-"""The database and who may touch it when: one writer at a time over all processes, readers at any time."""
+"""The database and access to it: one writer at a time across all processes, readers at any time."""
 
 from __future__ import annotations
 
@@ -22,51 +22,51 @@ __all__ = ["Database", "FileDatabase", "MemoryDatabase"]
 
 SCHEMA_VERSION = 1
 
-# Marks the file as ours: "OFAe".
+# Marks a file as a database of OpenFactory: "OFAe".
 _APPLICATION_ID = 0x4F464165
 
-# How long a lock may take before somebody is said to hold it, in seconds.
+# Seconds of waiting for the lock after which its owner is reported.
 _LOCK_PATIENCE = 0.3
 
-_OF_OTHERS = "is a database of something else"
+_FOREIGN = "is a database of another program"
 
 _OLDEST_SQLITE = (3, 38, 0)
 
-# How long opening tries to get the lock, in seconds.
+# Seconds to wait for the lock when the file is opened.
 _LOCK_TIMEOUT = 5.0
 
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "fuse.glusterfs", "ceph"}
 
 
 class Database(Protocol):
-    """One place of data, in a file or in memory."""
+    """The database of one engine, in a file or in memory."""
 
     wake: Wake
 
     def writing(self) -> AbstractContextManager[sqlite3.Connection]:
-        """The connection that writes, while nobody else in any process does."""
+        """Take the lock that all processes share, and yield the connection for writing."""
 
     def reading(self) -> AbstractContextManager[sqlite3.Connection]:
-        """A connection that reads what is committed."""
+        """Yield a connection that reads committed data."""
 
     def tailing(self) -> AbstractContextManager[sqlite3.Connection]:
-        """The connection of the thread that follows the log."""
+        """Yield the connection of the thread that follows the log."""
 
-    def trouble(self) -> str:
-        """What keeps writers from writing now, with the remedy; empty where nothing does."""
+    def write_problem(self) -> str:
+        """Return the problem that keeps writers from writing now, with its remedy, or an empty string."""
 
-    def gone(self) -> str:
-        """What is said when the file was removed; empty while it is in its place."""
+    def file_problem(self) -> str:
+        """Return the error text if the file was removed or replaced, or an empty string."""
 
     def listen(self) -> None:
-        """Be woken from now on."""
+        """Start to receive wake-ups."""
 
     def close(self, timeout: float) -> None:
-        """Let go of everything, within so many seconds."""
+        """Close all connections. Wait for the lock at most `timeout` seconds."""
 
 
 class MemoryDatabase:
-    """Data that lives and ends with the engine."""
+    """Database in memory that ends with the engine."""
 
     def __init__(self) -> None:
         self.wake: Wake = LocalWake()
@@ -81,22 +81,22 @@ class MemoryDatabase:
 
     reading = tailing = writing
 
-    def trouble(self) -> str:
+    def write_problem(self) -> str:
         return ""
 
-    gone = trouble
+    file_problem = write_problem
 
     def listen(self) -> None:
         pass
 
-    def close(self, timeout: float) -> None:  # noqa: ARG002 - nothing here has to be waited for
+    def close(self, timeout: float) -> None:  # noqa: ARG002 - closing never waits
         with self._lock:
             self._connection.close()
         self.wake.close()
 
 
 class FileDatabase:
-    """Data in a file that many processes share, with the lock and the wake-up folder beside it."""
+    """Database in a file that many processes share, with a lock file and a wake-up folder beside it."""
 
     def __init__(self, location: Location) -> None:
         assert location.path is not None
@@ -106,18 +106,18 @@ class FileDatabase:
         self._connections: list[sqlite3.Connection] = []
         _refuse_network_file_system(self.path)
         lock_path, wake_path = (self.path.with_name(self.path.name + suffix) for suffix in (".lock", ".wake"))
-        is_new_here = False
+        creates_lock = False
         lock: FileLock | None = None
         try:
-            is_new_here = not lock_path.exists()
+            creates_lock = not lock_path.exists()
             self.lock = lock = FileLock(lock_path)
             self.wake: Wake = DatagramWake(wake_path)
             self._open()
         except (OSError, sqlite3.Error, EngineUnavailableError) as error:
             if lock is not None:
                 lock.close()
-            if is_new_here and self._is_of_others(error):
-                _remove(lock_path, wake_path)  # no litter beside a file that is none of ours
+            if creates_lock and self._is_foreign(error):
+                _remove(lock_path, wake_path)  # leave no files beside the database of another program
             if isinstance(error, EngineUnavailableError):
                 raise
             raise EngineUnavailableError(
@@ -125,21 +125,21 @@ class FileDatabase:
             ) from error
 
     @staticmethod
-    def _is_of_others(error: Exception) -> bool:
-        return any(reason in str(error) for reason in (_OF_OTHERS, "not a database"))
+    def _is_foreign(error: Exception) -> bool:
+        return any(reason in str(error) for reason in (_FOREIGN, "not a database"))
 
     def _open(self) -> None:
         if not self.lock.acquire(_LOCK_TIMEOUT):
             raise EngineUnavailableError(
-                f"{self.path} cannot be opened: {self._lock_is_held()}", address=str(self.path)
+                f"{self.path} cannot be opened: {self._lock_problem()}", address=str(self.path)
             )
         try:
             self._writer = self._connect()
-            _refuse_what_is_not_ours(self._writer, self.path)
-            self._writer.execute("PRAGMA journal_mode = WAL")  # stays with the file
+            _refuse_foreign(self._writer, self.path)
+            self._writer.execute("PRAGMA journal_mode = WAL")  # stored in the file
             if self._writer.execute("PRAGMA user_version").fetchone()[0] == 0:
                 _create_schema(self._writer)
-            _refuse_damage(self._writer)
+            _refuse_damaged(self._writer)
             self._reader, self._tailer = self._connect(), self._connect()
             for connection in (self._reader, self._tailer):
                 connection.execute("PRAGMA query_only = ON")
@@ -174,10 +174,10 @@ class FileDatabase:
     def tailing(self) -> Iterator[sqlite3.Connection]:
         yield self._tailer
 
-    def trouble(self) -> str:
-        return self._lock_is_held() if self.lock.waited() > _LOCK_PATIENCE else self.gone()
+    def write_problem(self) -> str:
+        return self._lock_problem() if self.lock.waited() > _LOCK_PATIENCE else self.file_problem()
 
-    def gone(self) -> str:
+    def file_problem(self) -> str:
         try:
             moved = os.stat(self.path).st_ino != self._inode
         except OSError:
@@ -189,10 +189,10 @@ class FileDatabase:
             )
         return ""
 
-    def _lock_is_held(self) -> str:
+    def _lock_problem(self) -> str:
         return (
-            f"{self.lock.holder()} holds {self.lock.path.name} and does not give it back. "
-            "See whether that process is stopped, and let it go on or end it."
+            f"{self.lock.holder()} holds {self.lock.path.name} and does not release it. "
+            "Check whether that process is suspended, then resume or end it."
         )
 
     def listen(self) -> None:
@@ -201,8 +201,9 @@ class FileDatabase:
 
     def close(self, timeout: float) -> None:
         self.wake.close()
-        # The last connection that closes checkpoints, which needs the lock. Without it they stay open until the
-        # process ends: that checkpoints nothing, and the next one to open the file finds the log as it is.
+        # Closing the last connection checkpoints the WAL, which needs the lock. Without the lock, the connections stay
+        # open until the process ends: its end does not checkpoint, and the next process that opens the file reads the
+        # WAL as it is.
         if not self.lock.acquire(timeout):
             _never_closed.extend(self._connections)
             return
@@ -218,22 +219,22 @@ class FileDatabase:
         self._connections.clear()
 
 
-# Connections that could not be closed under the lock: kept, because Python would close what nobody holds.
+# Connections that could not be closed under the lock. Without these references, Python would close them.
 _never_closed: list[sqlite3.Connection] = []
 
 
 def _connect(path: str, synchronous: str) -> sqlite3.Connection:
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise EngineUnavailableError(
-            f"The embedded engine needs SQLite 3.38 and this Python has {sqlite3.sqlite_version}. "
-            "Use a Python that brings a newer one.",
+            f"SQLite {sqlite3.sqlite_version} of this Python is too old for the embedded engine. "
+            "Use a Python with SQLite 3.38 or later.",
             address=path,
         )
     connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=64)
     try:
         connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # only under the lock, see `writer`
-        connection.execute("PRAGMA secure_delete = OFF")  # some distributions compile it on
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # only under the lock, see `retention`
+        connection.execute("PRAGMA secure_delete = OFF")  # some distributions turn it on
         connection.execute("PRAGMA case_sensitive_like = ON")  # as ksqlDB compares
     except BaseException:
         connection.close()
@@ -241,23 +242,23 @@ def _connect(path: str, synchronous: str) -> sqlite3.Connection:
     return connection
 
 
-def _refuse_damage(connection: sqlite3.Connection) -> None:
-    """Touch every table, so that a file that is damaged for good is found when it is opened."""
+def _refuse_damaged(connection: sqlite3.Connection) -> None:
+    """Read from every table, so that opening a damaged file fails."""
     for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
         connection.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()  # noqa: S608 - our own names
 
 
-def _refuse_what_is_not_ours(connection: sqlite3.Connection, path: Path) -> None:
-    """A new file is fine, and one that we have written; nothing else is touched."""
+def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file unless it is new, or a database of this or an earlier version of OpenFactory."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     is_new = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
     if application != _APPLICATION_ID and not (is_new and application == version == 0):
-        raise EngineUnavailableError(f"{path} {_OF_OTHERS}. Name another file in KSQLDB_URL.", address=str(path))
+        raise EngineUnavailableError(f"{path} {_FOREIGN}. Name another file in KSQLDB_URL.", address=str(path))
     if version > SCHEMA_VERSION:
         raise EngineUnavailableError(
-            f"{path} was written by a later version of OpenFactory: its schema is {version}, "
-            f"this one knows {SCHEMA_VERSION}. Upgrade it: pip install --upgrade openfactory-core.",
+            f"{path} was written by a later version of OpenFactory: its schema has version {version}, and this "
+            f"OpenFactory supports {SCHEMA_VERSION}. Upgrade it: pip install --upgrade openfactory-core.",
             address=str(path),
         )
 
@@ -276,18 +277,18 @@ def _remove(lock_path: Path, wake_path: Path) -> None:
 
 def _remedy(path: Path, error: Exception) -> str:
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
-        return "It is no database of OpenFactory: name another file in KSQLDB_URL."
+        return "It is not a database of OpenFactory. Name another file in KSQLDB_URL."
     if "malformed" in str(error):
-        return "Restore a copy of it, or move it away to begin anew."
+        return "Restore a copy of the file, or move it away to start with an empty database."
     if path.parent.exists() and not path.parent.is_dir():
-        return f"{path.parent} is no folder: name another file in KSQLDB_URL."
+        return f"{path.parent} is not a folder. Name another file in KSQLDB_URL."
     if not path.parent.is_dir():
-        return f"Make the folder {path.parent} first, or name another file in KSQLDB_URL."
-    return "Name a file that this user may write in KSQLDB_URL."
+        return f"Create the folder {path.parent} first, or name another file in KSQLDB_URL."
+    return "Name a file in KSQLDB_URL that this user may write."
 
 
 def _refuse_network_file_system(path: Path) -> None:
-    """Processes that share the file must share memory, which they do not over a network."""
+    """Refuse a file on a network file system, where processes cannot share the memory that the WAL needs."""
     if sys.platform != "linux":
         return
     mounts = []
@@ -300,7 +301,7 @@ def _refuse_network_file_system(path: Path) -> None:
     kind = max(mounts, default=(0, ""))[1]
     if kind in _NETWORK_FILE_SYSTEMS:
         raise EngineUnavailableError(
-            f"{path} is on a network file system ({kind}), which cannot keep an embedded database sound. "
-            "Name a file on a local disk in KSQLDB_URL, or use a Kafka for a factory of several machines.",
+            f"{path} is on a network file system ({kind}), where an embedded database can become corrupt. "
+            "Name a file on a local disk in KSQLDB_URL, or use Kafka for a factory on several machines.",
             address=str(path),
         )

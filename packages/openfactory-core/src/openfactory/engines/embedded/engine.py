@@ -1,4 +1,4 @@
-"""The embedded engine's verbs, put together from its parts."""
+"""The embedded engine: the engine interface on top of a SQLite database."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ SET uns_id = excluded.uns_id, uns_levels = excluded.uns_levels, updated_at = exc
 
 
 class EmbeddedEngine(Engine):
-    """A factory in one SQLite file, `sqlite:///factory.db`, or in this process, `memory://name`.
+    """Engine for a factory in one SQLite file, `sqlite:///factory.db`, or in this process, `memory://name`.
 
-    Options in the URL: `synchronous=full` (keeps the newest commits through a power cut too), `keep_events=N` and
-    `keep_days=N` (how much of the log is kept; the last value of each attribute always is).
+    Options in the URL: `synchronous=full` keeps the newest commits after a power cut too. `keep_events=N` and
+    `keep_days=N` limit the log; the last value of each attribute is always kept.
 
     Raises:
-        ConfigurationError: the URL cannot be understood.
-        EngineUnavailableError: the file cannot be opened, or is not ours.
+        ConfigurationError: the URL is not valid.
+        EngineUnavailableError: the file cannot be opened, or is not a database of OpenFactory.
     """
 
-    def __init__(self, url: str, servers: Servers = Servers()) -> None:  # noqa: ARG002, B008 - it needs none
+    def __init__(self, url: str, servers: Servers = Servers()) -> None:  # noqa: ARG002, B008 - has no servers
         self.url = url
         location = Location.of(url)
         self._database: Database = MemoryDatabase() if location.path is None else FileDatabase(location)
@@ -69,7 +69,7 @@ class EmbeddedEngine(Engine):
         reset_in_forked_child(self)
 
     @classmethod
-    def location(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: ARG003, B008 - it needs none
+    def location(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: ARG003, B008 - has no servers
         return Location.of(url).place
 
     def publish(self, event: AssetEvent) -> Receipt:
@@ -145,9 +145,9 @@ class EmbeddedEngine(Engine):
     def health(self) -> EngineHealth:
         if self._closed:
             return EngineHealth(False, "The engine is closed.")
-        trouble = self._database.trouble()
+        problem = self._database.write_problem()
         counters = self._writer.counters | self._tail.counters | {"unreadable": unreadable_rows(self._file)}
-        return EngineHealth(not trouble, trouble, self._writer.queued, counters)
+        return EngineHealth(not problem, problem, self._writer.queued, counters)
 
     def close(self, timeout: float = 5.0) -> None:
         if self._closed or self._forked:
@@ -161,7 +161,7 @@ class EmbeddedEngine(Engine):
             self._database.close(max(deadline - time.monotonic(), 0.1))
 
     def reset_after_fork(self) -> None:
-        """A fork's copy of the engine belongs to the parent."""
+        """Refuse further calls in the child: the database belongs to the parent."""
         self._forked = True
 
     def _pairs(self, view: str, column: str, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
@@ -171,11 +171,11 @@ class EmbeddedEngine(Engine):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise EngineClosedError(f"{self.url} is closed. Open it again, by a new client or asset.")
+            raise EngineClosedError(f"{self.url} is closed. Open it again with a new client or asset.")
         if self._forked:
             raise EngineClosedError(
-                f"{self.url} was opened before this process was forked, and a database does not survive a fork. "
-                "Start processes by spawn (multiprocessing.set_start_method('spawn')), or open it only in the child."
+                f"{self.url} was opened before this process was forked, and a database does not survive a fork. Start "
+                "processes with spawn (multiprocessing.set_start_method('spawn')), or open the URL only in the child."
             )
 
 

@@ -1,4 +1,4 @@
-"""From entries to rows: a batch of events, and of changes of other tables between them, in one transaction."""
+"""Inserts: a batch of events, and of changes of other tables between them, in one transaction."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from openfactory.events.receipt import Receipt
 
 __all__ = ["Entry", "Run", "Statement", "write_batch"]
 
-# So many rows a statement, which gives up the interpreter lock once for all of them.
+# Maximum number of rows in a statement. Each statement releases the interpreter lock once, so few are quicker.
 _ROWS = 500
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Statement(msgspec.Struct, gc=False):
-    """A change of a table that is not an event, in its turn among the events."""
+    """SQL statement that changes another table, executed in order with the events."""
 
     sql: str
     parameters: tuple[Any, ...]
 
 
 class Entry(msgspec.Struct, gc=False):
-    """What waits in the queue."""
+    """An event or a statement in the queue of the writer, with its receipt and its size in bytes."""
 
     work: AssetEvent | Statement
     receipt: Receipt
@@ -35,19 +35,19 @@ class Entry(msgspec.Struct, gc=False):
 
 
 class Run(NamedTuple):
-    """Entries that were written one after the other, and the position of the last."""
+    """Entries at consecutive positions, and the position of the last entry."""
 
     entries: list[Entry]
     last: int
 
     def acknowledge(self) -> None:
-        """Tell each receipt its position; only after the commit."""
+        """Set the position of each receipt. Call it only after the commit."""
         for position, entry in enumerate(self.entries, self.last - len(self.entries) + 1):
             entry.receipt.position = position
 
 
 def write_batch(connection: sqlite3.Connection, batch: list[Entry]) -> list[Run]:
-    """Write a batch in one transaction."""
+    """Write a batch in one transaction and return its runs."""
     if len(batch) <= _ROWS and all(isinstance(entry.work, AssetEvent) for entry in batch):
         return [_insert(connection, batch)]  # one statement is a transaction of its own
     connection.execute("BEGIN IMMEDIATE")
@@ -61,7 +61,7 @@ def write_batch(connection: sqlite3.Connection, batch: list[Entry]) -> list[Run]
 
 
 def _write_in_turn(connection: sqlite3.Connection, batch: list[Entry]) -> list[Run]:
-    """Events in runs, and between them the changes of other tables, which stand where the last event stands."""
+    """Write events in runs and execute the statements between them. A statement has the newest event's position."""
     runs: list[Run] = []
     events: list[Entry] = []
     for entry in batch:
@@ -89,12 +89,12 @@ def _insert(connection: sqlite3.Connection, entries: list[Entry]) -> Run:
         assert isinstance(event, AssetEvent)
         value = _encode(event.value).decode()
         parameters += (event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp)
-    last = connection.execute(_insert_of(len(entries)), parameters).lastrowid
+    last = connection.execute(_insert_statement(len(entries)), parameters).lastrowid
     assert last is not None
     return Run(entries, last)
 
 
 @cache
-def _insert_of(rows: int) -> str:
+def _insert_statement(rows: int) -> str:
     values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
-    return f"INSERT INTO log (asset, attr, value, type, tag, ts) VALUES {values}"  # noqa: S608 - nothing but marks
+    return f"INSERT INTO log (asset, attr, value, type, tag, ts) VALUES {values}"  # noqa: S608 - only placeholders

@@ -1,4 +1,4 @@
-"""What a URL of the embedded engine says: a file or a name in memory, and the options behind the `?`."""
+"""The URL of an embedded engine: a file or a name in memory, and the options after the `?`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _OPTIONS = "synchronous=normal|full, keep_events=N, keep_days=N"
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an embedded engine keeps its data, and how.
+    """The file or the name in memory of an embedded engine, and its options.
 
     Attributes:
-        path: the file, or None in memory.
-        name: in memory, what tells one engine of the process from another.
-        synchronous: `normal` survives the end of a process, `full` also a power cut.
-        keep_events: how many events the log keeps at most.
-        keep_days: for how many days it keeps them, or None for ever.
+        path: the file, or None for an engine in memory.
+        name: name of an engine in memory, unique in its process.
+        synchronous: `normal` keeps all commits when a process is killed, `full` also after a power cut.
+        keep_events: maximum number of events in the log.
+        keep_days: maximum age of events in days, or None for no limit.
     """
 
     path: Path | None
@@ -34,7 +34,7 @@ class Location:
 
     @classmethod
     def of(cls, url: str) -> Location:
-        """Read a URL: three slashes before a relative path, four before an absolute one.
+        """Parse a URL. It has three slashes before a relative path, and four before an absolute path.
 
         >>> Location.of("sqlite:///factory.db?keep_events=1000").keep_events
         1000
@@ -42,7 +42,7 @@ class Location:
         'cell-1'
 
         Raises:
-            ConfigurationError: it cannot be understood.
+            ConfigurationError: the URL is not valid.
         """
         parts = urlsplit(url, allow_fragments=False)
         options = _options(url, parts.query)
@@ -52,20 +52,22 @@ class Location:
         if parts.netloc:
             raise ConfigurationError(
                 f"{url} has two slashes before its path. Write sqlite:///{parts.netloc}{parts.path} for a path "
-                "from the working directory, sqlite:////… for an absolute one."
+                "relative to the working directory, sqlite:////… for an absolute path."
             )
         if not text or text.endswith("/"):
-            raise ConfigurationError(f"{url} names no file. Write sqlite:///factory.db, for example.")
+            raise ConfigurationError(f"{url} does not name a file. Write sqlite:///factory.db, for example.")
         if text == ":memory:":
-            raise ConfigurationError(f"{url} names no file. Write memory:// to keep the data in this process.")
+            raise ConfigurationError(f"{url} does not name a file. Write memory:// to keep the data in this process.")
         try:
             return cls(Path(text).expanduser().resolve(), **options)
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"{url} names no file ({error}). Name another one in KSQLDB_URL.") from error
+            raise ConfigurationError(
+                f"{url} does not name a file ({error}). Name another file in KSQLDB_URL."
+            ) from error
 
     @property
     def place(self) -> str:
-        """What is the same for all URLs that mean this file or name."""
+        """The same text for all URLs of this file or name."""
         return f"memory://{self.name}" if self.path is None else str(self.path)
 
 
@@ -75,7 +77,9 @@ def _options(url: str, query: str) -> dict[str, Any]:
         try:
             options[name] = _option(name, text)
         except ValueError as error:
-            raise ConfigurationError(f"{url} has the option {name}={text!r}. The options are {_OPTIONS}.") from error
+            raise ConfigurationError(
+                f"{url} has the invalid option {name}={text!r}. The options are {_OPTIONS}."
+            ) from error
     return options
 
 

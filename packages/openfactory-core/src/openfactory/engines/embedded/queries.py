@@ -1,6 +1,6 @@
-"""What is read: batches of the log, snapshots, and histories.
+"""Queries on the log: batches, snapshots and histories.
 
-Rows come as one JSON text: a fetch of many rows would give up the interpreter lock at each of them.
+SQLite returns all rows as one JSON text, because fetching them would release the interpreter lock at each row.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = [
 _logger = logging.getLogger("openfactory.engines")
 
 _EVENT = "json_array(log.asset, log.attr, json(log.value), log.type, log.tag, log.ts, log.id)"
-_ONLY = "IN (SELECT value FROM json_each(?))"
+_IN_LIST = "IN (SELECT value FROM json_each(?))"
 
-# The one event after a position, where that is all there is: most often it is, and this is quicker.
+# The next event after a position, and the newest position. Mostly the next event is the newest, and this is quicker.
 _NEXT = """
 SELECT asset, attr, value, type, tag, ts, id, (SELECT max(id) FROM log) FROM log WHERE id > ? ORDER BY id LIMIT 1
 """
@@ -44,14 +44,14 @@ SELECT * FROM (
 ) ORDER BY id
 """
 
-# How many rows of each file could not be read, each counted once.
+# Number of unreadable rows in each file; each row counts once.
 _unreadable: Counter[str] = Counter()
 
 _events = msgspec.json.Decoder(list[AssetEvent])
 
 
 class Batch(NamedTuple):
-    """A piece of the log: the newest position there is, up to where it is trimmed, and the events."""
+    """Events from the log, with the newest position and the position up to which the log is trimmed."""
 
     newest: int
     trimmed: int
@@ -61,7 +61,7 @@ class Batch(NamedTuple):
 def read_batch(
     connection: sqlite3.Connection, after: int, up_to: int, asset_uuids: Collection[str] | None = None
 ) -> Batch:
-    """The events after one position up to another, of some assets or of all."""
+    """Return the events after one position up to another, of the given assets or of all."""
     try:
         row = connection.execute(_NEXT, (after,)).fetchone()
         if row is not None and row[6] == row[7] == after + 1 <= up_to:
@@ -74,19 +74,19 @@ def read_batch(
     parameters: list[Any] = [after, up_to]
     if asset_uuids is not None:
         parameters.append(json.dumps(list(asset_uuids)))
-    only = "" if asset_uuids is None else f"AND asset {_ONLY}"
+    only = "" if asset_uuids is None else f"AND asset {_IN_LIST}"
     return Batch(*_read(connection, _BATCH.format(only=only), parameters))
 
 
 def _read(connection: sqlite3.Connection, rows: str, parameters: Sequence[Any]) -> tuple[int, int, list[AssetEvent]]:
-    """The ends of the log and the events of some rows, as of one moment."""
+    """Return the newest position, the trimmed position and the events of the rows, from one state of the database."""
     select = f"{_ENDS}, (SELECT json_group_array({_EVENT}) FROM ({rows}) AS log)"  # noqa: S608 - our own text
     try:
         newest, trimmed, text = connection.execute(select, parameters).fetchone()
         return newest, trimmed, _events.decode(text)
     except (sqlite3.OperationalError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         _raise_unless_unreadable(error)
-    connection.execute("BEGIN")  # both as of one moment, too
+    connection.execute("BEGIN")  # both queries read one state of the database
     try:
         newest, trimmed = connection.execute(_ENDS).fetchone()
         return newest, trimmed, list(_read_row_by_row(connection, rows, parameters))
@@ -95,42 +95,42 @@ def _read(connection: sqlite3.Connection, rows: str, parameters: Sequence[Any]) 
 
 
 def _raise_unless_unreadable(error: Exception) -> None:
-    """An error of the database goes on; one of what a foreign tool has written is told row by row."""
+    """Raise the error again if it comes from the database itself. Unreadable rows are reported row by row instead."""
     if isinstance(error, sqlite3.OperationalError) and "UTF-8" not in str(error):
         raise error
 
 
 def _read_row_by_row(connection: sqlite3.Connection, rows: str, parameters: Sequence[Any]) -> Iterator[AssetEvent]:
-    """The rows that can be read; each of the others is named once."""
+    """Yield the events of the readable rows. Each unreadable row is reported once."""
     file = connection.execute("PRAGMA database_list").fetchone()[2]
     connection.text_factory = bytes
     try:
-        found = connection.execute(rows, parameters).fetchall()
+        encoded = connection.execute(rows, parameters).fetchall()
     finally:
         connection.text_factory = str
-    for position, asset, attr, value, kind, tag, ts in found:
+    for position, asset, attr, json_value, kind, tag, ts in encoded:
         try:
-            said = msgspec.json.decode(value)
-            yield AssetEvent(asset.decode(), attr.decode(), said, kind.decode(), tag.decode(), ts.decode(), position)
+            value = msgspec.json.decode(json_value)
+            yield AssetEvent(asset.decode(), attr.decode(), value, kind.decode(), tag.decode(), ts.decode(), position)
         except (UnicodeError, msgspec.MsgspecError, RecursionError) as error:
-            _tell_unreadable(file, position, f"{asset!r}.{attr!r}", str(error))
+            _report_unreadable(file, position, f"{asset!r}.{attr!r}", str(error))
 
 
 @lru_cache(maxsize=10_000)
-def _tell_unreadable(file: str, position: int, where: str, reason: str) -> None:
+def _report_unreadable(file: str, position: int, attribute: str, reason: str) -> None:
     _unreadable[file] += 1
-    text = "What stands at position %d (%s) of the log %s cannot be read: %s. It is skipped."
-    _logger.warning(text, position, where, file, reason)
+    text = "The event at position %d (%s) of the log %s cannot be read: %s. It is skipped."
+    _logger.warning(text, position, attribute, file, reason)
 
 
 def unreadable_rows(file: str) -> int:
-    """How many rows of a file were found that cannot be read."""
+    """Return the number of unreadable rows found in a file."""
     return _unreadable[file]
 
 
 def read_snapshot(connection: sqlite3.Connection, asset_uuids: Collection[str] | None) -> Snapshot:
-    """The last event of each attribute, of some assets or of all."""
-    only = "" if asset_uuids is None else f"WHERE latest.asset {_ONLY}"
+    """Return the last event of each attribute, of the given assets or of all."""
+    only = "" if asset_uuids is None else f"WHERE latest.asset {_IN_LIST}"
     parameters = () if asset_uuids is None else (json.dumps(list(asset_uuids)),)
     position, _, events = _read(connection, _SNAPSHOT.format(only=only), parameters)
     by_asset: dict[str, list[AssetEvent]] = {}
@@ -148,14 +148,14 @@ def read_history(
     until: str,
     limit: int,
 ) -> list[AssetEvent]:
-    """What the log still holds of an asset, of one attribute or of one tag, newest last."""
+    """Return the events of an asset that are still in the log, oldest first, of one attribute or tag if given."""
     parameters: list[Any] = [asset_uuid, since, until]
     only = ""
     if attribute_id is not None:
         only += "AND attr = ? "
         parameters.append(attribute_id)
     if tag in (COMMAND_TAG, REPLY_TAG):
-        only += f"AND tag = '{tag}'"  # said in the text, so that the index of commands is used
+        only += f"AND tag = '{tag}'"  # a literal, so that SQLite uses the index of commands
     elif tag is not None:
         only += "AND tag = ?"
         parameters.append(tag)

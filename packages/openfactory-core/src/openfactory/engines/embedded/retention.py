@@ -1,6 +1,6 @@
-"""What keeps the file within its bounds: the log is trimmed a piece with a commit, the WAL is checkpointed.
+"""Limits on the size of the file: the log is trimmed a little after each commit, and the WAL is checkpointed.
 
-All of it runs in the writer's thread while the lock is held, and none of it may fail a commit.
+This runs in the writer's thread, which owns the lock meanwhile. An error here must not make a commit fail.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ __all__ = ["Retention"]
 
 _logger = logging.getLogger("openfactory.engines")
 
-# Trim so many at once, as soon as so many have been written: the lock is held meanwhile.
+# Number of events written between two trims, and trimmed at once. It is small because a trim occupies the lock.
 _TRIM_EVENTS = 1_000
 
-# As long as anybody can mean, and what a date can still be reckoned with.
-_FOR_EVER_DAYS = 365_000
+# Upper bound of keep_days: longer than any use, and still in the range of dates.
+_MAX_KEEP_DAYS = 365_000
 
-# A checkpoint is tried when the WAL has grown to this, and made to wait for readers when it has grown to that.
+# Sizes of the WAL from which a checkpoint is tried, waits for readers, and is reported as overdue.
 _WAL_CHECKPOINT_BYTES = 4 * 1024 * 1024
 _WAL_TRUNCATE_BYTES = 64 * 1024 * 1024
-_WAL_WORTH_A_WARNING_BYTES = 512 * 1024 * 1024
-_EVENTS_BETWEEN_LOOKS = 2_000
+_WAL_WARNING_BYTES = 512 * 1024 * 1024
+
+# Number of events written between two looks at the size of the WAL.
+_EVENTS_BETWEEN_CHECKS = 2_000
 
 _TRIM = """
 DELETE FROM log WHERE id > ? AND id <= ?
@@ -36,35 +38,41 @@ AND id IS NOT (SELECT latest.id FROM latest WHERE latest.asset = log.asset AND l
 
 
 class Retention:
-    """Trims the log and checkpoints the WAL, a little after each commit."""
+    """Policy that trims the log and checkpoints the WAL of one database."""
 
     def __init__(self, location: Location) -> None:
         self._wal = None if location.path is None else f"{location.path}-wal"
         self._keep_events = location.keep_events
         self._keep_days = location.keep_days
         self._written_since_trim = 0
-        self._written_since_look = 0
+        self._written_since_check = 0
         self._warned = False
 
     def after_commit(self, connection: sqlite3.Connection, newest: int, written: int) -> None:
-        """Do what is due after a commit of so many events, the newest at that position."""
+        """Trim and checkpoint if due.
+
+        Args:
+            newest: newest position of the log.
+            written: number of events in the commit.
+        """
         self._written_since_trim += written
-        self._written_since_look += written
+        self._written_since_check += written
         try:
             if self._written_since_trim >= _TRIM_EVENTS:
                 self._trim(connection, newest)
-            if self._wal is not None and self._written_since_look >= _EVENTS_BETWEEN_LOOKS:
-                self._written_since_look = 0
+            if self._wal is not None and self._written_since_check >= _EVENTS_BETWEEN_CHECKS:
+                self._written_since_check = 0
                 self._checkpoint(connection, os.stat(self._wal).st_size)
-        except Exception as error:  # noqa: BLE001 - what was committed stands, whatever happens here
+        except Exception as error:  # noqa: BLE001 - the commit has succeeded
             _logger.warning(
-                "The log could not be tidied up: %s. It is tried again later; what was written stands.", error
+                "The log could not be trimmed or checkpointed: %s. The events are written. A later commit tries again.",
+                error,
             )
 
     def _trim(self, connection: sqlite3.Connection, newest: int) -> None:
         if newest <= self._keep_events and self._keep_days is None:
             self._written_since_trim = 0
-            return  # nothing to trim yet
+            return
         trimmed = connection.execute("SELECT up_to FROM trimmed").fetchone()[0]
         up_to = min(trimmed + self._written_since_trim + _TRIM_EVENTS, newest - 1)
         self._written_since_trim = 0
@@ -85,7 +93,7 @@ class Retention:
         if self._keep_days is None:
             return False
         row = connection.execute("SELECT ts FROM log WHERE id >= ? ORDER BY id LIMIT 1", (position,)).fetchone()
-        oldest = openfactory_timestamp(datetime.now(UTC) - timedelta(days=min(self._keep_days, _FOR_EVER_DAYS)))
+        oldest = openfactory_timestamp(datetime.now(UTC) - timedelta(days=min(self._keep_days, _MAX_KEEP_DAYS)))
         return row is not None and row[0] < oldest
 
     def _checkpoint(self, connection: sqlite3.Connection, size: int) -> None:
@@ -93,10 +101,10 @@ class Retention:
             return
         mode = "TRUNCATE" if size >= _WAL_TRUNCATE_BYTES else "PASSIVE"
         connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
-        if size >= _WAL_WORTH_A_WARNING_BYTES and not self._warned:
+        if size >= _WAL_WARNING_BYTES and not self._warned:
             self._warned = True
             _logger.warning(
-                "%s has grown to %d MB because something reads without a pause. "
+                "%s has grown to %d MB because the database is read without a pause. "
                 "Look for a program that keeps a query open on the database.",
                 self._wal,
                 size // 1_000_000,

@@ -1,17 +1,17 @@
--- Version 1 of the schema. `log` is what was said, in the one order of all writers; the rest is derived from it.
--- The tables that users query are made of `last` by topology.sql.
+-- Version 1 of the schema. `log` has the events of all writers in one order; the other tables are derived from it.
+-- topology.sql builds the tables that users query from `last`.
 
 CREATE TABLE log (
-    id    INTEGER PRIMARY KEY,  -- the position; never used twice, because the newest row is never trimmed
+    id    INTEGER PRIMARY KEY,  -- the position; never used again, because the newest row is never trimmed
     asset TEXT NOT NULL,
     attr  TEXT NOT NULL,
-    value TEXT NOT NULL CHECK (json_valid(value)), -- JSON: 1, 1.0, true and "1" stay what they are
+    value TEXT NOT NULL CHECK (json_valid(value)), -- JSON, which keeps 1, 1.0, true and "1" apart
     type  TEXT NOT NULL,
     tag   TEXT NOT NULL,
     ts    TEXT NOT NULL
-) STRICT; -- strict and checked, so that no foreign tool can write what stops every reader
+) STRICT; -- strict and checked, so that a foreign tool cannot write rows that stop every reader
 
--- A pointer to the last event of each attribute: cheaper to keep than a second copy of the value.
+-- The position of the last event of each attribute. A position is cheaper to update than a copy of the value.
 CREATE TABLE latest (
     asset TEXT NOT NULL,
     attr  TEXT NOT NULL,
@@ -24,13 +24,13 @@ CREATE TRIGGER keep_latest AFTER INSERT ON log BEGIN
 END;
 
 CREATE TRIGGER drop_superseded AFTER UPDATE ON latest WHEN old.id <= (SELECT up_to FROM trimmed) BEGIN
-    DELETE FROM log WHERE id = old.id;  -- it was kept beyond its time, because it was the last
+    DELETE FROM log WHERE id = old.id;  -- the trim had kept it as the last event of its attribute
 END;
 
--- An app that starts asks which commands were sent and answered before; all other events cost this index nothing.
+-- An app that starts reads the commands and replies of its past. Events of other tags do not update this index.
 CREATE INDEX commands ON log (asset) WHERE tag IN ('Method.Command', 'Method.Reply');
 
--- Up to where the log is trimmed; the last events of attributes stay, wherever they stand.
+-- The position up to which the log is trimmed. The last event of each attribute is kept wherever it is.
 CREATE TABLE trimmed (up_to INTEGER NOT NULL);
 INSERT INTO trimmed VALUES (0);
 

@@ -1,4 +1,4 @@
-"""From the log to subscribers: one thread reads what is new and hands it on, however many assets are watched."""
+"""From the log to subscribers: one thread reads new events and delivers them, for any number of assets."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["Tail"]
 
 _logger = logging.getLogger("openfactory.engines")
 
-# A wake-up that gets lost costs this much, in seconds.
+# Seconds until the log is read without a wake-up, because a wake-up may get lost.
 _POLL_SECONDS = 0.25
 
-# How often it is looked whether the file is still there, in seconds.
-_LOOK_SECONDS = 1.0
+# Seconds between two checks that the file still exists.
+_FILE_CHECK_SECONDS = 1.0
 
-# Read so many positions at once: readers are short, else the WAL cannot be checkpointed.
+# Number of positions to read at once. Long reads would keep the WAL from being checkpointed.
 _BATCH_POSITIONS = 2_000
 
-# With more watched assets than this, all events are read and sorted out here.
+# With more subscribed assets than this, the thread reads all events and selects those with subscribers.
 _ASSETS_TO_SELECT = 48
 
 
 class Tail:
-    """Follows the log and calls subscribers, in the order of the log."""
+    """Thread that follows the log and delivers its events in order."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -41,15 +41,18 @@ class Tail:
         self._position = 0
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._in_trouble = False
-        self._next_look = 0.0
-        self._gone = ""
+        self._failing = False
+        self._next_file_check = 0.0
+        self._file_problem = ""
         self.counters = self._dispatcher.counters
 
     def subscribe(
         self, asset_uuid: str | None, on_event: OnEvent, on_gap: OnGap | None, from_position: int | None
     ) -> Subscription:
-        """Hand on the events after a position, or from now on; those that the thread has passed come at once."""
+        """Subscribe to the events after a position, or from now on.
+
+        Events that the thread has already passed are delivered before the call returns.
+        """
         with self._dispatcher.lock:
             if self._closed:
                 raise EngineClosedError("The engine is closed. Open it again to subscribe.")
@@ -83,27 +86,27 @@ class Tail:
     def _run(self) -> None:
         while not self._closed:
             self._database.wake.wait(_POLL_SECONDS)
-            self._look_for_file()
+            self._check_file()
             try:
-                while self._deliver_some():
+                while self._deliver_batch():
                     pass
-                self._in_trouble = False
+                self._failing = False
             except (sqlite3.Error, msgspec.MsgspecError) as error:
-                if not (self._in_trouble or self._closed):
-                    _logger.error("The log cannot be read (%s). It is tried again until it can.", error)
-                self._in_trouble = True
+                if not (self._failing or self._closed):
+                    _logger.error("The log cannot be read (%s). Reading is tried again until it succeeds.", error)
+                self._failing = True
 
-    def _look_for_file(self) -> None:
-        """Say it once when the file is gone: whoever only watches would hear nothing more, and not know why."""
-        if self._gone or time.monotonic() < self._next_look:
+    def _check_file(self) -> None:
+        """Log once that the file was removed: a process that only subscribes would not notice otherwise."""
+        if self._file_problem or time.monotonic() < self._next_file_check:
             return
-        self._next_look = time.monotonic() + _LOOK_SECONDS
-        self._gone = self._database.gone()
-        if self._gone and not self._closed:
-            _logger.error("%s", self._gone)
+        self._next_file_check = time.monotonic() + _FILE_CHECK_SECONDS
+        self._file_problem = self._database.file_problem()
+        if self._file_problem and not self._closed:
+            _logger.error("%s", self._file_problem)
 
-    def _deliver_some(self) -> bool:
-        """Read and hand on one batch; returns whether there may be more."""
+    def _deliver_batch(self) -> bool:
+        """Read and deliver one batch. Return whether the log may have more events."""
         with self._dispatcher.lock:
             if self._closed:
                 return False
@@ -114,7 +117,7 @@ class Tail:
             with self._database.tailing() as connection:
                 batch = read_batch(connection, self._position, up_to, assets)
             if batch.trimmed > self._position:
-                self._announce_gap(batch.trimmed)
+                self._skip_trimmed(batch.trimmed)
                 return True
             self._position = min(up_to, batch.newest)
             for event in batch.events:
@@ -122,7 +125,7 @@ class Tail:
             return self._position < batch.newest
 
     def _catch_up(self, subscription: Subscription) -> None:
-        """Hand on what stands between a subscription's start and the thread's position; the lock is held."""
+        """Deliver the events between a subscription's position and the thread's. The caller holds the lock."""
         assets = None if subscription.asset_uuid is None else [subscription.asset_uuid]
         position = subscription.position
         while position < self._position:
@@ -137,11 +140,11 @@ class Tail:
                 self._dispatcher.call(subscription, event)
             position = up_to
 
-    def _announce_gap(self, trimmed: int) -> None:
-        """Go on behind what the log no longer has, and tell everybody to read again."""
+    def _skip_trimmed(self, trimmed: int) -> None:
+        """Continue after the trimmed events, and notify all subscriptions of the gap."""
         _logger.warning(
-            "This process lags: the log is trimmed up to %d and was read up to %d. "
-            "Subscribers get the latest values; keep more of the log with keep_events in the URL.",
+            "This process lags behind: the log is trimmed up to %d and was read up to %d. "
+            "Subscriptions receive the latest values. Keep more of the log with keep_events in the URL.",
             trimmed,
             self._position,
         )

@@ -1,6 +1,6 @@
-"""The wake-up: one byte from a writer to each subscriber that says "look at the log".
+"""The wake-up: a byte that a writer sends to each subscriber, so that it reads the log.
 
-It carries no data, so one that gets lost costs at most the time until the subscriber looks by itself.
+A wake-up carries no data: if it gets lost, the subscriber reads the log at its next poll.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ __all__ = ["DatagramWake", "LocalWake", "Wake"]
 # The longest path that a unix socket can have is 107 bytes on Linux, 103 elsewhere.
 _LONGEST_SOCKET_PATH = 100
 
-# A folder's time stamp stands still for some milliseconds, so a listing that is younger is not relied on.
+# A folder's time stamp has a resolution of some milliseconds, so the listing of a folder is kept only after this time.
 _LISTING_SETTLED_NS = 100_000_000
 
 _numbers = itertools.count()
 
 
 class Wake(Protocol):
-    """How a writer wakes the subscribers of the same data."""
+    """Wake-ups from the writers of a database to its subscribers."""
 
     def notify(self) -> None:
-        """Wake every subscriber; it never waits and never raises."""
+        """Wake every subscriber. It never waits and never raises."""
 
     def wait(self, timeout: float) -> None:
-        """Sleep until woken, or until so many seconds have passed."""
+        """Wait for a wake-up, at most `timeout` seconds."""
 
     def close(self) -> None:
-        """Be woken no more."""
+        """Stop sending and receiving wake-ups."""
 
 
 class LocalWake:
-    """Wakes the one subscriber there is when the data is in this process."""
+    """Wake-ups for the subscriber of a database in memory."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -57,9 +57,9 @@ class LocalWake:
 
 
 class DatagramWake:
-    """Wakes subscribers in all processes by datagrams: unix sockets in a folder, else UDP on loopback.
+    """Wake-ups by datagrams for subscribers in all processes: unix sockets in a folder, or else UDP on loopback.
 
-    A subscriber is a file of the folder: `<pid>-<n>.sock` is its socket, `<pid>-<n>.udp` holds its port.
+    Each subscriber has a file in the folder: `<pid>-<n>.sock` is its socket, `<pid>-<n>.udp` contains its port.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -86,15 +86,15 @@ class DatagramWake:
             path = self._folder / f"{name}.udp"
             self._listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._listener.bind(("127.0.0.1", 0))
-            unseen = path.with_suffix(".new")
-            unseen.write_text(str(self._listener.getsockname()[1]), encoding="ascii")
-            unseen.replace(path)  # so that nobody reads half of it
+            new = path.with_suffix(".new")
+            new.write_text(str(self._listener.getsockname()[1]), encoding="ascii")
+            new.replace(path)  # atomic, so that a writer never reads half of the port
         self._listener.setblocking(False)
         if hasattr(select, "poll"):
             self._poller = select.poll()
             self._poller.register(self._listener, select.POLLIN)
         self._entry = path
-        self._listed_ns = -1  # list again: this one comes last
+        self._listed_ns = -1  # list the folder again: this entry comes last
 
     def wait(self, timeout: float) -> None:
         listener = self._listener
@@ -107,7 +107,7 @@ class DatagramWake:
             while woken:
                 listener.recv(16)
         except OSError:
-            return  # nothing (more) came, or it is closed
+            return  # the socket has no more wake-ups, or is closed
 
     def notify(self) -> None:
         if self._closed:
@@ -116,29 +116,30 @@ class DatagramWake:
             try:
                 self._send(kind, peer)
             except BlockingIOError:
-                pass  # its queue is full: it has been woken often enough
+                pass  # the subscriber's queue is full of wake-ups
             except (ConnectionRefusedError, FileNotFoundError):
                 Path(peer).unlink(missing_ok=True)  # left behind by a process that was killed
             except (OSError, ValueError):
-                pass  # it will look by itself
+                pass  # the subscriber polls
 
     def close(self) -> None:
         self._closed = True
         if self._entry is not None:
             self._entry.unlink(missing_ok=True)
-        for one in (self._listener, *self._senders.values()):
-            if one is not None:
-                one.close()
+        if self._listener is not None:
+            self._listener.close()
+        for sender in self._senders.values():
+            sender.close()
         self._listener = None
         self._senders.clear()
 
     def _subscribers(self) -> list[tuple[str, str]]:
-        """The subscribers' files; the folder is listed again only when it has changed."""
+        """Return the suffix and path of each subscriber's file. The folder is listed only if it has changed."""
         try:
             changed_ns = os.stat(self._folder_text).st_mtime_ns
             if changed_ns != self._listed_ns:
                 paths = [path for path in self._folder.iterdir() if path.suffix in (".sock", ".udp")]
-                paths.sort(key=lambda path: path == self._entry)  # this process last: the others need not wait for it
+                paths.sort(key=lambda path: path == self._entry)  # this process last, so that others do not wait for it
                 self._peers = [(path.suffix, os.fspath(path)) for path in paths]
                 settled = time.time_ns() - changed_ns > _LISTING_SETTLED_NS
                 self._listed_ns = changed_ns if settled else -1
@@ -163,7 +164,7 @@ class DatagramWake:
 
 def _is_alive(pid: int) -> bool:
     if sys.platform == "win32":
-        return True  # asking there means ending it
+        return True  # os.kill would end the process there
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""From publish to commit: a queue, and one thread that takes all that waits in it into one transaction."""
+"""From publish to commit: a queue, and one thread that writes the queued events in one transaction."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ __all__ = ["Writer"]
 
 _logger = logging.getLogger("openfactory.engines")
 
-# What may wait to be written before publish makes its caller wait, and for how long it does, in seconds.
+# Size of the queue from which publish waits for room, and the seconds it waits.
 _QUEUE_BYTES = 64 * 1024 * 1024
 _QUEUE_SECONDS = 3.0
 
-# The largest transaction: others wait for the lock meanwhile.
+# Limits of a transaction, because other processes wait for the lock meanwhile.
 _BATCH_EVENTS = 5_000
 _BATCH_BYTES = 4 * 1024 * 1024
 
-# What an event takes beside a long value.
+# Estimated bytes of an event, besides a value that is a text, a list or a map.
 _EVENT_BYTES = 200
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Writer:
-    """Writes events in the order in which they were published, as many as wait in one commit.
+    """Thread that writes events in the order in which they were published, all queued events in one commit.
 
     Args:
-        database: where to.
-        retention: what is done to keep the log within its bounds.
+        database: database that receives the events.
+        retention: limits of the log, applied after each commit.
     """
 
     def __init__(self, database: Database, retention: Retention) -> None:
@@ -68,11 +68,11 @@ class Writer:
 
     @property
     def queued(self) -> int:
-        """How many published events wait."""
+        """Number of published events that are not written yet."""
         return self._published - self._settled
 
     def publish(self, event: AssetEvent) -> Receipt:
-        """Queue an event; waits only while the queue is full."""
+        """Queue an event. The call waits only while the queue is full."""
         value = event.value
         size = _EVENT_BYTES
         kind = type(value)
@@ -85,22 +85,27 @@ class Writer:
         return self._put(event, size)
 
     def execute(self, sql: str, *parameters: Any) -> Receipt:
-        """Queue a change of another table."""
+        """Queue a statement that changes another table."""
         return self._put(Statement(sql, parameters), _EVENT_BYTES)
 
     def flush(self, timeout: float) -> None:
-        """Wait until all that was published is settled, and raise what failed since the last flush."""
+        """Wait until all published events are written or have failed.
+
+        Raises:
+            DeliveryError: events have failed since the last flush.
+            DeliveryTimeout: some events are not written yet.
+        """
         with self._lock:
             if not self._wait_for(self._published, timeout):
                 pending = self.queued
-                trouble = self._database.trouble() or "Wait longer, or publish less at once."
+                problem = self._database.write_problem() or "Wait longer, or publish fewer events at once."
                 raise DeliveryTimeout(
-                    f"{pending} published events were not written within {timeout:g} s: {trouble}", pending=pending
+                    f"{pending} published events were not written within {timeout:g} s: {problem}", pending=pending
                 )
         self._failures.raise_if_any()
 
     def close(self, timeout: float) -> None:
-        """Write what waits, then end the thread."""
+        """Write the queued events, then end the thread."""
         with self._lock:
             self._closed = True
             self._progress.notify_all()
@@ -114,7 +119,7 @@ class Writer:
             if self._queued_bytes > _QUEUE_BYTES and not self._closed:
                 self._wait_for_room()
             if self._closed:
-                raise EngineClosedError("The engine is closed and takes no more events. Open it again to write.")
+                raise EngineClosedError("The engine is closed and accepts no more events. Open it again to write.")
             self._queued_bytes += size
             self._published += 1
             receipt = Receipt(self._published, self._await)
@@ -128,9 +133,11 @@ class Writer:
             while self._queued_bytes > _QUEUE_BYTES and not self._closed:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
-                    trouble = self._database.trouble() or "Publish less at once, or call flush() in between."
+                    problem = self._database.write_problem() or (
+                        "Publish fewer events at once, or call flush() in between."
+                    )
                     raise DeliveryTimeout(
-                        f"{self.queued} events wait to be written and there is no room for more: {trouble}",
+                        f"The queue is full of {self.queued} events that are not written yet: {problem}",
                         pending=self.queued,
                     )
                 self._progress.wait(remaining)
@@ -157,7 +164,7 @@ class Writer:
                 return
 
     def _take(self) -> tuple[list[Entry], bool]:
-        """All that waits, up to the bounds of a transaction; and whether the end was among it."""
+        """Return the queued entries, up to the limits of a transaction, and whether the queue has ended."""
         entry = self._queue.get()
         batch: list[Entry] = []
         size = 0
@@ -174,10 +181,10 @@ class Writer:
 
     def _commit(self, batch: list[Entry]) -> None:
         try:
-            self._until_not_busy(lambda: self._write(batch))
+            self._retry_while_locked(lambda: self._write(batch))
         except (sqlite3.OperationalError, OSError, DeliveryError) as error:
             self._fail(batch, error)
-        except Exception as error:  # noqa: BLE001 - every receipt tells it
+        except Exception as error:  # noqa: BLE001 - the receipts have the error
             self._commit_one_by_one(batch, error)
         with self._lock:
             self._settled = batch[-1].receipt.number
@@ -186,18 +193,18 @@ class Writer:
                 self._progress.notify_all()
 
     def _commit_one_by_one(self, batch: list[Entry], error: Exception) -> None:
-        """One event that cannot be written, made by hand and never checked, takes no other with it."""
+        """Write each entry on its own, so that an event that was never checked and is not valid fails alone."""
         if len(batch) == 1:
             self._fail(batch, error)
             return
         for entry in batch:
             try:
-                self._until_not_busy(partial(self._write, [entry]))
-            except Exception as single_error:  # noqa: BLE001 - its receipt tells it
+                self._retry_while_locked(partial(self._write, [entry]))
+            except Exception as single_error:  # noqa: BLE001 - the receipt has the error
                 self._fail([entry], single_error)
 
-    def _until_not_busy(self, write: Callable[[], None]) -> None:
-        """Try again while a foreign tool keeps the database locked: what was published is not given up for that."""
+    def _retry_while_locked(self, write: Callable[[], None]) -> None:
+        """Try to write until a foreign tool releases the database, so that no events are lost."""
         while True:
             try:
                 return write()
@@ -205,27 +212,27 @@ class Writer:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or self._abandoned:
                     raise
                 _logger.warning(
-                    "Another program keeps the database locked (%s); writing is tried again. End it.", error
+                    "Another program keeps the database locked (%s). End it; writing is tried again.", error
                 )
 
     def _write(self, batch: list[Entry]) -> None:
-        if trouble := self._database.trouble():
-            raise DeliveryError(trouble)
+        if problem := self._database.write_problem():
+            raise DeliveryError(problem)
         with self._database.writing() as connection:
             runs = write_batch(connection, batch)
             for run in runs:
                 run.acknowledge()
-            self._wake()  # subscribers read while we tidy up
+            self._wake()  # before the retention, so that subscribers do not wait for it
             self.counters["written"] += len(batch)
             self.counters["commits"] += 1
             self._retention.after_commit(connection, runs[-1].last, len(batch))
 
     def _wake(self) -> None:
-        """What is committed stands: an error here must not have it written again, or called failed."""
+        """Wake the subscribers. An error here must not write the committed events again, or report them as failed."""
         try:
             self._database.wake.notify()
         except Exception:
-            _logger.exception("Subscribers could not be woken; they look by themselves.")
+            _logger.exception("Subscribers could not be woken. They read the log at their next poll.")
 
     def _fail(self, batch: list[Entry], error: Exception) -> None:
         events = [entry.work for entry in batch if isinstance(entry.work, AssetEvent)]

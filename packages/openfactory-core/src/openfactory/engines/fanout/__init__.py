@@ -1,4 +1,4 @@
-"""The fan-out of live events: the asset router says which NATS cluster carries an asset, and NATS delivers."""
+"""The fan-out of live events over NATS; the asset router returns the NATS cluster that carries an asset."""
 
 from openfactory.engines.fanout.nats_feed import NatsFeed
 from openfactory.engines.fanout.router import AssetRouter, BadAnswerError

@@ -1,4 +1,4 @@
-"""What is known of one asset that is heard on NATS: how far, what was handed on, and which own writes come back."""
+"""State of an asset whose events come from NATS: delivered events, positions, and expected echoes of own writes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["FORWARDING_SECONDS", "LiveAsset"]
 
-#: A message is on NATS at most this long after it is in the log, in seconds.
+#: Upper bound for the delay between the log and NATS, in seconds.
 FORWARDING_SECONDS = 10.0
 
-# What was handed on is remembered for so long, so that a repair does not tell it again, in seconds.
+# For how long delivered events are remembered, so that a repair does not deliver them again, in seconds.
 _REMEMBERED_SECONDS = 40.0
 
-# The echo of an own write proves that it was acknowledged; the report of it comes within this time, in seconds.
+# The echo of an own write proves that it was acknowledged; its receipt is settled within this time, in seconds.
 _REPORT_SECONDS = 0.5
 
-_OWN_WRITES = 10_000
+_MAX_OWN_WRITES = 10_000
 
-# What tells one event of an asset from another, where no offset does.
+# Identifies an event of an asset without its offset.
 _Content = tuple[str, str, int]
 
 
@@ -35,7 +35,7 @@ def _content(event: AssetEvent) -> _Content:
 
 
 class _OwnWrite:
-    """An event that this process writes, before it can come back; its receipt is known a moment later."""
+    """An event that this process writes; it is created before the write, and gets its receipt after it."""
 
     __slots__ = ("content", "receipt")
 
@@ -45,17 +45,27 @@ class _OwnWrite:
 
 
 class LiveAsset:
-    """One asset that is watched; all but own writes are noted under the dispatcher's lock.
+    """An asset with subscriptions.
+
+    While the asset is live, its events come from NATS. Otherwise a repair reads them from the log, until NATS carries
+    all of them again. The dispatcher's lock must be held, except for `expect_echo` and `note_receipt`.
+
+    Args:
+        asset_uuid: UUID of the asset.
+        partition: the partition with its events.
+        since: the position after which the first subscription wants events.
 
     Attributes:
-        live: whether events come from NATS now; else they are read from the log, and NATS fills `pending`.
-        on_nats: whether NATS carries the asset, as far as that is proven.
-        good_at: until when nothing was missed, in seconds since 1970.
+        live: whether events come from NATS; otherwise the log is read, and messages wait in `pending`.
+        on_nats: whether NATS carries all messages of the asset, as of the last proof.
+        pending: messages from NATS that are not delivered yet.
+        fresh: subscriptions that want events which were already delivered to others.
+        good_at: time until which no event was missed, in seconds since 1970.
         since: the offset from which a subscription wants events, or None after a cut.
-        log_from: up to which offset the log was read in this repair, or None at its beginning.
-        repairs: counts the repairs that were begun.
-        fresh: subscriptions that have not heard what others have.
-        readers: who reads the log beside; NATS fills `pending` until it is known what of it stands in what they read.
+        log_from: the offset up to which this repair has read the log, or None if it has not read to an end yet.
+        repairs: number of repairs.
+        readers: number of snapshots that are read from the log. Meanwhile messages wait in `pending`, because a
+            snapshot may contain their events.
     """
 
     def __init__(self, asset_uuid: str, partition: Partition, since: int) -> None:
@@ -72,104 +82,118 @@ class LiveAsset:
         self.readers = 0
         self._first_wanted = since
         self._floor = since
-        self._heard: deque[tuple[float, _Content]] = deque()
-        self._forgotten_until = 0.0
-        self._repaired: Counter[_Content] = Counter()
-        self._met = False
+        # Delivered events with their times of delivery, and the time up to which they were discarded.
+        self._delivered: deque[tuple[float, _Content]] = deque()
+        self._discarded_until = 0.0
+        # Of this repair: delivered events that the log has not shown yet, and whether it has shown one of them.
+        self._known: Counter[_Content] = Counter()
+        self._found_known = False
+        # Events that were delivered from the log, whose messages may still arrive from NATS.
         self._ahead: Counter[_Content] = Counter()
         self._ahead_until = 0.0
-        self._read: dict[_Content, deque[int]] = {}
-        self._read_end = 0
+        # Positions of the events in the last snapshot, and its end.
+        self._snapshot: dict[_Content, deque[int]] = {}
+        self._snapshot_end = 0
         self._own: dict[_Content, deque[_OwnWrite]] = {}
-        self._own_told = threading.Condition()
-        self._late: list[Receipt] = []
+        self._own_changed = threading.Condition()
+        self._unsettled: list[Receipt] = []
 
     def begin_repair(self, good_at: float, since: int | None = None) -> None:
-        """Take events from the log from now on, until NATS is known to carry them all again."""
-        if not self.live:  # one is under way: what it has not read yet is read by this one
+        """Read events from the log from now on, until NATS carries all of them again.
+
+        Args:
+            good_at: time until which no event was missed, in seconds since 1970.
+            since: the offset from which a subscription wants events, or None.
+        """
+        if not self.live:  # the new repair replaces the current one, and also reads the rest of its events
             good_at = min(self.good_at, good_at)
-            known = [one for one in (self.since, self.log_from, since) if one is not None]
-            since = min(known, default=None)
+            offsets = [offset for offset in (self.since, self.log_from, since) if offset is not None]
+            since = min(offsets, default=None)
         self.live = False
         self.repairs += 1
         self.good_at, self.since, self.log_from = good_at, since, None
 
-    def hear_again(self, subscription: Subscription, since: int) -> None:
-        """One more subscription wants what others have heard."""
+    def catch_up(self, subscription: Subscription, since: int) -> None:
+        """Begin a repair for a new subscription, which wants events that were already delivered to others."""
         self.fresh.append(subscription)
         self.begin_repair(time.time(), since)
 
     def begin_reading(self) -> None:
-        """The log is read, from the start of this repair if it was not read to an end yet."""
+        """Prepare to read the log; until a reading has reached the end of the log, each reading starts over."""
         if self.log_from is None:
-            self._repaired = Counter(content for _, content in self._heard)
-            self._met = False
+            self._known = Counter(content for _, content in self._delivered)
+            self._found_known = False
 
     def end_repair(self) -> None:
-        """Take events from NATS from now on."""
+        """Deliver events from NATS from now on."""
         self.live = True
         self.since = None
-        self._repaired.clear()
+        self._known.clear()
         self.fresh.clear()
 
-    def due(self) -> list[AssetEvent]:
-        """What has come on NATS and need not wait any more."""
+    def take_due(self) -> list[AssetEvent]:
+        """Return the messages from NATS that can be delivered now, and remove them from `pending`."""
         if not self.live or self.readers:
             return []
         due, self.pending = self.pending, []
         return due
 
-    def was_read_to(self, offset: int) -> None:
-        """The log was read up to an offset, which all that comes on NATS from now on stands behind."""
+    def note_log_end(self, offset: int) -> None:
+        """Note that the log was read up to an offset; all later messages from NATS are behind it."""
         self.log_from = offset
         self._floor = max(self._floor, offset)
 
-    def note_read(self, events: Iterable[AssetEvent], end: int) -> None:
-        """Somebody has read these events, the newest before an end; what comes and is none of them stands behind it."""
-        if self.live and end > self._read_end:
-            self._read = defaultdict(deque)
-            self._read_end = end
+    def note_snapshot(self, events: Iterable[AssetEvent], end: int) -> None:
+        """Note the newest events of a snapshot, up to its end; all other messages from NATS are behind the end."""
+        if self.live and end > self._snapshot_end:
+            self._snapshot = defaultdict(deque)
+            self._snapshot_end = end
             for event in events:
-                self._read[_content(event)].append(event.position or 0)
+                self._snapshot[_content(event)].append(event.position or 0)
 
-    def expect_own(self, event: AssetEvent) -> _OwnWrite:
-        """This process is about to write an event that will come back."""
+    def expect_echo(self, event: AssetEvent) -> _OwnWrite:
+        """Note an event that this process is about to write, so that its echo gets the position of its receipt."""
         write = _OwnWrite(_content(event))
-        with self._own_told:
+        with self._own_changed:
             self._own.setdefault(write.content, deque()).append(write)
-            if len(self._own) > _OWN_WRITES:
+            if len(self._own) > _MAX_OWN_WRITES:
                 del self._own[next(iter(self._own))]
         return write
 
-    def note_own(self, write: _OwnWrite, receipt: Receipt | None) -> None:
-        """It is written, or will never be."""
-        with self._own_told:
+    def note_receipt(self, write: _OwnWrite, receipt: Receipt | None) -> None:
+        """Set the receipt of an own write, or discard a failed write, which has None."""
+        with self._own_changed:
             write.receipt = receipt
             if receipt is None:
                 self._take_own(write.content, write)
-            self._own_told.notify_all()
+            self._own_changed.notify_all()
 
-    def was_heard(self, event: AssetEvent, recorded_at: float) -> bool:
-        """Whether a record of the log was handed on before, or need not be; it is from now on."""
+    def mark_delivered(self, event: AssetEvent, recorded_at: float) -> bool:
+        """Mark an event of the log as delivered, and return whether it was delivered before or is not wanted.
+
+        Args:
+            event: the event, with its position.
+            recorded_at: time of its record in the log, in seconds since 1970.
+        """
         content = _content(event)
         position = event.position or 0
-        if self._repaired[content] > 0:
-            self._repaired[content] -= 1
-            self._met = True
+        if self._known[content] > 0:
+            self._known[content] -= 1
+            self._found_known = True
             return True
-        # What was forgotten stands before what is remembered, and a writer's clock may be wrong.
-        forgotten = recorded_at < self._forgotten_until and not self._met
-        heard = position <= self._first_wanted or forgotten
-        with self._own_told:
+        # In the log, discarded events precede the known ones. The time alone does not prove it: a clock may be wrong.
+        discarded = recorded_at < self._discarded_until and not self._found_known
+        delivered = position <= self._first_wanted or discarded
+        with self._own_changed:
             self._take_own(content)
         self._remember(content)
         self._ahead[content] += 1
         self._ahead_until = time.monotonic() + FORWARDING_SECONDS
         self._floor = max(self._floor, position)
-        return heard
+        return delivered
 
     def with_position(self, event: AssetEvent) -> AssetEvent | None:
-        """An event that has come on NATS with its position; None if the log has told it already."""
+        """Return an event from NATS with its position, or None if it was delivered from the log."""
         content = _content(event)
         if self._ahead:
             if time.monotonic() > self._ahead_until:
@@ -178,35 +202,35 @@ class LiveAsset:
                 self._ahead[content] -= 1
                 return None
         self._remember(content)
-        read = self._read.get(content)
-        position = max(self._own_position(content), read.popleft() if read else 0)
-        if not position and self._read_end:
-            self._floor = max(self._floor, self._read_end)
-            self._read, self._read_end = {}, 0
+        positions = self._snapshot.get(content)
+        position = max(self._own_position(content), positions.popleft() if positions else 0)
+        if not position and self._snapshot_end:
+            self._floor = max(self._floor, self._snapshot_end)
+            self._snapshot, self._snapshot_end = {}, 0
         self._floor = max(self._floor + 1, position)
         return event.with_position(self._floor)
 
     def _own_position(self, content: _Content) -> int:
-        """The position of an own write that comes back, and 0 for what others wrote."""
-        while self._late and self._late[0].settled:
-            self._floor = max(self._floor, self._late.pop(0).position or 0)
-        with self._own_told:
+        """Return the position of the echo of an own write, or 0 for an event of another process."""
+        while self._unsettled and self._unsettled[0].settled:
+            self._floor = max(self._floor, self._unsettled.pop(0).position or 0)
+        with self._own_changed:
             write = self._take_own(content)
             if write is None:
                 return 0
-            self._own_told.wait_for(lambda: write.receipt is not None, _REPORT_SECONDS)
+            self._own_changed.wait_for(lambda: write.receipt is not None, _REPORT_SECONDS)
         if write.receipt is None:
             return 0
         try:
             return write.receipt.wait(_REPORT_SECONDS)
         except OpenFactoryError:
-            self._late.append(write.receipt)
+            self._unsettled.append(write.receipt)
             return 0
 
     def _take_own(self, content: _Content, write: _OwnWrite | None = None) -> _OwnWrite | None:
-        """One own write of this content, the oldest or a certain one, which is not expected any more."""
+        """Remove and return an expected own write with this content: the given write, or the oldest."""
         writes = self._own.get(content, ())
-        taken = next((one for one in writes if write is None or one is write), None)
+        taken = next((expected for expected in writes if write is None or expected is write), None)
         if taken is not None and isinstance(writes, deque):
             writes.remove(taken)
             if not writes:
@@ -215,7 +239,7 @@ class LiveAsset:
 
     def _remember(self, content: _Content) -> None:
         now = time.monotonic()
-        self._heard.append((now, content))
-        while self.live and self._heard[0][0] < now - _REMEMBERED_SECONDS:
-            at, _ = self._heard.popleft()
-            self._forgotten_until = time.time() - (now - at)
+        self._delivered.append((now, content))
+        while self.live and self._delivered[0][0] < now - _REMEMBERED_SECONDS:
+            delivered_at, _ = self._delivered.popleft()
+            self._discarded_until = time.time() - (now - delivered_at)

@@ -1,4 +1,4 @@
-"""The connection to a NATS cluster: it comes back by itself, and what it says of its assets is proven."""
+"""Connection to a NATS cluster that reconnects, and that proves which assets it receives without loss."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ __all__ = ["ClusterConnection", "Listener"]
 
 _logger = logging.getLogger("openfactory.engines.fanout")
 
-# How often a round trip proves that nothing was lost; a cut that nobody reports is found by it, in seconds.
+# Time between two round trips, which prove that no message was lost and detect a broken connection, in seconds.
 _PROBE_SECONDS = 2.0
 
-# A connection that was good for so long starts over with short waits, in seconds.
-_GOOD_FOR_LONG = 5.0
+# Duration of a connection after which the delay between attempts is reset, in seconds.
+_STABLE_SECONDS = 5.0
 
-# How long to wait for the end when closing, in seconds.
+# Time limit for closing, in seconds.
 _CLOSE_SECONDS = 2.0
 
 
 class Listener(Protocol):
-    """Who hears a connection, on the loop's thread."""
+    """Callbacks of a connection, called on the loop's thread."""
 
     def on_message(self, asset_uuid: str, attribute_id: str, payload: bytes) -> None:
-        """A message about an asset."""
+        """Handle a message of an asset."""
 
     def on_live(self, asset_uuids: frozenset[str]) -> None:
-        """From now on nothing about these assets is missed."""
+        """Handle assets whose messages all arrive from now on."""
 
     def on_cut(self, asset_uuids: frozenset[str], good_at: float) -> None:
-        """Nothing was missed before that time, and no promise is made from then on."""
+        """Handle assets whose messages may be lost since a time, in seconds since 1970; earlier ones have arrived."""
 
-    def on_suspect(self, asset_uuids: Iterable[str]) -> None:
-        """These assets may have moved to another cluster."""
+    def recheck(self, asset_uuids: Iterable[str]) -> None:
+        """Ask the router again for assets that may have moved to another cluster."""
 
 
 class _Interest:
-    """An asset that is listened to, under the spellings that its subjects may have, and how far that got."""
+    """A wanted asset, with the spellings of its subjects and the state of its subscriptions."""
 
     __slots__ = ("asset_uuid", "live", "refusal", "spellings", "subscriptions")
 
@@ -62,11 +62,17 @@ class _Interest:
 
 
 class ClusterConnection:
-    """Listens to assets on one cluster; everything happens on the loop that it was made on.
+    """Subscriptions to assets on one cluster; all methods run on the loop that creates it.
+
+    Args:
+        servers: the addresses of the cluster.
+        listener: receives the messages and the changes of state.
+        credentials: login and certificate authorities.
+        pending_messages: number of messages that may wait for one asset before it counts as cut.
 
     Attributes:
         servers: the addresses of the cluster.
-        good_at: when the last proven round trip began.
+        good_at: when the last successful round trip began, in seconds since 1970.
     """
 
     def __init__(
@@ -81,43 +87,43 @@ class ClusterConnection:
         self._interests: dict[str, _Interest] = {}
         self._by_sid: dict[int, _Interest] = {}
         self._leaving: list[Subscription] = []
-        self._told_of: dict[str, str | None] = {}
+        self._announced: dict[str, str | None] = {}
         self._changed = asyncio.Event()
         self._outage = Outage()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
     def assets(self) -> list[str]:
-        """The assets that are listened to."""
+        """The assets of this connection, live or not."""
         return list(self._interests)
 
     def add(self, asset_uuid: str) -> None:
-        """Listen to an asset; the listener is told when that is proven."""
+        """Subscribe to an asset; `on_live` is called when the subscription is proven."""
         self._interests[asset_uuid] = _Interest(asset_uuid)
         self._changed.set()
 
     def remove(self, asset_uuid: str) -> bool:
-        """Listen no more to an asset.
+        """Unsubscribe from an asset.
 
         Returns:
-            whether it was live.
+            Whether the asset was live.
         """
         return self._retire(self._interests.pop(asset_uuid))
 
     def trouble(self) -> str:
-        """Why some assets are not live, empty if all are."""
+        """Return why some assets are not live, or an empty text."""
         interests = list(self._interests.values())
-        if self._outage.reason or all(one.live for one in interests):
+        if self._outage.reason or all(interest.live for interest in interests):
             return self._outage.reason
-        refusals = (one.refusal for one in interests if one.refusal)
-        return next(refusals, f"NATS at {self._where} is being connected to.")
+        refusals = (interest.refusal for interest in interests if interest.refusal)
+        return next(refusals, f"NATS at {self._where} is not connected yet. Wait a moment.")
 
     async def close(self) -> None:
-        """End it, within a bound."""
+        """Close the connection within 2 seconds."""
         self._task.cancel()
         await asyncio.wait({self._task}, timeout=_CLOSE_SECONDS)
 
-    # From one connection to the next.
+    # Connecting
 
     async def _run(self) -> None:
         while True:
@@ -127,20 +133,20 @@ class ClusterConnection:
                     await self._serve_until_lost(session)
                 finally:
                     await session.close()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+            except Exception as error:  # noqa: BLE001 - each error is retried
                 self._cut(text_of(error))
-            # While a cluster is away, one asset is asked for: the router need not hear of all of them every time.
-            self._listener.on_suspect(random.sample(self.assets, min(1, len(self._interests))))
-            await asyncio.sleep(self._outage.next_wait())
+            # One asset is enough to find out that the cluster has moved; all assets would load the router each time.
+            self._listener.recheck(random.sample(self.assets, min(1, len(self._interests))))
+            await asyncio.sleep(self._outage.next_delay())
 
     async def _connect(self) -> NatsSession:
-        """Connect to any server of the cluster: those that were named first, then those that another one told of."""
+        """Connect to a server of the cluster: first those of the router, then those that a server has announced."""
         failures = []
         named = random.sample(self.servers, len(self.servers))
-        for server in (*named, *(one for one in self._told_of if one not in named)):
+        for server in (*named, *(address for address in self._announced if address not in named)):
             session = NatsSession(server, self._on_error)
             try:
-                await session.connect(self._credentials, self._told_of.get(server))
+                await session.connect(self._credentials, self._announced.get(server))
             except ConnectionError as error:
                 failures.append(str(error))
                 await session.close()
@@ -148,7 +154,7 @@ class ClusterConnection:
                 await session.close()
                 raise
             else:
-                self._told_of = session.other_servers()
+                self._announced = session.other_servers()
                 return session
         raise ConnectionError("; ".join(failures))
 
@@ -163,27 +169,27 @@ class ClusterConnection:
         finally:
             serving.cancel()
             await asyncio.wait({serving})
-            if time.monotonic() - connected_at > _GOOD_FOR_LONG:
-                self._outage.start_over()
+            if time.monotonic() - connected_at > _STABLE_SECONDS:
+                self._outage.reset_delay()
 
     async def _serve(self, session: NatsSession) -> None:
-        """Keep the subscriptions as they should be, and prove every now and then that they are good."""
+        """Add and remove subscriptions when the assets change, and prove them regularly."""
         while True:
             self._changed.clear()
-            await self._settle(session)
+            await self._update_subscriptions(session)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PROBE_SECONDS):
                     await self._changed.wait()
 
-    async def _settle(self, session: NatsSession) -> None:
+    async def _update_subscriptions(self, session: NatsSession) -> None:
         leaving, self._leaving = self._leaving, []
         for subscription in leaving:
             await subscription.unsubscribe()
-        waiting = [one for one in self._interests.values() if not (one.live or one.refusal)]
+        waiting = [interest for interest in self._interests.values() if not (interest.live or interest.refusal)]
         for interest in waiting:
             await self._subscribe(session, interest)
         if waiting:
-            await session.prove()  # only the next one stands behind the subscriptions
+            await session.prove()  # nats-py may write this ping before the subscriptions, but not the next one
         began = time.time()
         await session.prove()
         self.good_at = began
@@ -191,27 +197,31 @@ class ClusterConnection:
 
     def _confirm(self, waiting: list[_Interest]) -> None:
         if self._outage.reason:
-            self._outage.ends(f"NATS at {self._where} is back.")
-            self._listener.on_suspect(self.assets)
-        proven = [one for one in waiting if self._interests.get(one.asset_uuid) is one and not one.refusal]
+            self._outage.end(f"NATS at {self._where} is back.")
+            self._listener.recheck(self.assets)
+        proven = [
+            interest
+            for interest in waiting
+            if self._interests.get(interest.asset_uuid) is interest and not interest.refusal
+        ]
         for interest in proven:
             interest.live = True
         if proven:
-            self._listener.on_live(frozenset(one.asset_uuid for one in proven))
+            self._listener.on_live(frozenset(interest.asset_uuid for interest in proven))
 
     def _cut(self, reason: str) -> None:
-        """Take it that everything since the last proof may be lost."""
-        cut = frozenset(one.asset_uuid for one in self._interests.values() if one.live)
+        """Report that all messages since the last proof may be lost."""
+        cut = frozenset(interest.asset_uuid for interest in self._interests.values() if interest.live)
         self._by_sid.clear()
         self._leaving.clear()
         self._interests = {asset_uuid: _Interest(asset_uuid) for asset_uuid in self._interests}
-        self._outage.begins(
-            f"NATS at {self._where} is away, and what it carries of {len(self._interests)} assets is missed: {reason}."
+        self._outage.begin(
+            f"NATS at {self._where} is away, and the events of {len(self._interests)} assets are missing: {reason}."
         )
         if cut:
             self._listener.on_cut(cut, self.good_at)
 
-    # From one subscription to the next.
+    # Subscriptions
 
     async def _subscribe(self, session: NatsSession, interest: _Interest) -> None:
         from nats.errors import BadSubjectError
@@ -223,7 +233,7 @@ class ClusterConnection:
                 receive = self._receiver(interest, len(spelling) + 1)
                 subscription = await session.subscribe(f"{spelling}.>", receive, self._pending_messages)
             except BadSubjectError:
-                self._refuse(interest, "this cannot be part of a NATS subject. Rename the asset")
+                self._refuse(interest, "its UUID cannot be part of a NATS subject. Rename the asset")
                 return
             interest.subscriptions.append(subscription)
             self._by_sid[subscription._id] = interest
@@ -243,7 +253,7 @@ class ClusterConnection:
         return interest.live
 
     def _refuse(self, interest: _Interest, reason: str) -> None:
-        interest.refusal = f"{interest.asset_uuid!r} is not heard on NATS: {reason}."
+        interest.refusal = f"{interest.asset_uuid!r} cannot be received over NATS: {reason}."
         _logger.warning("%s", interest.refusal)
 
     def _on_error(self, error: Exception) -> None:
@@ -256,24 +266,25 @@ class ClusterConnection:
             self._on_refused(text.partition('"')[2].partition('"')[0].removesuffix(".>"), text_of(error))
 
     def _on_dropped(self, interest: _Interest | None) -> None:
-        """Messages were dropped because too many waited: those that wait are old now, so start over."""
+        """Subscribe again after messages were dropped; the messages that still wait are discarded."""
         if interest is None:
             return
         self._interests[interest.asset_uuid] = _Interest(interest.asset_uuid)
         if self._retire(interest):
             _logger.warning(
-                "%s says more than is taken in the same time, and messages were dropped. It is read again.",
+                "Messages of %s were dropped, because they arrive faster than they are processed. Subscribing again.",
                 interest.asset_uuid,
             )
             self._listener.on_cut(frozenset((interest.asset_uuid,)), self.good_at)
 
     def _on_refused(self, lowered: str, reason: str) -> None:
-        """A subject that we may not subscribe to: nats-py tells it in lower case, so which spelling is not known."""
-        suspects = [one for one in self._interests.values() if one.asset_uuid.lower() == lowered and not one.refusal]
-        for interest in suspects:
+        """Handle a missing permission for a subject; nats-py reports it in lower case, so its spelling is unknown."""
+        for interest in list(self._interests.values()):
+            if interest.asset_uuid.lower() != lowered or interest.refusal:
+                continue
             if len(interest.spellings) == 1:
-                self._refuse(interest, f"{reason}. Let the user that we log in as subscribe to it")
+                self._refuse(interest, f"{reason}. Allow the NATS user to subscribe to it")
                 continue
             self._retire(interest)
-            again = self._interests[interest.asset_uuid] = _Interest(interest.asset_uuid)
-            again.spellings = [interest.asset_uuid]
+            exact = self._interests[interest.asset_uuid] = _Interest(interest.asset_uuid)
+            exact.spellings = [interest.asset_uuid]

@@ -1,4 +1,4 @@
-"""Live events from NATS: each asset on the cluster that the router names, all clusters on one thread."""
+"""Live events from the NATS clusters that the asset router returns; one thread serves all clusters."""
 
 from __future__ import annotations
 
@@ -15,18 +15,27 @@ from openfactory.settings.credentials import Credentials
 
 __all__ = ["NatsFeed", "OnCut", "OnLive", "OnMessage"]
 
-# What the router is asked for in any case, so that an asset that moved is found again, in seconds.
+# Time after which the router is asked for all assets again, to find those that have moved, in seconds.
 _ASK_AGAIN_SECONDS = 300.0
 
 
 class NatsFeed:
-    """Delivers what NATS carries about the assets that are subscribed to, and says when it cannot.
+    """Feed of the NATS messages of the subscribed assets, with notice of possible losses.
 
-    Whatever is away is tried again for ever; nothing but `close` waits.
+    Failed connections are retried until `close`. Only `close` blocks.
 
     Args:
-        ask_again: how often the router is asked whether assets have moved, in seconds.
-        pending_messages: how many messages may wait for one asset before it counts as cut.
+        router: the asset router; the feed does not close it.
+        on_message: called with the asset UUID, the attribute id and the payload of each message.
+        on_live: called with assets whose messages all arrive from now on: after `subscribe`, and after each cut.
+        on_cut: called with assets that were live and whose messages may be lost, and with the time in seconds since
+            1970 until which no message was lost.
+        credentials: login and certificate authorities of NATS.
+        ask_again: time after which the router is asked whether assets have moved, in seconds.
+        pending_messages: number of messages that may wait for one asset before it counts as cut.
+
+    Raises:
+        ConfigurationError: the credentials are invalid.
     """
 
     def __init__(
@@ -41,7 +50,7 @@ class NatsFeed:
         pending_messages: int = 100_000,
     ) -> None:
         self._credentials = credentials or Credentials()
-        self._credentials.nats()  # what is wrong with them is said now
+        self._credentials.nats()  # raises if they are invalid
         self._router = router
         self._subscribers = Subscribers(on_message, on_live, on_cut)
         self._ask_again = ask_again
@@ -54,14 +63,14 @@ class NatsFeed:
         reset_in_forked_child(self)
 
     def subscribe(self, asset_uuid: str) -> None:
-        """Hear the messages about an asset from when `on_live` names it.
+        """Subscribe to the messages of an asset; all of them arrive after `on_live` was called with the asset.
 
         Raises:
-            EngineClosedError: the feed is closed, or was opened by the process that this one was forked from.
+            EngineClosedError: the feed is closed, or this process is a fork of the process that opened it.
         """
         with self._lock:
             if self._closed:
-                raise EngineClosedError("The NATS feed is closed. Make another.")
+                raise EngineClosedError("The NATS feed is closed. Create a new one.")
             if self._thread is None:
                 self._thread = LoopThread("openfactory-loop-nats")
                 self._hub = NatsHub(
@@ -69,30 +78,30 @@ class NatsFeed:
                 )
                 self._thread.loop.call_soon_threadsafe(self._hub.start)
             self._wanted.add(asset_uuid)
-            self._on_loop("want", asset_uuid)
+            self._on_loop("add", asset_uuid)
 
     def unsubscribe(self, asset_uuid: str) -> None:
-        """Hear no more about an asset; a message that is under way may still come."""
+        """Unsubscribe from an asset; a message in transit may still arrive."""
         with self._lock:
             if asset_uuid in self._wanted:
                 self._wanted.discard(asset_uuid)
-                self._on_loop("leave", asset_uuid)
+                self._on_loop("remove", asset_uuid)
 
     def is_live(self, asset_uuid: str) -> bool:
-        """Whether nothing about an asset is missed at this moment, as far as that was proven."""
+        """Whether all messages of an asset arrive, as of the last proof."""
         hub = self._hub
         return hub is not None and not self._closed and asset_uuid in hub.live
 
     def trouble(self) -> str:
-        """Why not all assets are live; empty if they are."""
+        """Return why some assets are not live, or an empty text."""
         with self._lock:
             hub, wanted = self._hub, set(self._wanted)
         if hub is None or self._closed or wanted <= hub.live:
             return ""
-        return hub.trouble() or "The asset router is being asked."
+        return hub.trouble() or "The asset router has not answered yet. Wait a moment."
 
     def close(self, timeout: float = 5.0) -> None:
-        """Hear nothing any more, within a bound in seconds; closing twice does nothing."""
+        """Close all connections within a time limit in seconds; a second call does nothing."""
         with self._lock:
             self._closed = True
             thread, self._thread = self._thread, None
@@ -100,17 +109,17 @@ class NatsFeed:
         if thread is None or hub is None:
             return
         deadline = time.monotonic() + timeout
-        with contextlib.suppress(TimeoutError):  # the loop ends all the same
+        with contextlib.suppress(TimeoutError):  # the loop ends anyway
             thread.submit(hub.close()).result(timeout=0.8 * timeout)
         thread.close(max(0.1, deadline - time.monotonic()))
 
     def reset_after_fork(self) -> None:
-        """In a forked child there is no thread: the feed is closed there, and the parent's goes on."""
+        """Close the feed in a forked child, which does not have its thread; the parent's feed continues."""
         self._lock = threading.Lock()
-        self._inherited = self._thread  # kept: its end would end the loop that the parent runs
+        self._inherited = self._thread  # referenced: the loop's finalizer would close sockets of the parent
         self._thread = None
         self._closed = True
 
-    def _on_loop(self, verb: str, asset_uuid: str) -> None:
+    def _on_loop(self, method: str, asset_uuid: str) -> None:
         if self._thread is not None and self._hub is not None:
-            self._thread.loop.call_soon_threadsafe(getattr(self._hub, verb), asset_uuid)
+            self._thread.loop.call_soon_threadsafe(getattr(self._hub, method), asset_uuid)

@@ -1,4 +1,4 @@
-"""The side of the NATS feed that lives on its loop: where each asset is, and which questions are open."""
+"""The part of the NATS feed that runs on its loop: the connection of each asset, and the requests to the router."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ __all__ = ["NatsHub", "OnCut", "OnLive", "OnMessage", "Subscribers"]
 
 _logger = logging.getLogger("openfactory.engines.fanout")
 
-#: Called with asset UUID, attribute id and payload, on the feed's thread: it must return soon.
+#: Called with the asset UUID, the attribute id and the payload of a message, on the feed's thread; it must not block.
 OnMessage = Callable[[str, str, bytes], None]
 
-#: Called with assets of which nothing is missed from now on: the first time, and after each cut.
+#: Called with assets whose messages all arrive from now on: the first time, and after each cut.
 OnLive = Callable[[frozenset[str]], None]
 
-#: Called with assets that were live and may miss messages, and the time until which they did not.
+#: Called with assets that were live and whose messages may be lost, and the time until which no message was lost.
 OnCut = Callable[[frozenset[str], float], None]
 
-# How many assets the router is asked for in one go, by how many threads at most, each with so many at least.
+# Assets that the router is asked for at once, and the threads for it: at most 4, with at least 10 assets each.
 _BATCH = 200
-_THREADS = 4
-_LEAST = 10
+_MAX_THREADS = 4
+_MIN_ASSETS_PER_THREAD = 10
 
 
 class Subscribers(NamedTuple):
-    """Who is told what."""
+    """The callbacks of a feed."""
 
     on_message: OnMessage
     on_live: OnLive
@@ -44,10 +44,10 @@ class Subscribers(NamedTuple):
 
 
 class NatsHub:
-    """Puts each asset on the connection of its cluster, and moves it when the router says so.
+    """The assets of a feed, each on the connection to the cluster that the router returns for it.
 
     Attributes:
-        live: the assets of which nothing is missed; other threads may look.
+        live: the assets whose messages all arrive; other threads may read it.
     """
 
     def __init__(
@@ -64,133 +64,133 @@ class NatsHub:
         self._credentials = credentials
         self._ask_again = ask_again
         self._pending_messages = pending_messages
-        self._places: dict[str, ClusterConnection | None] = {}
+        self._assigned: dict[str, ClusterConnection | None] = {}
         self._confirmed_at: dict[str, float] = {}
         self._connections: dict[frozenset[str], ClusterConnection] = {}
-        self._open_questions: dict[str, None] = {}
-        self._asked = asyncio.Event()
+        self._queue: dict[str, None] = {}
+        self._queued = asyncio.Event()
         self._outage = Outage()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Begin to ask the router."""
-        self._spawn(self._ask_for_ever())
+        """Start the requests to the router."""
+        self._spawn(self._ask_router())
 
-    def want(self, asset_uuid: str) -> None:
-        """Listen to an asset as soon as it is known where."""
-        if asset_uuid not in self._places:
-            self._places[asset_uuid] = None
-            self.on_suspect((asset_uuid,))
+    def add(self, asset_uuid: str) -> None:
+        """Subscribe to an asset as soon as the router has returned its cluster."""
+        if asset_uuid not in self._assigned:
+            self._assigned[asset_uuid] = None
+            self.recheck((asset_uuid,))
 
-    def leave(self, asset_uuid: str) -> None:
-        """Listen no more to an asset."""
-        if asset_uuid in self._places:
-            self._open_questions.pop(asset_uuid, None)
+    def remove(self, asset_uuid: str) -> None:
+        """Unsubscribe from an asset."""
+        if asset_uuid in self._assigned:
+            self._queue.pop(asset_uuid, None)
             self._confirmed_at.pop(asset_uuid, None)
-            self._take_off(asset_uuid, self._places.pop(asset_uuid))
+            self._unassign(asset_uuid, self._assigned.pop(asset_uuid))
 
     def trouble(self) -> str:
-        """Why some assets are not live, as far as it is known."""
-        if self._outage.reason and None in list(self._places.values()):
+        """Return why some assets are not live, or an empty text if no reason is known."""
+        if self._outage.reason and None in list(self._assigned.values()):
             return self._outage.reason
-        return next(filter(None, (one.trouble() for one in list(self._connections.values()))), "")
+        return next(filter(None, (connection.trouble() for connection in list(self._connections.values()))), "")
 
     async def close(self) -> None:
-        """End all connections."""
-        closing = [one.close() for one in self._connections.values()]
+        """Close all connections."""
+        closing = [connection.close() for connection in self._connections.values()]
         self._connections.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*closing, *self._tasks, return_exceptions=True)
 
-    # What a connection tells.
+    # Callbacks of the connections
 
     def on_message(self, asset_uuid: str, attribute_id: str, payload: bytes) -> None:
-        """A message about an asset."""
+        """Deliver a message of an asset."""
         try:
             self._subscribers.on_message(asset_uuid, attribute_id, payload)
         except Exception:
-            _logger.exception("A message about %s.%s was not taken; the next ones are.", asset_uuid, attribute_id)
+            _logger.exception("on_message failed for %s.%s. The next messages are delivered.", asset_uuid, attribute_id)
 
     def on_live(self, asset_uuids: frozenset[str]) -> None:
-        """From now on nothing about these assets is missed."""
+        """Report assets whose messages all arrive from now on."""
         self.live |= asset_uuids
         try:
             self._subscribers.on_live(asset_uuids)
         except Exception:
-            _logger.exception("What is called when assets are live again ended with an error; the feed goes on.")
+            _logger.exception("on_live failed. The feed continues.")
 
     def on_cut(self, asset_uuids: frozenset[str], good_at: float) -> None:
-        """Nothing about these assets was missed before that time."""
+        """Report assets whose messages may be lost since a time."""
         self.live -= asset_uuids
         try:
             self._subscribers.on_cut(asset_uuids, good_at)
         except Exception:
-            _logger.exception("What is called when assets are cut off ended with an error; the feed goes on.")
+            _logger.exception("on_cut failed. The feed continues.")
 
-    def on_suspect(self, asset_uuids: Iterable[str]) -> None:
-        """Ask the router where these assets are."""
-        self._open_questions.update(dict.fromkeys(asset_uuids))
-        self._asked.set()
+    def recheck(self, asset_uuids: Iterable[str]) -> None:
+        """Queue assets for a request to the router."""
+        self._queue.update(dict.fromkeys(asset_uuids))
+        self._queued.set()
 
-    # What the router answers.
+    # Requests to the router
 
-    async def _ask_for_ever(self) -> None:
+    async def _ask_router(self) -> None:
         while True:
-            await self._until_asked()
-            batch = list(self._open_questions)[:_BATCH]
+            await self._wait_for_queue()
+            batch = list(self._queue)[:_BATCH]
             asked_at = time.time()
-            answers, failure = await _answers_of(self._router, batch)
+            answers, failure = await _ask_on_threads(self._router, batch)
             for asset_uuid in batch:
-                if asset_uuid in self._open_questions:  # else nobody wants it any more
-                    del self._open_questions[asset_uuid]
+                if asset_uuid in self._queue:  # otherwise the asset was removed meanwhile
+                    del self._queue[asset_uuid]
                     if asset_uuid in answers:
-                        self._place(asset_uuid, answers[asset_uuid], asked_at)
+                        self._assign(asset_uuid, answers[asset_uuid], asked_at)
                     else:
-                        self._open_questions[asset_uuid] = None  # at the end: another one may be answered
+                        self._queue[asset_uuid] = None  # at the end, because other assets may get an answer
             if failure is not None:
-                self._outage.begins(str(failure))
+                self._outage.begin(str(failure))
                 if not answers:
-                    await asyncio.sleep(self._outage.next_wait())
-            elif not self._open_questions:
-                self._outage.ends(f"The asset router at {self._router.url} answers again.")
-                self._outage.start_over()
+                    await asyncio.sleep(self._outage.next_delay())
+            elif not self._queue:
+                self._outage.end(f"The asset router at {self._router.url} answers again.")
+                self._outage.reset_delay()
 
-    async def _until_asked(self) -> None:
-        """Wait for a question; now and then, that is where all assets are."""
-        while not self._open_questions:
-            self._asked.clear()
+    async def _wait_for_queue(self) -> None:
+        """Wait until the queue has an asset; after `ask_again` seconds, queue all assets."""
+        while not self._queue:
+            self._queued.clear()
             try:
                 async with asyncio.timeout(self._ask_again):
-                    await self._asked.wait()
+                    await self._queued.wait()
             except TimeoutError:
-                self.on_suspect(self._places)
+                self.recheck(self._assigned)
 
-    def _place(self, asset_uuid: str, servers: tuple[str, ...], asked_at: float) -> None:
+    def _assign(self, asset_uuid: str, servers: tuple[str, ...], asked_at: float) -> None:
         key = frozenset(servers)
-        place = self._places[asset_uuid]
-        if place is None or frozenset(place.servers) != key:
-            self._move(asset_uuid, place, key, servers)
+        connection = self._assigned[asset_uuid]
+        if connection is None or frozenset(connection.servers) != key:
+            self._move(asset_uuid, connection, key, servers)
         self._confirmed_at[asset_uuid] = asked_at
 
     def _move(
         self, asset_uuid: str, old: ClusterConnection | None, key: frozenset[str], servers: tuple[str, ...]
     ) -> None:
-        was_live = self._take_off(asset_uuid, old)
+        was_live = self._unassign(asset_uuid, old)
         if old is not None:
-            _logger.info("%s is on NATS at %s now.", asset_uuid, ", ".join(map(redacted, servers)))
+            _logger.info("%s has moved to NATS at %s.", asset_uuid, ", ".join(map(redacted, servers)))
             if was_live:
-                # Since when it is there nobody tells: it was where we heard it when the router was asked last.
+                # The time of the move is unknown; at the router's last answer the asset was on the old cluster.
                 self.on_cut(frozenset((asset_uuid,)), min(old.good_at, self._confirmed_at[asset_uuid]))
-            self.on_suspect(old.assets)  # where one has moved, others may have
+            self.recheck(old.assets)  # other assets of that cluster may have moved, too
         connection = self._connections.get(key)
         if connection is None:
             connection = ClusterConnection(servers, self, self._credentials, self._pending_messages)
             self._connections[key] = connection
         connection.add(asset_uuid)
-        self._places[asset_uuid] = connection
+        self._assigned[asset_uuid] = connection
 
-    def _take_off(self, asset_uuid: str, connection: ClusterConnection | None) -> bool:
+    def _unassign(self, asset_uuid: str, connection: ClusterConnection | None) -> bool:
         self.live.discard(asset_uuid)
         if connection is None:
             return False
@@ -209,20 +209,20 @@ class NatsHub:
 _Answers = tuple[dict[str, tuple[str, ...]], OpenFactoryError | None]
 
 
-async def _answers_of(router: AssetRouter, asset_uuids: list[str]) -> _Answers:
-    """Where these assets are, and what kept the router from telling of all of them."""
-    threads = min(_THREADS, max(1, len(asset_uuids) // _LEAST))
+async def _ask_on_threads(router: AssetRouter, asset_uuids: list[str]) -> _Answers:
+    """Return the servers of each asset, and an error if the router did not answer for all of them."""
+    threads = min(_MAX_THREADS, max(1, len(asset_uuids) // _MIN_ASSETS_PER_THREAD))
     parts = [asset_uuids[number::threads] for number in range(threads)]
     answers: dict[str, tuple[str, ...]] = {}
     failure: OpenFactoryError | None = None
-    for some, failed in await asyncio.gather(*(_on_a_thread(_ask, router, part) for part in parts)):
-        answers |= some
-        failure = failure or failed
+    for partial_answers, partial_failure in await asyncio.gather(*(_ask_on_thread(router, part) for part in parts)):
+        answers |= partial_answers
+        failure = failure or partial_failure
     return answers, failure
 
 
-async def _on_a_thread(ask: Callable[[AssetRouter, list[str]], _Answers], *arguments: Any) -> _Answers:
-    """Run on a thread that lives as long as the question: finding the router's address has no time limit."""
+async def _ask_on_thread(router: AssetRouter, asset_uuids: list[str]) -> _Answers:
+    """Ask on a thread of its own, because the lookup of the router's host name has no time limit."""
     loop = asyncio.get_running_loop()
     answered: asyncio.Future[_Answers] = loop.create_future()
 
@@ -231,8 +231,8 @@ async def _on_a_thread(ask: Callable[[AssetRouter, list[str]], _Answers], *argum
             answered.set_result(answers)
 
     def run() -> None:
-        answers = ask(*arguments)
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+        answers = _ask(router, asset_uuids)
+        with contextlib.suppress(RuntimeError):  # the loop may be closed
             loop.call_soon_threadsafe(settle, answers)
 
     threading.Thread(target=run, name="openfactory-router", daemon=True).start()
@@ -248,7 +248,8 @@ def _ask(router: AssetRouter, asset_uuids: list[str]) -> _Answers:
         except BadAnswerError as error:
             failure = error
         except OpenFactoryError as error:
-            return answers, error  # nobody is there: asking for the others would take as long
-        except Exception as error:  # noqa: BLE001 - what it is stands in the log, and it is asked again
-            return answers, EngineUnavailableError(f"The asset router cannot be asked: {error!r}.", address=router.url)
+            return answers, error  # the router does not answer, and each further request would take as long
+        except Exception as error:  # noqa: BLE001 - logged and retried like an outage
+            text = f"The request to the asset router at {router.url} failed: {error!r}. Check ASSET_ROUTER_URL."
+            return answers, EngineUnavailableError(text, address=router.url)
     return answers, failure

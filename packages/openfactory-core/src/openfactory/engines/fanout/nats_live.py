@@ -1,8 +1,9 @@
-"""Live events from NATS, repaired from the log: what was missed comes in the order of the log, and nothing twice.
+"""Live events from NATS, with a repair from the log: missed events arrive in the order of the log, and no event twice.
 
-A message on NATS tells no offset. It is the same event as a record of the log where id, time and value are the same.
-Its position is estimated: one more than the last, which is never more than the true one, because on NATS, too, the
-events of an asset come in the order of the log; the echo of an own write has the position of its receipt.
+A message on NATS has no offset. It is the same event as a record of the log if id, timestamp and value are equal. Its
+position is estimated as one more than the position of the event before it. The estimate is never greater than the true
+position, because the messages of an asset arrive in the order of the log. The echo of an own write has the position of
+its receipt.
 """
 
 from __future__ import annotations
@@ -32,22 +33,23 @@ __all__ = ["NatsLive"]
 
 _logger = logging.getLogger("openfactory.engines")
 
-# How often the log is read for assets that NATS does not carry now, in seconds.
+# Time between two readings of the log for assets that NATS does not carry now, in seconds.
 _READ_SECONDS = 1.0
 
-_MISSED = "What NATS may have missed cannot be read from the log:"
+_MISSED = "Events that NATS may have missed cannot be read from the log:"
 
 _EventOf = Callable[["Message", Partition, int], AssetEvent | None]
 
 
 class NatsLive:
-    """Hears assets on NATS, and reads the log for those that NATS does not carry at the moment.
+    """Live events of the subscribed assets: from NATS, and from the log while NATS does not carry them.
 
     Args:
-        router: says which NATS cluster carries an asset.
-        dispatcher: hands events on.
-        reader: reads the log; nobody else uses it.
-        event_of: the event of a record, None where it is none.
+        router: the asset router, closed with this object.
+        credentials: login and certificate authorities of NATS.
+        dispatcher: delivers events to subscriptions.
+        reader: reads the log; only this object uses it, and closes it.
+        event_of: returns the event of a record, or None if the record is not an event.
     """
 
     def __init__(
@@ -74,16 +76,16 @@ class NatsLive:
     def subscribe(
         self, asset_uuid: str, partition: Partition, on_event: OnEvent, on_gap: OnGap | None, start: int
     ) -> Subscription:
-        """Hand on the events of an asset behind a position; those that are there already come soon after."""
+        """Deliver the events of an asset after a position; existing events are delivered soon after this call."""
         with self._dispatcher.lock:
             asset = self._assets.get(asset_uuid)
             if asset is None:
                 self._feed.subscribe(asset_uuid)
                 self._assets[asset_uuid] = LiveAsset(asset_uuid, partition, start)
             subscription = self._dispatcher.add(asset_uuid, on_event, on_gap, start)
-            subscription.when_closed(self._forget)
+            subscription.when_closed(self._discard)
             if asset is not None:
-                asset.hear_again(subscription, start)
+                asset.catch_up(subscription, start)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="openfactory-repair", daemon=True)
                 self._thread.start()
@@ -91,43 +93,49 @@ class NatsLive:
         return subscription
 
     def publish_own(self, event: AssetEvent, publish: Callable[[AssetEvent], Receipt]) -> Receipt:
-        """Publish an event that comes back if its asset is heard."""
+        """Publish an event, and expect its echo if the asset has subscriptions."""
         asset = self._assets.get(event.asset_uuid)
         if asset is None:
             return publish(event)
-        write, receipt = asset.expect_own(event), None
+        write, receipt = asset.expect_echo(event), None
         try:
             receipt = publish(event)
         finally:
-            asset.note_own(write, receipt)
+            asset.note_receipt(write, receipt)
         return receipt
 
-    def acquire(self, asset_uuids: Collection[str] | None) -> list[LiveAsset]:
-        """Somebody begins to read these assets from the log: what comes meanwhile waits until that is let go."""
+    def pause(self, asset_uuids: Collection[str] | None) -> list[LiveAsset]:
+        """Keep back the messages of some or all assets while a snapshot is read, and return the assets for `resume`."""
         with self._dispatcher.lock:
-            concerned = self._assets if asset_uuids is None else asset_uuids
-            held = [self._assets[asset_uuid] for asset_uuid in concerned if asset_uuid in self._assets]
-            for asset in held:
+            wanted = self._assets if asset_uuids is None else asset_uuids
+            paused = [self._assets[asset_uuid] for asset_uuid in wanted if asset_uuid in self._assets]
+            for asset in paused:
                 asset.readers += 1
-            return held
+            return paused
 
-    def release(self, held: list[LiveAsset], read: Iterable[AssetEvent], ends: Mapping[Partition, int]) -> None:
-        """These events were read, the newest before some ends."""
+    def resume(self, paused: list[LiveAsset], events: Iterable[AssetEvent], ends: Mapping[Partition, int]) -> None:
+        """Deliver the messages of paused assets again.
+
+        Args:
+            paused: the assets that `pause` returned.
+            events: the newest events of the snapshot.
+            ends: the ends of the partitions as of the snapshot.
+        """
         by_asset: defaultdict[str, list[AssetEvent]] = defaultdict(list)
-        for event in read:
+        for event in events:
             by_asset[event.asset_uuid].append(event)
         with self._dispatcher.lock:
-            for asset in held:
+            for asset in paused:
                 asset.readers -= 1
-                asset.note_read(by_asset[asset.asset_uuid], ends.get(asset.partition, 0))
+                asset.note_snapshot(by_asset[asset.asset_uuid], ends.get(asset.partition, 0))
                 self._deliver_due(asset)
 
     def trouble(self) -> str:
-        """Why events do not come as they should; empty if they do."""
+        """Return why events are missing or late, or an empty text."""
         return self._trouble or self._feed.trouble()
 
     def close(self, timeout: float) -> None:
-        """Hear nothing any more."""
+        """Stop all deliveries, and close the feed, the router and the reader."""
         self._closed = True
         self._work.set()
         self._feed.close(timeout)
@@ -136,7 +144,7 @@ class NatsLive:
             self._thread.join(timeout)
         self._reader.close()
 
-    # On the threads of NATS
+    # On the thread of NATS
 
     def _on_message(self, asset_uuid: str, attribute_id: str, payload: bytes) -> None:
         try:
@@ -153,27 +161,27 @@ class NatsLive:
 
     def _on_live(self, asset_uuids: frozenset[str]) -> None:
         with self._dispatcher.lock:
-            for asset in self._those(asset_uuids):
+            for asset in self._known(asset_uuids):
                 asset.on_nats = True
         self._work.set()
 
     def _on_cut(self, asset_uuids: frozenset[str], good_at: float) -> None:
         with self._dispatcher.lock:
-            for asset in self._those(asset_uuids):
+            for asset in self._known(asset_uuids):
                 asset.on_nats = False
                 asset.begin_repair(good_at)
         self._work.set()
 
-    def _those(self, asset_uuids: frozenset[str]) -> list[LiveAsset]:
+    def _known(self, asset_uuids: frozenset[str]) -> list[LiveAsset]:
         return [self._assets[asset_uuid] for asset_uuid in asset_uuids if asset_uuid in self._assets]
 
     def _deliver_due(self, asset: LiveAsset) -> None:
-        for event in asset.due():
+        for event in asset.take_due():
             placed = asset.with_position(event)
             if placed is not None and not is_deregistration(placed):
                 self._dispatcher.deliver_to_asset(placed, asset.partition.number)
 
-    def _forget(self, subscription: Subscription) -> None:
+    def _discard(self, subscription: Subscription) -> None:
         asset_uuid = subscription.asset_uuid
         assert asset_uuid is not None
         with self._dispatcher.lock:
@@ -182,7 +190,7 @@ class NatsLive:
                 return
             self._feed.unsubscribe(asset_uuid)
 
-    # On the thread that repairs
+    # On the repair thread
 
     def _run(self) -> None:
         while not self._closed:
@@ -198,13 +206,13 @@ class NatsLive:
             except Exception as unexpected:
                 error = unexpected
                 if not self._trouble:
-                    _logger.exception("What NATS may have missed could not be read from the log.")
+                    _logger.exception("Events that NATS may have missed could not be read from the log.")
             if error is not None and not self._trouble and not self._closed:
-                _logger.warning("%s %s It is tried again until it can.", _MISSED, error)
+                _logger.warning("%s %s Retrying until it succeeds.", _MISSED, error)
             self._trouble = "" if error is None else f"{_MISSED} {error}"
 
     def _repair(self) -> EngineUnavailableError | None:
-        """Read the log for all assets that are not live, each partition once; gives back why one could not be read."""
+        """Read each partition once for all assets that are not live, and return the error of a failed partition."""
         by_partition: defaultdict[Partition, dict[str, LiveAsset]] = defaultdict(dict)
         with self._dispatcher.lock:
             for asset_uuid, asset in self._assets.items():
@@ -215,7 +223,7 @@ class NatsLive:
             try:
                 self._repair_partition(partition, assets)
             except EngineUnavailableError as error:
-                failure = error  # others may have another leader
+                failure = error  # other partitions may have another leader
         return failure
 
     def _repair_partition(self, partition: Partition, assets: dict[str, LiveAsset]) -> None:
@@ -234,27 +242,27 @@ class NatsLive:
             if event is not None:
                 with self._dispatcher.lock:
                     asset = assets[asset_uuid]
-                    if asset.repairs == repairs[asset_uuid]:  # else it is read again, from where somebody wants it
-                        self._tell_from_log(asset, event, message.timestamp()[1] / 1_000)
+                    if asset.repairs == repairs[asset_uuid]:  # otherwise a new repair reads the event again
+                        self._deliver_from_log(asset, event, message.timestamp()[1] / 1_000)
         with self._dispatcher.lock:
             for asset_uuid, asset in assets.items():
                 if asset.repairs != repairs[asset_uuid]:
                     continue
-                asset.was_read_to(end)
+                asset.note_log_end(end)
                 if asset_uuid in on_nats and asset.on_nats:
                     asset.end_repair()
                     self._deliver_due(asset)
 
     def _start_of(self, asset: LiveAsset, low: int) -> int:
-        """The offset from which the log is read for an asset; what it has lost is told."""
+        """Return the offset from which to read for an asset, and report a gap if the log begins later."""
         start = asset.log_from
         if start is None:
-            at = self._reader.offsets_at([asset.partition], asset.good_at - FORWARDING_SECONDS)[asset.partition]
-            start = at if asset.since is None else min(at, asset.since)
+            cut = self._reader.offsets_at([asset.partition], asset.good_at - FORWARDING_SECONDS)[asset.partition]
+            start = cut if asset.since is None else min(cut, asset.since)
         if start < low:
             _logger.warning(
-                "The log has lost what stands before offset %d of %s, partition %d, and NATS was away. Subscribers get "
-                "the latest values; keep more of the log by a longer retention.",
+                "Events before offset %d of %s, partition %d are lost: NATS was away, and the log has deleted them. "
+                "Subscribers get the latest values. Set a longer retention for the log.",
                 low,
                 *asset.partition,
             )
@@ -264,11 +272,11 @@ class NatsLive:
                         self._dispatcher.notify_gap(subscription)
         return max(start, low)
 
-    def _tell_from_log(self, asset: LiveAsset, event: AssetEvent, recorded_at: float) -> None:
-        heard = asset.was_heard(event, recorded_at)
+    def _deliver_from_log(self, asset: LiveAsset, event: AssetEvent, recorded_at: float) -> None:
+        was_delivered = asset.mark_delivered(event, recorded_at)
         if is_deregistration(event):
             return
-        if not heard:
+        if not was_delivered:
             self._dispatcher.deliver_to_asset(event, asset.partition.number)
         else:
             for subscription in asset.fresh:

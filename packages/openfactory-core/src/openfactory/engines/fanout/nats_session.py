@@ -1,4 +1,4 @@
-"""One connection to one NATS server, from its first byte to its last; it never comes back by itself."""
+"""One connection to one NATS server; it does not reconnect."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NatsSession", "text_of"]
 
-# How long a server may take to be connected to, to answer a ping, and to be taken leave of, in seconds.
+# Time limits for connecting, for the answer to a ping, and for closing, in seconds.
 _CONNECT_SECONDS = 4.0
-_ANSWER_SECONDS = 3.0
+_PONG_SECONDS = 3.0
 _CLOSE_SECONDS = 1.0
 
 _LOGIN_REMEDY = "Set NATS_USERNAME and NATS_PASSWORD, NATS_TOKEN or NATS_CREDENTIALS_FILE"
@@ -26,13 +26,17 @@ _TLS_REMEDY = "Set NATS_SSL_CA_FILE to the authorities that sign its certificate
 
 
 class NatsSession:
-    """A connection that ends for good when it ends.
+    """A connection that does not reconnect.
 
-    nats-py could connect again by itself, but not ask the router where to, nor prove that its subscriptions are good.
+    nats-py can reconnect, but it cannot ask the router for the cluster again, nor prove that the subscriptions work.
+
+    Args:
+        server: the address, which may contain a user name and password.
+        on_error: called with each error that nats-py reports.
 
     Attributes:
-        lost: is done when the connection has ended.
-        last_error: the last thing that went wrong.
+        lost: future that is done when the connection has ended.
+        last_error: the last error that nats-py reported, or None.
     """
 
     def __init__(self, server: str, on_error: Callable[[Exception], None]) -> None:
@@ -49,11 +53,12 @@ class NatsSession:
         """Connect and log in.
 
         Args:
-            tls_name: the name in the server's certificate, where that is not the one in its address.
+            credentials: login and certificate authorities.
+            tls_name: the name in the server's certificate, if it differs from the name in its address.
 
         Raises:
-            ConnectionError: it was not possible.
-            ConfigurationError: the credentials cannot be used.
+            ConnectionError: the connection or the login failed.
+            ConfigurationError: the credentials are invalid.
         """
         options = credentials.nats()
         if tls_name is not None:
@@ -63,86 +68,94 @@ class NatsSession:
                 await self._client.connect(
                     [self._server],
                     name="openfactory",
-                    error_cb=self._hear_error,
-                    closed_cb=self._hear_end,
+                    error_cb=self._handle_error,
+                    closed_cb=self._handle_end,
                     allow_reconnect=False,
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
                     connect_timeout=2,
                     **options,
                 )
-        except Exception as error:  # noqa: BLE001 - a server and a certificate can fail in many ways
-            cause = self.last_error or error  # nats-py raises "no servers", and tells why by its callback
+        except Exception as error:  # noqa: BLE001 - a server or a certificate can fail in many ways
+            cause = self.last_error or error  # nats-py raises "no servers"; only its callback gets the cause
             raise ConnectionError(f"{redacted(self._server)}: {text_of(cause)}") from cause
         self.last_error = None
 
     async def subscribe(
         self, subject: str, receive: Callable[[Msg], Awaitable[None]], pending_messages: int
     ) -> Subscription:
-        """Listen to a subject; it is sure to be heard after the second `prove` from now.
+        """Subscribe to a subject; the subscription is proven after the second `prove` from now.
 
-        The first ping goes ahead of commands that wait to be written, which is how nats-py does it.
+        nats-py writes the first ping before commands that wait in its buffer.
+
+        Args:
+            subject: the subject.
+            receive: called with each message.
+            pending_messages: number of messages that may wait for `receive` before messages are dropped.
         """
         return await self._client.subscribe(subject, cb=receive, pending_msgs_limit=pending_messages)
 
     async def prove(self) -> None:
-        """A round trip to the server: whatever it had for us before has come.
+        """Wait for a round trip to the server; all messages that it sent before have then arrived.
 
         Raises:
-            TimeoutError: it does not answer.
+            ConnectionError: the connection has ended.
+            TimeoutError: the server does not answer within 3 seconds.
         """
         if self._client.is_closed:
             raise ConnectionError("the connection ended")
         pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         await self._client._send_ping(pong)
-        # Not `rtt`, which cancels the pong when time is up or its caller goes: nats-py fails on it when it comes.
-        await asyncio.wait({pong}, timeout=_ANSWER_SECONDS)
+        # Not `rtt`: it cancels the future after a timeout, and nats-py fails when the pong arrives later.
+        await asyncio.wait({pong}, timeout=_PONG_SECONDS)
         if not pong.done() or pong.cancelled():
-            raise TimeoutError(f"no answer for {_ANSWER_SECONDS:g} s")
+            raise TimeoutError(f"no answer within {_PONG_SECONDS:g} s")
 
     def why_lost(self) -> Exception:
-        """What ended the connection."""
+        """Return the error that ended the connection."""
         return self._client.last_error or self.last_error or ConnectionError("the connection ended")
 
     def other_servers(self) -> dict[str, str | None]:
-        """The servers of the cluster that this one tells of, each with the name in its certificate.
+        """Return the servers of the cluster that this server announces, each with the name in its certificate.
 
-        They are logged in to like this one. One that is told by its number shows the certificate of a name.
+        The addresses contain the login of this server. The name is None if it is the host of the address. A server
+        that is announced by its IP address has a certificate for the same name as this server.
         """
         parts = urlsplit(self._server if "://" in self._server else f"nats://{self._server}")
         login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-        told = {}
-        for one in self._client.discovered_servers:
-            host = one.hostname or ""
-            is_number = ":" in host or host.replace(".", "").isdigit()
-            told[f"{one.scheme}://{login}{one.netloc}"] = (self._tls_name or parts.hostname) if is_number else None
-        return told
+        servers = {}
+        for server in self._client.discovered_servers:
+            host = server.hostname or ""
+            is_ip = ":" in host or host.replace(".", "").isdigit()
+            address = f"{server.scheme}://{login}{server.netloc}"
+            servers[address] = (self._tls_name or parts.hostname) if is_ip else None
+        return servers
 
     async def close(self) -> None:
-        """End it, within a second."""
+        """Close the connection within a second."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._client.close()
         writer = getattr(self._client._transport, "_io_writer", None)
         if writer is not None:
-            writer.transport.abort()  # what a server that says nothing would leave open
+            writer.transport.abort()  # a server that does not answer would leave it open
 
-    async def _hear_error(self, error: Exception) -> None:
+    async def _handle_error(self, error: Exception) -> None:
         self.last_error = error
         self._on_error(error)
 
-    async def _hear_end(self) -> None:
+    async def _handle_end(self) -> None:
         if not self.lost.done():
             self.lost.set_result(None)
 
 
 def text_of(error: BaseException) -> str:
-    """What an error says, without secrets, and with the remedy where the reason is known."""
+    """Return the text of an error without secrets, and with the remedy if the cause is known."""
     text = redacted(str(error)).removeprefix("nats: ").strip(" .")
     if not text:
         text = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
     if _LOGIN_REMEDY in text or _TLS_REMEDY in text:
-        return text  # it was said of the error that this one is made of
+        return text  # the remedy comes from the cause of this error
     if "authorization" in text.lower() or "authentication" in text.lower():
         return f"{text}. {_LOGIN_REMEDY}"
     return f"{text}. {_TLS_REMEDY}" if "certificate verify failed" in text.lower() else text

@@ -1,4 +1,4 @@
-"""What is said of a server that stays away: one line when it goes, one when it is back."""
+"""Log lines and retry delays for a server that is away: one line when it goes away, and one when it is back."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ __all__ = ["Outage"]
 
 _logger = logging.getLogger("openfactory.engines.fanout")
 
-# The time between two attempts doubles from the first to the second, in seconds.
-_SHORTEST_WAIT = 0.5
-_LONGEST_WAIT = 5.0
+# The delay between two attempts doubles from the shortest to the longest, in seconds.
+_SHORTEST_DELAY = 0.5
+_LONGEST_DELAY = 5.0
 
 
 class Outage:
-    """Knows whether a server is away, says so once, and how long to wait until it is tried again.
+    """State of one server: available or away, with the delay until the next attempt to connect.
 
     Attributes:
-        reason: a sentence that says why it is away, empty where it is not.
+        reason: the sentences with the cause and the remedy while the server is away, otherwise empty.
     """
 
     def __init__(self) -> None:
         self.reason = ""
-        self._wait = _SHORTEST_WAIT
+        self._delay = _SHORTEST_DELAY
 
-    def begins(self, reason: str) -> None:
-        """Warn, unless it is the same outage; its reason may change while it lasts."""
+    def begin(self, reason: str) -> None:
+        """Begin an outage and log a warning; during an outage only the reason changes."""
         if not self.reason:
-            _logger.warning("%s It is tried again until it is back.", reason)
+            _logger.warning("%s Retrying until it is back.", reason)
         self.reason = reason
 
-    def ends(self, text: str) -> None:
-        """Say that it is back, if it was away."""
+    def end(self, text: str) -> None:
+        """End the outage and log a text; without an outage, do nothing."""
         if self.reason:
             _logger.info("%s", text)
         self.reason = ""
 
-    def next_wait(self) -> float:
-        """How long to wait now, in seconds: longer each time, and not the same in all processes."""
-        wait, self._wait = self._wait, min(2 * self._wait, _LONGEST_WAIT)
-        return wait * random.uniform(0.5, 1.0)
+    def next_delay(self) -> float:
+        """Return the seconds to wait before the next attempt: longer each time, and random so that processes differ."""
+        delay, self._delay = self._delay, min(2 * self._delay, _LONGEST_DELAY)
+        return delay * random.uniform(0.5, 1.0)
 
-    def start_over(self) -> None:
-        """Wait the shortest time again: what has been good for long is not likely to fail at once."""
-        self._wait = _SHORTEST_WAIT
+    def reset_delay(self) -> None:
+        """Start again with the shortest delay, after the server has been available for a while."""
+        self._delay = _SHORTEST_DELAY

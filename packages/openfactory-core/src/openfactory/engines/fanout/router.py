@@ -1,4 +1,4 @@
-"""The asset router: which servers carry the live events of an asset."""
+"""Client of the asset router, which returns the NATS servers with the live events of an asset."""
 
 from __future__ import annotations
 
@@ -20,48 +20,59 @@ if TYPE_CHECKING:
 
 __all__ = ["AssetRouter", "BadAnswerError"]
 
-_REMEDY = "Start the router or correct ASSET_ROUTER_URL; without one, live events come from Kafka itself."
+_REMEDY = "Start the router or correct ASSET_ROUTER_URL; if it is not set, live events come from Kafka."
 
-# How much of an answer that is no answer is shown.
-_SHOWN = 200
+# Number of characters of an invalid answer in an error.
+_SHOWN_CHARACTERS = 200
 
 
 class BadAnswerError(EngineUnavailableError):
-    """A router that can be reached and does not say where an asset is; it may well do so for others."""
+    """An answer of the asset router that has no server for the asset; other assets may not be affected."""
 
 
 class AssetRouter:
-    """Asks the router at a URL, from any thread; it is looked for with the first question only.
+    """Client of the asset router at a URL, for use from any thread; it connects with the first request.
+
+    Args:
+        url: URL of the router; a user name and password in it are used and never shown.
+        timeout: seconds to wait for the connection and for data from the router.
+
+    Attributes:
+        url: URL of the router without a user name or password.
 
     Raises:
-        ConfigurationError: it is no URL of a web server.
+        ConfigurationError: the URL does not start with `http://` or `https://` and a host.
     """
 
     def __init__(self, url: str, timeout: float = 3.0) -> None:
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise ConfigurationError(f"ASSET_ROUTER_URL is {redacted(url)!r}. Write http://host:port.")
+            raise ConfigurationError(
+                f"ASSET_ROUTER_URL={redacted(url)!r} is not the URL of a web server. Write http://host:port."
+            )
         self.url = redacted(url).rstrip("/")
-        self._asked_url = url.rstrip("/")
+        self._full_url = url.rstrip("/")
         self._timeout = timeout
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
-        self._under_way = 0
+        self._requests_in_progress = 0
         self._closed = False
         reset_in_forked_child(self)
 
     def servers_of(self, asset_uuid: str) -> tuple[str, ...]:
-        """The addresses of the NATS cluster that carries an asset, those that the router names first.
+        """Return the servers of the NATS cluster that carries an asset.
+
+        The servers in the router's answer come before the servers in `NATS_CLUSTER_<NAME>`.
 
         Raises:
-            BadAnswerError: the router does not say.
-            EngineClosedError: the router was closed.
-            EngineUnavailableError: the router cannot be reached, or takes too long.
+            BadAnswerError: the router's answer has no server.
+            EngineClosedError: this client is closed.
+            EngineUnavailableError: the router cannot be reached, or does not answer in time.
         """
         import httpx
 
         try:
             with self._open_client() as client:
-                response = client.get(f"{self._asked_url}/asset/{quote(asset_uuid, safe='')}")
+                response = client.get(f"{self._full_url}/asset/{quote(asset_uuid, safe='')}")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise EngineUnavailableError(
                 f"The asset router at {self.url} does not answer ({_cause(error)}). {_REMEDY}", address=self.url
@@ -69,25 +80,25 @@ class AssetRouter:
         servers = _servers_in(response.content) if response.is_success else ()
         if not servers:
             raise BadAnswerError(
-                f"The asset router at {self.url} does not say where {asset_uuid!r} is: it answers "
-                f"{response.status_code} {redacted(_shown(response.content))}. Look into the router's log; "
+                f"The asset router at {self.url} returned no NATS server for {asset_uuid!r}: it answered "
+                f"{response.status_code} {redacted(_shown(response.content))}. Check the router's log; "
                 "its answer must have a nats_url.",
                 address=self.url,
             )
         return servers
 
     def close(self) -> None:
-        """Take no more questions; the connections go with the last one that is under way, which is not waited for."""
+        """Reject new requests, and close the connections after the requests in progress, without waiting for them."""
         with self._lock:
             self._closed = True
         self._close_if_unused()
 
     def reset_after_fork(self) -> None:
-        """Leave the connections to the process that opened them."""
+        """Leave the open connections to the parent process."""
         self._lock = threading.Lock()
-        self._inherited = self._client  # kept, so that nothing closes what is shared
+        self._inherited = self._client  # referenced, so that the garbage collector does not close shared connections
         self._client = None
-        self._under_way = 0
+        self._requests_in_progress = 0
 
     @contextlib.contextmanager
     def _open_client(self) -> Iterator[httpx.Client]:
@@ -95,22 +106,22 @@ class AssetRouter:
 
         with self._lock:
             if self._closed:
-                raise EngineClosedError(f"The asset router at {self.url} is closed. Make another.")
+                raise EngineClosedError(f"The asset router at {self.url} is closed. Create a new one.")
             if self._client is None:
                 self._client = httpx.Client(timeout=self._timeout, follow_redirects=True)
             client = self._client
-            self._under_way += 1
+            self._requests_in_progress += 1
         try:
             yield client
         finally:
             with self._lock:
-                self._under_way -= 1
+                self._requests_in_progress -= 1
             self._close_if_unused()
 
     def _close_if_unused(self) -> None:
-        """A client that is closed under a question leaves the socket of its answer open."""
+        # A client that is closed during a request would leave the socket of the request open.
         with self._lock:
-            if not self._closed or self._under_way:
+            if not self._closed or self._requests_in_progress:
                 return
             client, self._client = self._client, None
         if client is not None:
@@ -118,25 +129,25 @@ class AssetRouter:
 
 
 def _servers_in(content: bytes) -> tuple[str, ...]:
-    """The servers that an answer names and those that the environment knows of the same cluster, each once."""
+    """Return the servers in an answer, then the servers of its cluster in the environment, without duplicates."""
     try:
         answer: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
     except msgspec.DecodeError:
         return ()
     listed = answer.get("nats_urls")
-    named = [answer.get("nats_url"), *(listed if isinstance(listed, list) else ())]
-    servers = [one.strip() for text in named if isinstance(text, str) for one in text.split(",")]
+    values = [answer.get("nats_url"), *(listed if isinstance(listed, list) else ())]
+    servers = [server.strip() for text in values if isinstance(text, str) for server in text.split(",")]
     if any(servers):
         servers += nats_cluster(str(answer.get("cluster_name")))
     return tuple(dict.fromkeys(filter(None, servers)))
 
 
 def _shown(content: bytes) -> str:
-    """The beginning of an answer; the explanation in it, where the router gives one."""
-    text = content[: 4 * _SHOWN].decode("utf-8", "replace")
+    """Return the beginning of an answer, or of its `detail`."""
+    text = content[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "replace")
     with contextlib.suppress(msgspec.DecodeError, KeyError):
         text = str(msgspec.json.decode(content, type=dict[str, Any])["detail"])
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
 
 
 def _cause(error: Exception) -> str:

@@ -1,5 +1,5 @@
-"""The engine on a bare Kafka, and what every engine on a Kafka shares.
+"""The engine for Kafka without ksqlDB, and the base class of all engines on Kafka.
 
-Read `connection`, `delivery` (writing), `log_reader` and `log_feed` (reading), `fold` and `tables` (the state that the
-log adds up to), then `log_engine` (shared by the engines) and `engine`.
+Read `connection`, `delivery` (writing), `log_reader` and `log_feed` (reading), `fold` and `tables` (the state computed
+from the log), then `log_engine` (the base class) and `engine`.
 """

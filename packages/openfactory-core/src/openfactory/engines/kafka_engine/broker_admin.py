@@ -1,4 +1,4 @@
-"""A connection to a broker for questions about it, which says why there is none."""
+"""A connection to a broker for administration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from openfactory.engines.kafka_engine.broker_errors import explained, unusable
+from openfactory.engines.kafka_engine.broker_errors import configuration_error, explain
 from openfactory.exceptions import EngineUnavailableError
 
 if TYPE_CHECKING:
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 __all__ = ["BrokerAdmin"]
 
-# The client tries again by itself, quicker than it would by default: people wait for the answer.
+# The client reconnects faster than by default, because a user waits for the answer.
 _SETTINGS = {
-    "log_level": 0,  # it would write to standard error; what it reports comes through error_cb
+    "log_level": 0,  # librdkafka logs to standard error; its errors arrive through error_cb
     "reconnect.backoff.ms": 100,
     "reconnect.backoff.max.ms": 500,
     "socket.connection.setup.timeout.ms": 4000,
 }
 
-# A broker that refuses may be just starting, so it is asked for a while; one that says nothing, to the end.
+# A broker that refuses connections may be starting, so it gets a few seconds. A silent broker gets the whole timeout.
 _ATTEMPT_SECONDS = 1.0
 _PATIENCE_SECONDS = 3.0
-_MOST_WORDS = 100
+_MAX_CALLBACKS = 100
 
 
 class BrokerAdmin:
-    """Asks a broker, and explains why it does not answer.
+    """An admin client whose errors explain why the broker does not answer.
 
     Args:
-        configuration: properties of librdkafka; `bootstrap.servers` and what security needs.
+        configuration: properties of librdkafka: `bootstrap.servers` and the security settings.
 
     Raises:
-        ConfigurationError: a property that librdkafka does not take.
+        ConfigurationError: librdkafka rejects a property.
     """
 
     def __init__(self, configuration: Mapping[str, Any]) -> None:
@@ -49,13 +49,16 @@ class BrokerAdmin:
         try:
             self.client: AdminClient = AdminClient(properties)
         except KafkaException as error:
-            raise unusable(self.address, error) from error
+            raise configuration_error(self.address, error) from error
 
     def metadata(self, timeout: float = 10.0) -> ClusterMetadata:
-        """The brokers and topics of the cluster.
+        """Return the brokers and topics of the cluster.
+
+        Args:
+            timeout: seconds to wait for a broker.
 
         Raises:
-            EngineUnavailableError: no broker answered in time; it says why.
+            EngineUnavailableError: no broker answered in time; the text has the reason.
         """
         from confluent_kafka import KafkaException
 
@@ -65,24 +68,28 @@ class BrokerAdmin:
             try:
                 return self.client.list_topics(timeout=max(min(_ATTEMPT_SECONDS, timeout - spent), 0.1))
             except KafkaException as error:
-                self._hear()
+                self._collect_errors()
                 spent = time.monotonic() - start
                 if spent >= timeout or (self._errors and spent >= _PATIENCE_SECONDS):
                     raise self.unavailable(spent) from error
 
     def unavailable(self, timeout: float) -> EngineUnavailableError:
-        """The error that tells why a question was not answered in time."""
-        self._hear()
-        cause, remedy = explained(self._errors) or (
-            f"it was silent for {timeout:.0f} s",
-            "Check that the address is right, that the broker runs, and that no firewall is between.",
+        """Return the error for a request that was not answered.
+
+        Args:
+            timeout: seconds for which the client waited, for the text.
+        """
+        self._collect_errors()
+        cause, remedy = explain(self._errors) or (
+            f"it did not answer within {timeout:.0f} s",
+            "Check the address, that the broker runs, and that no firewall blocks the connection.",
         )
         return EngineUnavailableError(
             f"No Kafka broker answers at {self.address}: {cause}. {remedy}", address=self.address
         )
 
-    def _hear(self) -> None:
-        """Take in what the client has to say; it speaks only when it is asked."""
-        for _ in range(_MOST_WORDS):
+    def _collect_errors(self) -> None:
+        """Run the pending calls of `error_cb`; librdkafka makes them only inside `poll`."""
+        for _ in range(_MAX_CALLBACKS):
             if not self.client.poll(0):
                 return

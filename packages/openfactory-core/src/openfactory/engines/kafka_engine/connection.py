@@ -1,4 +1,4 @@
-"""How the clients of one broker are set up, and what is known of the way to it."""
+"""The configuration of all clients of one cluster, and whether the cluster can be reached."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from openfactory.engines.kafka_engine.broker_errors import explained
+from openfactory.engines.kafka_engine.broker_errors import explain
 from openfactory.exceptions import EngineUnavailableError
 from openfactory.settings.credentials import Credentials
 
@@ -17,23 +17,23 @@ __all__ = ["BrokerConnection"]
 
 _logger = logging.getLogger("openfactory.kafka")
 
-# librdkafka's own lines: what matters of them is said here in one sentence.
-_silent = logging.getLogger("openfactory.kafka.librdkafka")
-_silent.addHandler(logging.NullHandler())
-_silent.propagate = False
+# librdkafka's own log lines are dropped; BrokerConnection reports each outage in one line.
+_librdkafka_logger = logging.getLogger("openfactory.kafka.librdkafka")
+_librdkafka_logger.addHandler(logging.NullHandler())
+_librdkafka_logger.propagate = False
 
-_WAY_OUT = "See whether the broker runs and KAFKA_BROKER is its address; `ofa doctor` tells more."
+_REMEDY = "Check that the broker runs and that KAFKA_BROKER is its address, or run `ofa doctor`."
 
 
 class BrokerConnection:
-    """What the producer, the consumers and the administration of one cluster share.
+    """Configuration and outage report that the producer and the consumers of one cluster share.
 
     Args:
         bootstrap_servers: addresses, `host:9092,other:9092`.
-        credentials: how to log in.
+        credentials: user, password, token server and certificates for the login.
 
     Attributes:
-        trouble: why no broker can be reached now; empty while one can.
+        trouble: the reason of the current outage; empty while a broker answers.
     """
 
     def __init__(self, bootstrap_servers: str, credentials: Credentials) -> None:
@@ -41,63 +41,71 @@ class BrokerConnection:
         self.trouble = ""
         self._security = credentials.kafka()
         self._lock = threading.Lock()
-        self._said: dict[int, KafkaError] = {}  # since the last answer, the last of each kind
+        self._errors: dict[int, KafkaError] = {}  # the last error of each code since the last answer
 
     def configuration(self, **properties: Any) -> dict[str, Any]:
-        """Properties of librdkafka for one client; `_` in a name stands for its dot."""
+        """Return the properties of librdkafka for one client.
+
+        Args:
+            properties: further properties; `_` in a name stands for a dot.
+        """
         return {
             "bootstrap.servers": self.bootstrap_servers,
             "client.id": "openfactory",
             "error_cb": self.on_error,
-            "logger": _silent,
+            "logger": _librdkafka_logger,
             "log.connection.close": False,
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1_000,
             "socket.nagle.disable": True,
             "socket.connection.setup.timeout.ms": 5_000,
-            "socket.timeout.ms": 10_000,  # a minute by default, until a broker that is silent is given up
+            "socket.timeout.ms": 10_000,  # the default of one minute notices a silent broker too late
             **self._security,
             **{name.replace("_", "."): value for name, value in properties.items()},
         }
 
     def on_error(self, error: KafkaError) -> None:
-        """Librdkafka tells what went wrong; what it cannot mend by itself is said once."""
+        """Take an error of librdkafka, and log each outage once."""
         with self._lock:
-            self._said[error.code()] = error
+            self._errors[error.code()] = error
         if error.name() in ("_ALL_BROKERS_DOWN", "_AUTHENTICATION", "_SSL", "_RESOLVE", "_FATAL"):
-            cause, remedy = self._explained() or (error.str(), _WAY_OUT)
-            self._on_trouble(f"{self.bootstrap_servers} cannot be reached: {cause}. {remedy}")
+            cause, remedy = self._explain() or (error.str(), _REMEDY)
+            self._begin_outage(f"{self.bootstrap_servers} cannot be reached: {cause}. {remedy}")
 
-    def on_silence(self) -> None:
-        """A question was not answered in time."""
-        self._on_trouble(f"{self.bootstrap_servers} does not answer in time. {_WAY_OUT}")
+    def on_timeout(self) -> None:
+        """Note that a request was not answered in time."""
+        self._begin_outage(f"{self.bootstrap_servers} does not answer in time. {_REMEDY}")
 
     def on_answer(self) -> None:
-        """A broker has answered."""
-        if self.trouble or self._said:
+        """Note that a broker has answered, which ends an outage."""
+        if self.trouble or self._errors:
             with self._lock:
-                was, self.trouble = self.trouble, ""
-                self._said.clear()
-            if was:
+                had_trouble, self.trouble = bool(self.trouble), ""
+                self._errors.clear()
+            if had_trouble:
                 _logger.info("%s can be reached again.", self.bootstrap_servers)
 
-    def _on_trouble(self, trouble: str) -> None:
+    def _begin_outage(self, trouble: str) -> None:
         with self._lock:
             if self.trouble:
                 return
             self.trouble = trouble
-        _logger.warning("%s What is written waits, and it is tried again until it can be.", trouble)
+        _logger.warning("%s Events wait in the queue until a broker answers.", trouble)
 
     def unavailable(self, reason: object) -> EngineUnavailableError:
-        """The error that says that the cluster cannot be used; what librdkafka has said tells more than a reason."""
-        cause, remedy = self._explained() or (reason, _WAY_OUT)
+        """Return the error for a cluster that cannot be used.
+
+        Args:
+            reason: the cause, for the text; an explained error of librdkafka takes precedence.
+        """
+        cause, remedy = self._explain() or (reason, _REMEDY)
         return EngineUnavailableError(
             f"No Kafka broker answers at {self.bootstrap_servers}: {cause}. {remedy} "
-            "Run without any server by KSQLDB_URL=sqlite:///factory.db.",
+            "To run without a server, set KSQLDB_URL=sqlite:///factory.db.",
             address=self.bootstrap_servers,
         )
 
-    def _explained(self) -> tuple[str, str] | None:
+    def _explain(self) -> tuple[str, str] | None:
         with self._lock:
-            said = list(self._said.values())
-        return explained(said)
+            errors = list(self._errors.values())
+        return explain(errors)

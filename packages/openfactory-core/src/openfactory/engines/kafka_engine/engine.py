@@ -1,4 +1,4 @@
-"""Kafka alone: the state of all assets is folded from the log itself, and the same consumer is live."""
+"""The engine for Kafka without ksqlDB, which computes the state of all assets from the log."""
 
 from __future__ import annotations
 
@@ -35,47 +35,52 @@ __all__ = ["KafkaEngine"]
 
 _logger = logging.getLogger("openfactory.engines")
 
-# How long the log may stand still while the state is read from it, in seconds.
+# Seconds without a new record after which a wait for the log ends.
 _STALL_SECONDS = 10.0
 
-# How often a state file is brought up to date, in seconds.
+# Seconds between two updates of the state file.
 _SAVE_SECONDS = 5.0
 
-# The topics in which a ksqlDB looks for tombstones.
+# Topics whose tombstones ksqlDB reads.
 _TOMBSTONES = (ASSETS_TYPES_TOPIC, ASSETS_AVAIL_TOPIC, DOCKER_SERVICES_TOPIC)
 
 
 class KafkaEngine(LogEngine):
-    """A factory on a Kafka and nothing else, `kafka://host:9092`.
+    """Engine for `kafka://host:9092`, which needs no other server than Kafka.
 
-    Options in the URL: `state=/path/factory-state.db` (a file that lets the next start read only what is new),
-    `prefix=plant2_` (before the names of all topics), `linger_ms=N` (how long a message waits for others to go with).
+    Options in the URL: `state=/path/factory-state.db` (a file that lets the next start read only new records),
+    `prefix=plant2_` (the beginning of all topic names), `linger_ms=N` (milliseconds that a message waits for others).
 
-    What nobody has said for longer than the topic keeps its records is not known. Topics that are missing are made.
+    The engine does not know an attribute whose last event is older than the retention of the topic. It creates the
+    topics that are missing.
+
+    Args:
+        url: a `kafka://` URL.
+        servers: credentials; the broker is the one in the URL.
 
     Raises:
-        ConfigurationError: the URL cannot be understood.
+        ConfigurationError: the URL is not valid.
         EngineUnavailableError: no broker answers, or the state file cannot be used.
     """
 
     def __init__(self, url: str, servers: Servers = Servers()) -> None:  # noqa: B008 - immutable
         location = KafkaLocation.of(url)
         if servers.bootstrap_servers and servers.bootstrap_servers != location.bootstrap_servers:
-            _logger.info("%s names the broker, so %s is not used.", url, servers.bootstrap_servers)
+            _logger.info("The broker is the one in %s; %s is not used.", url, servers.bootstrap_servers)
         connection = BrokerConnection(location.bootstrap_servers, servers.credentials or Credentials.from_environment())
         reader = LogReader(connection)
         try:
-            there = _topics_made(connection, reader, location.prefix)
+            partitions = _ensure_topics(connection, reader, location.prefix)
             tables = FoldedTables(location.state, reader.cluster())
         except BaseException:
             reader.close()
             raise
         assets, uns_map = (location.prefix + name for name in NEEDED_TOPICS)
-        tombstones = tuple(name for one in _TOMBSTONES if (name := location.prefix + one) in there)
+        tombstones = tuple(name for topic in _TOMBSTONES if (name := location.prefix + topic) in partitions)
         super().__init__(
-            url, connection, reader, TopicNames(assets, uns_map, tombstones), there[assets], location.linger_ms
+            url, connection, reader, TopicNames(assets, uns_map, tombstones), partitions[assets], location.linger_ms
         )
-        self._map_partitions = [Partition(uns_map, number) for number in range(there[uns_map])]
+        self._map_partitions = [Partition(uns_map, number) for number in range(partitions[uns_map])]
         self._fold = Fold()
         self._tables = tables
         self._saved_at = time.monotonic()
@@ -83,9 +88,9 @@ class KafkaEngine(LogEngine):
             connection,
             reader,
             lambda: self._dispatcher.lock,
-            self._take,
-            self._after_loss,
-            self._save_now_and_then,
+            self._apply,
+            self._on_lost,
+            self._save_periodically,
         )
         try:
             self._read_state()
@@ -100,10 +105,10 @@ class KafkaEngine(LogEngine):
     def snapshot(self, asset_uuids: Collection[str] | None = None) -> Snapshot:
         self._check_open()
         wanted = None if asset_uuids is None else list(asset_uuids)
-        concerned = self._partitions if wanted is None else list({self._partition_of(one): None for one in wanted})
-        self._catch_up_with(concerned or self._partitions)
+        partitions = list({self._partition_of(asset_uuid): None for asset_uuid in wanted or ()}) or self._partitions
+        self._wait_for_feed(partitions)
         with self._dispatcher.lock:
-            positions = {one: self._feed.positions[one] for one in concerned or self._partitions}
+            positions = {partition: self._feed.positions[partition] for partition in partitions}
             return Snapshot(self._fold.events(wanted), self._position(positions))
 
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
@@ -134,28 +139,28 @@ class KafkaEngine(LogEngine):
     ) -> list[AssetEvent]:
         self._check_open()
         if tag in (COMMAND_TAG, REPLY_TAG) and attribute_id is since is until is None:
-            self._catch_up_with([self._partition_of(asset_uuid)])
+            self._wait_for_feed([self._partition_of(asset_uuid)])
             with self._dispatcher.lock:
-                remembered = self._fold.commands.get((asset_uuid, tag), ())
-                if limit <= len(remembered) or len(remembered) < self._fold.most_commands:
-                    return list(remembered)[-limit:] if limit > 0 else []
+                commands = self._fold.commands.get((asset_uuid, tag), ())
+                if limit <= len(commands) or len(commands) < self._fold.max_commands:
+                    return list(commands)[-limit:] if limit > 0 else []
         return super().history(asset_uuid, attribute_id, tag=tag, since=since, until=until, limit=limit)
 
-    # Inside
+    # State
 
-    def _following(self) -> LogFeed:
+    def _started_feed(self) -> LogFeed:
         return self._feed
 
-    def _can_do_without(self) -> bool:
+    def _can_answer_offline(self) -> bool:
         return True
 
     def _read_state(self) -> None:
-        """Fold the log, from where the state file ends or from its start, up to where it ends now."""
+        """Load the state file, apply the records after it up to the end of the log, and start the feed."""
         partitions = [*self._partitions, *self._map_partitions]
         bounds = self._reader.bounds(partitions)
         known = self._tables.load(self._fold)
-        if any(known.get(one, 0) > high for one, (_, high) in bounds.items()):
-            _logger.warning("The log ends before what the state file knows. It is read from its start instead.")
+        if any(known.get(partition, 0) > high for partition, (_, high) in bounds.items()):
+            _logger.warning("The log ends before the offsets in the state file. It is read from its start instead.")
             self._tables.clear()
             self._fold, known = Fold(), {}
         self._newest.update(
@@ -164,17 +169,19 @@ class KafkaEngine(LogEngine):
         )
         for partition, (low, high) in bounds.items():
             for message in self._reader.read(partition, max(known.get(partition, 0), low), high):
-                self._take(partition, message.offset() or 0, message)
+                self._apply(partition, message.offset() or 0, message)
         ends = {partition: high for partition, (_, high) in bounds.items()}
         self._known_ends.update(ends)
         self._feed.start(ends)
         if known != ends:
             self._save()
 
-    def _take(self, partition: Partition, offset: int, message: Message) -> None:
-        """Take in a record, and hand it on."""
+    def _apply(self, partition: Partition, offset: int, message: Message) -> None:
+        """Apply a record to the state, and deliver its event to the subscriptions."""
         if partition.topic != self._topics.assets:
-            self._take_place(partition, offset, message)
+            place = self._records.place_of(message, partition, offset)
+            if place is not None:
+                self._fold.apply_place(*place)
             return
         event = self._records.event_of(message, partition, offset)
         if event is not None:
@@ -182,25 +189,20 @@ class KafkaEngine(LogEngine):
             if is_deregistration(event):
                 self._fold.deregister(event)
                 return
-            self._fold.take(event)
+            self._fold.apply(event)
             self._dispatcher.deliver(event, partition.number)
 
-    def _take_place(self, partition: Partition, offset: int, message: Message) -> None:
-        place = self._records.place_of(message, partition, offset)
-        if place is not None:
-            self._fold.take_place(*place)
-
-    def _catch_up_with(self, partitions: Collection[Partition]) -> None:
-        """Wait until all that is acknowledged by now is folded; without a broker it is what was read before."""
+    def _wait_for_feed(self, partitions: Collection[Partition]) -> None:
+        """Wait until all events acknowledged before are in the state; during an outage, keep the present state."""
         if self._catching_up == threading.get_ident():
-            return  # a new subscriber asks, and the feed waits for it
+            return  # called by the callback of a new subscription, for which the feed itself waits
         if not self._feed.wait_for(self._ends(partitions), _STALL_SECONDS) and not self._connection.trouble:
-            _logger.warning("The log has stood still for %g s; what was read before is answered.", _STALL_SECONDS)
+            _logger.warning("No new records arrived for %g s. The answer may lack the newest events.", _STALL_SECONDS)
 
     def _synchronised(self) -> FoldedTables:
-        """The tables, with all that is acknowledged by now."""
+        """Return the tables with all events acknowledged before."""
         self._check_open()
-        self._catch_up_with([*self._partitions, *self._map_partitions])
+        self._wait_for_feed([*self._partitions, *self._map_partitions])
         with self._dispatcher.lock:
             if self._fold.changed or self._fold.changed_registrations:
                 self._save()
@@ -211,31 +213,32 @@ class KafkaEngine(LogEngine):
             self._tables.save(self._fold, self._feed.positions)
         self._saved_at = time.monotonic()
 
-    def _save_now_and_then(self) -> None:
-        if self._tables.keeps and time.monotonic() >= self._saved_at + _SAVE_SECONDS and self._fold.changed:
+    def _save_periodically(self) -> None:
+        if self._tables.owns_file and time.monotonic() >= self._saved_at + _SAVE_SECONDS and self._fold.changed:
             self._save()
 
     def _stop_reading(self, timeout: float) -> None:
         self._feed.close(timeout)
-        if self._tables.keeps and self._feed.positions:
+        if self._tables.owns_file and self._feed.positions:
             self._save()
         self._tables.close()
 
 
-def _topics_made(connection: BrokerConnection, reader: LogReader, prefix: str) -> dict[str, int]:
-    """All topics with the number of their partitions, after those that are needed and missing were made."""
-    there = reader.topics()
-    missing = [topic for topic in TOPICS if topic.name in NEEDED_TOPICS and prefix + topic.name not in there]
+def _ensure_topics(connection: BrokerConnection, reader: LogReader, prefix: str) -> dict[str, int]:
+    """Create the needed topics that do not exist, and return the number of partitions of every topic."""
+    partitions = reader.topics()
+    needed = {prefix + name for name in NEEDED_TOPICS}
+    missing = [topic for topic in TOPICS if topic.name in NEEDED_TOPICS and prefix + topic.name not in partitions]
     if not missing:
-        return there
-    beside = [count for name, count in there.items() if name in {prefix + needed for needed in NEEDED_TOPICS}]
-    create_topics(connection.configuration(), missing, prefix=prefix, partitions=max(beside, default=1))
+        return partitions
+    existing = [count for name, count in partitions.items() if name in needed]
+    create_topics(connection.configuration(), missing, prefix=prefix, partitions=max(existing, default=1))
     names = ", ".join(prefix + topic.name for topic in missing)
-    _logger.info("Made the topics %s. `ofa setup-kafka` makes them with other partitions and retentions.", names)
+    _logger.info("Created the topics %s. Use `ofa setup-kafka` to choose their partitions and retention.", names)
     deadline = time.monotonic() + _STALL_SECONDS
-    while not all(prefix + name in there for name in NEEDED_TOPICS):
+    while not needed <= partitions.keys():
         if time.monotonic() >= deadline:
-            raise connection.unavailable(f"the topics {names} do not appear")
+            raise connection.unavailable(f"it does not show the new topics {names}")
         time.sleep(0.05)
-        there = reader.topics()
-    return there
+        partitions = reader.topics()
+    return partitions

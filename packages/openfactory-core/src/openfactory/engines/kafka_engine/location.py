@@ -1,4 +1,4 @@
-"""What a URL of Kafka alone says: the brokers, and the options behind the `?`."""
+"""Parsing of `kafka://` URLs: the brokers, and the options after the `?`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from openfactory.exceptions import ConfigurationError
+from openfactory.settings.credentials import redacted
 
 __all__ = ["KafkaLocation"]
 
 _OPTIONS = "state=/path/of/a/file.db, prefix=plant2_, linger_ms=N"
 
-# What a topic's name may begin with.
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+)(:\d{1,5})?")
@@ -21,13 +21,13 @@ _BROKER = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+)(:\d{1,5})?")
 
 @dataclass(frozen=True, slots=True)
 class KafkaLocation:
-    """Which cluster, and how it is used.
+    """A factory on a Kafka cluster, and the options of its engine.
 
     Attributes:
-        bootstrap_servers: `host:9092`, or several with commas between them.
-        prefix: stands before the names of all topics: several factories on one cluster.
-        state: a file that keeps what was read of the log, so that the next start reads only what is new.
-        linger_ms: how long a message may wait for others to go with.
+        bootstrap_servers: addresses, `host:9092,other:9092`.
+        prefix: the beginning of all topic names, so that several factories can share one cluster.
+        state: a file that stores the state between runs, so that the next start reads only new records.
+        linger_ms: milliseconds that a message waits for others, to be sent in one batch.
     """
 
     bootstrap_servers: str
@@ -37,26 +37,26 @@ class KafkaLocation:
 
     @classmethod
     def of(cls, url: str) -> KafkaLocation:
-        """Read a URL.
+        """Parse a URL.
 
         >>> KafkaLocation.of("kafka://broker?prefix=plant2_")
         KafkaLocation(bootstrap_servers='broker:9092', prefix='plant2_', state=None, linger_ms=0.0)
 
         Raises:
-            ConfigurationError: it cannot be understood.
+            ConfigurationError: the URL has no valid broker, a user or password, or an unknown or invalid option.
         """
         try:
             parts = urlsplit(url, allow_fragments=False)
         except ValueError as error:
-            raise _no_broker(url) from error
+            raise _missing_broker(url) from error
         if "@" in parts.netloc:
             raise ConfigurationError(
-                "A kafka:// URL holds no user and no password: it is shown in logs. "
+                "A kafka:// URL must not contain a user or a password, because it appears in logs. "
                 "Set KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD."
             )
         brokers = [broker.strip() for broker in parts.netloc.split(",")]
         if parts.path.strip("/") or not all(_BROKER.fullmatch(broker) for broker in brokers):
-            raise _no_broker(url)
+            raise _missing_broker(url)
         servers = ",".join(broker if re.search(r":\d+$", broker) else f"{broker}:9092" for broker in brokers)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         try:
@@ -64,20 +64,22 @@ class KafkaLocation:
                 servers,
                 prefix=_prefix(options.pop("prefix", "")),
                 state=_state(options.pop("state", None)),
-                linger_ms=_linger(options.pop("linger_ms", "0")),
+                linger_ms=_linger_ms(options.pop("linger_ms", "0")),
                 **options,
             )
         except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"{url} has an option that is not understood. They are {_OPTIONS}.") from error
+            raise ConfigurationError(f"{url} has an unknown or invalid option. Use {_OPTIONS}.") from error
 
     @property
     def place(self) -> str:
-        """What is the same for all URLs that mean this factory."""
+        """The location in one spelling, equal for all URLs that name this factory."""
         return f"kafka://{self.bootstrap_servers}/{self.prefix}"
 
 
-def _no_broker(url: str) -> ConfigurationError:
-    return ConfigurationError(f"{url} names no broker. Write kafka://host:9092, or kafka://one:9092,two:9092.")
+def _missing_broker(url: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{redacted(url)} does not name a broker. Write kafka://host:9092, or kafka://one:9092,two:9092."
+    )
 
 
 def _prefix(text: str) -> str:
@@ -94,7 +96,7 @@ def _state(text: str | None) -> Path | None:
     return Path(text).expanduser().resolve()
 
 
-def _linger(text: str) -> float:
+def _linger_ms(text: str) -> float:
     milliseconds = float(text)
     if not 0 <= milliseconds <= 10_000:
         raise ValueError(text)

@@ -1,6 +1,6 @@
-"""What the engines on a Kafka share: they write to the topic of all events, and read it by its offsets.
+"""The base class of the engines on Kafka, which write events to one topic and read it by its offsets.
 
-The position of an event is its offset and one more, so that 0 stands before all of them.
+The position of an event is its offset plus one, so that position 0 is before all events.
 """
 
 from __future__ import annotations
@@ -44,12 +44,18 @@ from openfactory.settings.credentials import redacted
 
 __all__ = ["LogEngine", "TopicNames"]
 
-# The clocks of writers and brokers differ by less than this, in seconds.
+# An upper bound for the difference between the clocks of writers and brokers, in seconds.
 _CLOCKS_DIFFER_SECONDS = 3_600.0
 
 
 class TopicNames(NamedTuple):
-    """The topics that are written to; the last three only where they are there, for a ksqlDB that reads them."""
+    """The topics to which an engine writes.
+
+    Attributes:
+        assets: topic of all events.
+        uns_map: topic of the places in the unified namespace.
+        tombstones: topics of ksqlDB's tables that exist, for the tombstones of deregistered assets.
+    """
 
     assets: str
     uns_map: str
@@ -57,13 +63,15 @@ class TopicNames(NamedTuple):
 
 
 class LogEngine(Engine):
-    """An engine whose events stand in a topic of a Kafka.
+    """Base class of an engine whose log is a Kafka topic.
 
     Args:
-        url: what it is opened by.
+        url: the URL that opens the engine.
         connection: the cluster.
-        topics: where events and places are written.
-        linger_ms: how long a message may wait for others to go with.
+        reader: reader for the log; the engine closes it.
+        topics: the topics for events, places and tombstones.
+        partitions: number of partitions of the log.
+        linger_ms: milliseconds that a message waits for others, to be sent in one batch.
     """
 
     def __init__(
@@ -83,8 +91,8 @@ class LogEngine(Engine):
         self._dispatcher = Dispatcher()
         self._delivery = Delivery(connection, linger_ms)
         self._known_ends: dict[Partition, int] = {}
-        self._catching_up: int | None = None  # the thread in whose hands a new subscription is
-        self._newest: dict[str, int] = {}  # the position of the newest event of each asset that the feed has passed
+        self._catching_up: int | None = None  # id of the thread that delivers past events to a new subscription
+        self._newest: dict[str, int] = {}  # by asset, the position of the newest event that the feed has passed
         self._records = Records()
         self._closed = False
         self._forked = False
@@ -104,13 +112,13 @@ class LogEngine(Engine):
             message = value.encode() if isinstance(value, str) else value
             assert message is not None
             if read_message(event.asset_uuid, message).timestamp == UNAVAILABLE:
-                message = encode_message(event)  # it says no time, so it is now
+                message = encode_message(event)  # the message has no time: use the current time
             return self._delivery.publish(self._topics.assets, event.asset_uuid, message, event)
         return self._delivery.publish(topic, key, value)
 
     def topic_of(self, name: str) -> str:
         if name.strip("`").upper() != ASSETS_STREAM:
-            raise ConfigurationError(f"{self.url} has no stream {name!r}. It has {ASSETS_STREAM}.")
+            raise ConfigurationError(f"{self.url} has no stream {name!r}. Use {ASSETS_STREAM}.")
         return self._topics.assets
 
     def on_delivery_error(self, callback: OnDeliveryError) -> None:
@@ -185,15 +193,18 @@ class LogEngine(Engine):
         from_position: int | None = None,
     ) -> Subscription:
         self._check_open()
-        feed = self._following()
-        ends = self._ends(self._concerned(asset_uuid)) if from_position is None else {}
+        feed = self._started_feed()
+        partitions = self._partitions if asset_uuid is None else [self._partition_of(asset_uuid)]
+        ends = self._ends(partitions) if from_position is None else {}
         with self._dispatcher.lock:
             if from_position is None:
-                from_position = self._position({one: max(end, feed.positions[one]) for one, end in ends.items()})
+                from_position = self._position(
+                    {partition: max(end, feed.positions[partition]) for partition, end in ends.items()}
+                )
             subscription = self._dispatcher.add(asset_uuid, on_event, on_gap, from_position)
             outer, self._catching_up = self._catching_up, threading.get_ident()
             try:
-                for partition in self._concerned(asset_uuid):
+                for partition in partitions:
                     self._catch_up(subscription, partition, from_position, feed.positions[partition])
             except BaseException:
                 subscription.close()
@@ -203,30 +214,42 @@ class LogEngine(Engine):
             return subscription
 
     @abstractmethod
-    def _following(self) -> LogFeed:
-        """The feed that follows the log, started if it was not."""
+    def _started_feed(self) -> LogFeed:
+        """Return the feed that follows the log; start it at the first call."""
 
     def _catch_up(self, subscription: Subscription, partition: Partition, start: int, passed: int) -> None:
-        """Hand on what the feed has passed already; the lock is held."""
+        """Deliver the events before the position of the feed to a new subscription.
+
+        The caller owns the dispatcher's lock.
+
+        Args:
+            subscription: the new subscription.
+            partition: the partition to read.
+            start: position after which the subscription receives events.
+            passed: offset up to which the feed has delivered the partition.
+        """
         first = start.partitions.get(partition.number, passed) if isinstance(start, LogPosition) else int(start)
         if first >= passed:
             return
         asset_uuid = subscription.asset_uuid
         if asset_uuid is not None and 0 < self._newest.get(asset_uuid, 0) <= first:
-            return  # nothing of this asset stands in between
+            return  # the asset has no events in between
         for event in self._read(partition, first, passed, asset_uuid):
             self._dispatcher.call(subscription, event, partition.number)
 
     def _read(self, partition: Partition, start: int, end: int, asset_uuid: str | None) -> Iterator[AssetEvent]:
-        """The events of a piece of the log, of one asset or of all; a deregistration is no statement of an asset."""
+        """Yield the events between two offsets, of one asset or of all with None; deregistrations are left out."""
         for message in self._reader.read(partition, start, end):
             if asset_uuid is None or key_of(message) == asset_uuid:
                 event = self._records.event_of(message, partition, message.offset() or 0)
                 if event is not None and not is_deregistration(event):
                     yield event
 
-    def _after_loss(self, partition: Partition) -> None:
-        """The log has lost a piece that was not read: everybody concerned reads again; the lock is held."""
+    def _on_lost(self, partition: Partition) -> None:
+        """Notify the subscriptions of a gap, after a partition has lost unread records.
+
+        The caller owns the dispatcher's lock.
+        """
         for subscription in list(self._dispatcher.subscriptions()):
             if subscription.asset_uuid is None or self._partition_of(subscription.asset_uuid) == partition:
                 self._dispatcher.notify_gap(subscription)
@@ -236,26 +259,30 @@ class LogEngine(Engine):
     def _partition_of(self, asset_uuid: str) -> Partition:
         return self._partitions[partition_of(asset_uuid, len(self._partitions))]
 
-    def _concerned(self, asset_uuid: str | None) -> list[Partition]:
-        return self._partitions if asset_uuid is None else [self._partition_of(asset_uuid)]
-
     def _ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Where partitions end now; while no broker answers, where they ended when one did."""
+        """Return the end of each partition; during an outage, the last known end.
+
+        Raises:
+            EngineUnavailableError: no broker answers, and no end is known or `_can_answer_offline` is false.
+        """
         partitions = list(partitions)
         try:
             self._known_ends.update(self._reader.ends(partitions))
         except EngineUnavailableError:
-            if not self._can_do_without() or not self._known_ends.keys() >= set(partitions):
+            if not self._can_answer_offline() or not self._known_ends.keys() >= set(partitions):
                 raise
-        # What this process wrote stands before that, whatever a broker says that has just taken over.
-        return {one: max(self._known_ends[one], self._delivery.furthest.get(one, 0)) for one in partitions}
+        # A broker that has just become leader may report an end before the events that this process has written.
+        return {
+            partition: max(self._known_ends[partition], self._delivery.furthest.get(partition, 0))
+            for partition in partitions
+        }
 
-    def _can_do_without(self) -> bool:
-        """Whether there is something to answer from while no broker can be reached."""
+    def _can_answer_offline(self) -> bool:
+        """Return whether the engine can answer reads while no broker can be reached."""
         return False
 
     def _position(self, offsets: dict[Partition, int]) -> int:
-        """The position of some partitions as snapshots give it."""
+        """Return the offsets of some partitions as one position."""
         if len(self._partitions) == 1:
             return next(iter(offsets.values()))
         return LogPosition.of({partition.number: offset for partition, offset in offsets.items()})
@@ -270,7 +297,7 @@ class LogEngine(Engine):
         return EngineHealth(not trouble, trouble, self._delivery.queued, counters)
 
     def _trouble(self) -> str:
-        """What else keeps this engine from doing all it promises."""
+        """Return the reason why the engine does not work although the broker answers, or an empty text."""
         return ""
 
     def close(self, timeout: float = 5.0) -> None:
@@ -287,10 +314,10 @@ class LogEngine(Engine):
 
     @abstractmethod
     def _stop_reading(self, timeout: float) -> None:
-        """End what follows the log, and let go of what was read."""
+        """Stop following the log and release the state."""
 
     def reset_after_fork(self) -> None:
-        """A fork's copy of the engine belongs to the parent."""
+        """Refuse all use of the copy in a forked child: the engine belongs to the parent."""
         self._forked = True
 
     def _publish_place(self, asset_uuid: str, place: dict[str, object]) -> None:
@@ -298,9 +325,9 @@ class LogEngine(Engine):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise EngineClosedError(f"{redacted(self.url)} is closed. Open it again, by a new client or asset.")
+            raise EngineClosedError(f"{redacted(self.url)} is closed. Open it again by a new client or asset.")
         if self._forked:
             raise EngineClosedError(
-                f"{redacted(self.url)} was opened before this process was forked, and no connection survives a fork. "
-                "Start processes by spawn (multiprocessing.set_start_method('spawn')), or open it only in the child."
+                f"{redacted(self.url)} was opened before this process was forked, and connections do not survive a "
+                "fork. Start processes by spawn (multiprocessing.set_start_method('spawn')), or open it in the child."
             )

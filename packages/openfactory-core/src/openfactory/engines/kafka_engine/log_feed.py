@@ -1,4 +1,4 @@
-"""Following the log: one consumer a process, on a thread of its own."""
+"""The consumer that follows the log, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ _logger = logging.getLogger("openfactory.kafka")
 
 _POLL_SECONDS = 0.1
 
-# So many records are handed on before others may have the lock.
+# Maximum number of records to deliver before other threads can acquire the lock.
 _BATCH = 1_000
 
-# When so many come at once, but not all that fit, more are on their way. They are taken together after a moment:
-# each time the feed woke for a few of them, the threads that compute would have to wait for the interpreter.
-_MANY = 64
+# When this number of records arrives at once, but not a full batch, more are on their way. The feed pauses to take them
+# together: each time it wakes up for a few records, the threads that compute wait for the interpreter.
+_BUSY_RECORDS = 64
 _PAUSE_SECONDS = 0.005
 
 
 class LogFeed:
-    """Hands on every record of some partitions, in the order of each.
+    """Delivers every record of some partitions, in the order of each partition.
 
     Args:
-        reader: answers where the log begins and ends.
-        lock: held while records are handed on and the positions move.
-        on_record: takes a record; it must return soon.
-        on_lost: told that a partition has lost a piece that was not read, and that reading goes on behind it.
-        on_idle: called now and then on the feed's thread, without the lock.
+        connection: the cluster.
+        reader: source of the first and last offsets of a partition.
+        lock: returns the lock under which records are delivered and positions move.
+        on_record: called with partition, offset and record; it must return soon.
+        on_lost: called with a partition that has lost unread records, after the position has moved past them.
+        on_idle: called now and then on the thread of the feed, without the lock.
 
     Attributes:
-        positions: up to which offset each partition has been handed on; read them under the lock.
+        positions: by partition, the offset after the last delivered record; read it under the lock.
     """
 
     def __init__(
@@ -61,49 +62,57 @@ class LogFeed:
         self._on_lost = on_lost
         self._on_idle = on_idle
         self._moved = threading.Condition()
-        self._waiting = 0
+        self._waiters = 0
         self._closed = False
-        # A partition that is new to a fetch waits until the last one has ended, which is this long when nothing comes.
+        # A newly assigned partition waits for the end of the current fetch, which is this long when no records arrive.
         self._consumer = new_consumer(connection, **{"fetch.wait.max.ms": 100})
         self._partitions: dict[tuple[str | None, int | None], Partition] = {}
         self._thread: threading.Thread | None = None
-        self._said = ""
-        self._lost: set[Partition] = set()  # what has lost a piece, until it is known where it goes on
+        self._last_warning = ""
+        self._lost: set[Partition] = set()  # partitions that have lost records and whose position has not moved yet
 
     def start(self, offsets: Mapping[Partition, int]) -> None:
-        """Follow partitions from these offsets on."""
+        """Start to follow partitions, each from an offset."""
         from confluent_kafka import TopicPartition
 
         self.positions = dict(offsets)
-        self._partitions = {(one.topic, one.number): one for one in offsets}
-        self._consumer.assign([TopicPartition(one.topic, one.number, at) for one, at in offsets.items()])
+        self._partitions = {(partition.topic, partition.number): partition for partition in offsets}
+        self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in offsets.items()])
         self._thread = threading.Thread(target=self._run, name="openfactory-log", daemon=True)
         self._thread.start()
 
     def wait_for(self, offsets: Mapping[Partition, int], stall_seconds: float) -> bool:
-        """Wait until the records before some offsets are handed on, as long as there is progress.
+        """Wait until the records before some offsets are delivered.
+
+        Args:
+            offsets: the offset after the last record to wait for, by partition.
+            stall_seconds: seconds without any new record after which the wait ends.
 
         Returns:
-            whether they are.
+            Whether the records are delivered.
         """
         if threading.current_thread() is self._thread:
-            return self._has_passed(offsets)  # a subscriber asks: there is nothing to wait for
+            return self._has_passed(offsets)  # called by a subscription callback: waiting would block the feed itself
         with self._moved:
-            self._waiting += 1
+            self._waiters += 1
             try:
                 while not self._has_passed(offsets):
                     before = sum(self.positions.values())
                     deadline = time.monotonic() + stall_seconds
                     while sum(self.positions.values()) == before and not self._has_passed(offsets):
-                        if self._closed or (left := deadline - time.monotonic()) <= 0:
+                        if self._closed or (remaining := deadline - time.monotonic()) <= 0:
                             return self._has_passed(offsets)
-                        self._moved.wait(left)
+                        self._moved.wait(remaining)
                 return True
             finally:
-                self._waiting -= 1
+                self._waiters -= 1
 
     def close(self, timeout: float) -> None:
-        """End the thread and the connection."""
+        """Stop the thread and close the consumer.
+
+        Args:
+            timeout: seconds to wait for the thread.
+        """
         self._closed = True
         with self._moved:
             self._moved.notify_all()
@@ -117,73 +126,80 @@ class LogFeed:
 
     def _run(self) -> None:
         while not self._closed:
-            taken = 0
+            count = 0
             try:
                 first = self._consumer.poll(_POLL_SECONDS)
                 if first is not None:
                     messages = [first, *self._consumer.consume(_BATCH, 0)]
-                    taken = len(messages)
-                    self._take(messages)
+                    count = len(messages)
+                    self._deliver(messages)
                 for partition in list(self._lost):
-                    self._go_on_where_the_log_begins(partition)
+                    self._skip_lost_records(partition)
                 self._on_idle()
             except EngineUnavailableError as error:
-                self._say("_LOST", error)
+                self._warn_once("_LOST", error)
             except Exception:
-                _logger.exception("Following the log failed; it is tried again.")
+                _logger.exception("The consumer of the log raised an exception. It is retried.")
                 time.sleep(_POLL_SECONDS)
-            if self._waiting:
+            if self._waiters:
                 with self._moved:
                     self._moved.notify_all()
-            elif _MANY <= taken < _BATCH:
+            elif _BUSY_RECORDS <= count < _BATCH:
                 time.sleep(_PAUSE_SECONDS)
         self._consumer.close()
 
-    def _take(self, messages: list[Message]) -> None:
+    def _deliver(self, messages: list[Message]) -> None:
         with self._lock():
             for message in messages:
                 if self._closed:
                     return
                 partition = self._partitions.get((message.topic(), message.partition()))
                 if (error := message.error()) is not None:
-                    self._take_error(partition, message, error)
+                    self._handle_error(partition, message, error)
                 elif partition is not None:
                     offset = message.offset()
                     assert offset is not None
                     try:
                         self._on_record(partition, offset, message)
                     except Exception:
-                        _logger.exception("A record was not understood at %s, offset %d.", partition, offset)
+                        _logger.exception(
+                            "The record at %s, partition %d, offset %d raised an exception and is skipped.",
+                            partition.topic,
+                            partition.number,
+                            offset,
+                        )
                     self.positions[partition] = offset + 1
         if self._connection.trouble and messages[-1].error() is None:
             self._connection.on_answer()
-            self._said = ""
+            self._last_warning = ""
 
-    def _take_error(self, partition: Partition | None, message: Message, error: KafkaError) -> None:
+    def _handle_error(self, partition: Partition | None, message: Message, error: KafkaError) -> None:
         if partition is not None and error.name() == "_PARTITION_EOF":
             end = message.offset()
             assert end is not None
-            self.positions[partition] = max(self.positions[partition], end)  # markers are passed, and no records
+            # Transaction markers have offsets, but the consumer does not return them as records.
+            self.positions[partition] = max(self.positions[partition], end)
             self._connection.on_answer()
         elif partition is not None and error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"):
             self._lost.add(partition)
         else:
-            self._say(error.name(), error.str())
+            self._warn_once(error.name(), error.str())
 
-    def _say(self, name: str, reason: object) -> None:
-        if self._said != name:
-            self._said = name
-            _logger.warning("The log cannot be read (%s). It is tried again until it can.", reason)
+    def _warn_once(self, name: str, reason: object) -> None:
+        if self._last_warning != name:
+            self._last_warning = name
+            _logger.warning("The log cannot be read (%s). Reading is retried until it succeeds.", reason)
 
-    def _go_on_where_the_log_begins(self, partition: Partition) -> None:
+    def _skip_lost_records(self, partition: Partition) -> None:
+        """Continue after the records that the log has lost."""
         from confluent_kafka import TopicPartition
 
         low, high = self._reader.bounds([partition])[partition]
         position = self.positions[partition]
         start = low if position < low else min(position, high)
         _logger.warning(
-            "%s, partition %d, was read up to offset %d and has offsets %d to %d now. Reading goes on at %d; "
-            "keep more of the log by a longer retention (`ofa setup-kafka --retention-hours`).",
+            "%s, partition %d, was read up to offset %d and has offsets %d to %d now. Reading continues at %d. "
+            "Set a longer retention to keep more of the log: `ofa setup-kafka --retention-hours`.",
             partition.topic,
             partition.number,
             position,
@@ -191,11 +207,11 @@ class LogFeed:
             high,
             start,
         )
-        again = [TopicPartition(partition.topic, partition.number, start)]
-        self._consumer.incremental_unassign(again)  # after such an error it cannot seek
-        self._consumer.incremental_assign(again)
+        assignment = [TopicPartition(partition.topic, partition.number, start)]
+        self._consumer.incremental_unassign(assignment)  # after an offset error, the consumer cannot seek
+        self._consumer.incremental_assign(assignment)
         self._lost.discard(partition)
-        self._said = ""
+        self._last_warning = ""
         with self._lock():
             self.positions[partition] = start
             self._on_lost(partition)

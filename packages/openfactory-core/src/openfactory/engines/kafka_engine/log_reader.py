@@ -1,4 +1,4 @@
-"""Looking into the log beside following it: where it ends, where it stood at a time, and pieces of it."""
+"""Reading parts of the log, and the offsets at its ends or at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from openfactory.engines.kafka_engine.broker_errors import unusable
+from openfactory.engines.kafka_engine.broker_errors import configuration_error
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.exceptions import EngineClosedError
 
@@ -19,35 +19,39 @@ if TYPE_CHECKING:
 
 __all__ = ["LogReader", "Partition", "key_of", "new_consumer"]
 
-# How long a broker may take to answer a question, and how long reading may stand still, in seconds.
+# Seconds to wait for an answer of the broker, and for the next records of a part.
 _ANSWER_SECONDS = 5.0
 _STALL_SECONDS = 10.0
 
 _BATCH = 1_000
 
-# What a broker says of a topic that was made a moment ago, or whose leader changes.
-_PASSING = ("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION")
+# Errors of a topic that was just created, or whose leader changes: the request is retried.
+_TRANSIENT = ("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION")
 _PAUSE_SECONDS = 0.05
 
 
 class Partition(NamedTuple):
-    """One partition of one topic."""
+    """A partition of a topic."""
 
     topic: str
     number: int
 
 
 def new_consumer(connection: BrokerConnection, **properties: Any) -> Consumer:
-    """A consumer outside of all consumer groups, which is told what to read.
+    """Return a consumer without a consumer group, to which partitions are assigned.
+
+    Args:
+        connection: the cluster.
+        properties: further properties of librdkafka.
 
     Raises:
-        ConfigurationError: librdkafka takes no such configuration, such as a file that is no certificate.
+        ConfigurationError: librdkafka rejects the configuration, for example a file that is not a certificate.
     """
     from confluent_kafka import Consumer, KafkaException
 
     configuration = connection.configuration(
         **{
-            "group.id": f"openfactory-{uuid.uuid4().hex}",  # librdkafka wants one; nothing is ever committed
+            "group.id": f"openfactory-{uuid.uuid4().hex}",  # required by librdkafka; no offset is ever committed
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
@@ -60,92 +64,111 @@ def new_consumer(connection: BrokerConnection, **properties: Any) -> Consumer:
     try:
         return Consumer(configuration)
     except KafkaException as error:
-        raise unusable(connection.bootstrap_servers, error) from error
+        raise configuration_error(connection.bootstrap_servers, error) from error
 
 
 class LogReader:
-    """Answers questions about topics, and reads pieces of them; from any thread.
+    """Reader for parts of partitions and for their offsets, for use from any thread.
 
-    Nothing is locked while a reader works on the records that it got: it may ask, read another piece, or close.
+    `read` keeps no lock while its caller handles a record: the caller may use the reader, or close it.
     """
 
     def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection
-        self._lock = threading.RLock()  # who gets records; a piece that is not read on may be collected at any moment
-        self._reading: object = None  # the piece whose next records the consumer gives
-        self._free = threading.Condition()
+        # Owned while the consumer fetches. Reentrant: a `read` that is not finished may be garbage-collected meanwhile.
+        self._lock = threading.RLock()
+        self._current_read: object = None  # token of the `read` to whose part the consumer is assigned
+        self._unused = threading.Condition()
         self._users = 0
         self._closed = False
-        # A broker answers one request of a connection after the other: behind a fetch that waits, all others wait too.
+        # A broker answers the requests of a connection in order, so a fetch that waits delays all others.
         self._consumer = new_consumer(connection, **{"fetch.wait.max.ms": 5})
 
     def cluster(self) -> str:
-        """The id of the cluster."""
+        """Return the id of the cluster."""
         return str(getattr(self._metadata(), "cluster_id", ""))
 
     def topics(self) -> dict[str, int]:
-        """How many partitions each topic has."""
+        """Return the number of partitions of each topic."""
         return {name: len(topic.partitions) for name, topic in self._metadata().topics.items()}
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Where each partition ends now: the offset of the next record."""
+        """Return the end of each partition: the offset of the next record."""
         return {partition: high for partition, (_, high) in self.bounds(partitions).items()}
 
     def bounds(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
-        """Where each partition begins and ends now."""
+        """Return the first offset and the end of each partition."""
         from confluent_kafka import TopicPartition
 
-        found = {}
-        for partition in partitions:
-            asked = TopicPartition(partition.topic, partition.number)
-            found[partition] = self._ask(self._consumer.get_watermark_offsets, asked, timeout=_ANSWER_SECONDS)
-        return found
+        return {
+            partition: self._request(
+                self._consumer.get_watermark_offsets,
+                TopicPartition(partition.topic, partition.number),
+                timeout=_ANSWER_SECONDS,
+            )
+            for partition in partitions
+        }
 
     def offsets_at(self, partitions: Iterable[Partition], seconds: float) -> dict[Partition, int]:
-        """Where each partition stood at a time, in seconds since 1970: the first record from then on."""
+        """Return, for each partition, the offset of the first record that is not older than a time.
+
+        Args:
+            partitions: the partitions.
+            seconds: the time in seconds since 1970.
+
+        Returns:
+            By partition, the offset; the end of a partition whose records are all older.
+        """
         from confluent_kafka import TopicPartition
 
-        asked = [TopicPartition(one.topic, one.number, max(int(seconds * 1_000), 0)) for one in partitions]
-        found = self._ask(self._consumer.offsets_for_times, asked, timeout=_ANSWER_SECONDS)
-        at = {Partition(one.topic, one.partition): one.offset for one in found}
-        ends = self.ends(partition for partition, offset in at.items() if offset < 0)  # nothing is as new as that
-        return at | ends
+        milliseconds = max(int(seconds * 1_000), 0)
+        times = [TopicPartition(partition.topic, partition.number, milliseconds) for partition in partitions]
+        found = self._request(self._consumer.offsets_for_times, times, timeout=_ANSWER_SECONDS)
+        offsets = {Partition(entry.topic, entry.partition): entry.offset for entry in found}
+        return offsets | self.ends(partition for partition, offset in offsets.items() if offset < 0)
 
     def read(self, partition: Partition, start: int, end: int) -> Iterator[Message]:
-        """The records from one offset up to another; those that are no longer kept are left out.
+        """Yield the records of a partition from one offset up to another, as far as the log still has them.
+
+        Args:
+            partition: the partition.
+            start: offset of the first record.
+            end: offset after the last record.
 
         Raises:
-            EngineUnavailableError: the broker gives no more.
-            EngineClosedError: this reader is closed.
+            EngineUnavailableError: the broker does not send the records.
+            EngineClosedError: the reader is closed.
         """
         if start >= end:
             return
         low, high = self.bounds([partition])[partition]
         start, end = max(start, low), min(end, high)
-        reading = object()
+        token = object()
         try:
             while start < end:
-                messages, start = self._next(reading, partition, start, end)
+                messages, start = self._next_messages(token, partition, start, end)
                 yield from messages
         finally:
-            self._leave(reading)
+            self._finish_read(token)
 
     def close(self) -> None:
-        """End the connection, as soon as nobody asks any more; closing twice does nothing."""
-        with self._free:
+        """Close the consumer as soon as no thread uses it; closing twice does nothing."""
+        with self._unused:
             was_closed, self._closed = self._closed, True
-            if was_closed or not self._free.wait_for(lambda: not self._users, 2 * _ANSWER_SECONDS):
-                return  # who still uses it has the consumer closed by letting go of it
+            if was_closed or not self._unused.wait_for(lambda: not self._users, 2 * _ANSWER_SECONDS):
+                return  # the consumer is closed when it is garbage-collected, after its last user
         self._consumer.close()
 
-    def _next(self, reading: object, partition: Partition, start: int, end: int) -> tuple[list[Message], int]:
-        """The next records of a piece, and where it goes on."""
+    def _next_messages(self, token: object, partition: Partition, start: int, end: int) -> tuple[list[Message], int]:
+        """Return the next records of a part, and the offset after them."""
+        from confluent_kafka import TopicPartition
+
         with self._lock, self._in_use():
-            if self._reading is not reading:  # it begins, or another one was read since
-                self._consumer.assign([_topic_partition(partition, start)])
-                self._reading = reading
+            if self._current_read is not token:  # the first call, or another `read` has used the consumer since
+                self._consumer.assign([TopicPartition(partition.topic, partition.number, start)])
+                self._current_read = token
             messages: list[Message] = []
-            for message in (self._first(partition), *self._consumer.consume(_BATCH, 0)):
+            for message in (self._first_message(partition), *self._consumer.consume(_BATCH, 0)):
                 if (error := message.error()) is not None:
                     if error.name() == "_PARTITION_EOF":
                         return messages, end
@@ -158,93 +181,87 @@ class LogReader:
                 start = offset + 1
             return messages, start
 
-    def _first(self, partition: Partition) -> Message:
+    def _first_message(self, partition: Partition) -> Message:
         deadline = time.monotonic() + _STALL_SECONDS
         while (first := self._consumer.poll(0.1)) is None:
             if self._closed:
-                raise _closed()
+                raise _closed_error()
             if time.monotonic() >= deadline:
-                raise self._connection.unavailable(f"it gave nothing of {partition.topic} for {_STALL_SECONDS:g} s")
+                raise self._connection.unavailable(f"it sent no records of {partition.topic} for {_STALL_SECONDS:g} s")
         return first
 
-    def _leave(self, reading: object) -> None:
-        """A piece is read, or nobody wants the rest of it."""
+    def _finish_read(self, token: object) -> None:
+        """Unassign the consumer after a `read`, whether or not all records were read."""
         with self._lock:
-            if self._reading is reading:
-                self._reading = None
+            if self._current_read is token:
+                self._current_read = None
                 with suppress(EngineClosedError), self._in_use():
                     self._consumer.unassign()
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
-        """The consumer is not closed meanwhile: librdkafka does not survive that."""
-        with self._free:
+        """Keep the consumer open; librdkafka crashes when it is closed during a call."""
+        with self._unused:
             if self._closed:
-                raise _closed()
+                raise _closed_error()
             self._users += 1
         try:
             yield
         finally:
-            with self._free:
+            with self._unused:
                 self._users -= 1
-                self._free.notify_all()
+                self._unused.notify_all()
 
     def _metadata(self) -> Any:
-        return self._ask(self._consumer.list_topics, timeout=_ANSWER_SECONDS)
+        return self._request(self._consumer.list_topics, timeout=_ANSWER_SECONDS)
 
-    def _ask(self, question: Any, *arguments: Any, **keywords: Any) -> Any:
+    def _request(self, method: Any, *arguments: Any, **keywords: Any) -> Any:
         from confluent_kafka import KafkaException
 
         if self._connection.trouble:
-            keywords["timeout"] = 1.0  # it is not waited for long what is known to be away
+            keywords["timeout"] = 1.0  # a long wait is of little use during an outage
         deadline = time.monotonic() + keywords["timeout"]
         answer = None
         while answer is None:
             try:
                 with self._in_use():
-                    answer = question(*arguments, **keywords)
+                    answer = method(*arguments, **keywords)
             except KafkaException as error:
                 reason = error.args[0]
-                if reason.name() not in _PASSING or time.monotonic() >= deadline:
-                    self._hear()
+                if reason.name() not in _TRANSIENT or time.monotonic() >= deadline:
+                    self._collect_errors()
                     if reason.name() == "_TIMED_OUT":
-                        self._connection.on_silence()
+                        self._connection.on_timeout()
                     raise self._connection.unavailable(reason.str()) from error
                 time.sleep(_PAUSE_SECONDS)
             else:
                 if answer is None:
-                    self._connection.on_silence()
+                    self._connection.on_timeout()
                     raise self._connection.unavailable("it does not answer in time")
         self._connection.on_answer()
         return answer
 
-    def _hear(self) -> None:
-        """Have librdkafka say what is wrong: it says it only to those who ask it for messages."""
-        if self._lock.acquire(blocking=False):  # else somebody reads, and hears it there
+    def _collect_errors(self) -> None:
+        """Run the pending calls of `error_cb`; librdkafka makes them only inside `poll`."""
+        if self._lock.acquire(blocking=False):  # otherwise another thread reads, and polls
             try:
-                if self._reading is None:
+                if self._current_read is None:
                     with suppress(EngineClosedError), self._in_use():
                         self._consumer.poll(0)
             finally:
                 self._lock.release()
 
 
-def _closed() -> EngineClosedError:
-    return EngineClosedError("The engine was closed while the log was read. Open it again, by a new client or asset.")
-
-
-def _topic_partition(partition: Partition, offset: int = -1001) -> Any:
-    from confluent_kafka import TopicPartition
-
-    return TopicPartition(partition.topic, partition.number, offset)
+def _closed_error() -> EngineClosedError:
+    return EngineClosedError("The engine was closed while the log was read. Open it again by a new client or asset.")
 
 
 def key_of(message: Message) -> str | None:
-    """The key of a record as text, or None where it has none."""
+    """Return the key of a record as text, or None for a record without a key."""
     key = message.key()
-    return _text(key) if isinstance(key, bytes) else key
+    return _decode(key) if isinstance(key, bytes) else key
 
 
 @lru_cache(maxsize=65536)
-def _text(key: bytes) -> str:
+def _decode(key: bytes) -> str:
     return key.decode(errors="replace")

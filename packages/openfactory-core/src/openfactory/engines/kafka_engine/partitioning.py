@@ -1,6 +1,6 @@
-"""Which partition a key belongs to, as every producer of OpenFactory chooses it.
+"""The partition of a key, as every producer of OpenFactory computes it.
 
-Source: `org.apache.kafka.common.utils.Utils.murmur2`, which librdkafka calls murmur2_random.
+Source: `org.apache.kafka.common.utils.Utils.murmur2`; librdkafka's name for it is murmur2_random.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _WORD = 0xFFFFFFFF
 
 
 def murmur2(key: bytes) -> int:
-    """The hash of a key, as a signed number of 32 bits.
+    """Return the hash of a key as a signed 32-bit integer.
 
     >>> murmur2(b"foobar")
     -790332482
@@ -36,7 +36,11 @@ def murmur2(key: bytes) -> int:
 
 @lru_cache(maxsize=65536)
 def partition_of(key: str, partitions: int) -> int:
-    """The partition of an asset's events.
+    """Return the partition of an asset's events.
+
+    Args:
+        key: the UUID of the asset.
+        partitions: number of partitions of the topic.
 
     >>> partition_of("DEV-UUID", 10)
     8

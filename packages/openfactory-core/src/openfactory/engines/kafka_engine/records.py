@@ -1,4 +1,4 @@
-"""What records say: events, and places in the namespace; what is neither is logged with its place in the log."""
+"""Decoding of Kafka records: events and places in the namespace."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ __all__ = ["Records"]
 
 _logger = logging.getLogger("openfactory.engines")
 
-# Records that are not understood are logged one by one up to this number, then now and then.
-_SAID = 20
-_SAID_AGAIN = 1_000
+# Each of the first unreadable records is logged, then one of every thousand.
+_LOGGED_RECORDS = 20
+_LOGGED_INTERVAL = 1_000
 
-# So many of them are known, so that each is logged once however often it is read.
-_REMEMBERED = 10_000
+# Number of unreadable records to remember, so that a record that is read again is not logged again.
+_MAX_SKIPPED = 10_000
 
 
 class Records:
-    """Reads the records of one engine's topics; from any thread.
+    """Decoder for the records of one engine's topics, for use from any thread.
+
+    A record that cannot be decoded is logged with its topic, partition and offset.
 
     Attributes:
-        unreadable: how many were not understood.
+        unreadable: number of records that could not be decoded.
     """
 
     def __init__(self) -> None:
@@ -40,7 +42,7 @@ class Records:
         self._skipped: dict[tuple[Partition, int], None] = {}
 
     def event_of(self, message: Message, partition: Partition, offset: int) -> AssetEvent | None:
-        """The event of a record, or None."""
+        """Return the event of a record, or None if the record is unreadable."""
         asset_uuid, value = key_of(message), message.value()
         if asset_uuid and isinstance(value, bytes):
             try:
@@ -53,7 +55,7 @@ class Records:
         return None
 
     def place_of(self, message: Message, partition: Partition, offset: int) -> tuple[str, Place] | None:
-        """Which asset stands where, as a record of the map says; or None."""
+        """Return the asset UUID and the place of a record of the UNS map, or None if the record is unreadable."""
         asset_uuid, value = key_of(message), message.value()
         if not asset_uuid:
             self._skip(partition, offset, "it has no key")
@@ -69,12 +71,12 @@ class Records:
             if (partition, offset) in self._skipped:
                 return
             self._skipped[partition, offset] = None
-            if len(self._skipped) > _REMEMBERED:
+            if len(self._skipped) > _MAX_SKIPPED:
                 del self._skipped[next(iter(self._skipped))]
             self.unreadable += 1
-        if self.unreadable <= _SAID or not self.unreadable % _SAID_AGAIN:
+        if self.unreadable <= _LOGGED_RECORDS or not self.unreadable % _LOGGED_INTERVAL:
             _logger.warning(
-                "The record at %s, partition %d, offset %d is skipped, the %d. of its kind: %s",
+                "The record at %s, partition %d, offset %d is skipped (%d skipped so far): %s",
                 partition.topic,
                 partition.number,
                 offset,

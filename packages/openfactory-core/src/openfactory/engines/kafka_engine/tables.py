@@ -1,4 +1,4 @@
-"""The tables that queries see, filled from the fold when they are asked; in a file, the state of the next start."""
+"""The SQLite tables for queries, filled from a `Fold`; in a state file, they are also the state of the next start."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _logger = logging.getLogger("openfactory.kafka")
 
 _VERSION = 1
 
-# Marks the file as ours: "OFAk".
+# Marks a file as a state file of this engine: "OFAk".
 _APPLICATION_ID = 0x4F46416B
 
 _encode = msgspec.json.Encoder().encode
@@ -39,16 +39,20 @@ _COMMANDS = "SELECT json_group_array(json(event)) FROM (SELECT * FROM command OR
 
 
 class FoldedTables:
-    """What a fold knows, in SQLite.
+    """The contents of a fold in SQLite.
 
-    One process writes a state file; others that name it read it when they start, and keep theirs in memory.
+    One process writes a state file. Further processes with the same file read it when they start, and then keep their
+    tables in memory.
 
     Args:
-        state: the file, or None for memory.
-        cluster: the id of the cluster whose log it is.
+        state: the state file, or None to keep the tables in memory.
+        cluster: the id of the cluster to which the log belongs.
+
+    Attributes:
+        owns_file: whether this process writes the state file.
 
     Raises:
-        EngineUnavailableError: the file cannot be opened, or is not ours.
+        EngineUnavailableError: the file cannot be opened, or is not a state file.
     """
 
     def __init__(self, state: Path | None, cluster: str) -> None:
@@ -56,9 +60,9 @@ class FoldedTables:
         self._state = state
         self._cluster = cluster
         self._file_lock = None if state is None else _lock_of(state)
-        self.keeps = self._file_lock is not None and self._file_lock.acquire(0)
+        self.owns_file = self._file_lock is not None and self._file_lock.acquire(0)
         try:
-            self._connection = _open(str(state) if self.keeps else ":memory:")
+            self._connection = _open(str(state) if self.owns_file else ":memory:")
         except sqlite3.Error as error:
             self._release()
             raise _unusable(state, error) from error
@@ -67,17 +71,20 @@ class FoldedTables:
             raise
 
     def load(self, fold: Fold) -> dict[Partition, int]:
-        """Put what a state file has into a fold.
+        """Load the state file into a fold.
 
         Returns:
-            up to which offset it knows each partition; nothing where it knows none, or is of another cluster.
+            By partition, the offset up to which the file contains the log; empty for a file of another cluster.
+
+        Raises:
+            EngineUnavailableError: the file is damaged.
         """
         if self._state is None:
             return {}
         try:
-            if self.keeps:
+            if self.owns_file:
                 return self._load(self._connection, fold)
-            _logger.info("%s is kept by another process; this one reads it and keeps nothing.", self._state)
+            _logger.info("%s is in use by another process. It is read now, and not updated.", self._state)
             connection = sqlite3.connect(f"{self._state.as_uri()}?mode=ro", uri=True, isolation_level=None)
             try:
                 return self._load(connection, fold)
@@ -87,7 +94,14 @@ class FoldedTables:
             raise _unusable(self._state, error) from error
 
     def save(self, fold: Fold, positions: Mapping[Partition, int]) -> None:
-        """Bring the tables up to what a fold knows, which nobody changes meanwhile."""
+        """Write the changes of a fold to the tables.
+
+        The caller ensures that the fold does not change meanwhile.
+
+        Args:
+            fold: the state.
+            positions: by partition, the offset up to which the fold contains the log.
+        """
         with self._lock:
             connection = self._connection
             connection.execute("BEGIN")
@@ -97,52 +111,52 @@ class FoldedTables:
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
-        fold.forget_changes()
+        fold.clear_changes()
 
     def pairs(self, view: str, column: str, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
-        """One column of a table by asset UUID."""
+        """Return one column of a table by asset UUID."""
         with self._lock:
             return read_pairs(self._connection, view, column, asset_uuids)
 
     def select(self, sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
-        """A user's SELECT.
+        """Run a user's SELECT and return its rows.
 
         Raises:
-            QueryError: it is no SELECT, or cannot be answered.
+            QueryError: the statement is not a SELECT, or cannot be answered.
         """
         with self._lock:
             return run_select(self._connection, sql, parameters)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the database and release the lock of the state file."""
         with self._lock:
             self._connection.close()
         self._release()
 
     def _load(self, connection: sqlite3.Connection, fold: Fold) -> dict[Partition, int]:
-        of = connection.execute("SELECT id FROM cluster").fetchone()
-        if of is not None and of[0] != self._cluster:
-            _logger.warning("%s is of another cluster. The log is read from its start instead.", self._state)
+        cluster = connection.execute("SELECT id FROM cluster").fetchone()
+        if cluster is not None and cluster[0] != self._cluster:
+            _logger.warning("%s belongs to another cluster. The log is read from its start instead.", self._state)
             self.clear()
             return {}
         for event in _events.decode(connection.execute(_ROWS).fetchone()[0]):
-            fold.take(event)
+            fold.apply(event)
         fold.commands.clear()
         for event in _events.decode(connection.execute(_COMMANDS).fetchone()[0]):
             fold.commands[event.asset_uuid, event.tag].append(event)
         fold.deregistered.update(connection.execute("SELECT asset, id FROM deregistered").fetchall())
         for asset_uuid, uns_id, levels, updated_at in connection.execute("SELECT * FROM uns").fetchall():
             fold.places[asset_uuid] = Place(uns_id, None if levels is None else _levels.decode(levels), updated_at)
-        if self.keeps:
-            fold.forget_changes()
+        if self.owns_file:
+            fold.clear_changes()
         else:
             fold.changed_registrations.update(fold.deregistered, fold.places)
         folded = connection.execute("SELECT topic, partition, offset FROM folded")
         return {Partition(topic, number): offset for topic, number, offset in folded}
 
     def clear(self) -> None:
-        """Begin anew."""
-        if self.keeps:
+        """Delete all rows of a state file that this process owns."""
+        if self.owns_file:
             for table in ("last", "command", "folded", "cluster", "deregistered", "uns"):
                 self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
 
@@ -152,30 +166,32 @@ class FoldedTables:
         registrations = fold.changed_registrations
         connection.executemany(
             "INSERT OR REPLACE INTO deregistered VALUES (?, ?)",
-            [(one, fold.deregistered[one]) for one in registrations if one in fold.deregistered],
+            [(asset, fold.deregistered[asset]) for asset in registrations if asset in fold.deregistered],
         )
         connection.executemany(
             "INSERT OR REPLACE INTO uns VALUES (?, ?, ?, ?)",
-            [_row_of_place(one, fold.places[one]) for one in registrations if one in fold.places],
+            [_row_of_place(asset, fold.places[asset]) for asset in registrations if asset in fold.places],
         )
-        if not self.keeps:
+        if not self.owns_file:
             return
-        commands = ((one.asset_uuid, one.tag, one.position, _encode(one).decode()) for one in fold.changed_commands)
+        commands = (
+            (event.asset_uuid, event.tag, event.position, _encode(event).decode()) for event in fold.changed_commands
+        )
         connection.executemany("INSERT OR REPLACE INTO command VALUES (?, ?, ?, ?)", commands)
-        for (asset_uuid, tag), kept in fold.commands.items():
-            if len(kept) == kept.maxlen:
-                oldest = kept[0].position
+        for (asset_uuid, tag), events in fold.commands.items():
+            if len(events) == events.maxlen:
+                oldest = events[0].position
                 connection.execute(
                     "DELETE FROM command WHERE asset = ? AND tag = ? AND id < ?", (asset_uuid, tag, oldest)
                 )
-        known = [(*partition, offset) for partition, offset in positions.items()]
-        connection.executemany("INSERT OR REPLACE INTO folded VALUES (?, ?, ?)", known)
+        offsets = [(*partition, offset) for partition, offset in positions.items()]
+        connection.executemany("INSERT OR REPLACE INTO folded VALUES (?, ?, ?)", offsets)
         connection.execute("DELETE FROM cluster")
         connection.execute("INSERT INTO cluster VALUES (?)", (self._cluster,))
 
     def _release(self) -> None:
         if self._file_lock is not None:
-            if self.keeps:
+            if self.owns_file:
                 self._file_lock.release()
             self._file_lock.close()
 
@@ -188,12 +204,12 @@ def _open(path: str) -> sqlite3.Connection:
         is_new = connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
         if (application, version) != (_APPLICATION_ID, _VERSION) and not is_new:
             raise EngineUnavailableError(
-                f"{path} is no state of a Kafka, or one of another version. Name another file by state= in the URL.",
+                f"{path} is not a state file of this version. Name another file by state= in the URL.",
                 address=path,
             )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA case_sensitive_like = ON")  # as ksqlDB compares
+        connection.execute("PRAGMA case_sensitive_like = ON")  # like ksqlDB
         if is_new:
             schema = resources.files("openfactory.engines.kafka_engine").joinpath("tables.sql").read_text("utf-8")
             marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_VERSION};"
@@ -214,7 +230,7 @@ def _lock_of(state: Path) -> FileLock:
 def _unusable(state: Path | None, error: Exception) -> EngineUnavailableError:
     return EngineUnavailableError(
         f"The state file {state} cannot be used ({error}). "
-        "Remove it, it is made anew from the log; or name another one by state= in the URL.",
+        "Remove it, and the engine creates it again from the log; or name another file by state= in the URL.",
         address=str(state),
     )
 

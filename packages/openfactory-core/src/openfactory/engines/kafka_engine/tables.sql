@@ -1,4 +1,4 @@
--- Version 1. What was folded from the log, for queries and for the next start; topology.sql comes after it.
+-- Version 1: the state computed from the log, for queries and for the next start. topology.sql runs after this script.
 
 CREATE TABLE last (
     asset TEXT NOT NULL,
@@ -7,7 +7,7 @@ CREATE TABLE last (
     type  TEXT NOT NULL,
     tag   TEXT NOT NULL,
     ts    TEXT NOT NULL,
-    id    INTEGER NOT NULL, -- the offset in the asset's partition, and one more
+    id    INTEGER NOT NULL, -- the position: the offset in the asset's partition plus one
     PRIMARY KEY (asset, attr)
 ) WITHOUT ROWID;
 
@@ -19,7 +19,7 @@ CREATE TABLE command (
     PRIMARY KEY (asset, tag, id)
 ) WITHOUT ROWID;
 
-CREATE TABLE folded (       -- up to which offset each partition is in these tables
+CREATE TABLE folded (       -- by partition, the offset up to which these tables contain the log
     topic     TEXT NOT NULL,
     partition INTEGER NOT NULL,
     offset    INTEGER NOT NULL,

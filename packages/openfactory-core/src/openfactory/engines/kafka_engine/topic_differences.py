@@ -1,4 +1,4 @@
-"""What is not as it should be in a topic that is there already, and the commands that alter it."""
+"""Differences between existing topics and their policy, with the commands that correct them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ _MIB = 1_048_576
 def differences(
     topic: Topic, state: TopicState, *, partitions: int, address: str, retention_ms: int | None = None
 ) -> list[str]:
-    """What is not as it should be in a topic that is there: each with the command that alters it.
+    """Return the differences between an existing topic and its policy, each with the command that corrects it.
 
     Args:
-        partitions: how many it should have.
-        address: of a broker, for the commands.
-        retention_ms: for how long it should keep its records; without it, as long as it does.
+        topic: the policy.
+        state: the existing topic.
+        partitions: the number of partitions that the topic should have.
+        address: address of a broker, for the commands.
+        retention_ms: the retention that the topic should have, in milliseconds; None accepts every retention.
+
+    Returns:
+        Texts of the form `difference: command`.
     """
     found: list[str] = []
     alter = f"kafka-configs.sh --bootstrap-server {address} --alter --entity-type topics --entity-name {state.name}"
@@ -28,17 +33,17 @@ def differences(
         )
     if topic.cleanup_policy == "delete" and "compact" in state.cleanup_policy.split(",") and not found:
         found.append(
-            f"{state.name} is compacted, which loses all but the last record of each asset: "
+            f"{state.name} is compacted, which deletes all but the last record of each asset: "
             f"{alter} --add-config cleanup.policy=delete"
         )
     if state.max_message_bytes < _MIB:
         found.append(
-            f"{state.name} takes messages of {state.max_message_bytes} bytes and should take {MAX_MESSAGE_BYTES}: "
+            f"{state.name} accepts messages of {state.max_message_bytes} bytes and should accept {MAX_MESSAGE_BYTES}: "
             f"{alter} --add-config max.message.bytes={MAX_MESSAGE_BYTES}"
         )
     if retention_ms is not None and topic.cleanup_policy == "delete" and state.retention_ms != retention_ms:
         found.append(
-            f"{state.name} keeps its records for {state.retention_ms} ms and should for {retention_ms}: "
+            f"{state.name} keeps records for {state.retention_ms} ms and should keep them for {retention_ms} ms: "
             f"{alter} --add-config retention.ms={retention_ms}"
         )
     if topic.joined and state.partitions != partitions:
@@ -47,13 +52,13 @@ def differences(
 
 
 def _partitions_differ(state: TopicState, partitions: int, address: str) -> str:
-    has = f"{state.name} has {state.partitions} partitions and should have {partitions} like the others"
+    difference = f"{state.name} has {state.partitions} partitions and should have {partitions} like the other topics"
     if state.partitions < partitions:
         return (
-            f"{has}; assets move to other partitions, so do it while nobody writes: kafka-topics.sh "
+            f"{difference}; assets move to other partitions, so stop all writers first: kafka-topics.sh "
             f"--bootstrap-server {address} --alter --topic {state.name} --partitions {partitions}"
         )
     return (
-        f"{has}; partitions can't be taken away, so delete it and make it again: kafka-topics.sh "
+        f"{difference}; partitions cannot be removed, so delete the topic and create it again: kafka-topics.sh "
         f"--bootstrap-server {address} --delete --topic {state.name}, then ofa setup-kafka"
     )

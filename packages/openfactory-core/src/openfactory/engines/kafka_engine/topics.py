@@ -1,4 +1,4 @@
-"""The Kafka topics of a factory: their names, how long they keep what, making them and looking at them."""
+"""The Kafka topics of a factory: their names and policies, and functions that create and describe them."""
 
 from __future__ import annotations
 
@@ -49,31 +49,30 @@ DOCKER_SERVICES_TOPIC = "docker_services_topic"
 ENRICHED_ASSETS_TOPIC = "enriched_assets_stream_topic"
 METRICS_TARGETS_TOPIC = "metrics_targets_topic"
 
-#: For how long the log is kept. Without a ksqlDB it is all that a reader starting now can know of an asset.
+#: The default retention of the log. Without ksqlDB, a reader that starts now knows only the events of this time.
 RETENTION_HOURS = 720.0
 
-#: After how long a compacted topic forgets a record that another one of its key has replaced.
+#: The default time after which a compacted topic drops a record that a newer record of its key has replaced.
 COMPACTION_HOURS = 24.0
 
-#: A hundred years. Kafka's own word, -1, is none that every statement of ksqlDB takes.
+#: A hundred years. Some statements of ksqlDB reject -1, Kafka's value for an unlimited retention.
 FOR_EVER_MS = 3_153_600_000_000
 
-#: How large a message may be: Kafka's default, which a broker may have lowered.
+#: The maximum size of a message: Kafka's default, which a broker may have lowered.
 MAX_MESSAGE_BYTES = 1_048_588
 
 _HOUR_MS = 3_600_000
 
-# The client itself says that an answer takes too long; it is waited for so much longer.
+# Seconds to wait for a future after the timeout of the client, so that the client's own error arrives.
 _GRACE_SECONDS = 5.0
 
-# How often we look whether a topic has come to be.
-_LOOK_SECONDS = 0.02
+# Pause between two checks for a new topic, in seconds.
+_CHECK_SECONDS = 0.02
 
-# From so many replicas on, two of them must have what is acknowledged.
+# Number of replicas from which on two of them must have an event before it is acknowledged.
 _REPLICAS_FOR_TWO_COPIES = 3
 
-
-# What Kafka takes in a name, with room for the longest one behind it.
+# Kafka permits 249 characters in a topic name; 200 leave enough for the longest name after the prefix.
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{0,200}")
 
 
@@ -82,9 +81,11 @@ class Topic:
     """A topic and its policy.
 
     Attributes:
-        cleanup_policy: `delete` forgets what is old, `compact` keeps the last record of each key.
-        joined: ksqlDB joins it with others or derives one from the other, so all of these have as many partitions.
-        for_ever: its records are few, and a table is made of all of them: none is ever too old.
+        name: name without the prefix.
+        cleanup_policy: `delete` drops old records, `compact` keeps the last record of each key.
+        joined: whether ksqlDB joins the topic with others or derives it from them; these topics must have the same
+            number of partitions.
+        for_ever: whether records are kept for ever; true for a topic with few records, all of which make up a table.
     """
 
     name: str
@@ -93,10 +94,13 @@ class Topic:
     for_ever: bool = False
 
     def retention_ms(self, retention_hours: float) -> int:
-        """How long records are kept, where records of the log are kept for so many hours; -1 keeps them for ever.
+        """Return the retention of the topic in milliseconds.
 
-        A compacted topic never looks at it. It has the same one because ksqlDB refuses to fill a topic whose
-        retention is not that of the topic it reads from.
+        A compacted topic ignores its retention. It has the one of the log all the same, because ksqlDB refuses to fill
+        a topic from another topic with a different retention.
+
+        Args:
+            retention_hours: the retention of the log; -1 keeps records for ever.
         """
         if self.for_ever or retention_hours < 0:
             return FOR_EVER_MS
@@ -117,13 +121,13 @@ TOPICS = (
 )
 
 
-#: What a factory cannot do without; the others are for a ksqlDB, and for those who read its tables.
+#: The topics that every factory needs; the other topics are for ksqlDB and the readers of its tables.
 NEEDED_TOPICS = (ASSETS_TOPIC, ASSET_TO_UNS_MAP_TOPIC)
 
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as a broker has it."""
+    """The properties of an existing topic."""
 
     name: str
     partitions: int
@@ -134,10 +138,10 @@ class TopicState:
 
 
 class TopicError(EngineError):
-    """A topic that the broker would not make or show.
+    """The broker refused to create or to describe a topic.
 
     Attributes:
-        topic: its name.
+        topic: name of the topic.
     """
 
     def __init__(self, message: str, *, topic: str) -> None:
@@ -146,15 +150,15 @@ class TopicError(EngineError):
 
 
 def check_prefix(prefix: str) -> str:
-    """A prefix of topic names as it was given.
+    """Return a prefix of topic names unchanged if it is valid.
 
     Raises:
-        ConfigurationError: no topic could have that name.
+        ConfigurationError: the prefix has characters that Kafka does not permit, or is too long.
     """
     if not _PREFIX.fullmatch(prefix):
         raise ConfigurationError(
-            f"{prefix!r} is no prefix of topic names: they have letters, digits, '.', '_' and '-', and at most 249 "
-            "of them. Choose one such as plant2_."
+            f"{prefix!r} is not a prefix of topic names, which have at most 249 letters, digits, '.', '_' and '-'. "
+            "Choose a prefix such as plant2_."
         )
     return prefix
 
@@ -170,29 +174,32 @@ def create_topics(
     compaction_hours: float = COMPACTION_HOURS,
     timeout: float = 30.0,
 ) -> list[str]:
-    """Make those topics that are not there yet; those that are there stay as they are.
+    """Create the topics that do not exist; existing topics do not change.
 
     Args:
-        configuration: properties of librdkafka; `bootstrap.servers` and what security needs.
-        prefix: stands before all names.
-        replication_factor: -1 is the broker's default.
-        retention_hours: for how long the log is kept; -1 is for ever.
-        compaction_hours: after how long compacted topics forget what was replaced.
-        timeout: how long all of it may take, in seconds.
+        configuration: properties of librdkafka: `bootstrap.servers` and the security settings.
+        topics: the topics and their policies.
+        prefix: the beginning of all topic names.
+        partitions: number of partitions of each new topic.
+        replication_factor: number of replicas; -1 is the broker's default.
+        retention_hours: retention of the log; -1 keeps records for ever.
+        compaction_hours: time after which compacted topics drop replaced records.
+        timeout: seconds to wait for each answer of the broker.
 
     Returns:
-        the names of those that were made.
+        The names of the new topics.
 
     Raises:
+        ConfigurationError: the prefix is not valid, or librdkafka rejects a property.
         EngineUnavailableError: no broker answers.
-        TopicError: the broker refuses to make one.
+        TopicError: the broker refuses to create a topic.
     """
     from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # public, and not marked as such
 
     check_prefix(prefix)
     admin = BrokerAdmin(configuration)
-    there = admin.metadata(timeout).topics
-    wanted = [
+    existing = admin.metadata(timeout).topics
+    missing = [
         NewTopic(
             prefix + topic.name,
             num_partitions=partitions,
@@ -200,40 +207,47 @@ def create_topics(
             config=_config(topic, replication_factor, retention_hours, compaction_hours),
         )
         for topic in topics
-        if prefix + topic.name not in there
+        if prefix + topic.name not in existing
     ]
-    made = _made(admin.client, wanted, timeout) if wanted else []
-    _wait_until_seen(admin, made, timeout)
-    return made
+    created = _create(admin.client, missing, timeout) if missing else []
+    _wait_for_topics(admin, created, timeout)
+    return created
 
 
 def describe_topics(
     configuration: Mapping[str, Any], topics: Iterable[Topic] = TOPICS, *, prefix: str = "", timeout: float = 10.0
 ) -> dict[str, TopicState]:
-    """Those topics that are there, as they are, by name with the prefix.
+    """Return the properties of the topics that exist, by name with the prefix.
+
+    Args:
+        configuration: properties of librdkafka: `bootstrap.servers` and the security settings.
+        topics: the topics to look up.
+        prefix: the beginning of all topic names.
+        timeout: seconds to wait for each answer of the broker.
 
     Raises:
+        ConfigurationError: librdkafka rejects a property.
         EngineUnavailableError: no broker answers.
-        TopicError: the broker does not show one.
+        TopicError: the broker refuses to describe a topic.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 
     admin = BrokerAdmin(configuration)
-    there = admin.metadata(timeout).topics
-    names = [prefix + topic.name for topic in topics if prefix + topic.name in there]
+    existing = admin.metadata(timeout).topics
+    names = [prefix + topic.name for topic in topics if prefix + topic.name in existing]
     if not names:
         return {}
-    asked = admin.client.describe_configs(
+    futures = admin.client.describe_configs(
         [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names], request_timeout=timeout
     )
     states: dict[str, TopicState] = {}
-    for resource, future in asked.items():
+    for resource, future in futures.items():
         try:
             entries = {name: entry.value for name, entry in future.result(timeout + _GRACE_SECONDS).items()}
         except KafkaException as error:
-            raise _refused(resource.name, "shown", error) from error
-        replicas = [len(partition.replicas) for partition in there[resource.name].partitions.values()]
+            raise _topic_error(resource.name, "described", error) from error
+        replicas = [len(partition.replicas) for partition in existing[resource.name].partitions.values()]
         states[resource.name] = TopicState(
             resource.name,
             len(replicas),
@@ -252,57 +266,60 @@ def _config(topic: Topic, replication_factor: int, retention_hours: float, compa
         "retention.ms": str(topic.retention_ms(retention_hours)),
     }
     if topic.name in NEEDED_TOPICS:
-        # What is newest is found by the records' times, which a writer's clock that is wrong would spoil.
+        # The newest records are found by their times, so the times must not depend on the clocks of the writers.
         config["message.timestamp.type"] = "LogAppendTime"
     if topic.cleanup_policy == "compact":
         config["max.compaction.lag.ms"] = str(round(compaction_hours * _HOUR_MS))
     if replication_factor >= _REPLICAS_FOR_TWO_COPIES:
-        config["min.insync.replicas"] = "2"  # else an acknowledged event may be gone with one broker
+        config["min.insync.replicas"] = "2"  # otherwise the loss of one broker may lose an acknowledged event
     return config
 
 
-def _made(client: AdminClient, wanted: list[Any], timeout: float) -> list[str]:
+def _create(client: AdminClient, topics: list[Any], timeout: float) -> list[str]:
     from confluent_kafka import KafkaError, KafkaException
 
-    made: list[str] = []
-    futures = client.create_topics(wanted, operation_timeout=timeout, request_timeout=timeout)
+    created: list[str] = []
+    futures = client.create_topics(topics, operation_timeout=timeout, request_timeout=timeout)
     for name, future in futures.items():
         try:
             future.result(timeout + _GRACE_SECONDS)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
-                continue  # somebody made it at the same moment
-            raise _refused(name, "made", error) from error
-        made.append(name)
-    return made
+                continue  # another client has created it at the same moment
+            raise _topic_error(name, "created", error) from error
+        created.append(name)
+    return created
 
 
-def _wait_until_seen(admin: BrokerAdmin, names: Collection[str], timeout: float) -> None:
-    """A broker acknowledges a topic a moment before it knows it; who writes in between is refused."""
+def _wait_for_topics(admin: BrokerAdmin, names: Collection[str], timeout: float) -> None:
+    """Wait until the metadata contains new topics; until then, the broker rejects writes to them."""
     deadline = time.monotonic() + timeout
-    left = set(names)
-    while left:
-        left -= {name for name, topic in admin.metadata(timeout).topics.items() if topic.error is None}
-        if left and time.monotonic() > deadline:
-            name = min(left)
-            raise TopicError(f"The topic {name} is made and not there after {timeout:g} s. Try again.", topic=name)
-        if left:
-            time.sleep(_LOOK_SECONDS)
+    missing = set(names)
+    while missing:
+        missing -= {name for name, topic in admin.metadata(timeout).topics.items() if topic.error is None}
+        if missing and time.monotonic() > deadline:
+            name = min(missing)
+            raise TopicError(
+                f"The topic {name} was created, but the broker does not show it after {timeout:g} s. Try again.",
+                topic=name,
+            )
+        if missing:
+            time.sleep(_CHECK_SECONDS)
 
 
-def _refused(name: str, verb: str, error: KafkaException) -> TopicError:
+def _topic_error(name: str, verb: str, error: KafkaException) -> TopicError:
     from confluent_kafka import KafkaError
 
     reason: KafkaError = error.args[0]
     remedies = {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED: "Ask for the right to create and describe it, or have it made for you.",
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED: "Ask for the right to create topics, or have it made for you.",
+        KafkaError.TOPIC_AUTHORIZATION_FAILED: "Ask for the permission to create and describe it.",
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED: "Ask for the permission to create topics.",
         KafkaError.INVALID_REPLICATION_FACTOR: "Give a --replication-factor of at most the number of brokers.",
         KafkaError.INVALID_PARTITIONS: "Give --partitions as a number above 0.",
-        KafkaError.POLICY_VIOLATION: "Ask the owner of the cluster what its policy allows.",
-        KafkaError._TIMED_OUT: "Look into the broker's log, and try again.",
+        KafkaError.POLICY_VIOLATION: "Ask the owner of the cluster for its policy.",
+        KafkaError._TIMED_OUT: "Read the broker's log, and try again.",
     }
-    remedy = remedies.get(reason.code(), "Look into the broker's log for the reason.")
+    remedy = remedies.get(reason.code(), "Read the broker's log.")
     return TopicError(
         f"The topic {name} cannot be {verb}: {(reason.str() or reason.name()).rstrip('.')}. {remedy}", topic=name
     )

@@ -1,5 +1,5 @@
-"""The engine on a Kafka beside a ksqlDB server, which keeps the state.
+"""The engine for a ksqlDB server and its Kafka cluster; the server keeps the state of the assets.
 
-Read `topology` (the streams and tables), `http`, `answers` and `server` (the server's REST interface), then `tables`
-and `engine`.
+Read `topology` (the streams and tables) first, then `http`, `answers` and `server` (the client of the REST API), then
+`tables` and `engine`.
 """

@@ -1,4 +1,4 @@
-"""Kafka and a ksqlDB: the server keeps the state, and the log tells what its tables do not show yet."""
+"""The engine for Kafka with ksqlDB: state comes from the server's tables and the newest part of the log."""
 
 from __future__ import annotations
 
@@ -31,21 +31,25 @@ __all__ = ["KsqlDBEngine"]
 
 _logger = logging.getLogger("openfactory.engines")
 
-# The tables lag behind the log by less than this, in seconds: what is newer is read from the log itself.
+# Upper bound for the lag of the tables, in seconds; newer events are read from the log.
 _LAG_SECONDS = 30.0
 
-# Nobody waits any more for the answer to a command that is older than this, in seconds.
+# Age of a command after which no caller waits for its reply any more, in seconds.
 _COMMAND_SECONDS = 600.0
 
 
 class KsqlDBEngine(LogEngine):
-    """A factory on a Kafka with a ksqlDB, `http://ksqldb:8088`; with an asset router, live events come from NATS.
+    """Engine for Kafka with a ksqlDB server, `http://ksqldb:8088`; with an asset router, live events come from NATS.
 
-    The broker and the router are named by arguments, or by KAFKA_BROKER and ASSET_ROUTER_URL.
+    The addresses of the broker and the router are arguments, or in KAFKA_BROKER and ASSET_ROUTER_URL.
+
+    Args:
+        url: URL of the ksqlDB server.
+        servers: addresses of the broker and the router, and credentials.
 
     Raises:
-        ConfigurationError: no broker is named, or the URL cannot be understood.
-        EngineUnavailableError: the server or the broker does not answer.
+        ConfigurationError: the broker is not set, or the URL is invalid.
+        EngineUnavailableError: the server or the broker does not answer, or the broker is not that of the server.
     """
 
     def __init__(self, url: str, servers: Servers = Servers()) -> None:  # noqa: B008 - immutable
@@ -56,19 +60,20 @@ class KsqlDBEngine(LogEngine):
         connection = BrokerConnection(broker, credentials)
         reader = LogReader(connection)
         try:
-            there = reader.topics()
-            if topics.assets not in there:
+            partition_counts = reader.topics()
+            if topics.assets not in partition_counts:
                 raise EngineUnavailableError(
                     f"The broker at {connection.bootstrap_servers} has no topic {topics.assets}, which the ksqlDB at "
-                    f"{self._server.url} reads. Name the broker of that ksqlDB in KAFKA_BROKER.",
+                    f"{self._server.url} reads. Set KAFKA_BROKER to the broker of that ksqlDB.",
                     address=connection.bootstrap_servers,
                 )
         except BaseException:
             self._server.close()
             reader.close()
             raise
-        super().__init__(url, connection, reader, topics, there[topics.assets])
-        self._map_partitions = [Partition(topics.uns_map, number) for number in range(there.get(topics.uns_map, 0))]
+        super().__init__(url, connection, reader, topics, partition_counts[topics.assets])
+        map_partition_count = partition_counts.get(topics.uns_map, 0)
+        self._map_partitions = [Partition(topics.uns_map, number) for number in range(map_partition_count)]
         self._tables = KsqlDBTables(self._server)
         self._feed: LogFeed | None = None
         self._nats: NatsLive | None = None
@@ -93,9 +98,9 @@ class KsqlDBEngine(LogEngine):
             parts = urlsplit(address)
             port = parts.port or 8088
         except ValueError:
-            raise ConfigurationError(f"{address} has no proper host or port. Write http://host:8088.") from None
+            raise ConfigurationError(f"{address} has an invalid host or port. Write http://host:8088.") from None
         if not parts.hostname:
-            raise ConfigurationError(f"{address} names no host. Write http://host:8088.")
+            raise ConfigurationError(f"{address} has no host. Write http://host:8088.")
         router = servers.asset_router_url or setting("ASSET_ROUTER_URL") or ""
         broker = servers.bootstrap_servers or setting("KAFKA_BROKER") or ""
         return f"{parts.scheme}://{parts.hostname}:{port}{parts.path.rstrip('/')} {broker} {router}"
@@ -107,36 +112,37 @@ class KsqlDBEngine(LogEngine):
 
     def topic_of(self, name: str) -> str:
         self._check_open()
-        return self._tables.asked(lambda: self._server.topic_of(name))
+        return self._tables.call(lambda: self._server.topic_of(name))
 
     # Reading
 
     def snapshot(self, asset_uuids: Collection[str] | None = None) -> Snapshot:
         self._check_open()
         wanted = None if asset_uuids is None else list(dict.fromkeys(asset_uuids))
-        concerned = self._partitions if wanted is None else list({self._partition_of(one): None for one in wanted})
-        ends, newer = self._read_newest(wanted, concerned or self._partitions)
+        partitions = self._partitions if wanted is None else list(dict.fromkeys(map(self._partition_of, wanted)))
+        ends, newer = self._read_newest(wanted, partitions or self._partitions)
         events: dict[str, dict[str, AssetEvent]] = {}
         for event in (*([] if wanted == [] else self._tables.events(wanted)), *newer):
             if not is_deregistration(event):
-                known = events.setdefault(event.asset_uuid, {})
-                known.pop(event.id, None)  # the newest is the last
-                known[event.id] = event
-        return Snapshot({asset: list(known.values()) for asset, known in events.items()}, self._position(ends))
+                last_events = events.setdefault(event.asset_uuid, {})
+                last_events.pop(event.id, None)  # moves the attribute to the end: the newest event is the last
+                last_events[event.id] = event
+        by_asset = {asset_uuid: list(last_events.values()) for asset_uuid, last_events in events.items()}
+        return Snapshot(by_asset, self._position(ends))
 
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
-        def overlaid(newer: Fold, asset_uuid: str) -> str | None:
+        def newest(newer: Fold, asset_uuid: str) -> str | None:
             event = newer.assets[asset_uuid].get("AssetType")
             return str(event.value) if event is not None and event.type == "OpenFactory" else None
 
-        return self._pairs("assets_type", "type", asset_uuids, overlaid)
+        return self._column("assets_type", "type", asset_uuids, newest)
 
     def availability(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
-        def overlaid(newer: Fold, asset_uuid: str) -> str | None:
-            said = [event for event in newer.assets[asset_uuid].values() if event.id in ("avail", "agent_avail")]
-            return str(said[-1].value) if said else None
+        def newest(newer: Fold, asset_uuid: str) -> str | None:
+            events = [event for event in newer.assets[asset_uuid].values() if event.id in ("avail", "agent_avail")]
+            return str(events[-1].value) if events else None
 
-        return self._pairs("assets_avail", "availability", asset_uuids, overlaid)
+        return self._column("assets_avail", "availability", asset_uuids, newest)
 
     def uns_map(self) -> dict[str, str]:
         self._check_open()
@@ -145,9 +151,9 @@ class KsqlDBEngine(LogEngine):
         starts = self._reader.offsets_at(self._map_partitions, time.time() - _LAG_SECONDS)
         for partition, end in ends.items():
             for message in self._reader.read(partition, starts[partition], end):
-                found = self._records.place_of(message, partition, message.offset() or 0)
-                if found is not None:
-                    asset_uuid, place = found
+                record = self._records.place_of(message, partition, message.offset() or 0)
+                if record is not None:
+                    asset_uuid, place = record
                     places[asset_uuid] = place.uns_id
         return {asset_uuid: uns_id for asset_uuid, uns_id in places.items() if uns_id is not None}
 
@@ -157,7 +163,7 @@ class KsqlDBEngine(LogEngine):
 
     def tables(self) -> list[str]:
         self._check_open()
-        return self._tables.asked(self._server.tables)
+        return self._tables.call(self._server.tables)
 
     def history(
         self,
@@ -171,12 +177,12 @@ class KsqlDBEngine(LogEngine):
     ) -> list[AssetEvent]:
         self._check_open()
         if tag in (COMMAND_TAG, REPLY_TAG) and attribute_id is since is until is None:
-            # An app asks so when it starts, and the whole log may be too long for that.
+            # An app does this when it starts, and to read the whole log could take too long.
             partition = self._partition_of(asset_uuid)
             start = self._reader.offsets_at([partition], time.time() - _COMMAND_SECONDS)[partition]
             read = self._read(partition, start, self._ends([partition])[partition], asset_uuid)
-            found = [event for event in read if event.tag == tag]
-            return found[-limit:] if limit > 0 else []
+            events = [event for event in read if event.tag == tag]
+            return events[-limit:] if limit > 0 else []
         return super().history(asset_uuid, attribute_id, tag=tag, since=since, until=until, limit=limit)
 
     def subscribe(
@@ -202,21 +208,21 @@ class KsqlDBEngine(LogEngine):
 
     # Inside
 
-    def _following(self) -> LogFeed:
+    def _started_feed(self) -> LogFeed:
         with self._dispatcher.lock:
             if self._feed is None:
                 feed = LogFeed(
-                    self._connection, self._reader, lambda: self._dispatcher.lock, self._take, self._after_loss
+                    self._connection, self._reader, lambda: self._dispatcher.lock, self._deliver_record, self._on_lost
                 )
                 feed.start(self._reader.ends(self._partitions))
                 self._feed = feed
             return self._feed
 
-    def _can_do_without(self) -> bool:
+    def _can_answer_offline(self) -> bool:
         return True
 
-    def _take(self, partition: Partition, offset: int, message: Message) -> None:
-        """Hand a record on if anybody wants it; others are not even decoded."""
+    def _deliver_record(self, partition: Partition, offset: int, message: Message) -> None:
+        """Deliver a record; a record without subscribers is not even decoded."""
         asset_uuid = key_of(message)
         if asset_uuid is not None:
             self._newest[asset_uuid] = offset + 1
@@ -227,26 +233,26 @@ class KsqlDBEngine(LogEngine):
             return
         if self._nats is None:
             self._dispatcher.deliver(event, partition.number)
-        else:  # whoever hears one asset hears it from NATS
+        else:  # subscriptions to a single asset receive its events from NATS
             self._dispatcher.deliver_to_wildcard(event, partition.number)
 
     def _read_newest(
-        self, wanted: list[str] | None, concerned: list[Partition]
+        self, asset_uuids: list[str] | None, partitions: list[Partition]
     ) -> tuple[dict[Partition, int], list[AssetEvent]]:
-        """Where the log ends, and what it says before that; what NATS brings meanwhile waits for it."""
+        """Return the ends of the partitions, and the newest events before them; meanwhile messages of NATS wait."""
         ends: dict[Partition, int] = {}
         newer: list[AssetEvent] = []
-        held = [] if self._nats is None else self._nats.acquire(wanted)
+        paused = [] if self._nats is None else self._nats.pause(asset_uuids)
         try:
-            ends = self._ends(concerned)
-            newer = [] if wanted == [] else self._newer(wanted, ends)
+            ends = self._ends(partitions)
+            newer = [] if asset_uuids == [] else self._newer(asset_uuids, ends)
             return ends, newer
         finally:
             if self._nats is not None:
-                self._nats.release(held, newer, ends)
+                self._nats.resume(paused, newer, ends)
 
     def _newer(self, asset_uuids: list[str] | None, ends: dict[Partition, int]) -> list[AssetEvent]:
-        """What the log says that the tables may not show yet, up to some ends."""
+        """Return the events that the tables may not show yet, up to the given ends."""
         newer: list[AssetEvent] = []
         wanted = None if asset_uuids is None else set(asset_uuids)
         try:
@@ -258,30 +264,34 @@ class KsqlDBEngine(LogEngine):
                         if event is not None:
                             newer.append(event)
         except EngineUnavailableError as error:
-            _logger.warning("What the tables may not show yet cannot be read: %s", error)
+            _logger.warning("The newest events cannot be read from the log, so state may be outdated: %s", error)
         return newer
 
-    def _pairs(
+    def _column(
         self,
         table: str,
         column: str,
         asset_uuids: Collection[str] | None,
-        overlaid: Callable[[Fold, str], str | None],
+        newest: Callable[[Fold, str], str | None],
     ) -> dict[str, str]:
-        """One column by asset, as the table has it and the newest part of the log changes it."""
+        """Return one column by asset, with the changes in the newest part of the log.
+
+        Args:
+            newest: returns the value of an asset in the newest part of the log, or None.
+        """
         self._check_open()
         wanted = None if asset_uuids is None else list(dict.fromkeys(asset_uuids))
         if wanted == []:
             return {}
-        pairs = self._tables.column(table, column, wanted)
-        concerned = self._partitions if wanted is None else list({self._partition_of(one): None for one in wanted})
-        newer = Fold.of_statements(self._newer(wanted, self._ends(concerned)))
+        values = self._tables.column(table, column, wanted)
+        partitions = self._partitions if wanted is None else list(dict.fromkeys(map(self._partition_of, wanted)))
+        newer = Fold.of_statements(self._newer(wanted, self._ends(partitions)))
         for asset_uuid in newer.deregistered:
-            pairs.pop(asset_uuid, None)
+            values.pop(asset_uuid, None)
         for asset_uuid in list(newer.assets):
-            if (value := overlaid(newer, asset_uuid)) is not None:
-                pairs[asset_uuid] = value
-        return {asset_uuid: value for asset_uuid, value in pairs.items() if value not in (None, "delete")}
+            if (value := newest(newer, asset_uuid)) is not None:
+                values[asset_uuid] = value
+        return {asset_uuid: value for asset_uuid, value in values.items() if value not in (None, "delete")}
 
     def _trouble(self) -> str:
         return self._tables.trouble or ("" if self._nats is None else self._nats.trouble())
@@ -298,7 +308,7 @@ def _broker(url: str, servers: Servers) -> str:
     broker = servers.bootstrap_servers or setting("KAFKA_BROKER")
     if not broker:
         raise ConfigurationError(
-            f"{redacted(url)} is a ksqlDB, and the Kafka that it works on is not named. "
-            "Set KAFKA_BROKER=host:9092, or run without any server by KSQLDB_URL=sqlite:///factory.db."
+            f"The Kafka broker of the ksqlDB server {redacted(url)} is not set. "
+            "Set KAFKA_BROKER=host:9092, or set KSQLDB_URL=sqlite:///factory.db to run without a server."
         )
     return broker

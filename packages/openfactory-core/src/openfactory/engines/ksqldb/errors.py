@@ -1,4 +1,4 @@
-"""What goes wrong with ksqlDB: a statement that it refuses, and a server that does not answer."""
+"""Exceptions of ksqlDB: a statement that is rejected, and a server that does not answer."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from openfactory.exceptions import EngineError, EngineUnavailableError, QueryErr
 
 __all__ = ["WAY_OUT", "KSQLDBClientException", "KSQLDBQueryError", "KSQLDBUnavailableError"]
 
-#: How an error ends where no server is to be had.
-WAY_OUT = "Run without any server by KSQLDB_URL=sqlite:///factory.db, or by `ofa run` with the app's file."
+#: The remedy in errors about a server that does not answer.
+WAY_OUT = "To run without a server, set KSQLDB_URL=sqlite:///factory.db or use `ofa run` with the app's file."
 
 
 class KSQLDBClientException(EngineError):
-    """A query, statement or insert that was not answered.
+    """A query, statement or insert that failed.
 
     Attributes:
-        statement: its text, where there is one.
-        code: the number that the server gave, or None.
+        statement: its text, or None if the request has no statement.
+        code: the server's error code, or None.
     """
 
     statement: str | None
@@ -27,7 +27,7 @@ class KSQLDBClientException(EngineError):
 
 
 class KSQLDBQueryError(KSQLDBClientException, QueryError):
-    """A query that the server refuses, or that cannot be put to it; also a `QueryError`, as of every engine."""
+    """A query that the server rejects or that cannot be sent; also a `QueryError`, as with all engines."""
 
     statement: str
 
@@ -37,10 +37,10 @@ class KSQLDBQueryError(KSQLDBClientException, QueryError):
 
 
 class KSQLDBUnavailableError(KSQLDBClientException, EngineUnavailableError):
-    """A server that does not answer, or not yet; also an `EngineUnavailableError`.
+    """A server that does not answer or is not ready; also an `EngineUnavailableError`.
 
     Attributes:
-        address: the URL that was tried, without a user name or password.
+        address: the server's URL without a user name or password.
     """
 
     def __init__(self, message: str, *, address: str, statement: str | None = None, code: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""How values and names are written into ksqlDB's SQL, so that data is never read as a part of the statement."""
+"""Quoting of values and names for ksqlDB's SQL, so that data is never read as a part of a statement."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from openfactory.engines.ksqldb.errors import KSQLDBQueryError
 
 __all__ = ["bind", "code_of", "identifier", "literal", "source_name", "terminated"]
 
-# What ksqlDB takes for a whole number.
+# The integers that ksqlDB can parse.
 _BIGINT = range(-(2**63), 2**63)
 
-# What is not code: literals, quoted names and comments, also those that nobody has ended.
+# Literals, quoted names and comments, also unterminated ones, and the placeholders outside of them.
 _TOKENS = re.compile(
     r"""
     (?P<quoted>  '(?:[^']|'')*+'? | "(?:[^"]|"")*+"? | `(?:[^`]|``)*+`? )
@@ -25,12 +25,12 @@ _TOKENS = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-# A literal may stand beside these as it is; beside anything else a space keeps the two apart.
+# Characters that separate a literal from its neighbor; next to any other character it needs a space.
 _SEPARATORS = frozenset(" \t\r\n(),;=<>[]")
 
 
 def literal(value: Any) -> str:
-    """A value as ksqlDB reads it.
+    """Return a value as a literal of ksqlDB's SQL.
 
     >>> literal("O'BRIEN"), literal(3), literal(True), literal(None)
     ("'O''BRIEN'", '3', 'true', 'NULL')
@@ -38,14 +38,14 @@ def literal(value: Any) -> str:
     "MAP('unit' := 'mm')"
 
     Raises:
-        KSQLDBQueryError: ksqlDB has no such value.
+        KSQLDBQueryError: ksqlDB has no literal for the value.
     """
     if value is None:
         return "NULL"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return _text(value)
+        return _quoted(value)
     if isinstance(value, int) and value in _BIGINT:
         return int.__repr__(value)
     if isinstance(value, float) and math.isfinite(value):
@@ -53,84 +53,88 @@ def literal(value: Any) -> str:
     if isinstance(value, Decimal) and value.is_finite():
         return format(value, "f")
     if isinstance(value, Mapping):
-        return f"MAP({', '.join(f'{literal(key)} := {literal(one)}' for key, one in value.items())})"
+        return f"MAP({', '.join(f'{literal(key)} := {literal(item)}' for key, item in value.items())})"
     if isinstance(value, (list, tuple)):
         return f"ARRAY[{', '.join(map(literal, value))}]"
     raise KSQLDBQueryError(
-        f"{value!r:.100} cannot be said in ksqlDB. Pass text, a Boolean, a finite number of at most 64 bits, None, "
-        "or lists and dictionaries of them.",
+        f"{value!r:.100} cannot be written in ksqlDB's SQL. Pass text, a Boolean, a finite number of at most 64 bits, "
+        "None, or lists and dictionaries of them.",
         statement="",
     )
 
 
 def identifier(name: str) -> str:
-    """The name of a stream, table or column, quoted; without quotes of its own it is in upper case, as in SQL.
+    """Return the name of a stream, table or column in quotes; an unquoted name is converted to upper case, as in SQL.
 
     >>> identifier("assets_stream"), identifier("`lower case`")
     ('`ASSETS_STREAM`', '`lower case`')
 
     Raises:
-        KSQLDBQueryError: it is no name.
+        KSQLDBQueryError: the name is empty or not printable.
     """
     return "`" + source_name(name).replace("`", "``") + "`"
 
 
 def source_name(name: str) -> str:
-    """The name as the server lists it: in upper case, unless it is quoted.
+    """Return a name as the server lists it: in upper case, unless it is quoted.
 
     >>> source_name("assets_stream"), source_name('"mixed Case"')
     ('ASSETS_STREAM', 'mixed Case')
 
     Raises:
-        KSQLDBQueryError: it is no name.
+        KSQLDBQueryError: the name is empty or not printable.
     """
     stripped = name.strip()
     quote = stripped[:1]
-    quoted = quote in ("`", '"') and len(stripped) > 1 and stripped.endswith(quote)
-    found = stripped[1:-1].replace(quote * 2, quote) if quoted else stripped.upper()
-    if not found or not found.isprintable():
-        raise KSQLDBQueryError(f"{name!r} is no name of a stream, table or column. Name one.", statement="")
-    return found
+    is_quoted = quote in ("`", '"') and len(stripped) > 1 and stripped.endswith(quote)
+    listed = stripped[1:-1].replace(quote * 2, quote) if is_quoted else stripped.upper()
+    if not listed or not listed.isprintable():
+        raise KSQLDBQueryError(
+            f"{name!r} is not the name of a stream, table or column. Write a printable name.", statement=""
+        )
+    return listed
 
 
 def bind(sql: str, parameters: Sequence[Any] = ()) -> str:
-    """The statement with each `?` replaced by a parameter; a `?` inside literals, names and comments stays.
+    """Return the statement with each `?` replaced by a parameter; a `?` inside literals, names and comments stays.
 
     >>> bind("SELECT id FROM assets WHERE asset_uuid = ? AND value = '?'", ["O'BRIEN"])
     "SELECT id FROM assets WHERE asset_uuid = 'O''BRIEN' AND value = '?'"
 
     Raises:
-        KSQLDBQueryError: there are more or fewer parameters, or one that ksqlDB cannot compare with.
+        KSQLDBQueryError: the number of parameters is wrong, or ksqlDB cannot compare with one of them.
     """
-    places = [found.start() for found in _TOKENS.finditer(sql) if found["parameter"]]
-    if len(places) != len(parameters):
+    placeholders = [token.start() for token in _TOKENS.finditer(sql) if token["parameter"]]
+    if len(placeholders) != len(parameters):
         raise KSQLDBQueryError(
-            f"The query has {len(places)} places for parameters and was given {len(parameters)}. Pass one for each ?.",
+            f"The query takes {len(placeholders)} parameters, but {len(parameters)} were given. Pass one for each ?.",
             statement=sql,
         )
     pieces: list[str] = []
     end = 0
-    for place, value in zip(places, parameters, strict=True):
-        pieces += sql[end:place], _apart(sql, place, _parameter(sql, value))
-        end = place + 1
+    for placeholder, value in zip(placeholders, parameters, strict=True):
+        pieces += sql[end:placeholder], _separated(sql, placeholder, _parameter(sql, value))
+        end = placeholder + 1
     return "".join(pieces) + sql[end:]
 
 
 def terminated(sql: str) -> str:
-    """The statement with the semicolon at its end, without which ksqlDB takes none.
+    """Return the statement with a semicolon at its end, which ksqlDB requires.
 
     >>> terminated("SHOW TABLES"), terminated("SHOW TABLES; ")
     ('SHOW TABLES;', 'SHOW TABLES; ')
     """
-    code = _TOKENS.sub(lambda found: " " if found["comment"] else found.group(), sql).strip()
+    code = _TOKENS.sub(lambda token: " " if token["comment"] else token.group(), sql).strip()
     if not code or code.endswith(";"):
         return sql
-    last = [found["comment"] or "" for found in _TOKENS.finditer(sql)][-1:]
+    last = [token["comment"] or "" for token in _TOKENS.finditer(sql)][-1:]
     return sql.rstrip() + ("\n;" if last and last[0].startswith("--") else ";")
 
 
 def code_of(sql: str) -> str:
-    """The statement without what is in literals, quoted names and comments, to look for words in it.
+    """Return the statement without comments and without the content of literals and quoted names.
+
+    The result is only for finding keywords.
 
     >>> code_of("SELECT 'a' FROM t -- b")
     "SELECT '' FROM t  "
@@ -138,26 +142,26 @@ def code_of(sql: str) -> str:
     return _TOKENS.sub(_emptied, sql)
 
 
-def _emptied(found: re.Match[str]) -> str:
-    if found["comment"]:
+def _emptied(token: re.Match[str]) -> str:
+    if token["comment"]:
         return " "
-    return found.group()[0] * 2 if found["quoted"] else found.group()
+    return token.group()[0] * 2 if token["quoted"] else token.group()
 
 
-def _text(value: str) -> str:
+def _quoted(text: str) -> str:
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError as error:
         raise KSQLDBQueryError(
-            f"{value!r:.100} is no text that can be sent: {error.reason}. Leave out half characters.", statement=""
+            f"{text!r:.100} cannot be encoded: {error.reason}. Remove unpaired surrogates.", statement=""
         ) from error
-    return "'" + value.replace("'", "''") + "'"
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _parameter(sql: str, value: Any) -> str:
     if value is None:
         raise KSQLDBQueryError(
-            "ksqlDB compares nothing with None in a query. Leave the rows without a value out after reading them.",
+            "ksqlDB cannot compare with None in a query. Read the rows, and filter out those without a value.",
             statement=sql,
         )
     try:
@@ -166,9 +170,9 @@ def _parameter(sql: str, value: Any) -> str:
         raise KSQLDBQueryError(str(error), statement=sql) from error
 
 
-def _apart(sql: str, place: int, text: str) -> str:
-    """`- ?` with -5 would be a comment and `'a'?` with a text one literal, if nothing stood between."""
-    before, after = sql[:place][-1:], sql[place + 1 : place + 2]
+def _separated(sql: str, placeholder: int, text: str) -> str:
+    """Return a literal with the spaces that keep it apart: `-?` with -5 would be a comment, `'a'?` a single literal."""
+    before, after = sql[:placeholder][-1:], sql[placeholder + 1 : placeholder + 2]
     left = " " if before and before not in _SEPARATORS else ""
     right = " " if after and after not in _SEPARATORS else ""
     return left + text + right

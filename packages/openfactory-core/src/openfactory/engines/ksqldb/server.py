@@ -1,4 +1,4 @@
-"""A ksqlDB server: queries, statements and inserts over plain HTTP/1.1, which needs no library of its own for it."""
+"""Client of a ksqlDB server: queries, statements and inserts over HTTP/1.1, without a ksqlDB library."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ if TYPE_CHECKING:
 
 __all__ = ["KsqlDBServer"]
 
-# The form of answers in which every line is an array, or an object that is the header or an error.
+# Media type with one JSON value per line: an array for a row, an object for the header or an error.
 _DELIMITED = "application/vnd.ksqlapi.delimited.v1"
 
-# How long a table may be without its rows after its server was killed, in seconds; and how often we look.
+# For how long the tables of a restarted server may be empty, and the pause between two queries, in seconds.
 _EMPTY_SECONDS = 2.0
 _EMPTY_PAUSE = 0.1
 
-# How long a statement may go on after the server has answered that it does, in seconds; and how often we look.
+# Time limit for a statement that the server runs in the background, and the pause between two checks, in seconds.
 _COMMAND_SECONDS = 60.0
 _COMMAND_PAUSE = 0.2
 _COMMAND_ENDED = frozenset({"SUCCESS", "ERROR", "TERMINATED"})
 
-# How long it may take to learn of how many partitions a table is, in seconds; without a Kafka it takes minutes.
+# Time limit for the DESCRIBE that returns the number of partitions, in seconds; without Kafka it takes minutes.
 _DESCRIBE_SECONDS = 1.0
 
-# How many rows of an asset are read at once; more assets than this are cheaper to find in the whole table.
+# Rows of an asset per query, and the number of assets above which one query for the whole table is cheaper.
 _RANGE_ROWS = 64
 _RANGE_ASSETS = 64
 
-# One statement that changes nothing.
-_READS = re.compile(r"\s*(SHOW|LIST|DESCRIBE|EXPLAIN)\b[^;]*;?\s*", re.IGNORECASE)
+# A single statement that only reads.
+_READ_ONLY = re.compile(r"\s*(SHOW|LIST|DESCRIBE|EXPLAIN)\b[^;]*;?\s*", re.IGNORECASE)
 
 _ENDLESS = re.compile(r"\bEMIT\s+CHANGES\b(?!.*\bLIMIT\b)", re.IGNORECASE | re.DOTALL)
 
 
 class KsqlDBServer:
-    """One ksqlDB server; it connects when it is first asked, and may be used from any thread.
+    """Client of one ksqlDB server; it connects with the first request and may be used from any thread.
 
     Args:
         url: `http://host:8088`.
-        max_retries, retry_delay: how often, and after how many seconds, what may be asked again is; statements that
-            may have been run are not.
-        timeout: how long the server may keep silent, in seconds.
-        max_requests_per_connection: after so many requests a connection is made anew.
-        credentials: user name, password and authorities.
+        max_retries: how often a failed request is sent again; a statement that may have run is not repeated.
+        retry_delay: pause before each retry, in seconds.
+        timeout: seconds to wait for data from the server.
+        max_requests_per_connection: number of requests after which a new connection is opened.
+        credentials: user name, password and certificate authorities.
 
     Raises:
-        ConfigurationError: the URL is no address of a server.
+        ConfigurationError: the URL is not the address of a server.
     """
 
     def __init__(
@@ -92,33 +92,34 @@ class KsqlDBServer:
 
     @property
     def url(self) -> str:
-        """Its address, without a user name or password."""
+        """The server's address, without a user name or password."""
         return self._connection.url
 
     def info(self) -> dict[str, Any]:
-        """Its version and state, as the server says it."""
-        return self._object("/info")
+        """Return the version and state that the server reports."""
+        return self._object_at("/info")
 
     def health(self) -> dict[str, Any]:
-        """How it and its Kafka are; the server looks for a Kafka that is gone for a minute before it says so."""
-        return self._object("/healthcheck")
+        """Return the health of the server and its Kafka; if Kafka is unreachable, the response takes a minute."""
+        return self._object_at("/healthcheck")
 
     def query(self, sql: str, *parameters: Any, expect_rows: bool = False) -> list[dict[str, Any]]:
-        """The rows of a SELECT, columns as the server names them: in upper case, unless they are quoted.
+        """Return the rows of a SELECT, with the server's column names: in upper case, unless they are quoted.
 
         Args:
             sql: a SELECT; `?` stands for a parameter.
-            expect_rows: ask again for a moment while there are none: just after a server was killed and restarted its
-                tables are empty, and it does not say so.
+            parameters: the values for each `?`.
+            expect_rows: repeat the query for 2 seconds while the result is empty. The tables of a server that was
+                killed and restarted are empty for a moment, without an error.
 
         Raises:
-            KSQLDBQueryError: it cannot be answered.
-            KSQLDBUnavailableError: the server is not there, or not ready.
+            KSQLDBQueryError: the query is rejected or cannot be sent.
+            KSQLDBUnavailableError: the server does not answer or is not ready.
         """
         bound = terminated(bind(sql, parameters))
         if _ENDLESS.search(code_of(bound)):
             raise KSQLDBQueryError(
-                "A query with EMIT CHANGES has no end. Leave it out, set a LIMIT, or subscribe to the asset.",
+                "A query with EMIT CHANGES never ends. Remove EMIT CHANGES, add a LIMIT, or subscribe to the asset.",
                 statement=sql,
             )
         request = Request("/query-stream", {"sql": bound, "properties": {}}, _DELIMITED, sql)
@@ -130,32 +131,35 @@ class KsqlDBServer:
             self._connection.pause(_EMPTY_PAUSE)
 
     def statement(self, sql: str) -> httpx.Response:
-        """Run a statement that is no SELECT, and follow it until it is done: a 200 alone does not say so.
+        """Run a statement other than a SELECT and wait for its end.
+
+        The status 200 alone does not mean that the statement has finished.
 
         Returns:
-            the server's answer, with the status of commands as it was at their end.
+            The server's response, with the final status of each command.
 
         Raises:
-            KSQLDBClientException: it is refused, fails, or is not done within a minute.
-            KSQLDBUnavailableError: the server is not there, not ready, or did not say whether it ran the statement.
+            KSQLDBClientException: the statement is rejected, fails, or does not finish within a minute.
+            KSQLDBUnavailableError: the server does not answer, is not ready, or did not report whether it ran the
+                statement.
         """
         response, entities = self._run(sql)
-        followed = [self._followed(sql, entity) for entity in entities]
-        return _with_content(response, followed) if followed != entities else response
+        finished = [self._wait_for_command(sql, entity) for entity in entities]
+        return _with_content(response, finished) if finished != entities else response
 
     def streams(self) -> list[str]:
-        """The names of its streams."""
+        """Return the names of the streams, sorted."""
         return sorted(self._sources("STREAMS"))
 
     def tables(self) -> list[str]:
-        """The names of its tables."""
+        """Return the names of the tables, sorted."""
         return sorted(self._sources("TABLES"))
 
     def topic_of(self, name: str) -> str:
-        """The Kafka topic of a stream or table; it is answered also while the server has lost its Kafka.
+        """Return the Kafka topic of a stream or table, even while the server has lost its Kafka.
 
         Raises:
-            KSQLDBClientException: there is no such stream or table.
+            KSQLDBClientException: the stream or table does not exist.
         """
         topics = self._sources("STREAMS")
         wanted = source_name(name)
@@ -163,26 +167,26 @@ class KsqlDBServer:
             topics |= self._sources("TABLES")
         if wanted not in topics:
             raise KSQLDBClientException(
-                f"{self.url} has no stream or table {name!r}. Make it by `ofa setup-kafka`, or name one of "
-                f"{', '.join(sorted(topics)) or 'none that are there'}."
+                f"{self.url} has no stream or table {name!r}. Create it with `ofa setup-kafka`"
+                + (f", or use one of {', '.join(sorted(topics))}." if topics else ".")
             )
         return topics[wanted]
 
     def insert_values(self, stream: str, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Write rows by INSERT INTO … VALUES, one statement for each, in their order.
+        """Write rows in their order, with one INSERT INTO … VALUES for each row.
 
         Args:
-            stream: its name.
+            stream: name of the stream.
             rows: values by column.
 
         Returns:
-            how many were written.
+            The number of rows that were written.
 
         Raises:
-            KSQLDBClientException: a row is refused; those before it are written.
-            KSQLDBUnavailableError: the server is not there, or did not say whether it wrote a row.
+            KSQLDBClientException: a row is rejected; the rows before it are written.
+            KSQLDBUnavailableError: the server does not answer, or did not report whether it wrote a row.
         """
-        statements = [_insert(stream, row) for row in rows]  # all of them before the first is sent
+        statements = [_insert(stream, row) for row in rows]  # an invalid row raises before a row is sent
         for statement in statements:
             self.statement(statement)
         return len(statements)
@@ -190,14 +194,15 @@ class KsqlDBServer:
     def rows_of_assets(
         self, asset_uuids: Collection[str] | None = None, *, table: str = "ASSETS", key_column: str = "KEY"
     ) -> list[dict[str, Any]]:
-        """The rows of some assets, or of all, of a table whose key is `<asset>|<attribute>`.
+        """Return the rows of some or all assets from a table whose key is `<asset>|<attribute>`.
 
-        A row is found by its key, by which the table is ordered; looking for `asset_uuid` would read all of it.
+        The query selects a range of keys, by which the table is ordered. A condition on `asset_uuid` would scan the
+        whole table.
 
         Args:
-            asset_uuids: the assets; None is all.
-            table: its name.
-            key_column: the column with the key.
+            asset_uuids: the assets; None selects all assets.
+            table: name of the table.
+            key_column: name of the key column.
         """
         if asset_uuids is not None and len(asset_uuids) <= _RANGE_ASSETS:
             return [row for uuid in asset_uuids for row in self._rows_of_asset(f"{uuid}|", table, key_column)]
@@ -208,25 +213,25 @@ class KsqlDBServer:
         return [row for row in rows if str(row[key]).partition("|")[0] in wanted]
 
     def close(self) -> None:
-        """Let go of the connections; doing it twice does nothing."""
+        """Close the connections; a second call does nothing."""
         self._connection.close()
 
     def _run(self, sql: str, seconds: float | None = None) -> tuple[httpx.Response, list[dict[str, Any]]]:
-        """The answer to a statement, and the objects in it."""
+        """Return the response to a statement, and the objects in it."""
 
         def read(response: httpx.Response) -> tuple[httpx.Response, list[dict[str, Any]]] | Failure:
             entities = read_entities(response.content)
             return entities if isinstance(entities, Failure) else (response, entities)
 
         content = {"ksql": terminated(sql), "streamsProperties": {}}
-        reads = _READS.fullmatch(code_of(sql)) is not None
+        reads = _READ_ONLY.fullmatch(code_of(sql)) is not None
         return self._connection.send(Request("/ksql", content, statement=sql, reads=reads, seconds=seconds), read)
 
     def _rows_of_asset(self, prefix: str, table: str, key_column: str) -> list[dict[str, Any]]:
         column = identifier(key_column)
         select = f"SELECT * FROM {identifier(table)} WHERE {column} >= ?"  # noqa: S608
         if self._partitions_of(table) != 1:
-            # Each partition has an order of its own, so that a LIMIT could be used up by the others' rows.
+            # Each partition is ordered by itself, so rows of other assets could use up a LIMIT.
             return self.query(f"{select} AND {column} < ?", prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
         key = source_name(key_column)
         found: list[dict[str, Any]] = []
@@ -240,7 +245,7 @@ class KsqlDBServer:
             start = own[-1][key]
 
     def _partitions_of(self, table: str) -> int:
-        """How many partitions a table has; 0 while the server has lost its Kafka and does not know."""
+        """Return the number of partitions of a table, or 0 while the server has lost its Kafka and cannot find it."""
         if table not in self._partitions:
             try:
                 _, [entity] = self._run(f"DESCRIBE {identifier(table)} EXTENDED;", _DESCRIBE_SECONDS)
@@ -252,11 +257,11 @@ class KsqlDBServer:
     def _sources(self, kind: str) -> dict[str, str]:
         return sources_of(self._run(f"SHOW {kind};")[1])
 
-    def _object(self, path: str) -> dict[str, Any]:
+    def _object_at(self, path: str) -> dict[str, Any]:
         return self._connection.send(Request(path), lambda response: read_object(response.content))
 
-    def _followed(self, sql: str, entity: dict[str, Any]) -> dict[str, Any]:
-        """The part of an answer that tells of a command, once the command is done."""
+    def _wait_for_command(self, sql: str, entity: dict[str, Any]) -> dict[str, Any]:
+        """Wait until the command in a result has ended, and return the result with its final status."""
         command = entity.get("commandStatus")
         if not isinstance(command, dict):
             return entity
@@ -265,15 +270,15 @@ class KsqlDBServer:
         while command.get("status") not in _COMMAND_ENDED:
             if time.monotonic() > deadline:
                 raise KSQLDBClientException(
-                    f"{self.url} has not done the statement within {_COMMAND_SECONDS:g} s and goes on with it "
-                    f"({command.get('status')}). Look at {path} until it has.",
+                    f"{self.url} has not finished the statement within {_COMMAND_SECONDS:g} s and still runs it "
+                    f"({command.get('status')}). Check {path} until it has finished.",
                     statement=sql,
                 )
             self._connection.pause(_COMMAND_PAUSE)
-            command = self._object(path)
+            command = self._object_at(path)
         if command["status"] != "SUCCESS":
             raise KSQLDBClientException(
-                f"{self.url} could not do the statement: {command.get('message')} Look into the server's log.",
+                f"{self.url} failed to run the statement: {command.get('message')} Check the server's log.",
                 statement=sql,
             )
         return entity | {"commandStatus": command}

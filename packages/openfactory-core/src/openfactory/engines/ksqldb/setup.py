@@ -1,4 +1,4 @@
-"""Making what a factory needs on Kafka and ksqlDB, piece by piece; what is there already stays as it is."""
+"""Creation of the topics, streams and tables of a factory; existing ones stay unchanged."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Piece(NamedTuple):
     """One topic, stream or table.
 
     Attributes:
-        made: whether it was made now, or would be; else it was there.
-        warnings: what is not as it should be, each with what to do.
+        made: whether it is created now, or would be in a dry run; False if it existed before.
+        warnings: deviations from the expected settings, each with its remedy.
     """
 
     kind: Literal["topic", "stream", "table"]
@@ -48,24 +48,28 @@ def set_up_topics(
     compaction_hours: float = COMPACTION_HOURS,
     dry_run: bool = False,
 ) -> Iterator[Piece]:
-    """Make the topics that are missing, and look at those that are there.
+    """Create the missing topics, and check the existing ones.
 
     Args:
-        configuration: properties of librdkafka; `bootstrap.servers` and what security needs.
-        partitions: of each topic, 1 if nobody says; beside topics that are there, new ones have as many as those.
-        retention_hours: for how long the log is kept; without it the default for new topics.
-        compaction_hours: after how long new compacted topics forget what was replaced.
+        configuration: properties of librdkafka, with `bootstrap.servers` and the security settings.
+        prefix: prefix of the names of all topics.
+        partitions: partitions of each topic, 1 by default. If topics exist already, new topics get their number of
+            partitions.
+        replication_factor: replicas of each new topic; -1 uses the default of the broker.
+        retention_hours: retention of the log; None uses the default for new topics and does not check existing topics.
+        compaction_hours: hours after which new compacted topics delete replaced records.
+        dry_run: only report the topics that would be created.
 
     Raises:
         EngineUnavailableError: no broker answers.
-        TopicError: the broker refuses.
+        TopicError: the broker rejects the request.
     """
-    there = describe_topics(configuration, prefix=prefix)
-    count = _partitions_of(there, prefix) or partitions or 1
+    existing = describe_topics(configuration, prefix=prefix)
+    count = _partitions_of(existing, prefix) or partitions or 1
     hours = RETENTION_HOURS if retention_hours is None else retention_hours
     for topic in TOPICS:
         name = prefix + topic.name
-        state = there.get(name)
+        state = existing.get(name)
         if state is None:
             if not dry_run:
                 create_topics(
@@ -81,27 +85,31 @@ def set_up_topics(
             continue
         wanted = None if retention_hours is None else topic.retention_ms(hours)
         address = str(configuration["bootstrap.servers"])
-        found = differences(topic, state, partitions=partitions or count, address=address, retention_ms=wanted)
-        yield Piece("topic", name, made=False, warnings=tuple(found))
+        warnings = differences(topic, state, partitions=partitions or count, address=address, retention_ms=wanted)
+        yield Piece("topic", name, made=False, warnings=tuple(warnings))
 
 
 def set_up_ksqldb(
     server: KsqlDBServer, *, prefix: str = "", retention_ms: Mapping[str, int] | None = None, dry_run: bool = False
 ) -> Iterator[Piece]:
-    """Make the streams and tables that are missing; their topics must be there.
+    """Create the missing streams and tables; their topics must exist.
 
-    They are sent one by one: statements of one request are checked together, before the first of them has run.
+    Each statement is a request of its own, because ksqlDB validates all statements of a request before it runs the
+    first.
 
     Args:
-        retention_ms: for how long each topic keeps its records, by name with the prefix.
+        server: the ksqlDB server.
+        prefix: prefix of the names of all topics.
+        retention_ms: retention of each topic in milliseconds, by its name with the prefix.
+        dry_run: only report the streams and tables that would be created.
 
     Raises:
-        KSQLDBClientException: the server does not answer, or refuses a statement.
+        KSQLDBClientException: the server does not answer, or rejects a statement.
     """
-    there = {*server.streams(), *server.tables()}
+    existing = {*server.streams(), *server.tables()}
     for statement in statements(prefix, retention_ms):
         kind: Literal["stream", "table"] = "stream" if statement.kind == "STREAM" else "table"
-        if statement.name in there:
+        if statement.name in existing:
             yield Piece(kind, statement.name, made=False, warnings=_other_topic(server, statement, prefix))
             continue
         if not dry_run:
@@ -109,19 +117,22 @@ def set_up_ksqldb(
         yield Piece(kind, statement.name, made=True)
 
 
-def _partitions_of(there: Mapping[str, TopicState], prefix: str) -> int:
-    """How many the topics have that ksqlDB joins: as many as the log, else as the largest; 0 without any."""
-    log = there.get(prefix + ASSETS_TOPIC)
+def _partitions_of(topics: Mapping[str, TopicState], prefix: str) -> int:
+    """Return the number of partitions of the log, or the largest number among the topics that ksqlDB joins.
+
+    The number is 0 if these topics do not exist.
+    """
+    log = topics.get(prefix + ASSETS_TOPIC)
     joined = [
-        there[prefix + topic.name].partitions for topic in TOPICS if topic.joined and prefix + topic.name in there
+        topics[prefix + topic.name].partitions for topic in TOPICS if topic.joined and prefix + topic.name in topics
     ]
     return log.partitions if log is not None else max(joined, default=0)
 
 
 def _other_topic(server: KsqlDBServer, statement: Statement, prefix: str) -> tuple[str, ...]:
-    """A warning where a stream or table reads another topic than those that were set up."""
+    """Return a warning if a stream or table reads a topic outside of this setup."""
     topic = server.topic_of(statement.name)
-    if topic == statement.topic or statement.topic.removeprefix(prefix) not in {one.name for one in TOPICS}:
+    if topic == statement.topic or statement.topic.removeprefix(prefix) not in {known.name for known in TOPICS}:
         return ()
     warning = (
         f"{statement.name} is on the topic {topic}, not on {statement.topic}. Use the prefix of that topic, "
@@ -134,5 +145,5 @@ def _run(server: KsqlDBServer, statement: Statement, kind: str) -> None:
     try:
         server.statement(statement.sql)
     except KSQLDBClientException as error:
-        error.args = (f"The {kind} {statement.name} cannot be made. {error}", *error.args[1:])
+        error.args = (f"The {kind} {statement.name} cannot be created. {error}", *error.args[1:])
         raise

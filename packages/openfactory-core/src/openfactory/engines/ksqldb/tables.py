@@ -1,4 +1,4 @@
-"""The tables of a ksqlDB as an engine reads them: rows as events, columns by asset, and whether the server answers."""
+"""The tables of a ksqlDB server as the engine reads them: rows as events, and columns by asset."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["KsqlDBTables", "topics_of_server"]
 
 T = TypeVar("T")
 
-# What ksqlDB numbers itself; below stand the status codes of any web server.
-_OWN_CODES = 40_000
+# The lowest error code of ksqlDB; lower codes are HTTP statuses of any web server.
+_FIRST_KSQLDB_CODE = 40_000
 
-# How long a server may keep silent when it is asked for the first time, in seconds.
+# Time limit of the first requests to a server, and the additional time for all of them together, in seconds.
 _START_SECONDS = 4.0
 _START_GRACE_SECONDS = 1.5
 
@@ -33,10 +33,10 @@ _TABLES_WITH_TOMBSTONES = ("ASSETS_TYPE", "ASSETS_AVAIL", "DOCKER_SERVICES")
 
 
 class KsqlDBTables:
-    """Reads the tables of one server.
+    """Queries for the tables of one server.
 
     Attributes:
-        trouble: why the server did not answer the last time; empty where it did.
+        trouble: why the server did not answer the last request; empty if it did.
     """
 
     def __init__(self, server: KsqlDBServer) -> None:
@@ -44,38 +44,42 @@ class KsqlDBTables:
         self._server = server
 
     def events(self, asset_uuids: list[str] | None) -> list[AssetEvent]:
-        """What the table says of some assets or of all, the oldest first; values are text, and tell no position."""
+        """Return the last event of each attribute of some or all assets, the oldest first.
+
+        The table has only text values and no positions.
+        """
         rows = self._rows("assets", "key", lambda: self._server.rows_of_assets(asset_uuids))
         return [_event_of(row) for row in sorted(rows, key=lambda row: str(row["TIMESTAMP"]))]
 
     def column(self, table: str, column: str, asset_uuids: list[str] | None = None) -> dict[str, Any]:
-        """One column by asset, of some or of all."""
+        """Return one column of a table by asset, for some or all assets."""
         select = f"SELECT asset_uuid, {column} FROM {table}"  # noqa: S608 - our own names
 
         def read() -> list[dict[str, Any]]:
             if asset_uuids is None:
                 return self._server.query(select)
-            return [row for one in asset_uuids for row in self._server.query(f"{select} WHERE asset_uuid = ?", one)]
+            by_asset = f"{select} WHERE asset_uuid = ?"
+            return [row for asset_uuid in asset_uuids for row in self._server.query(by_asset, asset_uuid)]
 
         return {row["ASSET_UUID"]: row[column.upper()] for row in self._rows(table, "asset_uuid", read)}
 
     def select(self, sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
-        """A user's SELECT.
+        """Return the rows of a user's SELECT.
 
         Raises:
-            QueryError: the server cannot answer it.
+            QueryError: the server cannot run the query.
         """
         try:
-            return self.asked(lambda: self._server.query(sql, *parameters))
+            return self.call(lambda: self._server.query(sql, *parameters))
         except KSQLDBClientException as error:
             if isinstance(error, (QueryError, EngineUnavailableError)):
                 raise
             raise QueryError(str(error), statement=sql) from error
 
-    def asked(self, question: Callable[[], T]) -> T:
-        """The server's answer; what keeps it from answering is noted."""
+    def call(self, request: Callable[[], T]) -> T:
+        """Return the result of a request to the server; `trouble` keeps the reason if the server does not answer."""
         try:
-            answer = question()
+            answer = request()
         except EngineUnavailableError as error:
             self.trouble = str(error)
             raise
@@ -83,13 +87,17 @@ class KsqlDBTables:
         return answer
 
     def _rows(self, table: str, key: str, read: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-        """The rows of a table; that there are none is no proof just after a server was killed, when it is all empty."""
-        rows = self.asked(read)
-        if rows or not self.asked(
+        """Return rows of a table.
+
+        An empty result is checked with a query for any row, because all tables are empty for a moment after a server
+        was killed and restarted.
+        """
+        rows = self.call(read)
+        if rows or not self.call(
             lambda: self._server.query(f"SELECT {key} FROM {table} LIMIT 1", expect_rows=True)  # noqa: S608
         ):
             return rows
-        return self.asked(read)
+        return self.call(read)
 
 
 def _event_of(row: dict[str, Any]) -> AssetEvent:
@@ -104,34 +112,37 @@ def _event_of(row: dict[str, Any]) -> AssetEvent:
 
 
 def topics_of_server(url: str, credentials: Credentials) -> TopicNames:
-    """What the streams and tables of a server are made of; one that is not there, or never ends, is not waited for.
+    """Return the topics behind the streams and tables of a server, within a time limit.
 
-    It is asked on a thread, because neither a look-up of a name nor an answer that drips in has a time limit.
+    The requests run on a thread, because neither the lookup of a host name nor a slow response has a time limit.
+
+    Raises:
+        KSQLDBUnavailableError: the server does not answer in time or is not ready.
     """
     answers: Future[TopicNames] = Future()
 
     def ask() -> None:
         try:
             answers.set_result(_topics_of_server(url, credentials))
-        except BaseException as error:  # noqa: BLE001 - raised by who waits for it
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
             answers.set_exception(error)
 
     threading.Thread(target=ask, name="openfactory-first-question", daemon=True).start()
     try:
         return answers.result(_START_SECONDS + _START_GRACE_SECONDS)
     except TimeoutError as error:
-        said = f"No ksqlDB server answers at {redacted(url)} (what comes from there has no end)."
-        raise KSQLDBUnavailableError(f"{said} {WAY_OUT}", address=redacted(url)) from error
+        text = f"No ksqlDB server answers at {redacted(url)} (the response does not end). {WAY_OUT}"
+        raise KSQLDBUnavailableError(text, address=redacted(url)) from error
     except KSQLDBUnavailableError as error:
-        if (error.code or 0) >= _OWN_CODES or str(error).endswith(WAY_OUT):
-            raise  # a ksqlDB has said it, which is in its start or wants another login
+        if (error.code or 0) >= _FIRST_KSQLDB_CODE or str(error).endswith(WAY_OUT):
+            raise  # the remedy is there already, or a ksqlDB server is starting or wants another login
         raise KSQLDBUnavailableError(f"{error} {WAY_OUT}", address=error.address) from error
 
 
 def _topics_of_server(url: str, credentials: Credentials) -> TopicNames:
     with KsqlDBServer(url, max_retries=0, timeout=_START_SECONDS, credentials=credentials) as server:
         assets = server.topic_of(ASSETS_STREAM)
-        there = set(server.tables())
-        tombstones = tuple(server.topic_of(name) for name in _TABLES_WITH_TOMBSTONES if name in there)
-        uns_map = server.topic_of(_MAP_TABLE) if _MAP_TABLE in there else ASSET_TO_UNS_MAP_TOPIC
+        tables = set(server.tables())
+        tombstones = tuple(server.topic_of(name) for name in _TABLES_WITH_TOMBSTONES if name in tables)
+        uns_map = server.topic_of(_MAP_TABLE) if _MAP_TABLE in tables else ASSET_TO_UNS_MAP_TOPIC
         return TopicNames(assets, uns_map, tombstones)

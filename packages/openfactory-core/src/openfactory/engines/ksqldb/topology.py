@@ -1,4 +1,4 @@
-"""The streams and tables that ksqlDB keeps for a factory, as the statements that make them."""
+"""The streams and tables of a factory on ksqlDB, as the statements that create them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What makes one stream or table.
+    """The statement that creates one stream or table.
 
     Attributes:
-        name: of the stream or table, in upper case as the server gives it.
-        topic: where its records are.
+        name: name of the stream or table, in upper case as the server lists it.
+        kind: `STREAM` or `TABLE`.
+        topic: name of its topic, with the prefix.
+        sql: the statement, with a semicolon.
     """
 
     name: str
@@ -33,14 +35,15 @@ class Statement:
 
 
 def statements(prefix: str = "", retention_ms: Mapping[str, int] | None = None) -> list[Statement]:
-    """The statements in the order in which they can be run, one at a time.
+    """Return the statements in the order in which they must run, one at a time.
 
     >>> [statement.name for statement in statements()][:3]
     ['ASSETS_STREAM', 'ENRICHED_ASSETS_STREAM', 'ASSETS']
 
     Args:
-        prefix: stands before the names of all topics.
-        retention_ms: for how long each topic keeps its records, by name with the prefix; by default as they are made.
+        prefix: prefix of the names of all topics.
+        retention_ms: retention of each topic in milliseconds, by its name with the prefix; by default that of new
+            topics.
     """
     check_prefix(prefix)
     if retention_ms is None:
@@ -57,6 +60,6 @@ def _statement(sql: str, retention_ms: Mapping[str, int], inherited: int | None)
     topic, retention = stored[1], retention_ms.get(stored[1])
     derived = created[1] == "STREAM" and sql.startswith("WITH", created.end() + 1)
     if derived and retention is not None and retention != inherited:
-        # The server takes the retention of what it reads from, and refuses a topic that has another.
+        # By default the server expects the retention of the source topic, and rejects a different one.
         sql = sql.replace(stored[0], f"{stored[0]}, RETENTION_MS = {retention}")
     return Statement(created[2].upper(), "STREAM" if created[1] == "STREAM" else "TABLE", topic, f"{sql};")

@@ -1,7 +1,7 @@
--- The streams and tables of a factory, each fed by those above it. `topology.py` reads this file: one statement ends
--- at each semicolon, and ${prefix} is what stands before all topic names.
+-- The streams and tables of a factory; each reads from the ones above it. `topology.py` parses this file: a semicolon
+-- ends a statement, and ${prefix} is the prefix of all topic names.
 
--- What everybody writes: one record an event, its key the UUID of the asset.
+-- All events, as their writers produce them: one record per event, with the UUID of the asset as its key.
 CREATE STREAM IF NOT EXISTS assets_stream (
   asset_uuid VARCHAR KEY,
   id VARCHAR,
@@ -11,7 +11,7 @@ CREATE STREAM IF NOT EXISTS assets_stream (
   attributes MAP<VARCHAR, VARCHAR>
 ) WITH (KAFKA_TOPIC = '${prefix}ofa_assets', KEY_FORMAT = 'KAFKA', VALUE_FORMAT = 'JSON');
 
--- The same by attribute: a table needs a key for each row.
+-- The same events by attribute, because a table needs a key for each row.
 CREATE STREAM IF NOT EXISTS enriched_assets_stream
 WITH (KAFKA_TOPIC = '${prefix}enriched_assets_stream_topic', KEY_FORMAT = 'KAFKA', VALUE_FORMAT = 'JSON') AS
 SELECT
@@ -27,7 +27,7 @@ WHERE asset_uuid IS NOT NULL AND id IS NOT NULL
 PARTITION BY asset_uuid + '|' + id
 EMIT CHANGES;
 
--- The last value of each attribute. With `false`, a null is a value too; without, the one before it would stay.
+-- The last value of each attribute. Without `false`, LATEST_BY_OFFSET ignores nulls and keeps the value before them.
 CREATE TABLE IF NOT EXISTS assets WITH (KAFKA_TOPIC = '${prefix}ASSETS') AS
 SELECT
   key,
@@ -41,8 +41,8 @@ FROM enriched_assets_stream
 GROUP BY key
 EMIT CHANGES;
 
--- The type of each registered asset. One query writes types and their ends, so that both keep their order; an end is
--- a null record, and only an unwrapped value can become one.
+-- The type of each registered asset. One query writes both types and tombstones, so that they stay in order. Only an
+-- unwrapped value can become a tombstone.
 CREATE STREAM IF NOT EXISTS assets_type_stream
 WITH (KAFKA_TOPIC = '${prefix}assets_types_topic', VALUE_FORMAT = 'JSON', WRAP_SINGLE_VALUE = false) AS
 SELECT asset_uuid, CASE WHEN value = 'delete' THEN CAST(NULL AS VARCHAR) ELSE value END AS type
@@ -51,7 +51,7 @@ WHERE id = 'AssetType' AND type = 'OpenFactory'
 PARTITION BY asset_uuid
 EMIT CHANGES;
 
--- A source table is read from its topic alone, so the null records that other programs write there count as well.
+-- A source table has the content of its topic, so the tombstones of other programs delete rows as well.
 CREATE SOURCE TABLE IF NOT EXISTS assets_type (asset_uuid VARCHAR PRIMARY KEY, type VARCHAR)
 WITH (KAFKA_TOPIC = '${prefix}assets_types_topic', VALUE_FORMAT = 'JSON', WRAP_SINGLE_VALUE = false);
 
@@ -91,7 +91,7 @@ SELECT asset_uuid, uns_id, uns_levels, updated_at
 FROM asset_to_uns_map_raw
 EMIT CHANGES;
 
--- The events once more, their key the UNS id; those of before the asset had one are not among them.
+-- The events with the UNS id as their key, without those from before the asset had a UNS id.
 CREATE STREAM IF NOT EXISTS assets_stream_uns
 WITH (KAFKA_TOPIC = '${prefix}ofa_assets_uns', VALUE_FORMAT = 'JSON') AS
 SELECT
@@ -108,7 +108,7 @@ WHERE place.uns_id IS NOT NULL
 PARTITION BY place.uns_id
 EMIT CHANGES;
 
--- The last values by UNS id. A join of tables also follows an asset that gets another place.
+-- The last values by UNS id. The join of two tables also updates the rows of an asset that gets another place.
 CREATE TABLE IF NOT EXISTS assets_uns WITH (KAFKA_TOPIC = '${prefix}ASSETS_UNS') AS
 SELECT
   state.key AS asset_uuid_key,
@@ -125,7 +125,7 @@ LEFT JOIN asset_to_uns_map place ON state.asset_uuid = place.asset_uuid
 WHERE place.uns_id IS NOT NULL
 EMIT CHANGES;
 
--- How the connectors of devices are configured, and where metrics are read: other programs write and read these.
+-- The configuration of device connectors and the targets for metrics, which other programs write and read.
 CREATE TABLE IF NOT EXISTS device_connector_source (device_uuid VARCHAR PRIMARY KEY, connector_config VARCHAR)
 WITH (KAFKA_TOPIC = '${prefix}device_connector_topic', VALUE_FORMAT = 'JSON');
 
@@ -146,7 +146,7 @@ SELECT asset_uuid, host, port, path
 FROM metrics_targets_source
 EMIT CHANGES;
 
--- One row an asset, with all of its values.
+-- One row per asset, with all of its values.
 CREATE TABLE IF NOT EXISTS assets_aggregated_by_asset_uuid
 WITH (KAFKA_TOPIC = '${prefix}ASSETS_AGGREGATED_BY_ASSET_UUID') AS
 SELECT
