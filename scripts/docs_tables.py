@@ -1,7 +1,7 @@
 """Generate the tables of the documentation from the code, into the pages: `hatch run docs:tables`.
 
-A page marks a table by `<!-- table: KIND -->` and `<!-- end of table -->`. So the tables are there where a page is read as
-it is, without a build. tests/docs/test_tables.py fails when a page is behind the code.
+A page marks a table by `<!-- table: KIND -->` and `<!-- end of table -->`, so that readers of the Markdown files see it
+without a build. tests/docs/test_tables.py fails when a page is behind the code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.D
 _DOCUMENTED = re.compile(r"^\.\. auto(?:class|exception|function):: (openfactory[\w.]+)\.(\w+)$", re.MULTILINE)
 
 
-def environment_variables(page: str) -> Iterator[tuple[str, ...]]:
+def environment_variables(_page: str) -> Iterator[tuple[str, ...]]:
     """Each environment variable that OpenFactory reads."""
     yield "variable", "default", "meaning"
     for variable in settings.VARIABLES.values():
@@ -40,7 +40,7 @@ def names(page: str) -> Iterator[tuple[str, ...]]:
         yield f"`{name}`", (inspect.getdoc(documented) or "").partition("\n")[0]
 
 
-def commands(page: str) -> Iterator[tuple[str, ...]]:
+def commands(_page: str) -> Iterator[tuple[str, ...]]:
     """Each command of `ofa`."""
     from openfactory.apps.cli.root import ofa
 

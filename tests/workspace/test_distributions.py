@@ -93,7 +93,8 @@ def test_the_licence_is_named_and_shipped(member: Distribution) -> None:
 def test_the_licence_of_the_whole_is_that_of_its_parts() -> None:
     whole = (ROOT / "LICENSE").read_text(encoding="utf-8")
     for member in MEMBERS:
-        assert (member.folder / "LICENSE").read_text(encoding="utf-8") == whole.replace("OpenFactory is", f"{member.name} is", 1)
+        part = (member.folder / "LICENSE").read_text(encoding="utf-8")
+        assert part == whole.replace("OpenFactory is", f"{member.name} is", 1)
 
 
 @each_member
