@@ -108,7 +108,7 @@ def test_a_replica_has_a_uuid_of_its_own(
     ("environment", "error", "said"),
     [
         ({"SWARM_REPLICAS": "3"}, ConfigurationError, "Set SWARM_TASK_SLOT to the number of this replica"),
-        ({"SWARM_REPLICAS": "many"}, ConfigurationError, "SWARM_REPLICAS is 'many'"),
+        ({"SWARM_REPLICAS": "many"}, ConfigurationError, "SWARM_REPLICAS='many' is not a whole number"),
         ({"APP_UUID": "cell.mill"}, InvalidEventError, "Use '-' or '_' in its place"),
         ({"APP_UUID": "a mill"}, InvalidEventError, "Leave out white space"),
     ],

@@ -234,5 +234,5 @@ def test_a_command_to_an_app_that_is_away_is_rejected_at_its_next_start(
     (error,) = errors
     assert isinstance(error, CommandRejected)
     assert "The command was sent before the app's start" in str(error)
-    assert str(error).endswith("look at the asset, then call again.")
+    assert str(error).endswith("check the asset, then call again.")
     assert asset["axis_state"].value == "at rest"  # stop_axis did not run
