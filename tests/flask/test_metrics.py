@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 from flask import Blueprint, Flask, Response, abort, request
+from prometheus_client import REGISTRY, Counter, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
     from flask.testing import FlaskClient
     from prometheus_client.metrics_core import Metric
+    from prometheus_client.registry import Collector
 
 Eventually = Callable[..., None]
 RunApp = Callable[..., AppClient[Any]]
@@ -449,3 +454,126 @@ def test_neither_a_route_for_every_path_nor_a_login_hides_it(run_app: RunApp) ->
     assert http.get("/any/where").status_code == 401
     told = told_to(http)
     assert told("openfactory_http_requests_total", route="/<path:page>", status="401") == 1
+
+
+# Metrics of the author
+
+
+@pytest.fixture
+def in_default_registry() -> Iterator[Callable[[Collector], None]]:
+    """Take collectors out of the default registry at the end of the test."""
+    with ExitStack() as stack:
+
+        def remember(collector: Collector) -> None:
+            stack.callback(REGISTRY.unregister, collector)
+
+        yield remember
+
+
+@pytest.fixture
+def parts(in_default_registry: Callable[[Collector], None]) -> Counter:
+    """A counter as an author writes it at the head of a module."""
+    parts = Counter("parts_total", "Parts")
+    in_default_registry(parts)
+    return parts
+
+
+class Mill(OpenFactoryFlaskApp):
+    """An app with a gauge of its own."""
+
+    def configure_routes(self) -> None:
+        self.load = Gauge("spindle_load", "Load", registry=self.metrics_registry)
+
+
+def test_a_counter_in_the_default_registry_is_shown(parts: Counter, run_app: RunApp) -> None:
+    parts.inc(3)
+    told = told_to(run_app(Mill).http)
+    assert told("parts_total") == 3
+    assert told.families["parts"].type == "counter"
+
+
+def test_a_metric_in_the_registry_of_an_app_is_shown_by_that_app_alone(run_app: RunApp) -> None:
+    mills = [run_app(Mill, app_uuid=uuid) for uuid in ("ONE", "OTHER")]
+    for load, mill in enumerate(mills, start=1):
+        mill.app.load.set(load)
+    panel = run_app(Panel, app_uuid="PANEL")
+    assert [told_to(mill.http)("spindle_load") for mill in mills] == [1, 2]
+    assert "spindle_load" not in told_to(panel.http).families
+
+
+def test_openmetrics_shows_the_authors_metrics_too(parts: Counter, run_app: RunApp) -> None:
+    answer = run_app(Mill).http.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
+    told = Told(openmetrics_families(answer.text))  # type: ignore[no-untyped-call]
+    assert told("parts_total") == told("spindle_load") == 0
+    assert {"parts", "spindle_load", "openfactory_app"} <= told.families.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("openfactory_app_available", "openfactory_app_available"),
+        ("openfactory_commands_total", "openfactory_commands_total"),
+        ("openfactory_http_requests", "openfactory_http_requests_total"),
+        ("openfactory_http_request_seconds_sum", "openfactory_http_request_seconds_sum"),
+        ("spindle_load", "spindle_load"),
+    ],
+)
+def test_a_name_that_is_taken_is_left_out_and_logged_once(
+    in_default_registry: Callable[[Collector], None], run_app: RunApp, name: str, shown: str
+) -> None:
+    foreign, other = Gauge(name, "Foreign"), Gauge("other_metric", "Other")
+    in_default_registry(foreign)
+    in_default_registry(other)
+    foreign.set(4711)
+    other.set(12)
+    mill = run_app(Mill, app_uuid="MILL")
+    with log_of(mill.app) as log:
+        for _ in range(3):
+            told = told_to(mill.http)
+            assert told(shown) != 4711
+            assert told("other_metric") == 12
+    assert log.getvalue() == f"The metric '{name}' is not shown: another metric already has its name. Rename it.\n"
+
+
+def test_a_name_of_the_app_may_be_taken_in_its_own_registry_too(run_app: RunApp) -> None:
+    mill = run_app(Mill, app_uuid="MILL")
+    Gauge("openfactory_app_available", "Own", registry=mill.app.metrics_registry).set(4711)
+    told = told_to(mill.http)
+    assert told("openfactory_app_available") == 0
+    assert told("openfactory_app_info", asset_uuid="MILL") == 1
+
+
+def test_a_library_whose_metrics_cannot_be_read_does_not_hide_the_others(
+    in_default_registry: Callable[[Collector], None], run_app: RunApp
+) -> None:
+    class Broken:
+        def collect(self) -> list[Metric]:
+            if is_broken:
+                raise ValueError("out of oil")
+            return []
+
+    is_broken = False
+    broken = Broken()
+    REGISTRY.register(broken)
+    in_default_registry(broken)
+    is_broken = True
+    mill = run_app(Mill, app_uuid="MILL")
+    with log_of(mill.app) as log:
+        assert [told_to(mill.http)("openfactory_app_info") for _ in range(3)] == [1, 1, 1]
+    assert log.getvalue().count("cannot be read: ValueError('out of oil')") == log.getvalue().count("\n") == 1
+
+
+def test_nothing_is_logged_where_no_name_is_taken(parts: Counter, run_app: RunApp) -> None:
+    mill = run_app(Mill, app_uuid="MILL")
+    with log_of(mill.app) as log:
+        told_to(mill.http)
+    assert log.getvalue() == ""
+
+
+@contextmanager
+def log_of(app: OpenFactoryFlaskApp) -> Generator[io.StringIO]:
+    log = io.StringIO()
+    handler = logging.StreamHandler(log)
+    app.logger.addHandler(handler)
+    yield log
+    app.logger.removeHandler(handler)

@@ -10,8 +10,8 @@ from contextvars import ContextVar
 
 import pytest
 
-from openfactory.flaskapp import request_threads
-from openfactory.flaskapp.request_threads import RequestThreads
+from openfactory.flaskapp.http import threads
+from openfactory.flaskapp.http.threads import RequestThreads
 
 said: ContextVar[str] = ContextVar("said", default="nothing")
 
@@ -73,7 +73,7 @@ def test_what_a_call_sets_in_its_context_ends_with_it(calls: Calls, eventually: 
 def test_what_a_call_got_is_let_go_while_its_thread_waits(
     monkeypatch: pytest.MonkeyPatch, calls: Calls, eventually: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(request_threads, "_IDLE_SECONDS", 600)
+    monkeypatch.setattr(threads, "_IDLE_SECONDS", 600)
 
     class Request:
         pass
@@ -98,7 +98,7 @@ def test_only_some_threads_wait_for_more(calls: Calls, eventually: Callable[...,
 def test_none_is_lost_when_threads_give_up_as_calls_come(
     monkeypatch: pytest.MonkeyPatch, calls: Calls, eventually: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(request_threads, "_IDLE_SECONDS", 0.0005)
+    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.0005)
     for number in range(3000):
         calls.threads.call(number)
         time.sleep(0.0005)

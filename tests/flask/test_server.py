@@ -19,8 +19,7 @@ import pytest
 from flask import Flask, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from openfactory.flaskapp.request_body import strict_request_class
-from openfactory.flaskapp.server import HttpServer
+from openfactory.flaskapp.http import HttpServer, strict_request_class
 
 if TYPE_CHECKING:
     from tests.flask.conftest import StartApp
@@ -229,8 +228,7 @@ def test_who_comes_when_the_machine_has_no_thread_to_give_is_told_to_come_back(m
 SHORT_OF_FILES = """
 import logging, os, resource, signal, time
 from flask import Flask
-from openfactory.flaskapp.request_body import strict_request_class
-from openfactory.flaskapp.server import HttpServer
+from openfactory.flaskapp.http import HttpServer, strict_request_class
 
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 app = Flask("site")

@@ -6,7 +6,7 @@ import http.client
 import json
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ def oven() -> Iterator[Oven]:
 
 
 @contextmanager
-def stream_of(app: Oven, query: str = "") -> Iterator[Iterator[str]]:
+def stream_of(app: Oven, query: str = "") -> Generator[Iterator[str]]:
     """The messages of a stream, without heartbeats; each is the text between two empty lines."""
     response = app.test_client().get(f"/events{query}")
     assert response.status_code == 200
@@ -110,7 +110,7 @@ def test_a_quiet_stream_sends_heartbeats(oven: Oven) -> None:
 def test_a_slow_reader_gets_the_newest_and_is_told_what_it_lost(oven: Oven, eventually: Eventually) -> None:
     with stream_of(oven, "?attribute=status&max_queued=5") as messages:
         next(messages)
-        [events] = oven._streams._open
+        [events] = oven.open_streams._open
         for n in range(50):
             oven.status = n
         eventually(lambda: events.lost == 45)
@@ -144,9 +144,9 @@ def test_a_stream_that_is_closed_holds_nothing_any_more(oven: Oven) -> None:
     listeners = oven._subscriptions._listeners
     with stream_of(oven) as messages:
         next(messages)
-        assert len(oven._streams) == 1
+        assert len(oven.open_streams) == 1
         assert len(oven._subscriptions._listeners) == len(listeners) + 1
-    assert len(oven._streams) == 0
+    assert len(oven.open_streams) == 0
     assert oven._subscriptions._listeners == listeners
 
 
@@ -154,7 +154,7 @@ def test_a_stream_that_is_closed_holds_nothing_any_more(oven: Oven) -> None:
 def test_who_asks_for_the_headers_alone_opens_no_stream(oven: Oven, method: str) -> None:
     response = oven.test_client().open("/events", method=method)
     assert response.status_code == 200
-    assert len(oven._streams) == 0
+    assert len(oven.open_streams) == 0
 
 
 def test_the_streams_end_when_the_app_stops(oven: Oven) -> None:
@@ -164,7 +164,7 @@ def test_the_streams_end_when_the_app_stops(oven: Oven) -> None:
         oven.shutdown()
         assert list(messages) == []
         assert list(others) == []
-    assert len(oven._streams) == 0
+    assert len(oven.open_streams) == 0
 
 
 # With a server between
@@ -185,7 +185,7 @@ class Furnace(OpenFactoryFlaskApp):
 
         @self.app.route("/open")
         def open_streams():
-            return {"streams": len(self._streams)}
+            return {"streams": len(self.open_streams)}
 
 app = Furnace(KSQLDBClient(os.environ["KSQLDB_URL"]), host="127.0.0.1", stop_timeout=20)
 app.run()
@@ -193,7 +193,7 @@ app.run()
 
 
 @contextmanager
-def connected(port: int) -> Iterator[http.client.HTTPResponse]:
+def connected(port: int) -> Generator[http.client.HTTPResponse]:
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", "/events")
         with connection.getresponse() as response:

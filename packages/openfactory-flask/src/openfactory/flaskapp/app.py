@@ -6,16 +6,16 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
+from prometheus_client import CollectorRegistry
 
 from openfactory.apps import OpenFactoryApp
 from openfactory.exceptions import ConfigurationError
 from openfactory.flaskapp.endpoints import View, checked_path, serve_pages
 from openfactory.flaskapp.gateway import configure_for_gateway
-from openfactory.flaskapp.health import Health
+from openfactory.flaskapp.health import AppHealth, health_pages
+from openfactory.flaskapp.http import HttpServer, strict_request_class
 from openfactory.flaskapp.metrics import Metrics
-from openfactory.flaskapp.request_body import strict_request_class
-from openfactory.flaskapp.server import HttpServer
-from openfactory.flaskapp.server_sent_events import OpenStreams
+from openfactory.flaskapp.streams import OpenStreams
 from openfactory.settings import integer, setting
 
 if TYPE_CHECKING:
@@ -74,6 +74,12 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
         max_request_bytes: size of the largest request body; a larger one gets the status 413. MAX_CONTENT_LENGTH in the
             configuration of the Flask app takes precedence.
 
+    Attributes:
+        app: the Flask app.
+        metrics_registry: registry for metrics of the app, which the page of the metrics shows, such as
+            `Counter("parts", "Parts made.", registry=self.metrics_registry)`.
+        open_streams: streams of `sse` that are open.
+
     Raises:
         ConfigurationError: an argument or an environment variable is not valid.
         EngineUnavailableError: the engine cannot be reached or opened.
@@ -82,6 +88,8 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
 
     app: Flask
     log_http_requests: bool
+    metrics_registry: CollectorRegistry
+    open_streams: OpenStreams
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -111,7 +119,8 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
         self._host = host or setting("OPENFACTORY_HOST") or ""
         self._port = _checked_port(integer("PORT") if port is None else port)
         health_path, metrics_path = checked_path("health_path", health_path), checked_path("metrics_path", metrics_path)
-        self._streams = OpenStreams()
+        self.metrics_registry = CollectorRegistry()
+        self.open_streams = OpenStreams()
         self._server: HttpServer | None = None
         self._server_failure: Exception | None = None
         self._main_task: asyncio.Task[Any] | None = None
@@ -159,6 +168,20 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
             keywords: arguments of Flask's `test_client`.
         """
         return self.app.test_client(**keywords)
+
+    def app_health(self) -> AppHealth:
+        """Return the state of the app, which its health pages and its metrics show."""
+        server = self._server
+        return AppHealth(
+            asset_uuid=self.asset_uuid,
+            availability=self.avail.value,
+            serving=server is not None and server.serving,
+            connections=0 if server is None else server.connections,
+            streams=len(self.open_streams),
+            commands=dict(self._commands.counters),
+            waiting_commands=self._commands.waiting,
+            engine=self._engine.health(),
+        )
 
     # Lifecycle
 
@@ -229,7 +252,7 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
 
     def _stop_serving(self, timeout: float) -> None:
         if self._server is not None:
-            self._server.stop(timeout, before_waiting=self._streams.end)
+            self._server.stop(timeout, before_waiting=self.open_streams.end)
 
     # Internals
 
@@ -244,10 +267,9 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
         app.request_class = strict_request_class(app.request_class)
         pages: dict[str, View] = {}
         if health_path is not None:
-            health = Health(self)
-            pages |= {f"{health_path}/live": health.live, f"{health_path}/ready": health.ready}
+            pages |= health_pages(health_path, self.app_health)
         if metrics_path is not None:
-            metrics = Metrics(self)
+            metrics = Metrics(self.metrics_registry, self.app_health, self.logger)
             metrics.count_requests(app)
             pages[metrics_path] = metrics.page
         serve_pages(app, pages)

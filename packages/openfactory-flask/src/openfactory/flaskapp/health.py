@@ -1,47 +1,77 @@
-"""Health pages of an app, which gateways and orchestrators poll.
+"""Health of an app, and its pages, which gateways and orchestrators poll.
 
 An orchestrator restarts an app that is not alive. A gateway sends no requests to an app that is not ready.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from openfactory.flaskapp.endpoints import Page
+from openfactory.engines import EngineHealth
+from openfactory.flaskapp.endpoints import Page, View
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-    from openfactory.flaskapp.app import OpenFactoryFlaskApp
-
-__all__ = ["Health"]
+__all__ = ["AppHealth", "health_pages"]
 
 
-class Health:
-    """The pages for the liveness and the readiness of an app."""
+@dataclass(frozen=True)
+class AppHealth:
+    """State of an app: its availability, its web server, its commands and its engine.
 
-    def __init__(self, ofa_app: OpenFactoryFlaskApp) -> None:
-        self._app = ofa_app
+    Attributes:
+        asset_uuid: UUID of the app.
+        availability: value of the app's attribute `avail`.
+        serving: whether the web server accepts requests.
+        connections: number of open connections to the web server.
+        streams: number of open streams of server-sent events.
+        commands: number of answered commands, by the status of the reply.
+        waiting_commands: number of commands without a reply.
+        engine: state of the engine.
+    """
 
-    def live(self, environ: WSGIEnvironment) -> Page:  # noqa: ARG002 - a View has this signature
-        """Return the status 200: an app that answers is alive."""
+    asset_uuid: str
+    availability: str
+    serving: bool
+    connections: int
+    streams: int
+    commands: Mapping[str, int]
+    waiting_commands: int
+    engine: EngineHealth
+
+    @property
+    def reasons(self) -> list[str]:
+        """Reasons why the app is not ready; empty if it is ready."""
+        reasons: list[str] = []
+        if not self.serving:
+            reasons.append("The web server does not accept requests.")
+        if not self.engine.connected:
+            reasons.append(self.engine.reason)
+        if self.availability != "AVAILABLE":
+            reasons.append(f"{self.asset_uuid} is {self.availability}.")
+        return reasons
+
+
+def health_pages(path: str, health: Callable[[], AppHealth]) -> dict[str, View]:
+    """Return the pages `/live` and `/ready` of an app.
+
+    An app that answers is alive. An app that is not ready has the status 503, and the reasons.
+
+    Args:
+        path: path of the pages.
+        health: function that returns the health of the app.
+    """
+
+    def live(environ: WSGIEnvironment) -> Page:  # noqa: ARG001 - a View has this signature
         return Page.of_json("200 OK", {"status": "alive"})
 
-    def ready(self, environ: WSGIEnvironment) -> Page:  # noqa: ARG002 - a View has this signature
-        """Return the status 200 if the app is ready, else 503 and the reasons."""
-        reasons = list(self._reasons())
+    def ready(environ: WSGIEnvironment) -> Page:  # noqa: ARG001 - a View has this signature
+        reasons = health().reasons
         if not reasons:
             return Page.of_json("200 OK", {"status": "ready"})
         return Page.of_json("503 Service Unavailable", {"status": "not ready", "reasons": reasons})
 
-    def _reasons(self) -> Iterator[str]:
-        app = self._app
-        if app._server is None or not app._server.serving:
-            yield "The web server does not accept requests."
-        health = app._engine.health()
-        if not health.connected:
-            yield health.reason
-        availability = app.avail.value
-        if availability != "AVAILABLE":
-            yield f"{app.asset_uuid} is {availability}."
+    return {f"{path}/live": live, f"{path}/ready": ready}

@@ -1,22 +1,23 @@
-"""Metrics of an app for Prometheus: its requests, commands and engine."""
+"""Metrics of an app for Prometheus: its requests, commands and engine, and those that its author adds."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flask import Flask
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
 from openfactory.flaskapp.endpoints import Page
+from openfactory.flaskapp.health import AppHealth
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
-
-    from openfactory.flaskapp.app import OpenFactoryFlaskApp
 
 __all__ = ["Metrics"]
 
@@ -25,28 +26,34 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class Metrics:
-    """Metrics of an app: counters of its requests, and the counters of the app and its engine.
+    """Metrics of an app: counters of its requests, the counters of the app and its engine, and the author's metrics.
 
     A request is counted when its response begins, so that a stream of events does not count as a slow request. The
     route of a request is the rule that it matches, such as `/parts/<int:number>`, not its path, so that the number of
     metrics stays small.
+
+    Args:
+        registry: registry of the app, to which the author may add metrics.
+        health: function that returns the health of the app.
+        logger: logger for metrics that cannot be shown.
     """
 
-    def __init__(self, ofa_app: OpenFactoryFlaskApp) -> None:
-        self._registry = CollectorRegistry()
+    def __init__(self, registry: CollectorRegistry, health: Callable[[], AppHealth], logger: logging.Logger) -> None:
+        self._registry = registry
+        self._logger = logger
+        self._warned: set[str] = set()  # names of metrics, or empty for the default registry
         self._requests = Counter(
-            "openfactory_http_requests", "Requests answered.", ("method", "route", "status"), registry=self._registry
+            "openfactory_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
         )
         self._seconds = Histogram(
             "openfactory_http_request_seconds",
             "Time until the response begins.",
             ("method", "route"),
             buckets=_SECONDS,
-            registry=self._registry,
+            registry=registry,
         )
         self._cache: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
-        self._registry.register(_AppCollector(ofa_app))
-        ProcessCollector(registry=self._registry)
+        registry.register(_AppCollector(health))
 
     def count_requests(self, app: Flask) -> None:
         """Count the requests of a Flask app."""
@@ -78,7 +85,31 @@ class Metrics:
     def page(self, environ: WSGIEnvironment) -> Page:
         """Return all metrics in the format that the client accepts."""
         encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
-        return Page("200 OK", content_type, encode(self._registry))
+        return Page("200 OK", content_type, encode(self._all_metrics()))
+
+    def _all_metrics(self) -> CollectorRegistry:
+        """Return the metrics of the app's registry, then those of the default registry whose names are not taken."""
+        metrics = CollectorRegistry(auto_describe=True)
+        for metric in (*self._registry.collect(), *self._default_metrics()):
+            try:
+                metrics.register(_Collected(metric))
+            except ValueError:
+                text = f"The metric {metric.name!r} is not shown: another metric already has its name. Rename it."
+                self._warn_once(metric.name, text)
+        return metrics
+
+    def _default_metrics(self) -> Iterator[Metric]:
+        """Yield the metrics of the default registry, to which any library may have added some."""
+        try:
+            yield from REGISTRY.collect()
+        except Exception as error:  # noqa: BLE001 - foreign code, which must not hide the app's metrics
+            text = f"The default registry of prometheus_client cannot be read: {error!r}. Repair it."
+            self._warn_once("", text)
+
+    def _warn_once(self, subject: str, text: str) -> None:
+        if subject not in self._warned:
+            self._warned.add(subject)
+            self._logger.warning("%s", text)
 
     def _count(self, method: str, route: str, status: str, seconds: float) -> None:
         labels = (method if method in _METHODS else "other", route, status)
@@ -91,26 +122,35 @@ class Metrics:
         durations.observe(seconds)
 
 
+@dataclass(frozen=True, eq=False)
+class _Collected:
+    """Collector of a metric whose values are already read."""
+
+    metric: Metric
+
+    def collect(self) -> list[Metric]:
+        return [self.metric]
+
+
 class _AppCollector:
     """Collector of the counters of the app and its engine, which are read at each request for the metrics."""
 
-    def __init__(self, ofa_app: OpenFactoryFlaskApp) -> None:
-        self._app = ofa_app
+    def __init__(self, health: Callable[[], AppHealth]) -> None:
+        self._health = health
 
     def collect(self) -> Iterator[Metric]:
-        app = self._app
+        app = self._health()
+        engine = app.engine
+        available = float(app.availability == "AVAILABLE")
         yield InfoMetricFamily("openfactory_app", "UUID of the app.", {"asset_uuid": app.asset_uuid})
-        available = float(app.avail.value == "AVAILABLE")
         yield GaugeMetricFamily("openfactory_app_available", "Whether the app is AVAILABLE.", available)
-        connections = app._server.connections if app._server is not None else 0
-        yield GaugeMetricFamily("openfactory_http_connections", "Open HTTP connections.", connections)
-        yield GaugeMetricFamily("openfactory_event_streams", "Open streams of server-sent events.", len(app._streams))
-        yield _counters("openfactory_commands", "Commands answered.", "status", app._commands.counters)
-        yield GaugeMetricFamily("openfactory_commands_waiting", "Commands without a reply.", app._commands.waiting)
-        health = app._engine.health()
-        yield GaugeMetricFamily("openfactory_engine_connected", "Whether the engine works.", health.connected)
-        yield GaugeMetricFamily("openfactory_engine_queued_events", "Events that wait to be written.", health.queued)
-        yield _counters("openfactory_engine_events", "Events of the engine, by outcome.", "outcome", health.counters)
+        yield GaugeMetricFamily("openfactory_http_connections", "Open HTTP connections.", app.connections)
+        yield GaugeMetricFamily("openfactory_event_streams", "Open streams of server-sent events.", app.streams)
+        yield _counters("openfactory_commands", "Commands answered.", "status", app.commands)
+        yield GaugeMetricFamily("openfactory_commands_waiting", "Commands without a reply.", app.waiting_commands)
+        yield GaugeMetricFamily("openfactory_engine_connected", "Whether the engine works.", engine.connected)
+        yield GaugeMetricFamily("openfactory_engine_queued_events", "Events that wait to be written.", engine.queued)
+        yield _counters("openfactory_engine_events", "Events of the engine, by outcome.", "outcome", engine.counters)
 
 
 def _route_of(environ: WSGIEnvironment) -> str:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,11 +17,12 @@ from flask import Response, request
 from openfactory.assets import EventQueue
 from openfactory.exceptions import SubscriptionError
 from openfactory.flaskapp.current import current_ofa_app
+from openfactory.flaskapp.streams import OpenStreams
 
 if TYPE_CHECKING:
     from openfactory.assets import Asset, AssetEvent
 
-__all__ = ["OpenStreams", "sse"]
+__all__ = ["sse"]
 
 # How often a stream without events checks whether its client is still connected, in seconds.
 _CHECK_SECONDS = 1.0
@@ -61,46 +60,12 @@ def sse(
     if heartbeat <= 0:
         raise SubscriptionError(f"heartbeat={heartbeat} is not positive. Pass a number above 0.")
     events = EventQueue(*assets, attributes=attributes, max_queued=max_queued)
-    streams = current_ofa_app()._streams
-    connection = request.environ.get("werkzeug.socket")
-    messages = _messages(events, streams, heartbeat, connection)
+    streams = current_ofa_app().open_streams
+    messages = _messages(events, streams, heartbeat, connection=request.environ.get("werkzeug.socket"))
     response = Response(messages, mimetype="text/event-stream")
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Accel-Buffering"] = "no"  # nginx delivers each event at once
     return response
-
-
-class OpenStreams:
-    """The open streams of an app, which end when the app stops."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: set[EventQueue] = set()
-        self._ended = False
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    @contextmanager
-    def opened(self, events: EventQueue) -> Iterator[EventQueue]:
-        """Open a queue for the block, and end it when the app stops."""
-        with events:
-            with self._lock:
-                self._open.add(events)
-                if self._ended:
-                    events.end()
-            try:
-                yield events
-            finally:
-                with self._lock:
-                    self._open.discard(events)
-
-    def end(self) -> None:
-        """End the open streams, and each stream that is opened later."""
-        with self._lock:
-            self._ended = True
-            for events in self._open:
-                events.end()
 
 
 def _messages(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import IO, cast
+from typing import IO, TypeVar, cast
 
-from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.utils import cached_property
+from werkzeug.wrappers import Request
 from werkzeug.wsgi import LimitedStream
 
 __all__ = ["strict_request_class"]
 
+RequestClass = TypeVar("RequestClass", bound=Request)
 
-def strict_request_class(request_class: type[Request]) -> type[Request]:
+
+def strict_request_class(request_class: type[RequestClass]) -> type[RequestClass]:
     """Derive a request class whose `data` and `json` are the complete body, or raise an error with the status 413.
 
     For a chunked body, werkzeug's class reads the first MAX_CONTENT_LENGTH bytes and ignores the rest. Without that

@@ -1,4 +1,4 @@
-"""The HTTP server of an app: werkzeug's server on a thread of its own, with a thread for each request."""
+"""An HTTP server: werkzeug's server on a thread of its own, with a thread for each request."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.serving import ThreadedWSGIServer
 
-from openfactory.flaskapp.listener import Refusals, listening_socket
-from openfactory.flaskapp.request_handler import RequestHandler
-from openfactory.flaskapp.request_threads import RequestThreads
+from openfactory.flaskapp.http.connections import Connections, shut_down
+from openfactory.flaskapp.http.listener import Refusals, listening_socket
+from openfactory.flaskapp.http.request_handler import RequestHandler
+from openfactory.flaskapp.http.threads import RequestThreads
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -63,15 +63,13 @@ class HttpServer(ThreadedWSGIServer):
         silence_timeout: float = 60.0,
         max_connections: int = 1000,
     ) -> None:
-        self.log_requests = log_requests
-        self.silence_timeout = silence_timeout
+        self._log_requests = log_requests
+        self._silence_timeout = silence_timeout
         self._max_connections = max_connections
         self._logger = logger
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._changed = threading.Condition()
-        self._idle: set[socket.socket] = set()  # connections before their request, or after the response
-        self._running: dict[socket.socket, int] = {}  # connections with a running request, and its thread
+        self._connections = Connections()
         self._refusals = Refusals()
         self._request_threads = RequestThreads(self.process_request_thread)
         self._warned: set[str] = set()  # subjects of warnings that still apply
@@ -92,8 +90,7 @@ class HttpServer(ThreadedWSGIServer):
     @property
     def connections(self) -> int:
         """Number of open connections."""
-        with self._changed:
-            return len(self._idle) + len(self._running)
+        return len(self._connections)
 
     def start(self, on_failure: Callable[[Exception], None]) -> None:
         """Start to answer requests.
@@ -116,7 +113,7 @@ class HttpServer(ThreadedWSGIServer):
         """
         deadline = time.monotonic() + timeout
         self._stopping.set()
-        _shut_down([self.socket], socket.SHUT_RDWR)  # closing is not enough if a forked process has the socket too
+        shut_down([self.socket], socket.SHUT_RDWR)  # closing is not enough if a forked process has the socket too
         if self._thread is None:
             self.server_close()
         else:
@@ -125,22 +122,9 @@ class HttpServer(ThreadedWSGIServer):
             if before_waiting is not None:
                 before_waiting()
         finally:
-            self._end_connections(deadline)
-
-    def _end_connections(self, deadline: float) -> None:
-        with self._changed:
-            _shut_down(self._idle, socket.SHUT_RD)  # a request that has arrived is still read
-            self._changed.wait_for(lambda: not self._connections_of_others(), max(deadline - time.monotonic(), 0))
-            connections = self._connections_of_others()
-            unanswered = len(connections - self._idle)
-            _shut_down(connections, socket.SHUT_RDWR)
-        if unanswered:
-            self._logger.warning("%d HTTP requests did not end in time and were cut off.", unanswered)
-
-    def _connections_of_others(self) -> set[socket.socket]:
-        """Return the open connections, except that of the request that runs on the calling thread."""
-        own = threading.get_ident()
-        return self._idle | {connection for connection, thread in self._running.items() if thread != own}
+            unanswered = self._connections.end(deadline)
+            if unanswered:
+                self._logger.warning("%d HTTP requests did not end in time and were cut off.", unanswered)
 
     def _serve(self, on_failure: Callable[[Exception], None]) -> None:
         failure: Exception | None = None
@@ -192,13 +176,11 @@ class HttpServer(ThreadedWSGIServer):
                 "Look for clients that leave connections open, or run more replicas of the app.",
             )
             return
-        with self._changed:
-            self._idle.add(request)
+        self._connections.add(request)
         try:
             self._request_threads.call(request, client_address)
         except RuntimeError as error:
-            with self._changed:
-                self._idle.discard(request)
+            self._connections.remove(request)
             self._refuse(request, f"Connections get status 503: {error}. Raise the machine's thread limit (ulimit -u).")
             return
         if connections < self._max_connections * 0.9:  # so that a number close to the maximum does not warn repeatedly
@@ -215,27 +197,19 @@ class HttpServer(ThreadedWSGIServer):
 
     # Called by the threads of requests
 
-    def request_begins(self, connection: socket.socket) -> None:
-        """Record that the request of a connection has arrived."""
-        with self._changed:
-            self._idle.discard(connection)
-            self._running[connection] = threading.get_ident()
-
-    def request_ends(self, connection: socket.socket) -> None:
-        """Record that the request of a connection is answered. `stop` does not wait for the connection any more."""
-        with self._changed:
-            if self._running.pop(connection, None) is not None:
-                self._idle.add(connection)
-            if self._stopping.is_set():
-                _shut_down([connection], socket.SHUT_RD)
-            self._changed.notify_all()
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        RequestHandler(
+            request,
+            client_address,
+            self,
+            connections=self._connections,
+            silence_timeout=self._silence_timeout,
+            log_requests=self._log_requests,
+        )
 
     def shutdown_request(self, request: Any) -> None:
         super().shutdown_request(request)
-        with self._changed:
-            self._idle.discard(request)
-            self._running.pop(request, None)
-            self._changed.notify_all()
+        self._connections.remove(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as the base class calls it
         self._logger.error("A connection from %s failed.", client_address, exc_info=sys.exception())
@@ -246,9 +220,3 @@ class HttpServer(ThreadedWSGIServer):
 
 class _Stopping(Exception):
     """Signal that ends the server's loop."""
-
-
-def _shut_down(connections: Iterable[socket.socket], how: int) -> None:
-    for connection in connections:
-        with suppress(OSError):  # the client has already disconnected
-            connection.shutdown(how)

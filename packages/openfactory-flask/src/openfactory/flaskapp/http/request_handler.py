@@ -10,12 +10,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from werkzeug.serving import WSGIRequestHandler
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler
+
+from openfactory.flaskapp.http.connections import Connections
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
-
-    from openfactory.flaskapp.server import HttpServer
 
 __all__ = ["RequestHandler"]
 
@@ -29,9 +29,17 @@ _LAST_CHUNK = b"0\r\n\r\n"
 
 
 class RequestHandler(WSGIRequestHandler):
-    """Handler of the single request of a connection, which logs to the app's logger."""
+    """Handler of the single request of a connection, which logs by its server's `log`.
 
-    server: HttpServer
+    Args:
+        connection: the connection.
+        client_address: address of the client.
+        server: the server that has accepted the connection.
+        connections: records when the request begins and ends.
+        silence_timeout: seconds after which a client that neither sends nor reads is disconnected.
+        log_requests: whether the request is logged.
+    """
+
     disable_nagle_algorithm = True
     default_request_version = "HTTP/1.1"  # so that each error response has a status line
 
@@ -39,11 +47,26 @@ class RequestHandler(WSGIRequestHandler):
     command = requestline = ""
     request_version = default_request_version
 
+    def __init__(
+        self,
+        connection: socket.socket,
+        client_address: Any,
+        server: BaseWSGIServer,
+        *,
+        connections: Connections,
+        silence_timeout: float,
+        log_requests: bool,
+    ) -> None:
+        self._connections = connections
+        self._silence_timeout = silence_timeout
+        self._log_requests = log_requests
+        super().__init__(connection, client_address, server)  # which handles the request
+
     def setup(self) -> None:
-        self.request.settimeout(self.server.silence_timeout)
+        self.request.settimeout(self._silence_timeout)
         super().setup()
         self.wfile = _ResponseWriter(self.connection)
-        self._socket_reader = _SocketReader(cast("io.BufferedReader", self.rfile).detach(), self.server.silence_timeout)
+        self._socket_reader = _SocketReader(cast("io.BufferedReader", self.rfile).detach(), self._silence_timeout)
         self._stream = self.rfile = _RequestReader(self._socket_reader)
         self._may_have_unread_data = False
 
@@ -90,13 +113,11 @@ class RequestHandler(WSGIRequestHandler):
         return True  # werkzeug sends the "100 Continue"
 
     def run_wsgi(self) -> None:
-        self.server.request_begins(self.connection)
+        self._connections.request_begins(self.connection)
         super().run_wsgi()
 
     def make_environ(self) -> WSGIEnvironment:
-        self._socket_reader.deadline = (
-            None  # the headers are complete; a body may take longer, as long as the client sends
-        )
+        self._socket_reader.deadline = None  # only for the headers: a body may take longer while the client sends
         self.wfile.flush()  # "100 Continue", for which the client waits
         environ = super().make_environ()
         self._may_have_unread_data = environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ
@@ -114,7 +135,7 @@ class RequestHandler(WSGIRequestHandler):
     def finish(self) -> None:
         super().finish()
         self._stream.close()
-        self.server.request_ends(self.connection)
+        self._connections.request_ends(self.connection)
         if self._may_have_unread_data:
             self._drain()
 
@@ -123,7 +144,7 @@ class RequestHandler(WSGIRequestHandler):
         end = time.monotonic() + _DRAIN_SECONDS
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(min(_PAUSE_SECONDS, self.server.silence_timeout))
+            self.connection.settimeout(min(_PAUSE_SECONDS, self._silence_timeout))
             while time.monotonic() < end and self.connection.recv(_BUFFER_BYTES):
                 pass
 
@@ -140,7 +161,7 @@ class RequestHandler(WSGIRequestHandler):
         return super().address_string().encode("unicode_escape").decode("ascii")
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        if self.server.log_requests and "environ" in vars(self):
+        if self._log_requests and "environ" in vars(self):
             # Escaped, as the request line comes from the client.
             request = self.requestline.encode("unicode_escape").decode("ascii")
             self.server.log("info", '%s "%s" %s %s', self.address_string(), request, code, size)
