@@ -71,7 +71,8 @@ def test_every_path_leads_to_the_same_class() -> None:
     real = importlib.import_module("openfactory.flaskapp")
     fixed_path = importlib.import_module("openfactory.apps.ofa_flask_app")
     assert real.OpenFactoryFlaskApp is fixed_path.OpenFactoryFlaskApp is OpenFactoryFlaskApp
-    assert fixed_path is real
+    assert fixed_path.__all__ == real.__all__
+    assert all(getattr(fixed_path, name) is getattr(real, name) for name in real.__all__)
     assert issubclass(OpenFactoryFlaskApp, OpenFactoryApp)
 
 

@@ -1,21 +1,16 @@
-"""An alias of the module `openfactory.flaskapp` of openfactory-flask, at the path that existing apps import."""
+"""The public names of `openfactory.flaskapp`, at the path that existing apps import."""
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+from openfactory.exceptions import MissingDistributionError
 
-if TYPE_CHECKING:
-    from openfactory.flaskapp import *  # noqa: F403
-else:
-    try:
-        import openfactory.flaskapp
-    except ImportError as error:
-        if error.name not in ("openfactory.flaskapp", "openfactory.flaskapp.app", "flask", "werkzeug"):
-            raise
-        from openfactory.exceptions import MissingDistributionError
+try:
+    from openfactory.flaskapp import AppHealth, OpenFactoryFlaskApp, __version__, current_ofa_app, sse
+except ImportError as error:
+    if error.name not in ("openfactory.flaskapp", "flask", "werkzeug"):
+        raise
+    raise MissingDistributionError(
+        "OpenFactoryFlaskApp needs openfactory-flask. Install it: pip install openfactory-flask"
+    ) from error
 
-        raise MissingDistributionError(
-            "OpenFactoryFlaskApp needs openfactory-flask. Install it: pip install openfactory-flask"
-        ) from error
-    sys.modules[__name__] = openfactory.flaskapp
+__all__ = ["AppHealth", "OpenFactoryFlaskApp", "__version__", "current_ofa_app", "sse"]
