@@ -95,6 +95,19 @@ def test_an_app_that_has_stopped_is_not_ready_and_says_so_without_an_error(ask: 
     assert "The engine is closed." in ready.json["reasons"]
 
 
+def test_an_app_gives_its_own_health() -> None:
+    panel = OpenFactoryFlaskApp(None, test_mode=True, app_uuid="PANEL")
+    health = panel.app_health()
+    assert (health.asset_uuid, health.availability, health.serving) == ("PANEL", "UNAVAILABLE", False)
+    assert (health.connections, health.streams, health.waiting_commands) == (0, 0, 0)
+    assert health.engine.connected
+    assert health.reasons == ["The web server does not accept requests.", "PANEL is UNAVAILABLE."]
+    panel.avail = "AVAILABLE"
+    assert panel.app_health().reasons == ["The web server does not accept requests."]
+    assert health.availability == "UNAVAILABLE"  # it is a value, and stays as it was
+    panel.shutdown()
+
+
 # How it is asked
 
 
