@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from distributions import distributions
 from openfactory.exceptions import ConfigurationError
-from openfactory.settings import VARIABLES, Variable, environment, integer, nats_cluster, setting
+from openfactory.settings import VARIABLES, Variable, declare, environment, integer, nats_cluster, setting
 
 DEFAULTS = {
-    "APPLICATION_LICENSE": "BSD-3-Clause license",
-    "APPLICATION_MANUFACTURER": "OpenFactoryIO",
-    "APPLICATION_VERSION": "latest",
     "APP_UUID": "DEV-UUID",
     "ASSET_ROUTER_URL": None,
     "KAFKA_BROKER": None,
     "KSQLDB_URL": None,
-    "OPENFACTORY_ROOT_PATH": None,
-    "PORT": "4000",
-    "STORAGE": None,
-    "SWARM_REPLICAS": "1",
-    "SWARM_TASK_SLOT": None,
 }
 
 
@@ -40,6 +35,7 @@ def test_every_variable_says_what_it_means(variable: Variable) -> None:
 
 def test_the_table_is_sorted() -> None:
     assert list(VARIABLES) == sorted(VARIABLES)
+    assert len(VARIABLES) == len(set(VARIABLES))
 
 
 def test_the_environment_wins_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,19 +52,61 @@ def test_a_variable_that_is_set_to_nothing_counts_as_unset(monkeypatch: pytest.M
     assert setting("KAFKA_BROKER") is None
 
 
+@pytest.fixture(scope="module", autouse=True)
+def replicas() -> None:
+    """A variable of another distribution."""
+    declare([Variable("ACME_REPLICAS", "1", "Number of replicas of the ACME gateway.")])
+
+
+def test_another_distribution_declares_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert setting("ACME_REPLICAS") == "1"
+    monkeypatch.setenv("ACME_REPLICAS", "2")
+    assert setting("ACME_REPLICAS") == environment("ACME_REPLICAS") == "2"
+    assert "ACME_REPLICAS" in VARIABLES
+
+
+ACME = """
+from openfactory.settings import Variable
+VARIABLES = [Variable("ACME_SITE", "hall 2", "Site of the gateway.")]
+"""
+BROKEN = (
+    "ConfigurationError The table of settings acme:VARIABLES cannot be loaded (module 'acme' has no attribute "
+    "'VARIABLES'). Reinstall the distribution that declares it: acme."
+)
+
+
+@pytest.mark.parametrize(("module", "outcome"), [(ACME, "hall 2"), ("", BROKEN)], ids=["loaded", "broken"])
+def test_an_entry_point_adds_a_table(tmp_path: Path, module: str, outcome: str) -> None:
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[openfactory.settings]\nacme = acme:VARIABLES\n")
+    (tmp_path / "acme.py").write_text(module)
+    program = """
+from openfactory.settings import setting
+try:
+    print(setting("ACME_SITE"))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert found.stdout == f"{outcome}\n", found.stderr
+
+
 def test_a_number_is_read_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert integer("SWARM_REPLICAS") == 1
-    monkeypatch.setenv("SWARM_REPLICAS", " 3 ")
-    assert integer("SWARM_REPLICAS") == 3
+    assert integer("ACME_REPLICAS") == 1
+    monkeypatch.setenv("ACME_REPLICAS", " 3 ")
+    assert integer("ACME_REPLICAS") == 3
 
 
 @pytest.mark.parametrize("text", ["many", "1.5", " "])
 def test_what_is_no_number_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setenv("SWARM_REPLICAS", text)
+    monkeypatch.setenv("ACME_REPLICAS", text)
     with pytest.raises(
-        ConfigurationError, match=r"SWARM_REPLICAS=.* is not a whole number\. Set a number, or unset it to use 1\."
+        ConfigurationError, match=r"ACME_REPLICAS=.* is not a whole number\. Set a number, or unset it to use 1\."
     ):
-        integer("SWARM_REPLICAS")
+        integer("ACME_REPLICAS")
 
 
 def test_the_servers_of_a_nats_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

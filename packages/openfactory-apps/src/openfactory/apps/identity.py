@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from openfactory.apps.__about__ import __version__
+from openfactory.apps.settings import VARIABLES
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.events.event import AssetEvent
 from openfactory.events.registration import APPLICATION_TYPE, REFERENCES, Registration
 from openfactory.exceptions import ConfigurationError
-from openfactory.settings import integer, setting
+from openfactory.settings import declare, integer, setting
 
 __all__ = ["OPENFACTORY_LICENSE", "app_uuid_from_environment", "registration_of", "standard_attributes"]
+
+declare(VARIABLES)
 
 OPENFACTORY_MANUFACTURER = "OpenFactoryIO"
 OPENFACTORY_LICENSE = "Polyform Noncommercial License 1.0.0"

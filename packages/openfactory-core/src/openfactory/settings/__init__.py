@@ -1,5 +1,8 @@
 """The environment variables that OpenFactory reads: names, defaults and meanings.
 
+Each distribution declares its own variables in a table, which an entry point of the group `openfactory.settings` names,
+and passes it to `declare` before it reads one.
+
 An argument takes precedence over the environment, and the environment over the default. The environment is read when a
 value is needed, never at import. An empty variable counts as unset.
 """
@@ -7,11 +10,16 @@ value is needed, never at import. An empty variable counts as unset.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from typing import NamedTuple
 
 from openfactory.exceptions import ConfigurationError
 
-__all__ = ["VARIABLES", "Variable", "environment", "integer", "nats_cluster", "setting"]
+__all__ = ["VARIABLES", "Variable", "declare", "environment", "integer", "nats_cluster", "setting"]
+
+#: Other distributions name their tables here: name = distribution, value = `module:VARIABLES`.
+ENTRY_POINT_GROUP = "openfactory.settings"
 
 
 class Variable(NamedTuple):
@@ -23,9 +31,6 @@ class Variable(NamedTuple):
 
 
 _TABLE = (
-    Variable("APPLICATION_LICENSE", "BSD-3-Clause license", "Licence of the app, published as `application_license`."),
-    Variable("APPLICATION_MANUFACTURER", "OpenFactoryIO", "Manufacturer, published as `application_manufacturer`."),
-    Variable("APPLICATION_VERSION", "latest", "Version of the app, published as `application_version`."),
     Variable("APP_UUID", "DEV-UUID", "UUID of the app as an asset."),
     Variable("ASSET_ROUTER_URL", None, "Address of the asset router; the embedded engine does not need it."),
     Variable("KAFKA_BROKER", None, "Address of the Kafka broker; the embedded engine does not need it."),
@@ -59,12 +64,6 @@ _TABLE = (
     Variable("NATS_SSL_KEY_FILE", None, "Private key of `NATS_SSL_CERT_FILE`, an unencrypted PEM file."),
     Variable("NATS_TOKEN", None, "Login token for the NATS servers."),
     Variable("NATS_USERNAME", None, "User name for the NATS servers."),
-    Variable("OPENFACTORY_HOST", "0.0.0.0", "Address of the app's web pages; `0.0.0.0` is all addresses of the host."),
-    Variable("OPENFACTORY_ROOT_PATH", None, "Path prefix under which a gateway serves the app's web pages."),
-    Variable("PORT", "4000", "Port of the app's web pages."),
-    Variable("STORAGE", None, "File storage of the app, as JSON; see `app.storage`."),
-    Variable("SWARM_REPLICAS", "1", "Number of replicas of the app; above 1, the UUID gets a suffix."),
-    Variable("SWARM_TASK_SLOT", None, "Number of this replica, the suffix of its UUID."),
 )
 
 # Each of these may also be in a file, because orchestrators provide secrets as files.
@@ -80,15 +79,62 @@ _SECRET_FILES = (
     Variable(f"{name}_FILE", None, f"File that contains `{name}`, such as a Docker secret.") for name in _SECRETS
 )
 
-#: All variables by name.
-VARIABLES = {variable.name: variable for variable in sorted((*_TABLE, *_SECRET_FILES))}
+
+class _Variables(Mapping[str, Variable]):
+    """The declared variables by name; a listing loads the tables of all installed distributions."""
+
+    def __init__(self) -> None:
+        self._declared: dict[str, Variable] = {}
+        self._complete = False
+
+    def declare(self, variables: Iterable[Variable]) -> None:
+        self._declared |= {variable.name: variable for variable in variables}
+
+    def __getitem__(self, name: str) -> Variable:
+        if name not in self._declared:
+            self._load()
+        return self._declared[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(sorted(self._declared))
+
+    def __len__(self) -> int:
+        self._load()
+        return len(self._declared)
+
+    def _load(self) -> None:
+        if self._complete:
+            return
+        from importlib.metadata import entry_points  # slow to import, and rarely needed
+
+        for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+            module, _, table = entry_point.value.partition(":")
+            try:
+                self.declare(getattr(import_module(module), table))
+            except (ImportError, AttributeError) as error:
+                raise ConfigurationError(
+                    f"The table of settings {entry_point.value} cannot be loaded ({error}). "
+                    f"Reinstall the distribution that declares it: {entry_point.name}."
+                ) from error
+        self._complete = True
+
+
+#: All variables by name, sorted.
+VARIABLES: Mapping[str, Variable] = (_variables := _Variables())
+_variables.declare((*_TABLE, *_SECRET_FILES))
+
+
+def declare(variables: Iterable[Variable]) -> None:
+    """Add the variables of a distribution to `VARIABLES`."""
+    _variables.declare(variables)
 
 
 def setting(name: str) -> str | None:
     """Return the value of a variable in `VARIABLES`, or its default.
 
-    >>> setting("APPLICATION_VERSION")
-    'latest'
+    >>> setting("APP_UUID")
+    'DEV-UUID'
     """
     return environment(name) or VARIABLES[name].default
 

@@ -15,8 +15,9 @@ from openfactory.flaskapp.gateway import configure_for_gateway
 from openfactory.flaskapp.health import AppHealth, health_pages
 from openfactory.flaskapp.http import HttpServer, strict_request_class
 from openfactory.flaskapp.metrics import Metrics
+from openfactory.flaskapp.settings import VARIABLES
 from openfactory.flaskapp.streams import OpenStreams
-from openfactory.settings import integer, setting
+from openfactory.settings import declare, integer, setting
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from openfactory.kafka import KSQLDBClient
 
 __all__ = ["OpenFactoryFlaskApp"]
+
+declare(VARIABLES)
 
 _HIGHEST_PORT = 65_535
 

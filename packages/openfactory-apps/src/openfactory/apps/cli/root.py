@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,14 +19,33 @@ from openfactory.apps.cli.write import call, set_attribute
 from openfactory.assets.__about__ import __version__ as core_version
 from openfactory.exceptions import OpenFactoryError
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 __all__ = ["main"]
+
+#: Other distributions add commands here: name = command, value = `module:click_command`.
+ENTRY_POINT_GROUP = "openfactory.commands"
 
 # Exit status of a program that Ctrl-C has ended, as shells report it.
 _INTERRUPTED = 130
 
 
 class _Commands(click.Group):
-    """A group that prints an error of OpenFactory without a traceback, which would hide its remedy."""
+    """The commands of this distribution, then those of other distributions, in the order of their names.
+
+    An error of OpenFactory is printed without a traceback, which would hide its remedy.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        names = super().list_commands(ctx)
+        return [*names, *sorted(_entry_points().keys() - names)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = super().get_command(ctx, cmd_name)
+        if command is None and (entry_point := _entry_points().get(cmd_name)):
+            return _loaded(entry_point)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -35,6 +54,31 @@ class _Commands(click.Group):
             raise Failure(str(error)) from error
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # slow to import, and only needed here
+
+    return {entry_point.name: entry_point for entry_point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _loaded(entry_point: EntryPoint) -> click.Command:
+    """Load the command of another distribution; if that fails, return one that reports why."""
+    try:
+        command = entry_point.load()
+        if isinstance(command, click.Command):
+            return command
+        reason = f"{entry_point.value} is not a click command"
+    except Exception as error:  # noqa: BLE001 - the import runs code of another distribution
+        reason = str(error)
+
+    def fail() -> None:
+        raise Failure(
+            f"The command `ofa {entry_point.name}` cannot be loaded: {reason}. "
+            f"Reinstall the distribution that provides {entry_point.value}."
+        )
+
+    return click.Command(entry_point.name, callback=fail, help="This command cannot be loaded.")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,7 +114,7 @@ def version(as_json: bool) -> None:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import distributions  # slow to import, and only needed here
+    from importlib.metadata import distributions  # slow to import, and rarely needed
 
     installed = {item.name.lower().replace("_", "-"): item.version for item in distributions()}
     versions = {name: text for name, text in installed.items() if name.startswith("openfactory-")}

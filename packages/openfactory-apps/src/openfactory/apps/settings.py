@@ -1,0 +1,14 @@
+"""The environment variables that apps read, beside those of openfactory-core."""
+
+from openfactory.settings import Variable
+
+__all__ = ["VARIABLES"]
+
+VARIABLES = (
+    Variable("APPLICATION_LICENSE", "BSD-3-Clause license", "Licence of the app, published as `application_license`."),
+    Variable("APPLICATION_MANUFACTURER", "OpenFactoryIO", "Manufacturer, published as `application_manufacturer`."),
+    Variable("APPLICATION_VERSION", "latest", "Version of the app, published as `application_version`."),
+    Variable("STORAGE", None, "File storage of the app, as JSON; see `app.storage`."),
+    Variable("SWARM_REPLICAS", "1", "Number of replicas of the app; above 1, the UUID gets a suffix."),
+    Variable("SWARM_TASK_SLOT", None, "Number of this replica, the suffix of its UUID."),
+)
