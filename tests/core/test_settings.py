@@ -6,11 +6,13 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from distributions import distributions
+from openfactory import settings
 from openfactory.exceptions import ConfigurationError
 from openfactory.settings import VARIABLES, Variable, declare, environment, integer, nats_cluster, setting
 
@@ -53,9 +55,11 @@ def test_a_variable_that_is_set_to_nothing_counts_as_unset(monkeypatch: pytest.M
 
 
 @pytest.fixture(scope="module", autouse=True)
-def replicas() -> None:
+def replicas() -> Iterator[None]:
     """A variable of another distribution."""
     declare([Variable("ACME_REPLICAS", "1", "Number of replicas of the ACME gateway.")])
+    yield
+    del settings._variables._declared["ACME_REPLICAS"]
 
 
 def test_another_distribution_declares_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
