@@ -1,9 +1,9 @@
-"""A small factory, live: a mill, a shift leader that commands it, and a dashboard, as processes of their own.
+"""A small factory, live: a mill, a shift leader that commands it, and a dashboard, each in its own process.
 
 hatch run demo [--kafka] [--seconds N] [--keep FOLDER]
 
-Their data is in a file; with --kafka it is on a Kafka that the demo starts, and the apps are the same.
-The dashboard is a web page on a free port of this machine; it needs openfactory-flask.
+Their data is in a file. With --kafka, the demo starts a Kafka and the same apps keep their data there.
+The dashboard is a web page on a free port of this machine. It needs openfactory-flask.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ SCRIPTS = HERE.parent / "scripts"
 FILES = {name: HERE / f"{name}.py" for name in ("mill", "shift_leader")}
 DASHBOARD = HERE / "dashboard" / "dashboard.py"
 TICK = 0.1  # seconds
-PATIENCE = 10.0  # seconds in which an app has to stop
+PATIENCE = 10.0  # seconds in which an app must stop
 
 
 class Demo:
-    """The factory's processes, and what is heard of them.
+    """The processes of the factory, and the queue of their events.
 
-    Signals are only noted, and acted on between two steps: none leaves a process behind.
+    A signal handler only records its signal. The demo handles the signal between two steps, so that no process is left.
     """
 
     def __init__(self, folder: Path, url: str, seconds: float | None) -> None:
@@ -49,7 +49,7 @@ class Demo:
         self.files = dict(FILES)
         self.pages: dict[str, str] = {}
         self.web: dict[str, str] = {}
-        self.missing = what_the_dashboard_misses()
+        self.missing = missing_dashboard()
         if not self.missing:
             self.add_dashboard()
         self.apps: dict[str, subprocess.Popen[bytes]] = {}
@@ -65,7 +65,7 @@ class Demo:
         self.web = {"OPENFACTORY_HOST": "127.0.0.1", "PORT": str(port)}
 
     def run(self) -> int:
-        """Show the factory until it is time to end; returns the exit status."""
+        """Show the factory until a signal, the end of an app or the time limit; return the exit status."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda signum, _: self.signals.append(signum))
         with ExitStack() as stack:
@@ -92,20 +92,20 @@ class Demo:
     def view(self, assets: dict[str, Asset]) -> View:
         if not sys.stdout.isatty():
             return Lines(assets, self.pages, self.missing)
-        prefix = "hatch run " if "HATCH_ENV_ACTIVE" in os.environ else ""
-        hints = [f"{prefix}ofa asset watch mill --url {self.url}", *filter(None, [self.missing])]
-        return Picture(assets, self.pages, hints, Console())
+        console = Console()
+        hints = [*watch_command(self.url, console.width), *filter(None, [self.missing])]
+        return Picture(assets, self.pages, hints, console)
 
     def listener(self, name: str) -> Callable[[str, CaseInsensitiveDict], None]:
-        def hear(subject: str, message: CaseInsensitiveDict) -> None:
+        def queue_event(subject: str, message: CaseInsensitiveDict) -> None:
             attribute_id = subject.removeprefix(f"{name}.")
             timestamp = message["attributes"]["timestamp"]
             self.events.put(Event(name, attribute_id, message["VALUE"], message["TYPE"], message["TAG"], timestamp))
 
-        return hear
+        return queue_event
 
     def start(self, name: str) -> None:
-        """Start an app as its user would: its file, and some variables."""
+        """Start an app as a user does: its file, with some environment variables."""
         with (self.folder / f"{name}.log").open("wb") as log:
             self.apps[name] = subprocess.Popen(
                 [sys.executable, self.files[name]],
@@ -113,7 +113,7 @@ class Demo:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in the terminal is for the demo, which then stops each app once
+                start_new_session=True,  # only the demo receives Ctrl-C; it then stops each app once
             )
 
     def running(self) -> list[str]:
@@ -124,7 +124,7 @@ class Demo:
         return bool(self.signals) or not in_time or len(self.running()) < len(self.apps)
 
     def show(self, view: View, note: str = "") -> None:
-        """Show what has come within a tick."""
+        """Show the events of one tick."""
         until = time.monotonic() + TICK
         while (left := until - time.monotonic()) > 0:
             try:
@@ -136,10 +136,10 @@ class Demo:
     def terminate(self) -> None:
         """Ask the apps to stop."""
         for app in self.apps.values():
-            app.terminate()  # nothing happens to one that has ended
+            app.terminate()  # does nothing to an app that has ended
 
     def end_apps(self) -> None:
-        """Leave no process behind, however the demo ends."""
+        """End all apps, however the demo ends."""
         self.terminate()
         for app in self.apps.values():
             try:
@@ -149,20 +149,31 @@ class Demo:
                 app.wait()
 
     def report(self) -> int:
-        """Say how it ended; an app that did not end well is shown with the last it said."""
-        # One that was asked to stop before it listened ends by the signal itself, and that is well.
-        well = (0, -signal.SIGTERM)
-        failed = {name: app.returncode for name, app in self.apps.items() if app.returncode not in well}
+        """Print the outcome, with the last log lines of each app that failed; return the exit status."""
+        # An app that receives SIGTERM before it has a handler ends by the signal itself.
+        successes = (0, -signal.SIGTERM)
+        failed = {name: app.returncode for name, app in self.apps.items() if app.returncode not in successes}
         for name, status in failed.items():
-            said = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
-            print(f"{name} ended with status {status}. Its last lines:", *said[-20:], sep="\n", file=sys.stderr)
+            lines = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+            print(f"{name} ended with status {status}. Its last lines:", *lines[-20:], sep="\n", file=sys.stderr)
         if not failed:
             print("The factory has stopped.")
         return 1 if failed else 0
 
 
-def what_the_dashboard_misses() -> str:
-    """What there is no dashboard without, and how to get it; nothing where all is there."""
+def watch_command(url: str, width: int) -> list[str]:
+    """Return the command that watches the mill, on two lines if it is longer than the width of the terminal."""
+    prefix = ""
+    if "HATCH_ENV_ACTIVE" in os.environ:
+        # The README installs hatch into .venv, which is not on PATH.
+        prefix = ".venv/bin/hatch run " if Path(".venv/bin/hatch").exists() else "hatch run "
+    command, option = f"{prefix}ofa asset watch mill", f"--url {url}"
+    line = f"{command} {option}"
+    return [line] if len(line) <= width else [f"{command} \\", f"  {option}"]
+
+
+def missing_dashboard() -> str:
+    """Return why the dashboard cannot run and how to install it; an empty text if it can run."""
     try:
         import openfactory.apps.ofa_flask_app  # noqa: F401
     except MissingDistributionError as error:
@@ -183,23 +194,23 @@ def all_available(assets: dict[str, Asset]) -> bool:
 
 @contextmanager
 def kafka(folder: Path) -> Iterator[str]:
-    """A Kafka of the demo's own, and the URL of a factory on it; it ends with the demo."""
+    """Run a Kafka during the demo, and return the URL of a factory on it."""
     sys.path.insert(0, str(SCRIPTS))
     from servers import KafkaBroker
 
-    print("Starting a Kafka; the first time it has to be fetched.", flush=True)
+    print("Starting a Kafka. The first start downloads it.", flush=True)
     with KafkaBroker(folder / "kafka") as broker:
         yield f"kafka://{broker.bootstrap_servers}"
 
 
 def run_in(folder: Path, on_kafka: bool, seconds: float | None) -> int:
-    """Run the demo with its files in a folder; returns the exit status."""
+    """Run the demo with its files in a folder; return the exit status."""
     if not on_kafka:
         return Demo(folder, f"sqlite:///{quote(str(folder))}/factory.db", seconds).run()
     with ExitStack() as stack:
         try:
             url = stack.enter_context(kafka(folder))
-        except RuntimeError as error:  # what is missing, or what the broker said last
+        except RuntimeError as error:  # a missing program, or the last output of the broker
             print(f"The demo cannot run on a Kafka here. {error}", file=sys.stderr)
             return 1
         return Demo(folder, url, seconds).run()
@@ -207,9 +218,9 @@ def run_in(folder: Path, on_kafka: bool, seconds: float | None) -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Show a small factory, live, until Ctrl-C.")
-    parser.add_argument("--kafka", action="store_true", help="run it on a Kafka, which needs Java and Maven")
-    parser.add_argument("--seconds", type=float, metavar="N", help="end so many seconds after all apps have started")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep its data and what the apps logged there")
+    parser.add_argument("--kafka", action="store_true", help="run the demo on a Kafka, which needs Java and Maven")
+    parser.add_argument("--seconds", type=float, metavar="N", help="end N seconds after all apps have started")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the data and the logs of the apps there")
     return parser.parse_args()
 
 
@@ -221,7 +232,7 @@ def main() -> int:
             return run_in(chosen.keep.resolve(), chosen.kafka, chosen.seconds)
         with tempfile.TemporaryDirectory(prefix="ofa-") as folder:
             return run_in(Path(folder), chosen.kafka, chosen.seconds)
-    except KeyboardInterrupt:  # before there was anything to see
+    except KeyboardInterrupt:  # before the demo handles signals
         return 130
 
 

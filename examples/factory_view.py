@@ -1,4 +1,4 @@
-"""How the demo shows a factory: a live picture on a terminal, plain lines elsewhere."""
+"""The output of the demo: a live picture on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES_WIDTH, VALUES_WIDTH = 15, 26
 
 
 class Event(NamedTuple):
-    """What was said of an asset."""
+    """An event of an asset."""
 
     asset: str
     id: str
@@ -38,20 +38,20 @@ class Event(NamedTuple):
 
 
 class View(Protocol):
-    """Shows what happens."""
+    """The output of the events and attributes of the factory."""
 
     def hear(self, event: Event) -> None:
-        """Take in an event."""
+        """Receive an event."""
 
     def tick(self, note: str = "") -> None:
-        """Show how things are now."""
+        """Show the current state."""
 
     def close(self) -> None:
-        """Show no more."""
+        """End the output."""
 
 
 def told(event: Event) -> Text | None:
-    """An event as a line of the log; samples, and what an app says once when it starts, are none."""
+    """Return an event as a line of the log; None for samples, and for the standard attributes of apps."""
     if event.tag == "Method.Command":
         command = CommandEnvelope.parse(event.value)
         arguments = "".join(f" {name}={text}" for name, text in command.arguments.items())
@@ -60,8 +60,8 @@ def told(event: Event) -> Text | None:
         )
     elif event.tag == "Method.Reply":
         reply = CommandReply.parse(event.value)
-        said = reply.error or reply.result
-        line = Text.assemble(styled(event.asset), "  ", styled(reply.status), f": {said}" if said else "")
+        outcome = reply.error or reply.result
+        line = Text.assemble(styled(event.asset), "  ", styled(reply.status), f": {outcome}" if outcome else "")
     elif event.type == "Events" and not event.tag.startswith(("Application.", "Library.")):
         line = Text.assemble(styled(event.asset), f".{event.id} = ", (written(event.value), "bold"))
     else:
@@ -78,7 +78,7 @@ def written(value: Any) -> str:
 
 
 class Lines:
-    """One line an event, and one a second for the mill's samples."""
+    """One line per event, and one line per second with the samples of the mill."""
 
     def __init__(self, assets: Mapping[str, Asset], pages: Mapping[str, str], missing: str) -> None:
         self._assets = assets
@@ -127,7 +127,7 @@ class Picture:
     def hear(self, event: Event) -> None:
         if event.type == "Samples" and isinstance(event.value, (int, float)):
             self._courses.setdefault((event.asset, event.id), deque(maxlen=400)).append(event.value)
-        elif event.id != "avail" and (line := told(event)) is not None:  # that stands beside the name
+        elif event.id != "avail" and (line := told(event)) is not None:  # the picture shows avail beside the name
             line.no_wrap, line.overflow = True, "ellipsis"
             self._log.append(line)
 
@@ -140,14 +140,14 @@ class Picture:
     def _drawn(self, note: str) -> RenderableType:
         console = self._live.console
         attributes = self._attributes(console.width)
-        # Three rules, the hints and the note, and some for what stands there afterwards.
+        # The other rows are three rules, the hints, the note, and the lines after the end of the demo.
         room = max(console.height - attributes.row_count - len(self._hints) - 7, 3)
         log = list(self._log)[-room:]
         passed = f"{time.monotonic() - self._started:.0f} s"
         return Group(
             Rule(f"A small factory, {passed}", style="dim"),
             attributes,
-            Rule("What happens", style="dim"),
+            Rule("Events", style="dim"),
             *log,
             *[Text()] * (room - len(log)),
             Rule("From another terminal", style="dim"),
@@ -170,7 +170,7 @@ class Picture:
 
 
 def bars(course: Sequence[float], width: int) -> str:
-    """The newest numbers as bars, from the smallest to the largest of all."""
+    """Return the newest numbers as bars, scaled from the smallest to the largest number."""
     if not course:
         return ""
     low, high = min(course), max(course)

@@ -1,4 +1,4 @@
-"""A mill: it measures its spindle, counts its parts, and is started, stopped and slowed down by others.
+"""A mill, which measures its spindle and counts its parts. Other assets start it, stop it and change its speed.
 
 ofa run examples/mill.py
 """
@@ -19,7 +19,7 @@ Speed = Annotated[float, "turns a minute"]
 
 
 class Mill(OpenFactoryApp):
-    """A simulated mill: its spindle follows the speed that was asked for, and gets warm by it."""
+    """A simulated mill, whose spindle follows the requested speed and gets warm."""
 
     status = EventAttribute(value="idle", tag="App.Status")
     parts = EventAttribute(value=0, tag="Parts.Count")

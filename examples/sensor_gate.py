@@ -1,4 +1,4 @@
-"""A sensor gate: it weighs and counts the pallets that pass. Its routes are in its class, and answer JSON.
+"""A sensor gate, which weighs and counts pallets. Its routes are in its class and return JSON.
 
 ofa run examples/sensor_gate.py
 curl -X POST http://localhost:4000/open
@@ -16,11 +16,11 @@ from flask.typing import ResponseReturnValue
 from openfactory.apps import EventAttribute, OpenFactoryFlaskApp, SampleAttribute, ofa_method
 from openfactory.kafka import KSQLDBClient
 
-LIMIT = 1200.0  # kilograms that the floor behind the gate bears
+LIMIT = 1200.0  # kilograms, the limit of the floor behind the gate
 
 
 class SensorGate(OpenFactoryFlaskApp):
-    """A simulated gate with a scale in its floor: a pallet that is too heavy shuts it."""
+    """A simulated gate with a scale in its floor. A pallet that is too heavy shuts the gate."""
 
     state = EventAttribute(value="shut", tag="Gate.State")
     passed = EventAttribute(value=0, tag="Gate.Passed")

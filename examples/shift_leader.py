@@ -1,4 +1,4 @@
-"""A shift leader: watches the mill, slows it down when it gets hot, and stops it after each batch.
+"""A shift leader, which watches the mill, slows it down when it gets hot, and stops it after each batch.
 
 ofa run examples/shift_leader.py
 """
@@ -17,7 +17,7 @@ FAST, SLOW = 1800, 600  # turns a minute
 
 
 class ShiftLeader(OpenFactoryApp):
-    """Decides what the mill does, and says so."""
+    """Commands the mill, and publishes its decisions."""
 
     decision = EventAttribute(value="none yet", tag="Shift.Decision")
     batch_size = EventAttribute(value=8, tag="Shift.BatchSize")
@@ -51,7 +51,7 @@ class ShiftLeader(OpenFactoryApp):
             self._made, self._slowed = 0, False
         elif self._made >= self.batch_size.value:
             self.order(mill, "stop", "the batch is full")
-            time.sleep(2)  # somebody takes the parts out
+            time.sleep(2)  # time to take the parts out
         elif temperature >= HOT and not self._slowed:
             self.order(mill, "set_speed", f"hot, {temperature:.1f} °C", speed=SLOW)
             self._slowed = True
@@ -60,7 +60,7 @@ class ShiftLeader(OpenFactoryApp):
             self._slowed = False
 
     def order(self, mill: Asset, method: str, reason: str, **arguments: Any) -> None:
-        """Command the mill and wait for its reply."""
+        """Publish the decision, command the mill and wait for its reply."""
         self.decision = f"{method}: {reason}"
         reply = mill.call(method, sender_uuid=self.asset_uuid, timeout=5, **arguments)
         self.logger.info("%s, because %s; the mill says: %s", method, reason, reply)

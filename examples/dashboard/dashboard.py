@@ -1,4 +1,4 @@
-"""A dashboard: one page that shows a mill live, draws its samples, and starts, stops and slows it down.
+"""A dashboard with one page, which shows a mill live, draws its samples, and commands it.
 
 ofa run examples/mill.py
 ofa run examples/dashboard/dashboard.py
@@ -20,13 +20,13 @@ from openfactory.kafka import KSQLDBClient
 SHOWN = ("avail", "status", "parts", "spindle_speed", "temperature")
 DRAWN = ("temperature", "spindle_speed")
 ORDERS = ("start", "stop", "set_speed")
-SAMPLES = 600  # of each curve, when the page is opened: two minutes and a half of the mill
+SAMPLES = 600  # per curve when the page opens: the last two and a half minutes of the mill
 
 pages = Blueprint("pages", __name__)
 
 
 class Dashboard(OpenFactoryFlaskApp):
-    """Shows the mill to whoever opens the page, and passes on what they order."""
+    """Shows the mill on its page, and sends the orders of the page to the mill."""
 
     last_order = EventAttribute(value="none yet", tag="Dashboard.LastOrder")
 
@@ -40,7 +40,7 @@ class Dashboard(OpenFactoryFlaskApp):
         self.mill.close()
 
     def order(self, method: str, arguments: dict[str, Any]) -> str:
-        """Command the mill; returns what it replies."""
+        """Command the mill and return its reply."""
         self.last_order = " ".join([method, *(f"{name}={value}" for name, value in arguments.items())])
         reply = self.mill.call(method, arguments, sender_uuid=self.asset_uuid, timeout=5)
         return str(reply)
@@ -53,13 +53,13 @@ def overview() -> str:
 
 @pages.get("/changes")
 def changes() -> Response:
-    """The values as they are, then each change, for as long as the page is open."""
+    """Stream the current values, then each change, for as long as the page is open."""
     return sse(current_ofa_app(Dashboard).mill, attributes=SHOWN)
 
 
 @pages.get("/samples")
 def samples() -> Response:
-    """What the curves have been so far, and what time it is for the mill: a browser's clock may be wrong."""
+    """Return the samples of the curves so far, and the current time, because the clock of the browser may be wrong."""
     mill = current_ofa_app(Dashboard).mill
     curves = {
         name: [(sample.timestamp, sample.value) for sample in mill.history(name, limit=SAMPLES)] for name in DRAWN
@@ -69,10 +69,10 @@ def samples() -> Response:
 
 @pages.post("/orders/<method>")
 def order(method: str) -> Response:
-    """Pass an order on to the mill, and what comes of it back to the page."""
+    """Send an order to the mill, and return its reply to the page."""
     if method not in ORDERS:
         abort(404)
-    # A page of another site can send a form here, but no JSON: the browser would ask first, and get no leave.
+    # A page of another site can send a form, but not JSON: the browser asks for permission first, and gets none.
     arguments = request.get_json()
     if not isinstance(arguments, dict):
         abort(400)
@@ -84,7 +84,7 @@ def order(method: str) -> Response:
 
 @pages.after_request
 def with_policy(response: Response) -> Response:
-    """The page has all it needs in its own files: nothing else may run in it, and no other site may frame it."""
+    """Allow only the files of this app in the page, and forbid other sites to frame the page."""
     response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'self'"
     return response
 

@@ -1,4 +1,4 @@
-"""A shift book: who leaves a note for the next shift. It makes its Flask app itself, for the sessions.
+"""A shift book, with notes for the next shift. It creates its own Flask app, to configure sessions.
 
 ofa run examples/shift_book/shift_book.py
 
@@ -16,15 +16,15 @@ from openfactory.kafka import KSQLDBClient
 
 
 class ShiftBook(OpenFactoryFlaskApp):
-    """Keeps notes: people write them on its page, other apps by its method."""
+    """Keeps notes. People write them on its page, other apps call its method."""
 
     note = EventAttribute(value="The book is open.", tag="Book.Note")
 
     def create_flask_app(self) -> Flask:
         app = Flask(__name__)
-        # Without a secret of its own, a restart asks everybody for their name again.
+        # With a random key, all users must enter their names again after a restart.
         app.config["SECRET_KEY"] = os.getenv("SHIFT_BOOK_SECRET") or secrets.token_hex()
-        # A form on another site is sent without the name, and so writes nothing.
+        # The browser sends a form of another site without the session cookie, so that form cannot write a note.
         app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
         return app
 
@@ -48,7 +48,7 @@ class ShiftBook(OpenFactoryFlaskApp):
     @ofa_method(description="Write a note")
     def write(self, name: str, text: str) -> None:
         self.note = f"{name}: {text}"
-        self.flush()  # whoever opens the book next finds it: its pages are read from the history
+        self.flush()  # the page reads the history, which must contain the note when the page opens next
 
 
 if __name__ == "__main__":

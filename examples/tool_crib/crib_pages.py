@@ -1,4 +1,4 @@
-"""The pages of the tool crib: all tools, and one of them with what has happened to it."""
+"""The pages of the tool crib: the list of all tools, and the history of each tool."""
 
 from flask import Blueprint, abort, render_template
 

@@ -1,4 +1,4 @@
-"""A tool crib: who has which tool. Its pages are a Blueprint, in a module of their own.
+"""A tool crib, which lends tools. Its pages are a Blueprint in a separate module.
 
 ofa run examples/tool_crib/tool_crib.py
 ofa asset call tool_crib lend tool="torque wrench" to=Ada
@@ -15,13 +15,13 @@ TOOLS = ("caliper", "depth gauge", "dial indicator", "micrometer", "thread gauge
 
 
 class ToolCrib(OpenFactoryFlaskApp):
-    """Lends tools: a scanner at the counter calls its methods, a screen beside it shows its pages."""
+    """Lends tools. A scanner at the counter calls its methods, a screen beside it shows its pages."""
 
     lent = EventAttribute(value=0, tag="Crib.Lent")
     last_move = EventAttribute(value="none yet", tag="Crib.LastMove")
 
     def configure_routes(self) -> None:
-        self.holders = dict.fromkeys(TOOLS, "")  # who has which tool
+        self.holders = dict.fromkeys(TOOLS, "")  # the holder of each tool; empty if it is in the crib
         self.app.register_blueprint(pages, url_prefix="/tools")
 
     @ofa_method(description="Give a tool to somebody")
@@ -37,17 +37,17 @@ class ToolCrib(OpenFactoryFlaskApp):
         return self.move(tool, "", f"the {tool} is back")
 
     def holder_of(self, tool: str) -> str:
-        """Who has a tool; nobody if it is in the crib."""
+        """Return the holder of a tool, or an empty text if the tool is in the crib."""
         if tool not in self.holders:
-            raise ValueError(f"there is no {tool} here, but {', '.join(TOOLS)}")
+            raise ValueError(f"the crib has no {tool}. Ask for one of: {', '.join(TOOLS)}")
         return self.holders[tool]
 
-    def move(self, tool: str, holder: str, said: str) -> str:
+    def move(self, tool: str, holder: str, text: str) -> str:
         self.holders[tool] = holder
         self.lent = sum(map(bool, self.holders.values()))
-        self.last_move = said
-        self.flush()  # whoever looks next finds it: the page of a tool is read from the history
-        return said
+        self.last_move = text
+        self.flush()  # the page of a tool reads the history, which must contain the move when the page opens next
+        return text
 
 
 if __name__ == "__main__":

@@ -152,7 +152,8 @@ def test_nats_by_seed(tmp_path: Path, field: str, argument: str) -> None:
     try:
         import nkeys  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
     except ImportError:
-        with pytest.raises(MissingDistributionError, match=r"need the library nkeys\. Install it: pip install nkeys\."):
+        remedy = r'need the library nkeys\. Install it: pip install "openfactory-core\[nkeys\]"\.'
+        with pytest.raises(MissingDistributionError, match=remedy):
             credentials.nats()
     else:
         assert credentials.nats() == {argument: str(path)}

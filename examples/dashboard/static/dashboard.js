@@ -1,10 +1,10 @@
-// The live page: it hears the mill's changes, shows them, and sends orders.
+// The live page: receives the changes of the mill, shows them, and sends orders.
 
 import { Plot } from "./plot.js";
 
-const AGAIN = 2000; // milliseconds until the next attempt
-const PATIENCE = 5000; // milliseconds in which a connection has to open
-const QUIET = 20000; // milliseconds of silence after which a connection is made anew
+const AGAIN = 2000; // milliseconds until the next attempt to connect
+const PATIENCE = 5000; // milliseconds in which a connection must open
+const QUIET = 20000; // milliseconds of silence after which the page connects again
 
 const page = document.body.dataset;
 const connection = document.getElementById("connection");
@@ -16,7 +16,7 @@ const plot = new Plot(document.getElementById("plot"), [
   { id: "spindle_speed", label: "Spindle speed, rpm", color: "--speed", decimals: 0, leastSpan: 600, floor: 0 },
 ]);
 
-// Hearing
+// Receiving
 
 let source = null;
 let watchdog = 0;
@@ -31,27 +31,27 @@ function connect() {
   });
   source.addEventListener("message", (event) => {
     setWatchdog(connect, QUIET);
-    hear(JSON.parse(event.data));
+    receive(JSON.parse(event.data));
   });
-  source.addEventListener("lost", readSamples); // this page was too slow: what it missed is in the log
+  source.addEventListener("lost", readSamples); // the page was too slow; the missing samples are in the log
   source.addEventListener("error", connectAgain);
   setWatchdog(connectAgain, PATIENCE);
 }
 
-// An EventSource gives up for good when a gateway answers for an app that is away. So each attempt is a new one.
+// An EventSource stops for good when a gateway answers for an app that is down. So each attempt creates a new one.
 function connectAgain() {
   source.close();
   show("connecting again");
   setWatchdog(connect, AGAIN);
 }
 
-// To the browser a cable that is pulled is no error for minutes. So after a silence a new connection has to open.
+// A browser does not notice a pulled cable for minutes. So the page connects again after a silence.
 function setWatchdog(action, milliseconds) {
   clearTimeout(watchdog);
   watchdog = setTimeout(action, milliseconds);
 }
 
-// What the page could not hear is in the mill's log.
+// Read the samples that the page has missed from the log of the mill.
 async function readSamples() {
   try {
     const answer = await fetch(page.samples);
@@ -61,13 +61,13 @@ async function readSamples() {
       for (const [timestamp, value] of samples) plot.add(id, Date.parse(timestamp), value);
     }
   } catch {
-    // The connection is gone again, and is made again: then it is read again.
+    // The connection is lost again. The samples are read when the page has connected again.
   }
 }
 
 // Showing
 
-function hear({ id, value, timestamp }) {
+function receive({ id, value, timestamp }) {
   for (const element of document.querySelectorAll(`[data-attribute="${id}"]`)) {
     element.textContent = written(value, element.dataset.decimals);
     element.dataset.value = value;
@@ -124,7 +124,7 @@ addEventListener("pagehide", () => {
   source.close();
 });
 addEventListener("pageshow", (event) => {
-  if (event.persisted) connect(); // the browser had kept the page, and shows it again
+  if (event.persisted) connect(); // the browser shows a page from its cache
 });
 
 connect();

@@ -1,7 +1,7 @@
 // The course of samples on a canvas: a panel for each curve, and one time axis below them all.
 
-const WINDOW = 120000; // milliseconds that are seen
-const GAP = 3000; // milliseconds without a sample after which the line is broken
+const WINDOW = 120000; // milliseconds that the plot shows
+const GAP = 3000; // milliseconds without a sample after which the line has a gap
 const TIME_STEPS = [5000, 10000, 15000, 30000, 60000]; // milliseconds between two labels
 
 const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
@@ -19,7 +19,7 @@ export class Plot {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.ask());
     canvas.addEventListener("pointermove", (event) => this.point(event.offsetX));
     canvas.addEventListener("pointerleave", () => this.point(null));
-    setInterval(() => this.ask(), 1000); // time goes on without samples, too
+    setInterval(() => this.ask(), 1000); // the time axis moves without samples, too
   }
 
   setClock(now) {
@@ -27,17 +27,17 @@ export class Plot {
     this.ask();
   }
 
-  // A sample may come twice, and late: from the log and live.
+  // A sample may arrive twice, and late: from the log and live.
   add(id, time, value) {
-    const curve = this.curves.find((one) => one.id === id);
+    const curve = this.curves.find((known) => known.id === id);
     if (curve === undefined || typeof value !== "number" || curve.times.has(time)) return;
-    if (time < this.now() - WINDOW - GAP) return; // it would not be seen
+    if (time < this.now() - WINDOW - GAP) return; // outside of the plot
     const { samples } = curve;
     let place = samples.length;
     while (place > 0 && samples[place - 1].time > time) place -= 1;
     samples.splice(place, 0, { time, value });
     curve.times.add(time);
-    forget(curve, this.now() - WINDOW); // here too: a page in the background is not drawn for days
+    discard(curve, this.now() - WINDOW); // here too, because a page in the background may not draw for days
     this.added += 1;
     this.ask();
   }
@@ -47,7 +47,7 @@ export class Plot {
     this.ask();
   }
 
-  // However much comes, one picture is drawn for each that the screen shows.
+  // Draw at most once per frame of the screen, however many samples arrive.
   ask() {
     if (this.isAsked) return;
     this.isAsked = true;
@@ -63,12 +63,12 @@ export class Plot {
     this.canvas.height = Math.round(height * devicePixelRatio);
     this.context.scale(devicePixelRatio, devicePixelRatio);
     this.style = getComputedStyle(this.canvas);
-    this.size = Math.min(18, Math.max(13, width / 90)); // of the letters, in pixels
+    this.size = Math.min(18, Math.max(13, width / 90)); // font size in pixels
     this.context.font = `${this.size}px ${this.style.fontFamily}`;
     this.until = this.now();
     this.from = this.until - WINDOW;
     for (const curve of this.curves) {
-      forget(curve, this.from);
+      discard(curve, this.from);
       curve.scale = scaleOf(curve);
     }
 
@@ -120,7 +120,7 @@ export class Plot {
     context.restore();
   }
 
-  // The newest sample is marked; one that is pointed at is written out.
+  // Mark the newest sample, or the sample at the pointer, whose value and time are written out.
   drawReading({ samples, color, decimals }, top, bottom, y) {
     const isPointed = this.pointer !== null && this.pointer >= this.left && this.pointer <= this.right;
     const sample = isPointed ? this.nearest(samples) : samples.at(-1);
@@ -148,22 +148,22 @@ export class Plot {
     return this.left + ((time - this.from) / WINDOW) * (this.right - this.left);
   }
 
-  // The times that have a label: as many as there is room for.
+  // Return the times with a label, as many as there is room for.
   times() {
     const room = 1.8 * this.context.measureText("00:00:00").width;
-    const step = TIME_STEPS.find((one) => (one / WINDOW) * (this.right - this.left) >= room) ?? TIME_STEPS.at(-1);
+    const step = TIME_STEPS.find((candidate) => (candidate / WINDOW) * (this.right - this.left) >= room) ?? TIME_STEPS.at(-1);
     const first = Math.ceil(this.from / step) * step;
     return Array.from({ length: Math.floor((this.until - first) / step) + 1 }, (_, index) => first + index * step);
   }
 
   widestNumber() {
-    const numbers = this.curves.flatMap(({ scale }) => [scale.low, scale.high].map((one) => one.toFixed(scale.places)));
+    const numbers = this.curves.flatMap(({ scale }) => [scale.low, scale.high].map((value) => value.toFixed(scale.places)));
     return Math.max(...numbers.map((number) => this.context.measureText(number).width));
   }
 
   nearest(samples) {
     const distance = (sample) => Math.abs(this.x(sample.time) - this.pointer);
-    return samples.reduce((best, one) => (distance(one) < distance(best) ? one : best), samples[0]);
+    return samples.reduce((best, sample) => (distance(sample) < distance(best) ? sample : best), samples[0]);
   }
 
   color(name) {
@@ -186,14 +186,14 @@ export class Plot {
   }
 }
 
-// One sample before the window stays: the line comes in from the left.
-function forget({ samples, times }, from) {
+// Discard samples before the window, except the last, so that the line enters from the left.
+function discard({ samples, times }, from) {
   const seen = samples.findIndex((sample) => sample.time >= from);
   const gone = (seen === -1 ? samples.length : seen) - 1;
   if (gone > 0) samples.splice(0, gone).forEach((sample) => times.delete(sample.time));
 }
 
-// An axis with round numbers: steps of 1, 2 or 5 times a power of ten.
+// Return an axis with round numbers: steps of 1, 2 or 5 times a power of ten.
 function scaleOf({ samples, leastSpan, floor }) {
   const values = samples.map((sample) => sample.value);
   let low = Math.min(...(values.length ? values : [0]), floor ?? Infinity);
@@ -204,7 +204,7 @@ function scaleOf({ samples, leastSpan, floor }) {
   }
   const rough = (high - low) / 4;
   const power = Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * 10 ** power).find((one) => one >= rough);
+  const step = [1, 2, 5, 10].map((factor) => factor * 10 ** power).find((candidate) => candidate >= rough);
   const places = Math.max(0, -Math.floor(Math.log10(step)));
   return { low: Math.floor(low / step) * step, high: Math.ceil(high / step) * step, step, places };
 }

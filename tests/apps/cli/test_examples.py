@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import importlib.util
 import json
 import os
@@ -147,11 +148,11 @@ def test_what_the_demo_has_seen_can_be_kept(ofa: Ofa, workshop: Path) -> None:
 def test_on_a_terminal_the_demo_draws_a_picture_that_fits(workshop: Path, columns: int, rows: int) -> None:
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color", "TMPDIR": str(workshop)}
-    for name in ("COLUMNS", "LINES", "HATCH_ENV_ACTIVE", "NO_COLOR"):
+    environment = {**os.environ, "TERM": "xterm-256color", "TMPDIR": str(workshop), "HATCH_ENV_ACTIVE": "default"}
+    for name in ("COLUMNS", "LINES", "NO_COLOR"):
         environment.pop(name, None)
     demo = subprocess.Popen(
-        [*DEMO, "--seconds", "2.5"], stdin=terminal, stdout=terminal, stderr=terminal, env=environment
+        [*DEMO, "--seconds", "2.5"], stdin=terminal, stdout=terminal, stderr=terminal, env=environment, cwd=workshop
     )
     os.close(terminal)
     drawn = b""
@@ -173,4 +174,20 @@ def test_on_a_terminal_the_demo_draws_a_picture_that_fits(workshop: Path, column
     said = " ".join("\n".join(last).split())
     for expected in ("mill UNAVAILABLE", "status milling", "shift_leader → mill", "▁", "█", GOODBYE):
         assert expected in said
-    assert f"ofa asset watch mill --url sqlite:///{workshop}"[: columns - 1] in said
+    assert "hatch run ofa asset watch mill \\" in said
+    assert f"--url sqlite:///{workshop}"[: columns - 3] in said
+
+
+def test_the_demo_gives_a_command_that_can_be_pasted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    watch_command = importlib.import_module("factory_demo").watch_command
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HATCH_ENV_ACTIVE", raising=False)
+    assert watch_command("memory://x", 80) == ["ofa asset watch mill --url memory://x"]
+    monkeypatch.setenv("HATCH_ENV_ACTIVE", "default")
+    assert watch_command("memory://x", 80) == ["hatch run ofa asset watch mill --url memory://x"]
+    hatch = tmp_path / ".venv" / "bin" / "hatch"
+    hatch.parent.mkdir(parents=True)
+    hatch.touch()
+    assert watch_command("memory://x", 80) == [".venv/bin/hatch run ofa asset watch mill --url memory://x"]
+    assert watch_command("memory://x", 50) == [".venv/bin/hatch run ofa asset watch mill \\", "  --url memory://x"]

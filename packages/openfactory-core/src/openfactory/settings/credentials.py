@@ -148,7 +148,8 @@ class Credentials:
         """
         if (self.nats_credentials_file or self.nats_nkey_seed_file) and find_spec("nkeys") is None:
             raise MissingDistributionError(
-                "NATS_CREDENTIALS_FILE and NATS_NKEY_SEED_FILE need the library nkeys. Install it: pip install nkeys."
+                "NATS_CREDENTIALS_FILE and NATS_NKEY_SEED_FILE need the library nkeys. "
+                'Install it: pip install "openfactory-core[nkeys]".'
             )
         login = {
             "user_credentials": self.nats_credentials_file,
