@@ -72,7 +72,7 @@ def order(method: str) -> Response:
     """Send an order to the mill, and return its reply to the page."""
     if method not in ORDERS:
         abort(404)
-    # A page of another site can send a form, but not JSON: the browser asks for permission first, and gets none.
+    # A page of another site can send a form, but not JSON: the browser asks this app for permission first.
     arguments = request.get_json()
     if not isinstance(arguments, dict):
         abort(400)

@@ -19,7 +19,7 @@ export class Plot {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.ask());
     canvas.addEventListener("pointermove", (event) => this.point(event.offsetX));
     canvas.addEventListener("pointerleave", () => this.point(null));
-    setInterval(() => this.ask(), 1000); // the time axis moves without samples, too
+    setInterval(() => this.ask(), 1000); // the time axis also moves without samples
   }
 
   setClock(now) {
@@ -151,13 +151,14 @@ export class Plot {
   // Return the times with a label, as many as there is room for.
   times() {
     const room = 1.8 * this.context.measureText("00:00:00").width;
-    const step = TIME_STEPS.find((candidate) => (candidate / WINDOW) * (this.right - this.left) >= room) ?? TIME_STEPS.at(-1);
+    const step = TIME_STEPS.find((time) => (time / WINDOW) * (this.right - this.left) >= room) ?? TIME_STEPS.at(-1);
     const first = Math.ceil(this.from / step) * step;
     return Array.from({ length: Math.floor((this.until - first) / step) + 1 }, (_, index) => first + index * step);
   }
 
   widestNumber() {
-    const numbers = this.curves.flatMap(({ scale }) => [scale.low, scale.high].map((value) => value.toFixed(scale.places)));
+    const ends = ({ scale: { low, high, places } }) => [low.toFixed(places), high.toFixed(places)];
+    const numbers = this.curves.flatMap(ends);
     return Math.max(...numbers.map((number) => this.context.measureText(number).width));
   }
 
