@@ -1,4 +1,4 @@
-"""Lanes keep their order and hold up nobody else; the loop thread runs coroutines from any thread."""
+"""Lanes keep their order and hold up nobody else; coroutines and bounded calls run on other threads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gc
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, wait
@@ -13,6 +15,7 @@ from concurrent.futures import CancelledError, Future, wait
 import pytest
 
 from openfactory.concurrency import LoopThread, OrderedExecutor
+from openfactory.concurrency.bounded import call_on_thread
 
 Eventually = Callable[..., None]
 
@@ -195,3 +198,70 @@ def test_what_is_submitted_while_a_loop_thread_closes_is_settled() -> None:
         _, unsettled = wait(futures, timeout=5)
         assert unsettled == set()
     gc.collect()
+
+
+def test_a_call_on_a_thread_returns_the_result() -> None:
+    def multiply(number: int, *, factor: int) -> tuple[int, threading.Thread]:
+        return number * factor, threading.current_thread()
+
+    product, thread = call_on_thread("test-call", multiply, 6, factor=7).result(60)
+    assert product == 42
+    assert thread.name == "test-call"
+    assert thread.daemon
+
+
+@pytest.mark.parametrize("error", [ValueError("on purpose"), TimeoutError("on purpose"), SystemExit(3)])
+def test_a_call_on_a_thread_raises_the_exception(error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    called = call_on_thread("test-call", fail)
+    assert called.exception(60) is error
+    with pytest.raises(type(error)) as caught:
+        called.result(60)
+    assert caught.value is error
+
+
+def test_a_call_on_a_thread_is_awaited_for_a_bounded_time() -> None:
+    go_on = threading.Event()
+    called = call_on_thread("test-call", go_on.wait, 60)
+    for wait_for in (called.result, called.exception):
+        with pytest.raises(TimeoutError):
+            wait_for(0.01)
+    assert not called.cancel()
+    go_on.set()
+    assert called.result(60) is True
+
+
+def test_a_coroutine_can_await_a_call_on_a_thread() -> None:
+    async def ask() -> int:
+        return await asyncio.wrap_future(call_on_thread("test-call", pow, 2, 10))
+
+    assert asyncio.run(ask()) == 1024
+
+
+def test_a_coroutine_can_abandon_a_call_on_a_thread() -> None:
+    go_on = threading.Event()
+
+    async def give_up() -> Future[bool]:
+        called = call_on_thread("test-call", go_on.wait, 60)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(called), 0.01)
+        return called
+
+    called = asyncio.run(give_up())
+    go_on.set()  # its event loop is closed
+    assert called.result(60) is True
+
+
+HANGING = """
+import time
+from openfactory.concurrency.bounded import call_on_thread
+call_on_thread("hanging", time.sleep, 600)
+print("ended")
+"""
+
+
+def test_a_call_on_a_thread_does_not_keep_the_process() -> None:
+    found = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "ended\n", "")

@@ -22,6 +22,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Protocol
 
+from openfactory.concurrency.bounded import call_on_thread
+
 __all__ = ["Lifecycle", "StopRequested", "end_process", "handle_signals"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -165,10 +167,9 @@ def handle_signals(app: App, logger: logging.Logger) -> None:
 
 def end_process(status: int) -> None:
     """End the process at once, without waiting for other threads."""
-    flushing = threading.Thread(target=_flush_streams, daemon=True)
-    with suppress(RuntimeError):  # the interpreter is exiting: it starts no more threads, and flushes by itself
-        flushing.start()
-        flushing.join(0.2)  # a full pipe may have no reader
+    # A full pipe may have no reader. An exiting interpreter starts no more threads, and flushes by itself.
+    with suppress(Exception):
+        call_on_thread("openfactory-flush", _flush_streams).result(0.2)
     os._exit(status)
 
 

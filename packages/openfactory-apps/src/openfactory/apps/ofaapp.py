@@ -21,6 +21,7 @@ from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process, ha
 from openfactory.apps.methods import published_methods
 from openfactory.assets.asset_class import Asset
 from openfactory.concurrency import LoopThread
+from openfactory.concurrency.bounded import call_on_thread
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, check_asset_uuid
 from openfactory.exceptions import MissingDistributionError
@@ -314,25 +315,24 @@ def _call_with_timeout(hook: Callable[[], None], seconds: float) -> None:
         TimeoutError: the function did not return in time; its thread keeps running.
         RuntimeError: the function raised an error.
     """
-    raised: list[BaseException] = []
 
     def call() -> None:
         try:
             hook()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            raised.append(error)
+        except BaseException as error:
+            raise RuntimeError(f"it raised {error!r}.") from error
 
-    thread = threading.Thread(target=call, name="openfactory-stop-hook", daemon=True)
     try:
-        thread.start()
+        called = call_on_thread("openfactory-stop-hook", call)
     except RuntimeError:  # the interpreter is exiting, and starts no more threads
         call()
-    else:
-        thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError(f"it did not return within {seconds:g} s. Make it faster, or increase stop_timeout.")
-    if raised:
-        raise RuntimeError(f"it raised {raised[0]!r}.") from raised[0]
+        return
+    try:
+        called.result(seconds)
+    except TimeoutError:
+        raise TimeoutError(
+            f"it did not return within {seconds:g} s. Make it faster, or increase stop_timeout."
+        ) from None
 
 
 def _configure_library_logger(asset_uuid: str) -> None:

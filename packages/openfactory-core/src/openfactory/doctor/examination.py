@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 
+from openfactory.concurrency.bounded import call_on_thread
 from openfactory.doctor.broker import examine_broker, examine_topics
 from openfactory.doctor.clock import examine_clock
 from openfactory.doctor.embedded import examine_embedded
@@ -51,25 +51,23 @@ def run_checks(checks: dict[str, _Check], seconds: float) -> list[Finding]:
         checks: functions that yield findings, by the name of the check.
         seconds: time for all checks together.
     """
-    found: dict[str, list[Finding]] = {}
 
-    def run(name: str, check: _Check) -> None:
-        try:
-            found[name] = list(check())
-        except Exception as error:  # noqa: BLE001 - the findings of the other checks are reported all the same
-            found[name] = [failed(name, f"The check raised {type(error).__name__}: {redacted(str(error))}")]
+    def run(check: _Check) -> list[Finding]:
+        return list(check())
 
-    threads = [
-        threading.Thread(target=run, args=(name, check), name=f"openfactory-doctor-{name}", daemon=True)
-        for name, check in checks.items()
-    ]
     deadline = time.monotonic() + seconds
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(deadline - time.monotonic(), 0))
-    slow = f"The check took more than {seconds:g} s. Check the network between this machine and the server."
-    return [finding for name in checks for finding in found.get(name, [failed(name, slow)])]
+    running = {name: call_on_thread(f"openfactory-doctor-{name}", run, check) for name, check in checks.items()}
+    findings: list[Finding] = []
+    for name, check in running.items():
+        try:
+            error = check.exception(max(deadline - time.monotonic(), 0))
+        except TimeoutError:
+            slow = f"The check took more than {seconds:g} s. Check the network between this machine and the server."
+            findings.append(failed(name, slow))
+        else:
+            raised = f"The check raised {type(error).__name__}: {redacted(str(error))}"
+            findings += check.result() if error is None else [failed(name, raised)]
+    return findings
 
 
 def _broker_and_topics(factory: Factory) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from openfactory.assets.subscriptions import CaseInsensitiveDict
+from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.kafka_engine.broker_admin import BrokerAdmin
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
@@ -148,10 +149,10 @@ class KafkaAssetConsumer:
 
     def _leave(self, consumer: Consumer) -> None:
         """Leave the group on another thread: without a broker, librdkafka waits most of a minute to commit offsets."""
-        leaving = threading.Thread(target=consumer.close, name="openfactory-leaving", daemon=True)
-        leaving.start()
-        leaving.join(_LEAVE_SECONDS)
-        if leaving.is_alive():
+        leaving = call_on_thread("openfactory-leaving", consumer.close)
+        try:
+            leaving.result(_LEAVE_SECONDS)
+        except TimeoutError:
             _logger.warning(
                 "The consumer could not leave the group %s, because no broker answers. "
                 "The last messages may be delivered again.",

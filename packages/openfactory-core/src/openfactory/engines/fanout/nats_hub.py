@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
+from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.fanout.nats_connection import ClusterConnection
 from openfactory.engines.fanout.outage import Outage
 from openfactory.engines.fanout.router import AssetRouter, BadAnswerError
@@ -210,33 +209,19 @@ _Answers = tuple[dict[str, tuple[str, ...]], OpenFactoryError | None]
 
 
 async def _ask_on_threads(router: AssetRouter, asset_uuids: list[str]) -> _Answers:
-    """Return the servers of each asset, and an error if the router did not answer for all of them."""
+    """Return the servers of each asset, and an error if the router did not answer for all of them.
+
+    Threads ask, because the lookup of the router's host name has no time limit.
+    """
     threads = min(_MAX_THREADS, max(1, len(asset_uuids) // _MIN_ASSETS_PER_THREAD))
     parts = [asset_uuids[number::threads] for number in range(threads)]
     answers: dict[str, tuple[str, ...]] = {}
     failure: OpenFactoryError | None = None
-    for partial_answers, partial_failure in await asyncio.gather(*(_ask_on_thread(router, part) for part in parts)):
+    asking = [asyncio.wrap_future(call_on_thread("openfactory-router", _ask, router, part)) for part in parts]
+    for partial_answers, partial_failure in await asyncio.gather(*asking):
         answers |= partial_answers
         failure = failure or partial_failure
     return answers, failure
-
-
-async def _ask_on_thread(router: AssetRouter, asset_uuids: list[str]) -> _Answers:
-    """Ask on a thread of its own, because the lookup of the router's host name has no time limit."""
-    loop = asyncio.get_running_loop()
-    answered: asyncio.Future[_Answers] = loop.create_future()
-
-    def settle(answers: _Answers) -> None:
-        if not answered.done():
-            answered.set_result(answers)
-
-    def run() -> None:
-        answers = _ask(router, asset_uuids)
-        with contextlib.suppress(RuntimeError):  # the loop may be closed
-            loop.call_soon_threadsafe(settle, answers)
-
-    threading.Thread(target=run, name="openfactory-router", daemon=True).start()
-    return await answered
 
 
 def _ask(router: AssetRouter, asset_uuids: list[str]) -> _Answers:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.base import ASSETS_STREAM
 from openfactory.engines.kafka_engine.log_engine import TopicNames
 from openfactory.engines.kafka_engine.topics import ASSET_TO_UNS_MAP_TOPIC
@@ -119,15 +118,7 @@ def topics_of_server(url: str, credentials: Credentials) -> TopicNames:
     Raises:
         KSQLDBUnavailableError: the server does not answer in time or is not ready.
     """
-    answers: Future[TopicNames] = Future()
-
-    def ask() -> None:
-        try:
-            answers.set_result(_topics_of_server(url, credentials))
-        except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
-            answers.set_exception(error)
-
-    threading.Thread(target=ask, name="openfactory-first-question", daemon=True).start()
+    answers = call_on_thread("openfactory-first-question", _topics_of_server, url, credentials)
     try:
         return answers.result(_START_SECONDS + _START_GRACE_SECONDS)
     except TimeoutError as error:
