@@ -6,12 +6,15 @@ import logging
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
 
 from openfactory.exceptions import ConfigurationError
 from openfactory.logs import configure_prefixed_logger
+from openfactory.logs.outage import Outage
 
 PROGRAM = """
 import logging
@@ -72,3 +75,59 @@ def test_handlers_of_others_stay() -> None:
     logger = configure_prefixed_logger(name)
     assert mine in logger.handlers
     assert len(logger.handlers) == 2
+
+
+def lines(records: list[logging.LogRecord]) -> list[tuple[str, str]]:
+    return [(record.levelname, record.getMessage()) for record in records]
+
+
+@pytest.fixture
+def outage() -> Outage:
+    return Outage(logging.getLogger("openfactory.test"), meanwhile="Retrying.", over="The server is back.")
+
+
+def test_an_outage_is_two_lines_however_often_it_is_noted(outage: Outage, logged: list[logging.LogRecord]) -> None:
+    logging.getLogger("openfactory.test").setLevel(logging.INFO)
+    for _ in range(2):
+        for port in range(3):
+            outage.begin(f"The server is away: 100% of port {port} is refused.")
+        for _ in range(3):
+            outage.end()
+    began = ("WARNING", "The server is away: 100% of port 0 is refused. Retrying.")
+    assert lines(logged) == [began, ("INFO", "The server is back.")] * 2
+
+
+def test_an_outage_knows_its_last_reason_until_it_ends(outage: Outage) -> None:
+    assert outage.reason == ""
+    outage.begin("The server is away.")
+    outage.begin("The server wants another login.")
+    assert outage.reason == "The server wants another login."
+    outage.end()
+    assert outage.reason == ""
+
+
+def test_without_an_outage_its_end_logs_nothing(outage: Outage, logged: list[logging.LogRecord]) -> None:
+    outage.end()
+    assert logged == []
+
+
+def test_a_warning_needs_only_a_reason(logged: list[logging.LogRecord]) -> None:
+    Outage(logging.getLogger("openfactory.test"), over="There is room again.").begin("There is no room.")
+    assert lines(logged) == [("WARNING", "There is no room.")]
+
+
+def test_threads_that_note_an_outage_at_once_log_it_once(outage: Outage, logged: list[logging.LogRecord]) -> None:
+    logging.getLogger("openfactory.test").setLevel(logging.INFO)
+    for note in (lambda: outage.begin("The server is away."), outage.end):
+        gate = threading.Barrier(8)
+
+        def run(note: Callable[[], None] = note, gate: threading.Barrier = gate) -> None:
+            gate.wait(60)
+            note()
+
+        threads = [threading.Thread(target=run) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert [record.levelname for record in logged] == ["WARNING", "INFO"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections import defaultdict
 from typing import Any
 
 from openfactory.assets.asset_class import Asset
@@ -12,6 +13,7 @@ from openfactory.engines.base import Engine
 from openfactory.engines.registry import open_engine_of
 from openfactory.events.event import AssetEvent
 from openfactory.exceptions import UnknownAssetError
+from openfactory.logs.outage import Outage
 
 __all__ = ["AssetUNS"]
 
@@ -137,7 +139,9 @@ class _MappingWatcher:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
-        self._failing: set[str] = set()
+        self._outages = defaultdict[str, Outage](
+            lambda: Outage(_logger, meanwhile="Reading is retried.", over="The map of the namespace can be read again.")
+        )
 
     def add(self, asset: AssetUNS) -> None:
         with self._lock:
@@ -164,16 +168,15 @@ class _MappingWatcher:
                 self._read_and_apply(engine, [asset for asset in assets if asset._engine is engine])
 
     def _read_and_apply(self, engine: Engine, assets: list[AssetUNS]) -> None:
-        """Read the map of an engine and pass it to the assets; log the first failure in a row."""
+        """Read the map of an engine and pass it to the assets."""
         try:
             uns_map = _read_map(engine)
             for asset in assets:
                 asset._apply_map(uns_map)
-            self._failing.discard(engine.url)
+            self._outages[engine.url].end()
         except Exception as error:  # noqa: BLE001 - the thread serves all AssetUNS objects of the process
-            if engine.url not in self._failing and not all(asset._ended for asset in assets):
-                self._failing.add(engine.url)
-                _logger.warning("The map of the namespace cannot be read (%s). Reading is retried.", error)
+            if not all(asset._ended for asset in assets):
+                self._outages[engine.url].begin(f"The map of the namespace cannot be read ({error}).")
 
 
 _watcher = _MappingWatcher()

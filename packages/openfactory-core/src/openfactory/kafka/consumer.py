@@ -20,6 +20,7 @@ from openfactory.engines.kafka_engine.broker_admin import BrokerAdmin
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.kafka.ksql import KSQLDBClient, KSQLDBClientException
+from openfactory.logs.outage import Outage
 from openfactory.settings import setting
 from openfactory.settings.credentials import Credentials, redacted
 
@@ -88,7 +89,11 @@ class KafkaAssetConsumer:
             _broker(ksqlClient, bootstrap_servers), ksqlClient.credentials or Credentials.from_environment()
         )
         self._stopped = threading.Event()
-        self._last_warning = ""
+        self._outage = Outage(
+            _logger,
+            meanwhile="Reading is retried. Run `ofa doctor` for details.",
+            over=f"{self.topic} can be read by the group {consumer_group_id} again.",
+        )
 
     def consume(self) -> None:
         """Read messages in the calling thread until `stop()` is called."""
@@ -112,10 +117,12 @@ class KafkaAssetConsumer:
                 if message is None:
                     continue
                 if (error := message.error()) is not None:
-                    self._warn_once(error.str())
+                    self._outage.begin(
+                        f"{self.topic} cannot be read by the group {self.consumer_group_id} ({error.str()})."
+                    )
                     continue
                 self._connection.on_answer()
-                self._last_warning = ""
+                self._outage.end()
                 if message.key() == key:
                     self._handle(message)
                 _store_offset(consumer, message)
@@ -161,17 +168,6 @@ class KafkaAssetConsumer:
 
     def _skip(self, message: Message, reason: str) -> None:
         _logger.warning("%s is skipped: %s. Its key is %s.", _description(message), reason, self.key)
-
-    def _warn_once(self, reason: str) -> None:
-        """Log why the topic cannot be read; librdkafka repeats its errors until the broker answers again."""
-        if reason != self._last_warning:
-            self._last_warning = reason
-            _logger.warning(
-                "%s cannot be read by the group %s (%s). Reading is retried. Run `ofa doctor` for details.",
-                self.topic,
-                self.consumer_group_id,
-                reason,
-            )
 
     def _topic(self, client: KSQLDBClient) -> str:
         try:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from openfactory.engines.embedded.location import Location
 from openfactory.events.timestamp import openfactory_timestamp
+from openfactory.logs.outage import Outage
 
 __all__ = ["Retention"]
 
@@ -46,7 +47,11 @@ class Retention:
         self._keep_days = location.keep_days
         self._written_since_trim = 0
         self._written_since_check = 0
-        self._warned = False
+        self._growth = Outage(
+            _logger,
+            meanwhile="Look for a program that keeps a query open on the database.",
+            over=f"{self._wal} is small again.",
+        )
 
     def after_commit(self, connection: sqlite3.Connection, newest: int, written: int) -> None:
         """Trim and checkpoint if due.
@@ -98,14 +103,11 @@ class Retention:
 
     def _checkpoint(self, connection: sqlite3.Connection, size: int) -> None:
         if size < _WAL_CHECKPOINT_BYTES:
+            self._growth.end()
             return
         mode = "TRUNCATE" if size >= _WAL_TRUNCATE_BYTES else "PASSIVE"
         connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
-        if size >= _WAL_WARNING_BYTES and not self._warned:
-            self._warned = True
-            _logger.warning(
-                "%s has grown to %d MB because the database is read without a pause. "
-                "Look for a program that keeps a query open on the database.",
-                self._wal,
-                size // 1_000_000,
+        if size >= _WAL_WARNING_BYTES:
+            self._growth.begin(
+                f"{self._wal} has grown to {size // 1_000_000} MB because the database is read without a pause."
             )

@@ -14,6 +14,7 @@ from openfactory.engines.dispatcher import Dispatcher
 from openfactory.engines.embedded.database import Database
 from openfactory.engines.embedded.queries import read_batch
 from openfactory.exceptions import EngineClosedError
+from openfactory.logs.outage import Outage
 
 __all__ = ["Tail"]
 
@@ -41,7 +42,9 @@ class Tail:
         self._position = 0
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._failing = False
+        self._outage = Outage(
+            _logger, meanwhile="Reading is tried again until it succeeds.", over="The log can be read again."
+        )
         self._next_file_check = 0.0
         self._file_problem = ""
         self.counters = self._dispatcher.counters
@@ -90,11 +93,10 @@ class Tail:
             try:
                 while self._deliver_batch():
                     pass
-                self._failing = False
+                self._outage.end()
             except (sqlite3.Error, msgspec.MsgspecError) as error:
-                if not (self._failing or self._closed):
-                    _logger.error("The log cannot be read (%s). Reading is tried again until it succeeds.", error)
-                self._failing = True
+                if not self._closed:
+                    self._outage.begin(f"The log cannot be read ({error}).")
 
     def _check_file(self) -> None:
         """Log once that the file was removed: a process that only subscribes would not notice otherwise."""

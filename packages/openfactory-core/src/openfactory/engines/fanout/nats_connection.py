@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from openfactory.engines.fanout.backoff import Backoff
 from openfactory.engines.fanout.nats_session import NatsSession, text_of
-from openfactory.engines.fanout.outage import Outage
+from openfactory.logs.outage import Outage
 from openfactory.settings.credentials import Credentials, redacted
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ class ClusterConnection:
         self._leaving: list[Subscription] = []
         self._announced: dict[str, str | None] = {}
         self._changed = asyncio.Event()
-        self._outage = Outage()
+        self._outage = Outage(_logger, meanwhile="Retrying until it is back.", over=f"NATS at {self._where} is back.")
+        self._backoff = Backoff()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
@@ -137,7 +139,7 @@ class ClusterConnection:
                 self._cut(text_of(error))
             # One asset is enough to find out that the cluster has moved; all assets would load the router each time.
             self._listener.recheck(random.sample(self.assets, min(1, len(self._interests))))
-            await asyncio.sleep(self._outage.next_delay())
+            await asyncio.sleep(self._backoff.next_delay())
 
     async def _connect(self) -> NatsSession:
         """Connect to a server of the cluster: first those of the router, then those that a server has announced."""
@@ -170,7 +172,7 @@ class ClusterConnection:
             serving.cancel()
             await asyncio.wait({serving})
             if time.monotonic() - connected_at > _STABLE_SECONDS:
-                self._outage.reset_delay()
+                self._backoff.reset()
 
     async def _serve(self, session: NatsSession) -> None:
         """Add and remove subscriptions when the assets change, and prove them regularly."""
@@ -197,7 +199,7 @@ class ClusterConnection:
 
     def _confirm(self, waiting: list[_Interest]) -> None:
         if self._outage.reason:
-            self._outage.end(f"NATS at {self._where} is back.")
+            self._outage.end()
             self._listener.recheck(self.assets)
         proven = [
             interest

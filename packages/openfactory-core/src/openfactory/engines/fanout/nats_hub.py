@@ -9,10 +9,11 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 from openfactory.concurrency.bounded import call_on_thread
+from openfactory.engines.fanout.backoff import Backoff
 from openfactory.engines.fanout.nats_connection import ClusterConnection
-from openfactory.engines.fanout.outage import Outage
 from openfactory.engines.fanout.router import AssetRouter, BadAnswerError
 from openfactory.exceptions import EngineUnavailableError, OpenFactoryError
+from openfactory.logs.outage import Outage
 from openfactory.settings.credentials import Credentials, redacted
 
 __all__ = ["NatsHub", "OnCut", "OnLive", "OnMessage", "Subscribers"]
@@ -68,7 +69,10 @@ class NatsHub:
         self._connections: dict[frozenset[str], ClusterConnection] = {}
         self._queue: dict[str, None] = {}
         self._queued = asyncio.Event()
-        self._outage = Outage()
+        self._outage = Outage(
+            _logger, meanwhile="Retrying until it is back.", over=f"The asset router at {router.url} answers again."
+        )
+        self._backoff = Backoff()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -150,10 +154,10 @@ class NatsHub:
             if failure is not None:
                 self._outage.begin(str(failure))
                 if not answers:
-                    await asyncio.sleep(self._outage.next_delay())
+                    await asyncio.sleep(self._backoff.next_delay())
             elif not self._queue:
-                self._outage.end(f"The asset router at {self._router.url} answers again.")
-                self._outage.reset_delay()
+                self._outage.end()
+                self._backoff.reset()
 
     async def _wait_for_queue(self) -> None:
         """Wait until the queue has an asset; after `ask_again` seconds, queue all assets."""

@@ -24,6 +24,7 @@ from openfactory.events.event import AssetEvent
 from openfactory.events.message import read_payload
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import EngineUnavailableError, InvalidEventError
+from openfactory.logs.outage import Outage
 from openfactory.settings.credentials import Credentials
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ _logger = logging.getLogger("openfactory.engines")
 
 # Time between two readings of the log for assets that NATS does not carry now, in seconds.
 _READ_SECONDS = 1.0
-
-_MISSED = "Events that NATS may have missed cannot be read from the log:"
 
 _EventOf = Callable[["Message", Partition, int], AssetEvent | None]
 
@@ -66,7 +65,11 @@ class NatsLive:
         self._router = router
         self._assets: dict[str, LiveAsset] = {}
         self._closed = False
-        self._trouble = ""
+        self._outage = Outage(
+            _logger,
+            meanwhile="Retrying until it succeeds.",
+            over="Events that NATS may have missed can be read from the log again.",
+        )
         self._work = threading.Event()
         self._thread: threading.Thread | None = None
         self._feed = NatsFeed(
@@ -132,7 +135,7 @@ class NatsLive:
 
     def trouble(self) -> str:
         """Return why events are missing or late, or an empty text."""
-        return self._trouble or self._feed.trouble()
+        return self._outage.reason or self._feed.trouble()
 
     def close(self, timeout: float) -> None:
         """Stop all deliveries, and close the feed, the router and the reader."""
@@ -200,16 +203,17 @@ class NatsLive:
             self._work.clear()
             if self._closed:
                 return
-            error: Exception | None
+            failure: Exception | None
             try:
-                error = self._repair()
-            except Exception as unexpected:
-                error = unexpected
-                if not self._trouble:
+                failure = self._repair()
+            except Exception as error:
+                failure = error
+                if not self._outage.reason:
                     _logger.exception("Events that NATS may have missed could not be read from the log.")
-            if error is not None and not self._trouble and not self._closed:
-                _logger.warning("%s %s Retrying until it succeeds.", _MISSED, error)
-            self._trouble = "" if error is None else f"{_MISSED} {error}"
+            if failure is None:
+                self._outage.end()
+            elif not self._closed:
+                self._outage.begin(f"Events that NATS may have missed cannot be read from the log: {failure}")
 
     def _repair(self) -> EngineUnavailableError | None:
         """Read each partition once for all assets that are not live, and return the error of a failed partition."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from openfactory.engines.kafka_engine.broker_errors import explain
 from openfactory.exceptions import EngineUnavailableError
+from openfactory.logs.outage import Outage
 from openfactory.settings.credentials import Credentials
 
 if TYPE_CHECKING:
@@ -33,12 +34,16 @@ class BrokerConnection:
         credentials: user, password, token server and certificates for the login.
 
     Attributes:
-        trouble: the reason of the current outage; empty while a broker answers.
+        outage: the time during which no broker answers, with its reason.
     """
 
     def __init__(self, bootstrap_servers: str, credentials: Credentials) -> None:
         self.bootstrap_servers = bootstrap_servers
-        self.trouble = ""
+        self.outage = Outage(
+            _logger,
+            meanwhile="Events wait in the queue until a broker answers.",
+            over=f"{bootstrap_servers} can be reached again.",
+        )
         self._security = credentials.kafka()
         self._lock = threading.Lock()
         self._errors: dict[int, KafkaError] = {}  # the last error of each code since the last answer
@@ -70,27 +75,19 @@ class BrokerConnection:
             self._errors[error.code()] = error
         if error.name() in ("_ALL_BROKERS_DOWN", "_AUTHENTICATION", "_SSL", "_RESOLVE", "_FATAL"):
             cause, remedy = self._explain() or (error.str(), _REMEDY)
-            self._begin_outage(f"{self.bootstrap_servers} cannot be reached: {cause}. {remedy}")
+            self.outage.begin(f"{self.bootstrap_servers} cannot be reached: {cause}. {remedy}")
 
     def on_timeout(self) -> None:
         """Note that a request was not answered in time."""
-        self._begin_outage(f"{self.bootstrap_servers} does not answer in time. {_REMEDY}")
+        if not self.outage.reason:  # otherwise the reason may name the cause
+            self.outage.begin(f"{self.bootstrap_servers} does not answer in time. {_REMEDY}")
 
     def on_answer(self) -> None:
         """Note that a broker has answered, which ends an outage."""
-        if self.trouble or self._errors:
+        if self.outage.reason or self._errors:
             with self._lock:
-                had_trouble, self.trouble = bool(self.trouble), ""
                 self._errors.clear()
-            if had_trouble:
-                _logger.info("%s can be reached again.", self.bootstrap_servers)
-
-    def _begin_outage(self, trouble: str) -> None:
-        with self._lock:
-            if self.trouble:
-                return
-            self.trouble = trouble
-        _logger.warning("%s Events wait in the queue until a broker answers.", trouble)
+            self.outage.end()
 
     def unavailable(self, reason: object) -> EngineUnavailableError:
         """Return the error for a cluster that cannot be used.

@@ -139,7 +139,7 @@ class Delivery:
             if offset is None:  # the broker had the message already and reports no offset: assume the next one
                 offset = self.furthest.get(partition, 0)  # type: ignore[arg-type]
             receipt.position = self.furthest[partition] = offset + 1  # type: ignore[index]
-            if self._connection.trouble:
+            if self._connection.outage.reason:
                 self._connection.on_answer()
         else:
             self._fail(receipt, error)
@@ -169,7 +169,7 @@ class Delivery:
             if not unsettled and not self._closed:
                 break
             if time.monotonic() >= deadline:
-                reason = self._connection.trouble or "the broker has not acknowledged them yet."
+                reason = self._connection.outage.reason or "the broker has not acknowledged them yet."
                 raise DeliveryTimeout(
                     f"{pending} published events were not written within {timeout:g} s: {reason} "
                     "Wait longer, or look at the engine's health().",
@@ -242,7 +242,7 @@ class Delivery:
             except BufferError as error:
                 if time.monotonic() >= deadline:
                     self._failed += 1
-                    reason = self._connection.trouble or "the broker accepts them too slowly."
+                    reason = self._connection.outage.reason or "the broker accepts them too slowly."
                     raise DeliveryTimeout(
                         f"{self.queued} events wait to be written and the queue is full: {reason} "
                         "Publish fewer events at once, or call flush() in between.",

@@ -196,7 +196,7 @@ class KafkaEngine(LogEngine):
         """Wait until all events acknowledged before are in the state; during an outage, keep the present state."""
         if self._catching_up == threading.get_ident():
             return  # called by the callback of a new subscription, for which the feed itself waits
-        if not self._feed.wait_for(self._ends(partitions), _STALL_SECONDS) and not self._connection.trouble:
+        if not self._feed.wait_for(self._ends(partitions), _STALL_SECONDS) and not self._connection.outage.reason:
             _logger.warning("No new records arrived for %g s. The answer may lack the newest events.", _STALL_SECONDS)
 
     def _synchronised(self) -> FoldedTables:

@@ -292,7 +292,7 @@ class LogEngine(Engine):
     def health(self) -> EngineHealth:
         if self._closed or self._forked:
             return EngineHealth(False, "The engine is closed.")
-        trouble = self._connection.trouble or self._trouble()
+        trouble = self._connection.outage.reason or self._trouble()
         counters = self._delivery.counters | self._dispatcher.counters | {"unreadable": self._records.unreadable}
         return EngineHealth(not trouble, trouble, self._delivery.queued, counters)
 

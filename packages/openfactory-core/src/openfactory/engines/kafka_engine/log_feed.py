@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.log_reader import LogReader, Partition, new_consumer
 from openfactory.exceptions import EngineUnavailableError
+from openfactory.logs.outage import Outage
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
@@ -68,7 +69,9 @@ class LogFeed:
         self._consumer = new_consumer(connection, **{"fetch.wait.max.ms": 100})
         self._partitions: dict[tuple[str | None, int | None], Partition] = {}
         self._thread: threading.Thread | None = None
-        self._last_warning = ""
+        self._outage = Outage(
+            _logger, meanwhile="Reading is retried until it succeeds.", over="The log can be read again."
+        )
         self._lost: set[Partition] = set()  # partitions that have lost records and whose position has not moved yet
 
     def start(self, offsets: Mapping[Partition, int]) -> None:
@@ -137,7 +140,7 @@ class LogFeed:
                     self._skip_lost_records(partition)
                 self._on_idle()
             except EngineUnavailableError as error:
-                self._warn_once("_LOST", error)
+                self._begin_outage(error)
             except Exception:
                 _logger.exception("The consumer of the log raised an exception. It is retried.")
                 time.sleep(_POLL_SECONDS)
@@ -169,9 +172,8 @@ class LogFeed:
                             offset,
                         )
                     self.positions[partition] = offset + 1
-        if self._connection.trouble and messages[-1].error() is None:
-            self._connection.on_answer()
-            self._last_warning = ""
+        if messages[-1].error() is None:
+            self._on_answer()
 
     def _handle_error(self, partition: Partition | None, message: Message, error: KafkaError) -> None:
         if partition is not None and error.name() == "_PARTITION_EOF":
@@ -179,16 +181,19 @@ class LogFeed:
             assert end is not None
             # Transaction markers have offsets, but the consumer does not return them as records.
             self.positions[partition] = max(self.positions[partition], end)
-            self._connection.on_answer()
+            self._on_answer()
         elif partition is not None and error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"):
             self._lost.add(partition)
         else:
-            self._warn_once(error.name(), error.str())
+            self._begin_outage(error.str())
 
-    def _warn_once(self, name: str, reason: object) -> None:
-        if self._last_warning != name:
-            self._last_warning = name
-            _logger.warning("The log cannot be read (%s). Reading is retried until it succeeds.", reason)
+    def _on_answer(self) -> None:
+        self._connection.on_answer()
+        if not self._lost:
+            self._outage.end()
+
+    def _begin_outage(self, reason: object) -> None:
+        self._outage.begin(f"The log cannot be read ({reason}).")
 
     def _skip_lost_records(self, partition: Partition) -> None:
         """Continue after the records that the log has lost."""
@@ -211,7 +216,6 @@ class LogFeed:
         self._consumer.incremental_unassign(assignment)  # after an offset error, the consumer cannot seek
         self._consumer.incremental_assign(assignment)
         self._lost.discard(partition)
-        self._last_warning = ""
         with self._lock():
             self.positions[partition] = start
             self._on_lost(partition)

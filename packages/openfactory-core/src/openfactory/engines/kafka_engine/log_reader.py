@@ -218,7 +218,7 @@ class LogReader:
     def _request(self, method: Any, *arguments: Any, **keywords: Any) -> Any:
         from confluent_kafka import KafkaException
 
-        if self._connection.trouble:
+        if self._connection.outage.reason:
             keywords["timeout"] = 1.0  # a long wait is of little use during an outage
         deadline = time.monotonic() + keywords["timeout"]
         answer = None

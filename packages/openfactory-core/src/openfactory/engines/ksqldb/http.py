@@ -16,6 +16,7 @@ from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.ksqldb.answers import Failure, Repeat, failure_of
 from openfactory.engines.ksqldb.errors import WAY_OUT, KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
 from openfactory.exceptions import ConfigurationError, MissingDistributionError
+from openfactory.logs.outage import Outage
 from openfactory.settings.credentials import Credentials, redacted
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ class KsqlDBHttp:
         self._recycle_after = max(1, max_requests_per_connection)
         self._credentials = credentials or Credentials()
         self._request_numbers = count(1)
-        self._is_failing = False
+        self._outage = Outage(
+            _logger, meanwhile="The request is sent again.", over=f"The ksqlDB server at {self.url} answers again."
+        )
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._client: httpx.Client | None = None
@@ -124,14 +127,14 @@ class KsqlDBHttp:
         while True:
             answer = self._send_once(request, read, deadline - time.monotonic())
             if not isinstance(answer, _FailedRequest):
-                self._log_recovery()
+                self._outage.end()
                 return answer
             # A sporadic error is retried once; the errors of a server that starts are retried while there is time.
             retries = min(retries, 1) if answer.repeat is Repeat.ONCE else retries
             may_repeat = answer.repeat is Repeat.ALL or (answer.repeat is not Repeat.NEVER and request.reads)
             if not may_repeat or not retries or time.monotonic() + self._retry_delay >= deadline:
                 raise answer.error from answer.cause
-            self._log_first_failure(answer.error)
+            self._outage.begin(str(answer.error))
             retries -= 1
             self.pause(self._retry_delay)
 
@@ -238,16 +241,6 @@ class KsqlDBHttp:
             options["auth"] = self._login
         # The server is in the broker's network: proxies and logins in the environment are for the web.
         return httpx.Client(base_url=self.url, trust_env=False, **options)
-
-    def _log_first_failure(self, error: KSQLDBClientException) -> None:
-        if not self._is_failing:
-            self._is_failing = True
-            _logger.warning("%s The request is sent again.", error)
-
-    def _log_recovery(self) -> None:
-        if self._is_failing:
-            self._is_failing = False
-            _logger.info("The ksqlDB server at %s answers again.", self.url)
 
     def _closed_error(self) -> KSQLDBClientException:
         return KSQLDBClientException(f"The connection to {self.url} is closed. Open a new one.")

@@ -17,6 +17,7 @@ from openfactory.flaskapp.http.connections import Connections, shut_down
 from openfactory.flaskapp.http.listener import Refusals, listening_socket
 from openfactory.flaskapp.http.request_handler import RequestHandler
 from openfactory.flaskapp.http.threads import RequestThreads
+from openfactory.logs.outage import Outage
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -72,7 +73,8 @@ class HttpServer(ThreadedWSGIServer):
         self._connections = Connections()
         self._refusals = Refusals()
         self._request_threads = RequestThreads(self.process_request_thread)
-        self._warned: set[str] = set()  # subjects of warnings that still apply
+        self._shortage = Outage(logger, over="Connections no longer have to wait.")
+        self._overload = Outage(logger, over="Connections no longer get status 503.")
         # werkzeug gets a bound socket, as it would print and exit if it could not bind.
         with listening_socket(host, port) as listener:
             super().__init__(host, port, wsgi_app, RequestHandler, fd=listener.fileno())
@@ -159,12 +161,12 @@ class HttpServer(ThreadedWSGIServer):
                     f"The web server cannot accept connections any more: {error}. Restart the app."
                 ) from error
             if error.errno in _SHORTAGES:
-                self._warn_once(
-                    "shortage", f"Connections have to wait: {error.strerror}. Raise the machine's limit (ulimit -n)."
+                self._shortage.begin(
+                    f"Connections have to wait: {error.strerror}. Raise the machine's limit (ulimit -n)."
                 )
                 self._stopping.wait(_SHORTAGE_SECONDS)
             raise  # the server's loop ignores it and goes on
-        self._warned.discard("shortage")
+        self._shortage.end()
         return accepted
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -184,16 +186,11 @@ class HttpServer(ThreadedWSGIServer):
             self._refuse(request, f"Connections get status 503: {error}. Raise the machine's thread limit (ulimit -u).")
             return
         if connections < self._max_connections * 0.9:  # so that a number close to the maximum does not warn repeatedly
-            self._warned.discard("refused")
+            self._overload.end()
 
     def _refuse(self, request: socket.socket, reason: str) -> None:
-        self._warn_once("refused", reason)
+        self._overload.begin(reason)
         self._refusals.refuse(request)
-
-    def _warn_once(self, subject: str, text: str) -> None:
-        if subject not in self._warned:
-            self._warned.add(subject)
-            self._logger.warning("%s", text)
 
     # Called by the threads of requests
 
