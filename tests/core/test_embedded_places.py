@@ -1,96 +1,18 @@
-"""Where the embedded engine keeps its data: what URLs mean, and places that cannot be."""
+"""Where the embedded engine keeps its data: URLs of one file, and places that cannot be."""
 
 from __future__ import annotations
 
 import sqlite3
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from openfactory.engines import open_engine
 from openfactory.engines.embedded import EmbeddedEngine
-from openfactory.engines.embedded.location import Location
 from openfactory.events.event import new_event
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError, OpenFactoryError
 from openfactory.testing import eventually
-
-
-@pytest.mark.parametrize(
-    ("url", "path"),
-    [
-        ("sqlite:///factory.db", "{cwd}/factory.db"),
-        ("sqlite:///data/factory.db", "{cwd}/data/factory.db"),
-        ("sqlite:///./a/../factory.db", "{cwd}/factory.db"),
-        ("sqlite:////srv/factory.db", "/srv/factory.db"),
-        ("sqlite:///~/factory.db", "{home}/factory.db"),
-        ("sqlite:////srv/two%20words.db", "/srv/two words.db"),
-        ("sqlite:////srv/two words.db", "/srv/two words.db"),
-        ("sqlite:////srv/%3F%23.db", "/srv/?#.db"),
-        ("sqlite:////srv/größe-🏭.db", "/srv/größe-🏭.db"),
-        ("SQLITE:////srv/factory.db?synchronous=full", "/srv/factory.db"),
-    ],
-)
-def test_a_url_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, path: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    location = Location.of(url)
-    assert str(location.path) == path.format(cwd=tmp_path.resolve(), home=Path.home())
-
-
-def test_a_name_with_a_hash_names_that_file_or_is_refused() -> None:
-    """The part behind a `#` is not dropped without a word."""
-    try:
-        location = Location.of("sqlite:////srv/line#7.db")
-    except ConfigurationError:
-        return
-    assert str(location.path) == "/srv/line#7.db"
-
-
-@pytest.mark.parametrize(
-    ("url", "name"),
-    [("memory://", ""), ("memory://cell-1", "cell-1"), ("memory://Cell/a%20b?keep_events=1", "Cell/a b")],
-)
-def test_a_url_names_a_place_in_memory(url: str, name: str) -> None:
-    location = Location.of(url)
-    assert location.path is None
-    assert location.name == name
-
-
-@pytest.mark.parametrize(
-    ("query", "options"),
-    [
-        ("", {"synchronous": "normal", "keep_events": 1_000_000, "keep_days": None}),
-        ("?synchronous=FULL", {"synchronous": "full"}),
-        ("?keep_events=5&keep_days=0.5", {"keep_events": 5, "keep_days": 0.5}),
-    ],
-)
-def test_options_stand_behind_a_question_mark(query: str, options: dict[str, Any]) -> None:
-    location = Location.of(f"sqlite:///factory.db{query}")
-    assert {name: getattr(location, name) for name in options} == options
-
-
-@pytest.mark.parametrize(
-    "option",
-    [
-        "keep_events=0",
-        "keep_events=-1",
-        "keep_events=many",
-        "keep_events=",
-        "keep_days=0",
-        "keep_days=nan",
-        "keep_days=x",
-        "synchronous=off",
-        "nosuch=1",
-        "Keep_events=1",
-        "synchronous",
-    ],
-)
-def test_an_option_that_does_not_exist_is_refused_with_those_that_do(option: str) -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"has the invalid option .* The options are synchronous=normal\|full, keep_events=N"
-    ):
-        Location.of(f"memory://?{option}")
 
 
 @pytest.mark.parametrize(

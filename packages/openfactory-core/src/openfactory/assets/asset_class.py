@@ -20,13 +20,13 @@ from openfactory.assets.state import AssetState
 from openfactory.assets.subscriptions import Submit, Subscriptions
 from openfactory.assets.watching import Watching
 from openfactory.concurrency import OrderedExecutor
+from openfactory.engines.location import Servers
 from openfactory.engines.registry import open_engine, open_engine_of
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, new_event
 from openfactory.events.receipt import Receipt
 from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import ConfigurationError, UnknownAttributeError
-from openfactory.settings import setting
 
 __all__ = ["Asset"]
 
@@ -92,12 +92,9 @@ class Asset(Watching, Commanding, Referencing):
     ) -> None:
         self.asset_uuid = asset_uuid
         self.ksql = ksqlClient
-        self.bootstrap_servers = (
-            bootstrap_servers or getattr(ksqlClient, "bootstrap_servers", None) or setting("KAFKA_BROKER")
-        )
-        self.asset_router_url = (
-            asset_router_url or getattr(ksqlClient, "asset_router_url", None) or setting("ASSET_ROUTER_URL")
-        )
+        servers = Servers.of(ksqlClient, bootstrap_servers, asset_router_url).resolve()
+        self.bootstrap_servers = servers.bootstrap_servers
+        self.asset_router_url = servers.asset_router_url
         self._clock = clock
         self._state = AssetState()
         self._test_mode = test_mode

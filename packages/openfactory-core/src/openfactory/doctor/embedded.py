@@ -8,7 +8,7 @@ from pathlib import Path
 
 from openfactory.doctor.factory import Factory
 from openfactory.doctor.finding import Finding, failed, fine, unchecked
-from openfactory.engines.embedded.location import Location
+from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.registry import open_engine
 from openfactory.exceptions import OpenFactoryError
 
@@ -17,7 +17,7 @@ __all__ = ["examine_embedded"]
 
 def examine_embedded(factory: Factory) -> Iterator[Finding]:
     """Check the file of a factory, and the embedded engine on it. A missing file is not created."""
-    path = Location.of(factory.url).path
+    path = EmbeddedLocation.of(factory.url).path
     if path is None:
         yield unchecked("file", f"{factory.url} exists only in the memory of the process that opened it.")
         return

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, urlsplit
 
-from openfactory.engines.base import Servers
 from openfactory.engines.kafka_engine.topics import check_prefix
+from openfactory.engines.location import EMBEDDED, Servers, scheme_of
 from openfactory.exceptions import ConfigurationError
-from openfactory.settings import environment
 from openfactory.settings.credentials import Credentials, redacted
 
 __all__ = ["Factory"]
-
-_KSQLDB = ("http", "https")
-_EMBEDDED = ("memory", "sqlite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +44,16 @@ class Factory:
         Raises:
             ConfigurationError: the URL is not that of a factory, or does not name a broker.
         """
-        servers = servers or Servers()
-        parts = urlsplit(url)
-        broker = servers.bootstrap_servers or environment("KAFKA_BROKER")
-        router = servers.asset_router_url or environment("ASSET_ROUTER_URL")
-        credentials = servers.credentials or Credentials.from_environment()
-        prefix = check_prefix(parse_qs(parts.query).get("prefix", [""])[-1])
-        if parts.scheme == "kafka":
-            return cls(url, credentials, _checked_address(parts.netloc.rpartition("@")[2], url), prefix=prefix)
-        if parts.scheme in _KSQLDB:
-            return cls(url, credentials, broker, url.partition("?")[0], router, prefix)
-        if parts.scheme in _EMBEDDED:
+        resolved = (servers or Servers()).resolve(url)
+        location, credentials = resolved.location, resolved.credentials
+        prefix = check_prefix(location.options.get("prefix", ""))
+        if location.scheme in EMBEDDED:
             return cls(url, credentials)
+        if location.scheme == "kafka":
+            return cls(url, credentials, resolved.bootstrap_servers, prefix=prefix)
+        if location.ksqldb_url:
+            broker, router = resolved.bootstrap_servers, resolved.asset_router_url
+            return cls(url, credentials, broker, location.ksqldb_url, router, prefix)
         raise ConfigurationError(
             f"{redacted(url)!r} is not the URL of a factory. Set KSQLDB_URL to sqlite:///factory.db, "
             "kafka://host:9092 or http://ksqldb:8088."
@@ -69,7 +62,7 @@ class Factory:
     @property
     def is_embedded(self) -> bool:
         """Whether the factory is in a file or in memory, without servers."""
-        return urlsplit(self.url).scheme in _EMBEDDED
+        return scheme_of(self.url) in EMBEDDED
 
     @property
     def kafka(self) -> dict[str, object]:
@@ -84,9 +77,3 @@ class Factory:
         if self.ksqldb_url is None:
             return "Kafka alone"
         return "Kafka and ksqlDB" if self.asset_router_url is None else "Kafka, ksqlDB and NATS"
-
-
-def _checked_address(address: str, url: str) -> str:
-    if not address:
-        raise ConfigurationError(f"{redacted(url)} does not name a broker. Write kafka://host:9092.")
-    return address

@@ -8,16 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+from openfactory.engines.location import Servers
 from openfactory.events.event import AssetEvent
 from openfactory.events.message import checked_event
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
 from openfactory.exceptions import ConfigurationError, OpenFactoryError
-
-if TYPE_CHECKING:
-    from openfactory.settings.credentials import Credentials
 
 __all__ = [
     "ASSETS_STREAM",
@@ -47,22 +45,6 @@ OnGap = Callable[[], int]
 
 #: Called with each event that could not be written, and with the reason. It runs on a thread of the engine.
 OnDeliveryError = Callable[[AssetEvent, OpenFactoryError], object]
-
-
-class Servers(NamedTuple):
-    """Servers and credentials that a URL does not contain.
-
-    If a field that an engine needs is None, the engine reads it from the environment.
-
-    Attributes:
-        bootstrap_servers: address of the Kafka broker.
-        asset_router_url: address of the asset router.
-        credentials: user names, secrets and certificates.
-    """
-
-    bootstrap_servers: str | None = None
-    asset_router_url: str | None = None
-    credentials: Credentials | None = None
 
 
 class LogPosition(int):

@@ -9,12 +9,12 @@ import threading
 from importlib import import_module
 from types import MappingProxyType
 from typing import Protocol, cast
-from urllib.parse import urlsplit
 
-from openfactory.engines.base import Engine, Servers
+from openfactory.engines.base import Engine
+from openfactory.engines.location import Location, Servers, scheme_of
 from openfactory.exceptions import ConfigurationError, MissingDistributionError, OpenFactoryError
 from openfactory.settings import setting
-from openfactory.settings.credentials import Credentials, redacted
+from openfactory.settings.credentials import redacted
 
 __all__ = ["ENTRY_POINT_GROUP", "EngineReference", "engine_schemes", "open_engine", "open_engine_of"]
 
@@ -145,27 +145,18 @@ def open_engine_of(
         raise ConfigurationError(
             "The URL of the engine is missing. Pass ksqlClient=KSQLDBClient('sqlite:///factory.db'), or set KSQLDB_URL."
         )
-    servers = Servers(
-        bootstrap_servers or getattr(client, "bootstrap_servers", None),
-        asset_router_url or getattr(client, "asset_router_url", None),
-        getattr(client, "credentials", None),
-    )
-    return open_engine(str(url), servers)
+    return open_engine(str(url), Servers.of(client, bootstrap_servers, asset_router_url))
 
 
 def _differ(shared: _Shared, url: str, servers: Servers) -> bool:
-    if shared.servers.credentials != servers.credentials:
-        # None stands for the credentials of the environment, which may equal those that were passed.
-        opened_with = shared.servers.credentials or Credentials.from_environment()
-        if opened_with != (servers.credentials or Credentials.from_environment()):
-            return True
-    return _options(shared.engine.url) != _options(url)
-
-
-def _options(url: str) -> tuple[str, str]:
-    """Return the login and the query of a URL."""
-    parts = urlsplit(url)
-    return parts.netloc.rpartition("@")[0], parts.query
+    opened, location = Location.of(shared.engine.url), Location.of(url)
+    if (opened.userinfo, opened.query) != (location.userinfo, location.query):
+        return True
+    # None stands for the credentials of the environment, which may equal those that were passed.
+    return (
+        shared.servers.credentials != servers.credentials
+        and shared.servers.resolve().credentials != servers.resolve().credentials
+    )
 
 
 def engine_schemes() -> MappingProxyType[str, str]:
@@ -175,7 +166,7 @@ def engine_schemes() -> MappingProxyType[str, str]:
 
 
 def _engine_class(url: str) -> _EngineClass:
-    scheme = url.partition("://")[0].lower() if "://" in url else ""
+    scheme = scheme_of(url)
     target, hint = _KNOWN.get(scheme) or (_entry_points().get(scheme), "")
     if target is None:
         raise ConfigurationError(

@@ -10,7 +10,6 @@ import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -18,10 +17,10 @@ from openfactory.assets.subscriptions import CaseInsensitiveDict
 from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.kafka_engine.broker_admin import BrokerAdmin
 from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.location import ResolvedServers, Servers
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.kafka.ksql import KSQLDBClient, KSQLDBClientException
 from openfactory.logs.outage import Outage
-from openfactory.settings import setting
 from openfactory.settings.credentials import Credentials, redacted
 
 if TYPE_CHECKING:
@@ -85,9 +84,8 @@ class KafkaAssetConsumer:
         self.consumer_group_id = consumer_group_id
         self.on_message = on_message
         self.topic = self._topic(ksqlClient)
-        self._connection = BrokerConnection(
-            _broker(ksqlClient, bootstrap_servers), ksqlClient.credentials or Credentials.from_environment()
-        )
+        servers = Servers.of(ksqlClient, bootstrap_servers).resolve(ksqlClient.ksqldb_url)
+        self._connection = BrokerConnection(_broker(servers), servers.credentials)
         self._stopped = threading.Event()
         self._outage = Outage(
             _logger,
@@ -230,9 +228,9 @@ def delete_consumer_group(
     """
     from confluent_kafka import KafkaError, KafkaException
 
-    servers = bootstrap_servers or _named_broker()
-    security = (credentials or Credentials.from_environment()).kafka()
-    admin = BrokerAdmin({"bootstrap.servers": servers, **security})
+    resolved = Servers(bootstrap_servers, credentials=credentials).resolve()
+    servers = _broker(resolved)
+    admin = BrokerAdmin({"bootstrap.servers": servers, **resolved.credentials.kafka()})
     try:
         admin.metadata(_ADMIN_SECONDS)
         futures = admin.client.delete_consumer_groups([consumer_group_id], request_timeout=_ADMIN_SECONDS)
@@ -250,19 +248,10 @@ def delete_consumer_group(
     return True
 
 
-def _broker(client: KSQLDBClient, bootstrap_servers: str | None) -> str:
-    """Return the broker of a kafka:// URL, or else the broker named beside the URL."""
-    parts = urlsplit(client.ksqldb_url)
-    if parts.scheme.lower() == "kafka":
-        return parts.netloc
-    return bootstrap_servers or client.bootstrap_servers or _named_broker()
-
-
-def _named_broker() -> str:
-    broker = setting("KAFKA_BROKER")
-    if not broker:
+def _broker(servers: ResolvedServers) -> str:
+    if not servers.bootstrap_servers:
         raise ConfigurationError("No Kafka broker is named. Pass bootstrap_servers='host:9092', or set KAFKA_BROKER.")
-    return broker
+    return servers.bootstrap_servers
 
 
 def _store_offset(consumer: Consumer, message: Message) -> None:

@@ -14,14 +14,13 @@ import msgspec
 
 from openfactory.assets.subscriptions import CaseInsensitiveDict
 from openfactory.engines import Engine, EngineReference, open_engine
-from openfactory.engines.base import Servers
 from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
 from openfactory.engines.ksqldb.quoting import source_name
+from openfactory.engines.location import HTTP, Servers, scheme_of
 from openfactory.events.event import AssetEvent
 from openfactory.events.message import event_of_fields
 from openfactory.exceptions import ConfigurationError, QueryError
 from openfactory.logs import configure_prefixed_logger
-from openfactory.settings import setting
 from openfactory.settings.credentials import Credentials, redacted
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class KSQLDBClient:
     ) -> None:
         if loglevel is not None:
             configure_prefixed_logger("openfactory.ksqlDB", level=loglevel, prefix="KSQL")
-        self._is_http = ksqldb_url.lower().startswith(("http://", "https://"))
+        self._is_http = scheme_of(ksqldb_url) in HTTP
         self.ksqldb_url = ksqldb_url.rstrip("/") if self._is_http else ksqldb_url
         self.timeout = timeout
         self.bootstrap_servers = bootstrap_servers
@@ -112,8 +111,7 @@ class KSQLDBClient:
         with self._lock:
             self._check_open()
             if self._reference is None:
-                servers = Servers(self.bootstrap_servers, self.asset_router_url, self.credentials)
-                self._reference = open_engine(self.ksqldb_url, servers)
+                self._reference = open_engine(self.ksqldb_url, Servers.of(self))
             return self._reference.engine
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
@@ -210,7 +208,7 @@ class KSQLDBClient:
                 )
             return _acknowledged(server.insert_values(stream_name, rows))
         events = [_event(number, row) for number, row in enumerate(rows)]
-        if server and not (self.bootstrap_servers or setting("KAFKA_BROKER")):
+        if server and not Servers.of(self).resolve(self.ksqldb_url).bootstrap_servers:
             return _acknowledged(server.insert_values(_ASSETS_STREAM, map(_columns, events)))
         engine = self.engine
         receipts = [engine.publish(event) for event in events]
@@ -238,7 +236,7 @@ class KSQLDBClient:
             if self._opened_server is None:
                 from openfactory.engines.ksqldb.server import KsqlDBServer  # other engines do not need it
 
-                credentials = self.credentials or Credentials.from_environment()
+                credentials = Servers.of(self).resolve(self.ksqldb_url).credentials
                 self._opened_server = KsqlDBServer(self.ksqldb_url, **self._request_options, credentials=credentials)
             return self._opened_server
 

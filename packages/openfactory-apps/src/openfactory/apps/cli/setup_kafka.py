@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 
@@ -22,9 +21,9 @@ from openfactory.engines.kafka_engine.topics import (
 )
 from openfactory.engines.ksqldb.setup import Piece, set_up_ksqldb, set_up_topics
 from openfactory.engines.ksqldb.topology import statements
+from openfactory.engines.location import HTTP, Servers, scheme_of
 from openfactory.exceptions import OpenFactoryError
 from openfactory.settings import environment
-from openfactory.settings.credentials import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,19 +119,19 @@ def _factory(broker: str | None, ksqldb_server: str | None, prefix: str | None) 
     """
     from openfactory.doctor.factory import Factory  # it imports every engine, which no other command needs
 
-    url = environment("KSQLDB_URL") or ""
-    named = Factory.of(url) if urlsplit(url).scheme in ("http", "https", "kafka") else None
-    address = broker or (named.bootstrap_servers if named else environment("KAFKA_BROKER"))
-    if not address:
+    resolved = Servers().resolve(environment("KSQLDB_URL") or "")
+    location = resolved.location
+    broker = broker or resolved.bootstrap_servers
+    if not broker:
         raise Failure("The Kafka broker is not set. Give --broker host:9092, or set KAFKA_BROKER.")
-    if ksqldb_server and urlsplit(ksqldb_server).scheme not in ("http", "https"):
+    if ksqldb_server and scheme_of(ksqldb_server) not in HTTP:
         raise Failure(f"--ksqldb-server {ksqldb_server!r} is not the URL of a ksqlDB server. Write http://host:8088.")
     return Factory(
-        url,
-        named.credentials if named else Credentials.from_environment(),
-        bootstrap_servers=address,
-        ksqldb_url=ksqldb_server or (named.ksqldb_url if named else None),
-        prefix=check_prefix(prefix) if prefix is not None else named.prefix if named else "",
+        location.url,
+        resolved.credentials,
+        bootstrap_servers=broker,
+        ksqldb_url=ksqldb_server or location.ksqldb_url,
+        prefix=check_prefix(location.options.get("prefix", "") if prefix is None else prefix),
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from openfactory.apps.cli.failure import Failure
 from openfactory.assets.asset_class import Asset
+from openfactory.engines.embedded.location import EmbeddedLocation
+from openfactory.engines.location import scheme_of
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import environment
 from openfactory.settings.credentials import redacted
@@ -27,12 +29,12 @@ def default_url() -> str:
 
 
 def file_of(url: str) -> Path | None:
-    """Return the file of a sqlite URL, or None for other URLs."""
-    parts = urlsplit(url)
-    name = unquote(parts.path.removeprefix("/"))
-    if parts.scheme != "sqlite" or parts.netloc or not name:
-        return None
-    return Path(name).expanduser().absolute()
+    """Return the file of a sqlite URL, or None for other URLs.
+
+    Raises:
+        ConfigurationError: the URL does not name a file.
+    """
+    return EmbeddedLocation.of(url).path if scheme_of(url) == "sqlite" else None
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def open_client(url: str | None) -> Iterator[KSQLDBClient]:
             f"The factory {file} does not exist. Start an app with `ofa run FILE`, "
             "or select another factory with --url or KSQLDB_URL."
         )
-    if urlsplit(url).scheme == "memory":
+    if scheme_of(url) == "memory":
         raise Failure(f"{url} is visible only in the process that created it. Use a file: --url sqlite:///factory.db.")
     with KSQLDBClient(url) as client:
         client.engine.health()  # opens the engine now, so that errors occur here

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from openfactory.concurrency.file_lock import FileLock
-from openfactory.engines.embedded.location import Location
+from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.embedded.wake import DatagramWake, LocalWake, Wake
 from openfactory.engines.tables import schema_of_topology
 from openfactory.exceptions import EngineUnavailableError
@@ -98,7 +98,7 @@ class MemoryDatabase:
 class FileDatabase:
     """Database in a file that many processes share, with a lock file and a wake-up folder beside it."""
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: EmbeddedLocation) -> None:
         assert location.path is not None
         self.path = location.path
         self._synchronous = location.synchronous

@@ -20,7 +20,7 @@ from openfactory.engines.base import (
     Subscription,
 )
 from openfactory.engines.embedded.database import Database, FileDatabase, MemoryDatabase
-from openfactory.engines.embedded.location import Location
+from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.embedded.queries import read_history, read_snapshot, unreadable_rows
 from openfactory.engines.embedded.retention import Retention
 from openfactory.engines.embedded.tail import Tail
@@ -59,7 +59,7 @@ class EmbeddedEngine(Engine):
 
     def __init__(self, url: str, servers: Servers = Servers()) -> None:  # noqa: ARG002, B008 - has no servers
         self.url = url
-        location = Location.of(url)
+        location = EmbeddedLocation.of(url)
         self._database: Database = MemoryDatabase() if location.path is None else FileDatabase(location)
         self._file = "" if location.path is None else str(location.path)
         self._writer = Writer(self._database, Retention(location))
@@ -70,7 +70,7 @@ class EmbeddedEngine(Engine):
 
     @classmethod
     def location(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: ARG003, B008 - has no servers
-        return Location.of(url).place
+        return EmbeddedLocation.of(url).place
 
     def publish(self, event: AssetEvent) -> Receipt:
         self._check_open()

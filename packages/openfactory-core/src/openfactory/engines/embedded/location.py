@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
+from openfactory.engines.location import Location
 from openfactory.exceptions import ConfigurationError
 
-__all__ = ["Location"]
+__all__ = ["EmbeddedLocation"]
 
 _OPTIONS = "synchronous=normal|full, keep_events=N, keep_days=N"
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
+class EmbeddedLocation:
     """The file or the name in memory of an embedded engine, and its options.
 
     Attributes:
@@ -33,25 +33,25 @@ class Location:
     keep_days: float | None = None
 
     @classmethod
-    def of(cls, url: str) -> Location:
+    def of(cls, url: str) -> EmbeddedLocation:
         """Parse a URL. It has three slashes before a relative path, and four before an absolute path.
 
-        >>> Location.of("sqlite:///factory.db?keep_events=1000").keep_events
+        >>> EmbeddedLocation.of("sqlite:///factory.db?keep_events=1000").keep_events
         1000
-        >>> Location.of("memory://cell-1").name
+        >>> EmbeddedLocation.of("memory://cell-1").name
         'cell-1'
 
         Raises:
             ConfigurationError: the URL is not valid.
         """
-        parts = urlsplit(url, allow_fragments=False)
-        options = _options(url, parts.query)
-        if parts.scheme == "memory":
-            return cls(None, unquote(parts.netloc + parts.path), **options)
-        text = unquote(parts.path.removeprefix("/"))
-        if parts.netloc:
+        location = Location.of(url)
+        options = location.typed_options(_CONVERTERS, _OPTIONS)
+        if location.scheme == "memory":
+            return cls(None, unquote(location.host + location.path), **options)
+        text = unquote(location.path.removeprefix("/"))
+        if location.host:
             raise ConfigurationError(
-                f"{url} has two slashes before its path. Write sqlite:///{parts.netloc}{parts.path} for a path "
+                f"{url} has two slashes before its path. Write sqlite:///{location.host}{location.path} for a path "
                 "relative to the working directory, sqlite:////… for an absolute path."
             )
         if not text or text.endswith("/"):
@@ -60,7 +60,7 @@ class Location:
             raise ConfigurationError(f"{url} does not name a file. Write memory:// to keep the data in this process.")
         try:
             return cls(Path(text).expanduser().resolve(), **options)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ConfigurationError(
                 f"{url} does not name a file ({error}). Name another file in KSQLDB_URL."
             ) from error
@@ -71,23 +71,22 @@ class Location:
         return f"memory://{self.name}" if self.path is None else str(self.path)
 
 
-def _options(url: str, query: str) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
-        try:
-            options[name] = _option(name, text)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"{url} has the invalid option {name}={text!r}. The options are {_OPTIONS}."
-            ) from error
-    return options
+def _synchronous(text: str) -> str:
+    if text.lower() not in ("normal", "full"):
+        raise ValueError(text)
+    return text.lower()
 
 
-def _option(name: str, text: str) -> str | int | float:
-    if name == "synchronous" and text.lower() in ("normal", "full"):
-        return text.lower()
-    if name == "keep_events" and int(text) > 0:
-        return int(text)
-    if name == "keep_days" and float(text) > 0:
-        return float(text)
-    raise ValueError(name)
+def _keep_events(text: str) -> int:
+    if (events := int(text)) <= 0:
+        raise ValueError(text)
+    return events
+
+
+def _keep_days(text: str) -> float:
+    if not (days := float(text)) > 0:  # also if it is not a number
+        raise ValueError(text)
+    return days
+
+
+_CONVERTERS = {"synchronous": _synchronous, "keep_events": _keep_events, "keep_days": _keep_days}

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from datetime import UTC, datetime, timedelta
 
-from openfactory.engines.embedded.location import Location
+from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.events.timestamp import openfactory_timestamp
 from openfactory.logs.outage import Outage
 
@@ -41,7 +41,7 @@ AND id IS NOT (SELECT latest.id FROM latest WHERE latest.asset = log.asset AND l
 class Retention:
     """Policy that trims the log and checkpoints the WAL of one database."""
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: EmbeddedLocation) -> None:
         self._wal = None if location.path is None else f"{location.path}-wal"
         self._keep_events = location.keep_events
         self._keep_days = location.keep_days

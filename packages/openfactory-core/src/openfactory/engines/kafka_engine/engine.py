@@ -26,7 +26,6 @@ from openfactory.engines.kafka_engine.topics import (
 )
 from openfactory.engines.tables import TABLES
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
-from openfactory.settings.credentials import Credentials
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -67,7 +66,7 @@ class KafkaEngine(LogEngine):
         location = KafkaLocation.of(url)
         if servers.bootstrap_servers and servers.bootstrap_servers != location.bootstrap_servers:
             _logger.info("The broker is the one in %s; %s is not used.", url, servers.bootstrap_servers)
-        connection = BrokerConnection(location.bootstrap_servers, servers.credentials or Credentials.from_environment())
+        connection = BrokerConnection(location.bootstrap_servers, servers.resolve(url).credentials)
         reader = LogReader(connection)
         try:
             partitions = _ensure_topics(connection, reader, location.prefix)

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from openfactory.engines.base import LogPosition, OnEvent, OnGap, Servers, Snapshot, Subscription
 from openfactory.engines.fanout import AssetRouter
@@ -21,8 +20,7 @@ from openfactory.engines.ksqldb.tables import KsqlDBTables, topics_of_server
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
-from openfactory.settings import setting
-from openfactory.settings.credentials import Credentials, redacted
+from openfactory.settings.credentials import redacted
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -53,11 +51,16 @@ class KsqlDBEngine(LogEngine):
     """
 
     def __init__(self, url: str, servers: Servers = Servers()) -> None:  # noqa: B008 - immutable
-        credentials = servers.credentials or Credentials.from_environment()
+        resolved = servers.resolve(url)
+        credentials = resolved.credentials
         topics = topics_of_server(url, credentials)
-        broker = _broker(url, servers)
+        if not resolved.bootstrap_servers:
+            raise ConfigurationError(
+                f"The Kafka broker of the ksqlDB server {redacted(url)} is not set. "
+                "Set KAFKA_BROKER=host:9092, or set KSQLDB_URL=sqlite:///factory.db to run without a server."
+            )
         self._server = KsqlDBServer(url, credentials=credentials)
-        connection = BrokerConnection(broker, credentials)
+        connection = BrokerConnection(resolved.bootstrap_servers, credentials)
         reader = LogReader(connection)
         try:
             partition_counts = reader.topics()
@@ -79,7 +82,7 @@ class KsqlDBEngine(LogEngine):
         self._nats: NatsLive | None = None
         try:
             self._known_ends.update(reader.ends([*self._partitions, *self._map_partitions]))
-            if router_url := servers.asset_router_url or setting("ASSET_ROUTER_URL"):
+            if router_url := resolved.asset_router_url:
                 self._nats = NatsLive(
                     AssetRouter(router_url),
                     credentials,
@@ -93,17 +96,8 @@ class KsqlDBEngine(LogEngine):
 
     @classmethod
     def location(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: B008 - immutable
-        address = redacted(url)
-        try:
-            parts = urlsplit(address)
-            port = parts.port or 8088
-        except ValueError:
-            raise ConfigurationError(f"{address} has an invalid host or port. Write http://host:8088.") from None
-        if not parts.hostname:
-            raise ConfigurationError(f"{address} has no host. Write http://host:8088.")
-        router = servers.asset_router_url or setting("ASSET_ROUTER_URL") or ""
-        broker = servers.bootstrap_servers or setting("KAFKA_BROKER") or ""
-        return f"{parts.scheme}://{parts.hostname}:{port}{parts.path.rstrip('/')} {broker} {router}"
+        resolved = servers.resolve(url)
+        return f"{resolved.location.server} {resolved.bootstrap_servers or ''} {resolved.asset_router_url or ''}"
 
     # Writing
 
@@ -302,13 +296,3 @@ class KsqlDBEngine(LogEngine):
         if self._feed is not None:
             self._feed.close(timeout)
         self._server.close()
-
-
-def _broker(url: str, servers: Servers) -> str:
-    broker = servers.bootstrap_servers or setting("KAFKA_BROKER")
-    if not broker:
-        raise ConfigurationError(
-            f"The Kafka broker of the ksqlDB server {redacted(url)} is not set. "
-            "Set KAFKA_BROKER=host:9092, or set KSQLDB_URL=sqlite:///factory.db to run without a server."
-        )
-    return broker

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.ksqldb.answers import Failure, Repeat, failure_of
 from openfactory.engines.ksqldb.errors import WAY_OUT, KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
-from openfactory.exceptions import ConfigurationError, MissingDistributionError
+from openfactory.engines.location import Location
+from openfactory.exceptions import MissingDistributionError
 from openfactory.logs.outage import Outage
 from openfactory.settings.credentials import Credentials, redacted
 
@@ -87,7 +87,8 @@ class KsqlDBHttp:
         max_requests_per_connection: int = 1000,
         credentials: Credentials | None = None,
     ) -> None:
-        self.url, self._login = _address(url)
+        location = Location.of(url)
+        self.url, self._login = location.server, location.login
         self.timeout = timeout
         self._max_retries = max(0, max_retries)
         self._retry_delay = retry_delay
@@ -244,23 +245,3 @@ class KsqlDBHttp:
 
     def _closed_error(self) -> KSQLDBClientException:
         return KSQLDBClientException(f"The connection to {self.url} is closed. Open a new one.")
-
-
-def _address(url: str) -> tuple[str, tuple[str, str] | None]:
-    """Return the URL without its secrets, query and fragment, and the user name and password in it."""
-    parts = urlsplit(url)
-    shown = redacted(url)
-    if parts.scheme not in ("http", "https"):
-        raise ConfigurationError(f"{shown} is not the address of a ksqlDB server. Write http://host:8088.")
-    try:
-        port = parts.port or 8088
-    except ValueError:
-        # Not chained: the text of the ValueError contains a part of a password that is not quoted.
-        raise ConfigurationError(f"{shown} has an invalid port. Write http://host:8088.") from None
-    if not parts.hostname:
-        raise ConfigurationError(f"{shown} has no host. Write http://host:8088.")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    login = None
-    if parts.username or parts.password:
-        login = unquote(parts.username or ""), unquote(parts.password or "")
-    return f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}", login
