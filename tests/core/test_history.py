@@ -61,6 +61,8 @@ def test_samples_read_as_floats(mill: Asset) -> None:
         ({"until": at(5), "limit": 2}, [4, 5]),
         ({"since": at(2), "until": at(8), "limit": 3}, [6, 7, 8]),
         ({"limit": 0}, []),
+        ({"limit": -1}, []),
+        ({"since": "", "until": ""}, list(range(10))),
         ({"since": "2026-11-21"}, list(range(10))),
         ({"until": "2026-11-21T07:30:03"}, [0, 1, 2]),
     ],

@@ -40,6 +40,7 @@ def test_a_child_that_uses_its_parents_engine_is_refused_with_a_sentence(
         assert "EngineClosedError" in line
         assert "was opened before this process was forked" in line
         assert "Start processes with spawn" in line
+    assert "connected: False" in said
     assert "child ended with 0" in said
     assert said[-1] == "parent wrote 100"
     assert logged(file_url, "PARENT") == list(range(101))

@@ -57,6 +57,7 @@ def with_the_engine_open() -> None:
             refused("write", lambda: asset.__setitem__("number", -1))
             refused("flush", asset.flush)
             refused("query", lambda: client.query("SELECT * FROM assets"))
+            say("connected:", client.engine.health().connected)
             refused("open", lambda: Asset("CHILD", KSQLDBClient(URL)).add_attribute(number(1)))
 
         say("child ended with", in_child(work))

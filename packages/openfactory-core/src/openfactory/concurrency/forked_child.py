@@ -6,7 +6,10 @@ import os
 import weakref
 from typing import Protocol
 
-__all__ = ["reset_in_forked_child"]
+__all__ = ["pid", "reset_in_forked_child"]
+
+#: Id of this process, to be read as `forked_child.pid`. `os.getpid()` is a system call, too slow for each write.
+pid = os.getpid()
 
 
 class _Resettable(Protocol):
@@ -25,6 +28,8 @@ def reset_in_forked_child(resettable: _Resettable) -> None:
 
 
 def _reset_all() -> None:
+    global pid
+    pid = os.getpid()
     for resettable in list(_objects):
         resettable.reset_after_fork()
 

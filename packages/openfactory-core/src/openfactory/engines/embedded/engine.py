@@ -8,9 +8,7 @@ from typing import Any
 
 import msgspec
 
-from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.base import (
-    Engine,
     EngineHealth,
     OnDeliveryError,
     OnEvent,
@@ -25,16 +23,13 @@ from openfactory.engines.embedded.queries import read_history, read_snapshot, un
 from openfactory.engines.embedded.retention import Retention
 from openfactory.engines.embedded.tail import Tail
 from openfactory.engines.embedded.writer import Writer
+from openfactory.engines.shared import HistoryQuery, SharedEngine
 from openfactory.engines.tables import TABLES, read_pairs, run_select
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
-from openfactory.exceptions import EngineClosedError
 
 __all__ = ["EmbeddedEngine"]
-
-# Sorts after every timestamp.
-_END_OF_TIME = "\U0010ffff"
 
 _DEREGISTER = """
 INSERT INTO deregistered VALUES (?, (SELECT coalesce(max(id), 0) FROM log))
@@ -46,7 +41,7 @@ SET uns_id = excluded.uns_id, uns_levels = excluded.uns_levels, updated_at = exc
 """
 
 
-class EmbeddedEngine(Engine):
+class EmbeddedEngine(SharedEngine):
     """Engine for a factory in one SQLite file, `sqlite:///factory.db`, or in this process, `memory://name`.
 
     Options in the URL: `synchronous=full` keeps the newest commits after a power cut too. `keep_events=N` and
@@ -58,15 +53,12 @@ class EmbeddedEngine(Engine):
     """
 
     def __init__(self, url: str, servers: Servers = Servers()) -> None:  # noqa: ARG002, B008 - has no servers
-        self.url = url
+        super().__init__(url)
         location = EmbeddedLocation.of(url)
         self._database: Database = MemoryDatabase() if location.path is None else FileDatabase(location)
         self._file = "" if location.path is None else str(location.path)
         self._writer = Writer(self._database, Retention(location))
         self._tail = Tail(self._database)
-        self._closed = False
-        self._forked = False
-        reset_in_forked_child(self)
 
     @classmethod
     def location(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: ARG003, B008 - has no servers
@@ -119,19 +111,9 @@ class EmbeddedEngine(Engine):
     def uns_map(self) -> dict[str, str]:
         return self._pairs("asset_to_uns_map", "uns_id")
 
-    def history(
-        self,
-        asset_uuid: str,
-        attribute_id: str | None = None,
-        *,
-        tag: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
-        limit: int = 1000,
-    ) -> list[AssetEvent]:
-        self._check_open()
+    def _history(self, query: HistoryQuery) -> list[AssetEvent]:
         with self._database.reading() as connection:
-            return read_history(connection, asset_uuid, attribute_id, tag, since or "", until or _END_OF_TIME, limit)
+            return read_history(connection, query)
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         self._check_open()
@@ -142,41 +124,23 @@ class EmbeddedEngine(Engine):
         self._check_open()
         return list(TABLES)
 
-    def health(self) -> EngineHealth:
-        if self._closed:
-            return EngineHealth(False, "The engine is closed.")
+    def _health(self) -> EngineHealth:
         problem = self._database.write_problem()
         counters = self._writer.counters | self._tail.counters | {"unreadable": unreadable_rows(self._file)}
         return EngineHealth(not problem, problem, self._writer.queued, counters)
 
-    def close(self, timeout: float = 5.0) -> None:
-        if self._closed or self._forked:
-            return
-        self._closed = True
-        deadline = time.monotonic() + timeout
-        try:
-            self._writer.close(timeout)
-        finally:
-            self._tail.close(max(deadline - time.monotonic(), 0.1))
-            self._database.close(max(deadline - time.monotonic(), 0.1))
+    def _end_writing(self, timeout: float) -> None:
+        self._writer.close(timeout)
 
-    def reset_after_fork(self) -> None:
-        """Refuse further calls in the child: the database belongs to the parent."""
-        self._forked = True
+    def _end_reading(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        self._tail.close(timeout)
+        self._database.close(max(deadline - time.monotonic(), 0.1))
 
     def _pairs(self, view: str, column: str, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
         self._check_open()
         with self._database.reading() as connection:
             return read_pairs(connection, view, column, asset_uuids)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EngineClosedError(f"{self.url} is closed. Open it again with a new client or asset.")
-        if self._forked:
-            raise EngineClosedError(
-                f"{self.url} was opened before this process was forked, and a database does not survive a fork. Start "
-                "processes with spawn (multiprocessing.set_start_method('spawn')), or open the URL only in the child."
-            )
 
 
 def _now_ms() -> int:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from openfactory.engines.base import Snapshot
+from openfactory.engines.shared import HistoryQuery
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 
 __all__ = [
@@ -43,6 +44,9 @@ SELECT * FROM (
     SELECT * FROM log WHERE asset = ? AND ts >= ? AND ts <= ? {only} ORDER BY id DESC LIMIT ?
 ) ORDER BY id
 """
+
+# Sorts after every timestamp.
+_END_OF_TIME = "\U0010ffff"
 
 # Number of unreadable rows in each file; each row counts once.
 _unreadable: Counter[str] = Counter()
@@ -139,24 +143,16 @@ def read_snapshot(connection: sqlite3.Connection, asset_uuids: Collection[str] |
     return Snapshot(by_asset, position)
 
 
-def read_history(
-    connection: sqlite3.Connection,
-    asset_uuid: str,
-    attribute_id: str | None,
-    tag: str | None,
-    since: str,
-    until: str,
-    limit: int,
-) -> list[AssetEvent]:
-    """Return the events of an asset that are still in the log, oldest first, of one attribute or tag if given."""
-    parameters: list[Any] = [asset_uuid, since, until]
+def read_history(connection: sqlite3.Connection, query: HistoryQuery) -> list[AssetEvent]:
+    """Return the events of a query, oldest first."""
+    parameters: list[Any] = [query.asset_uuid, query.since, query.until or _END_OF_TIME]
     only = ""
-    if attribute_id is not None:
+    if query.attribute_id is not None:
         only += "AND attr = ? "
-        parameters.append(attribute_id)
-    if tag in (COMMAND_TAG, REPLY_TAG):
-        only += f"AND tag = '{tag}'"  # a literal, so that SQLite uses the index of commands
-    elif tag is not None:
+        parameters.append(query.attribute_id)
+    if query.tag in (COMMAND_TAG, REPLY_TAG):
+        only += f"AND tag = '{query.tag}'"  # a literal, so that SQLite uses the index of commands
+    elif query.tag is not None:
         only += "AND tag = ?"
-        parameters.append(tag)
-    return _read(connection, _HISTORY.format(only=only), (*parameters, limit))[2]
+        parameters.append(query.tag)
+    return _read(connection, _HISTORY.format(only=only), (*parameters, query.limit))[2]

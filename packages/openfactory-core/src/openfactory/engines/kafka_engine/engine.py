@@ -24,8 +24,9 @@ from openfactory.engines.kafka_engine.topics import (
     TOPICS,
     create_topics,
 )
+from openfactory.engines.shared import HistoryQuery
 from openfactory.engines.tables import TABLES
-from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.event import AssetEvent
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -126,24 +127,14 @@ class KafkaEngine(LogEngine):
         self._check_open()
         return list(TABLES)
 
-    def history(
-        self,
-        asset_uuid: str,
-        attribute_id: str | None = None,
-        *,
-        tag: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
-        limit: int = 1000,
-    ) -> list[AssetEvent]:
-        self._check_open()
-        if tag in (COMMAND_TAG, REPLY_TAG) and attribute_id is since is until is None:
-            self._wait_for_feed([self._partition_of(asset_uuid)])
+    def _history(self, query: HistoryQuery) -> list[AssetEvent]:
+        if query.tag is not None and query.is_of_all_commands:
+            self._wait_for_feed([self._partition_of(query.asset_uuid)])
             with self._dispatcher.lock:
-                commands = self._fold.commands.get((asset_uuid, tag), ())
-                if limit <= len(commands) or len(commands) < self._fold.max_commands:
-                    return list(commands)[-limit:] if limit > 0 else []
-        return super().history(asset_uuid, attribute_id, tag=tag, since=since, until=until, limit=limit)
+                commands = self._fold.commands.get((query.asset_uuid, query.tag), ())
+                if query.limit <= len(commands) or len(commands) < self._fold.max_commands:
+                    return list(commands)[-query.limit :]
+        return super()._history(query)
 
     # State
 
@@ -216,7 +207,7 @@ class KafkaEngine(LogEngine):
         if self._tables.owns_file and time.monotonic() >= self._saved_at + _SAVE_SECONDS and self._fold.changed:
             self._save()
 
-    def _stop_reading(self, timeout: float) -> None:
+    def _stop_following(self, timeout: float) -> None:
         self._feed.close(timeout)
         if self._tables.owns_file and self._feed.positions:
             self._save()

@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from openfactory.concurrency.forked_child import reset_in_forked_child
+from openfactory.concurrency import forked_child
 from openfactory.engines.base import (
     ASSETS_STREAM,
     ASSETS_TOPIC,
-    Engine,
     EngineHealth,
     LogPosition,
     OnDeliveryError,
@@ -33,14 +32,14 @@ from openfactory.engines.kafka_engine.log_feed import LogFeed
 from openfactory.engines.kafka_engine.log_reader import LogReader, Partition, key_of
 from openfactory.engines.kafka_engine.partitioning import partition_of
 from openfactory.engines.kafka_engine.records import Records
+from openfactory.engines.shared import HistoryQuery, SharedEngine
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent, new_event
 from openfactory.events.message import checked_event, encode_message, read_message
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
 from openfactory.events.timestamp import seconds_of_timestamp
-from openfactory.exceptions import ConfigurationError, EngineClosedError, EngineUnavailableError
-from openfactory.settings.credentials import redacted
+from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 
 __all__ = ["LogEngine", "TopicNames"]
 
@@ -62,7 +61,7 @@ class TopicNames(NamedTuple):
     tombstones: tuple[str, ...] = ()
 
 
-class LogEngine(Engine):
+class LogEngine(SharedEngine):
     """Base class of an engine whose log is a Kafka topic.
 
     Args:
@@ -83,7 +82,7 @@ class LogEngine(Engine):
         partitions: int,
         linger_ms: float = 0,
     ) -> None:
-        self.url = url
+        super().__init__(url)
         self._connection = connection
         self._reader = reader
         self._topics = topics
@@ -94,14 +93,11 @@ class LogEngine(Engine):
         self._catching_up: int | None = None  # id of the thread that delivers past events to a new subscription
         self._newest: dict[str, int] = {}  # by asset, the position of the newest event that the feed has passed
         self._records = Records()
-        self._closed = False
-        self._forked = False
-        reset_in_forked_child(self)
 
     # Writing
 
     def publish(self, event: AssetEvent) -> Receipt:
-        if self._closed or self._forked:
+        if self._closed or self._pid != forked_child.pid:
             self._check_open()
         return self._delivery.publish(self._topics.assets, event.asset_uuid, encode_message(event), event)
 
@@ -159,31 +155,16 @@ class LogEngine(Engine):
 
     # Reading the log
 
-    def history(
-        self,
-        asset_uuid: str,
-        attribute_id: str | None = None,
-        *,
-        tag: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
-        limit: int = 1000,
-    ) -> list[AssetEvent]:
-        self._check_open()
-        partition = self._partition_of(asset_uuid)
-        start = 0
-        if since is not None and (seconds := seconds_of_timestamp(since)) is not None:
-            start = self._reader.offsets_at([partition], seconds - _CLOCKS_DIFFER_SECONDS)[partition]
-        end = self._ends([partition])[partition]
-        found = [
-            event
-            for event in self._read(partition, start, end, asset_uuid)
-            if (attribute_id is None or event.id == attribute_id)
-            and (tag is None or event.tag == tag)
-            and (since is None or event.timestamp >= since)
-            and (until is None or event.timestamp <= until)
-        ]
-        return found[-limit:] if limit > 0 else []
+    def _history(self, query: HistoryQuery) -> list[AssetEvent]:
+        partition = self._partition_of(query.asset_uuid)
+        oldest = self._oldest(query)
+        start = 0 if oldest is None else self._reader.offsets_at([partition], oldest)[partition]
+        return query.newest(self._read(partition, start, self._ends([partition])[partition], query.asset_uuid))
+
+    def _oldest(self, query: HistoryQuery) -> float | None:
+        """Return the time before which the log has no event of a query, in seconds since 1970, or None."""
+        seconds = seconds_of_timestamp(query.since)
+        return None if seconds is None else seconds - _CLOCKS_DIFFER_SECONDS
 
     def subscribe(
         self,
@@ -289,9 +270,7 @@ class LogEngine(Engine):
 
     # State of the engine
 
-    def health(self) -> EngineHealth:
-        if self._closed or self._forked:
-            return EngineHealth(False, "The engine is closed.")
+    def _health(self) -> EngineHealth:
         trouble = self._connection.outage.reason or self._trouble()
         counters = self._delivery.counters | self._dispatcher.counters | {"unreadable": self._records.unreadable}
         return EngineHealth(not trouble, trouble, self._delivery.queued, counters)
@@ -300,34 +279,17 @@ class LogEngine(Engine):
         """Return the reason why the engine does not work although the broker answers, or an empty text."""
         return ""
 
-    def close(self, timeout: float = 5.0) -> None:
-        if self._closed or self._forked:
-            return
-        self._closed = True
-        deadline = time.monotonic() + timeout
-        try:
-            self._delivery.close(timeout)
-        finally:
-            self._stop_reading(max(deadline - time.monotonic(), 0.5))
-            self._dispatcher.clear()
-            self._reader.close()
+    def _end_writing(self, timeout: float) -> None:
+        self._delivery.close(timeout)
+
+    def _end_reading(self, timeout: float) -> None:
+        self._stop_following(timeout)
+        self._dispatcher.clear()
+        self._reader.close()
 
     @abstractmethod
-    def _stop_reading(self, timeout: float) -> None:
+    def _stop_following(self, timeout: float) -> None:
         """Stop following the log and release the state."""
-
-    def reset_after_fork(self) -> None:
-        """Refuse all use of the copy in a forked child: the engine belongs to the parent."""
-        self._forked = True
 
     def _publish_place(self, asset_uuid: str, place: dict[str, object]) -> None:
         self._delivery.publish(self._topics.uns_map, asset_uuid.encode(), msgspec.json.encode(place))
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EngineClosedError(f"{redacted(self.url)} is closed. Open it again by a new client or asset.")
-        if self._forked:
-            raise EngineClosedError(
-                f"{redacted(self.url)} was opened before this process was forked, and connections do not survive a "
-                "fork. Start processes by spawn (multiprocessing.set_start_method('spawn')), or open it in the child."
-            )

@@ -17,7 +17,8 @@ from openfactory.engines.kafka_engine.log_feed import LogFeed
 from openfactory.engines.kafka_engine.log_reader import LogReader, Partition, key_of
 from openfactory.engines.ksqldb.server import KsqlDBServer
 from openfactory.engines.ksqldb.tables import KsqlDBTables, topics_of_server
-from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.engines.shared import HistoryQuery
+from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.settings.credentials import redacted
@@ -159,25 +160,9 @@ class KsqlDBEngine(LogEngine):
         self._check_open()
         return self._tables.call(self._server.tables)
 
-    def history(
-        self,
-        asset_uuid: str,
-        attribute_id: str | None = None,
-        *,
-        tag: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
-        limit: int = 1000,
-    ) -> list[AssetEvent]:
-        self._check_open()
-        if tag in (COMMAND_TAG, REPLY_TAG) and attribute_id is since is until is None:
-            # An app does this when it starts, and to read the whole log could take too long.
-            partition = self._partition_of(asset_uuid)
-            start = self._reader.offsets_at([partition], time.time() - _COMMAND_SECONDS)[partition]
-            read = self._read(partition, start, self._ends([partition])[partition], asset_uuid)
-            events = [event for event in read if event.tag == tag]
-            return events[-limit:] if limit > 0 else []
-        return super().history(asset_uuid, attribute_id, tag=tag, since=since, until=until, limit=limit)
+    def _oldest(self, query: HistoryQuery) -> float | None:
+        # An app that starts asks for its commands, and to read the whole log could take too long.
+        return time.time() - _COMMAND_SECONDS if query.is_of_all_commands else super()._oldest(query)
 
     def subscribe(
         self,
@@ -290,7 +275,7 @@ class KsqlDBEngine(LogEngine):
     def _trouble(self) -> str:
         return self._tables.trouble or ("" if self._nats is None else self._nats.trouble())
 
-    def _stop_reading(self, timeout: float) -> None:
+    def _stop_following(self, timeout: float) -> None:
         if self._nats is not None:
             self._nats.close(timeout)
         if self._feed is not None:
