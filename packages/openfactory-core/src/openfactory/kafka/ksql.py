@@ -6,31 +6,25 @@ URL it uses the engine of that URL.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from openfactory.assets.subscriptions import CaseInsensitiveDict
 from openfactory.engines import Engine, EngineReference, open_engine
+from openfactory.engines.base import ASSETS_STREAM
 from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
 from openfactory.engines.ksqldb.quoting import source_name
-from openfactory.engines.location import HTTP, Servers, scheme_of
+from openfactory.engines.location import HTTP, ResolvedServers, Servers, scheme_of
 from openfactory.events.event import AssetEvent
 from openfactory.events.message import event_of_fields
-from openfactory.exceptions import ConfigurationError, QueryError
+from openfactory.kafka.backends import Backend, EngineBackend, OpenedOnUse, ServerBackend
 from openfactory.logs import configure_prefixed_logger
 from openfactory.settings.credentials import Credentials, redacted
 
 if TYPE_CHECKING:
     import httpx
 
-    from openfactory.engines.ksqldb.server import KsqlDBServer
-
 __all__ = ["KSQLDBClient", "KSQLDBClientException", "KSQLDBQueryError", "KSQLDBUnavailableError"]
-
-_ASSETS_STREAM = "ASSETS_STREAM"
 
 
 class KSQLDBClient:
@@ -74,22 +68,22 @@ class KSQLDBClient:
     ) -> None:
         if loglevel is not None:
             configure_prefixed_logger("openfactory.ksqlDB", level=loglevel, prefix="KSQL")
-        self._is_http = scheme_of(ksqldb_url) in HTTP
-        self.ksqldb_url = ksqldb_url.rstrip("/") if self._is_http else ksqldb_url
+        is_server = scheme_of(ksqldb_url) in HTTP
+        self.ksqldb_url = url = ksqldb_url.rstrip("/") if is_server else ksqldb_url
         self.timeout = timeout
         self.bootstrap_servers = bootstrap_servers
         self.asset_router_url = asset_router_url
         self.credentials = credentials
-        self._request_options: dict[str, Any] = {
-            "max_retries": max_retries,
-            "retry_delay": retry_delay,
-            "timeout": timeout,
-            "max_requests_per_connection": max_requests_per_connection,
-        }
-        self._lock = threading.Lock()
-        self._reference: EngineReference | None = None
-        self._opened_server: KsqlDBServer | None = None
-        self._closed = False
+        self._reference = OpenedOnUse(url, self._open_engine)
+        self._backend: Backend = EngineBackend(url, self._reference)
+        if is_server:
+            options = {
+                "max_retries": max_retries,
+                "retry_delay": retry_delay,
+                "timeout": timeout,
+                "max_requests_per_connection": max_requests_per_connection,
+            }
+            self._backend = ServerBackend(url, options, self._servers, self._backend)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({redacted(self.ksqldb_url)!r})"
@@ -108,11 +102,7 @@ class KSQLDBClient:
             EngineUnavailableError: the engine cannot be reached or opened.
             KSQLDBClientException: the client is closed.
         """
-        with self._lock:
-            self._check_open()
-            if self._reference is None:
-                self._reference = open_engine(self.ksqldb_url, Servers.of(self))
-            return self._reference.engine
+        return self._reference.get().engine
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         """Return the rows of a SELECT, with column names in upper case.
@@ -124,32 +114,19 @@ class KSQLDBClient:
         Raises:
             KSQLDBClientException: the query cannot be answered.
         """
-        if server := self._server():
-            return server.query(sql, *parameters)
-        try:
-            return self.engine.query(sql, *parameters)
-        except QueryError as error:
-            raise KSQLDBQueryError(str(error), statement=sql) from error
+        return self._backend.query(sql, parameters)
 
     def tables(self) -> list[str]:
         """Return the names of the tables that can be queried, in upper case."""
-        server = self._server()
-        return server.tables() if server else self.engine.tables()
+        return self._backend.tables()
 
     def streams(self) -> list[str]:
         """Return the names of the streams that accept inserts, in upper case."""
-        if server := self._server():
-            return server.streams()
-        self.engine.tables()  # raises if the engine cannot be reached
-        return [_ASSETS_STREAM]
+        return self._backend.streams()
 
     def info(self) -> dict[str, Any]:
         """Return the URL, without secrets, and the state of the connection; a ksqlDB server adds its own details."""
-        url = redacted(self.ksqldb_url)
-        if server := self._server():
-            return {"url": url, "connected": True, "reason": "", **server.info()}
-        health = self.engine.health()
-        return {"url": url, "connected": health.connected, "reason": health.reason}
+        return {"url": redacted(self.ksqldb_url), **self._backend.info()}
 
     def get_kafka_topic(self, stream_name: str) -> str:
         """Return the Kafka topic of a stream or table.
@@ -157,13 +134,7 @@ class KSQLDBClient:
         Raises:
             KSQLDBClientException: the stream does not exist, or the engine does not use Kafka.
         """
-        if server := self._server():
-            return server.topic_of(stream_name)
-        engine = self.engine
-        try:
-            return engine.topic_of(stream_name)
-        except ConfigurationError as error:
-            raise KSQLDBClientException(str(error)) from error
+        return self._backend.topic_of(stream_name)
 
     def statement_query(self, sql: str) -> httpx.Response:
         """Run a statement that changes the tables, and wait until it is done; only for a ksqlDB server.
@@ -175,13 +146,7 @@ class KSQLDBClient:
             KSQLDBClientException: the server refuses the statement, the statement fails, or the URL does not name a
                 ksqlDB server.
         """
-        if server := self._server():
-            return server.statement(sql)
-        raise KSQLDBClientException(
-            f"{redacted(self.ksqldb_url)} does not run statements: its tables exist from the start. Use query() to "
-            "read, and insert_into_stream() or an asset's attributes to write.",
-            statement=sql,
-        )
+        return self._backend.statement(sql)
 
     def insert_into_stream(self, stream_name: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Write rows to a stream, and wait until they are acknowledged.
@@ -200,50 +165,22 @@ class KSQLDBClient:
         Raises:
             KSQLDBClientException: the stream does not exist, or a row is not an event; no row is written.
         """
-        server = self._server()
-        if source_name(stream_name) != _ASSETS_STREAM:
-            if server is None:
-                raise KSQLDBClientException(
-                    f"{redacted(self.ksqldb_url)} has no stream {stream_name!r}. Write to {_ASSETS_STREAM}."
-                )
-            return _acknowledged(server.insert_values(stream_name, rows))
-        events = [_event(number, row) for number, row in enumerate(rows)]
-        if server and not Servers.of(self).resolve(self.ksqldb_url).bootstrap_servers:
-            return _acknowledged(server.insert_values(_ASSETS_STREAM, map(_columns, events)))
-        engine = self.engine
-        receipts = [engine.publish(event) for event in events]
-        for receipt in receipts:
-            receipt.wait(self.timeout)
-        return _acknowledged(len(receipts))
+        if source_name(stream_name) == ASSETS_STREAM:
+            events = [_event(number, row) for number, row in enumerate(rows)]
+            inserted = self._backend.insert_events(events, self.timeout)
+        else:
+            inserted = self._backend.insert_rows(stream_name, rows)
+        return [{"status": "ok", "seq": number} for number in range(inserted)]
 
     def close(self) -> None:
         """Release the engine, which closes with its last user; closing twice does nothing."""
-        with self._lock:
-            self._closed = True
-            reference, self._reference = self._reference, None
-            server, self._opened_server = self._opened_server, None
-        if server is not None:
-            server.close()
-        if reference is not None:
-            reference.close()
+        self._backend.close()
 
-    def _server(self) -> KsqlDBServer | None:
-        """Return the ksqlDB server of the URL, or None for any other URL."""
-        if not self._is_http:
-            return None
-        with self._lock:
-            self._check_open()
-            if self._opened_server is None:
-                from openfactory.engines.ksqldb.server import KsqlDBServer  # other engines do not need it
+    def _open_engine(self) -> EngineReference:
+        return open_engine(self.ksqldb_url, Servers.of(self))
 
-                credentials = Servers.of(self).resolve(self.ksqldb_url).credentials
-                self._opened_server = KsqlDBServer(self.ksqldb_url, **self._request_options, credentials=credentials)
-            return self._opened_server
-
-    def _check_open(self) -> None:
-        if self._closed:
-            url = redacted(self.ksqldb_url)
-            raise KSQLDBClientException(f"The client of {url} is closed. Create a new KSQLDBClient.")
+    def _servers(self) -> ResolvedServers:
+        return Servers.of(self).resolve(self.ksqldb_url)
 
 
 def _event(number: int, row: Mapping[str, Any]) -> AssetEvent:
@@ -255,20 +192,3 @@ def _event(number: int, row: Mapping[str, Any]) -> AssetEvent:
             f"Row {number} is not an event, so nothing was written: {reason} "
             "Give each row asset_uuid, id, value, type and tag."
         ) from error
-
-
-def _columns(event: AssetEvent) -> dict[str, Any]:
-    """Return an event as a row of the ksqlDB stream, where values are text."""
-    value = event.value
-    return {
-        "ASSET_UUID": event.asset_uuid,
-        "ID": event.id,
-        "VALUE": value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode(),
-        "TAG": event.tag,
-        "TYPE": event.type,
-        "ATTRIBUTES": {"timestamp": event.timestamp},
-    }
-
-
-def _acknowledged(rows: int) -> list[dict[str, Any]]:
-    return [{"status": "ok", "seq": number} for number in range(rows)]
