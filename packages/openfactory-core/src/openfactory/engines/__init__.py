@@ -1,6 +1,7 @@
 """Engines store and move events: one interface, with an implementation for each kind of URL.
 
-Start with `base`, the interface, and `registry`, which opens an engine by its URL; then read a single engine.
+Start with `location`, the URLs and servers, `base`, the interface, and `registry`, which opens an engine by its URL;
+then read `shared`, the base class of the engines here, and a single engine.
 """
 
 from openfactory.engines.base import Engine, EngineHealth, Snapshot, Subscription
