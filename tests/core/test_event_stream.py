@@ -100,7 +100,7 @@ def test_a_reader_that_lags_gets_the_newest_and_is_told_what_it_lost(mill: Asset
 
     assert run(watch()) == ([7, 8, 9, 10, 11], 7)
     [record] = [record for record in logged if "lags" in record.getMessage()]  # once, whatever the number
-    assert "The reader of MILL.status lags: 5 events wait" in record.getMessage()
+    assert "A reader of MILL.status lags: 5 events wait" in record.getMessage()
     assert "max_queued" in record.getMessage()
 
 

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import inspect
 import operator
-import re
 import uuid
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-import msgspec
-
-from openfactory.assets.caller import Caller
-from openfactory.assets.commanding import Commanding
+from openfactory.assets.asset_feed import AssetFeed
+from openfactory.assets.caller import Caller, CommandArguments
+from openfactory.assets.client import Client
+from openfactory.assets.event_stream import EventStream
 from openfactory.assets.producer import EngineProducer
-from openfactory.assets.referencing import Referencing
+from openfactory.assets.references import ABOVE, BELOW, add_reference, references_in
 from openfactory.assets.state import AssetState
-from openfactory.assets.subscriptions import Submit, Subscriptions
-from openfactory.assets.watching import Watching
+from openfactory.assets.subscriptions import ALL_EVENTS, AssetCallback, Submit, Subscriptions
+from openfactory.assets.values import changed_event, contract, rows
 from openfactory.concurrency import OrderedExecutor
 from openfactory.engines.location import Servers
 from openfactory.engines.registry import open_engine, open_engine_of
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
-from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, new_event
+from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.events.timestamp import current_timestamp
-from openfactory.exceptions import ConfigurationError, UnknownAttributeError
+from openfactory.exceptions import SubscriptionError, UnknownAttributeError
 
 __all__ = ["Asset"]
 
@@ -34,13 +33,7 @@ __all__ = ["Asset"]
 _callback_executor = OrderedExecutor("openfactory-callback")
 
 
-class _Client(Protocol):
-    """The part of a client that an asset needs."""
-
-    ksqldb_url: str
-
-
-class Asset(Watching, Commanding, Referencing):
+class Asset:
     """A machine, sensor or app of the factory, wherever it runs.
 
     Read and write its attributes as attributes of the object. Use `asset["id"]` for an id that is also a name of this
@@ -83,7 +76,7 @@ class Asset(Watching, Commanding, Referencing):
     def __init__(
         self,
         asset_uuid: str,
-        ksqlClient: _Client | None,  # noqa: N803 - the name that apps pass it by
+        ksqlClient: Client | None,  # noqa: N803 - the name that apps pass it by
         bootstrap_servers: str | None = None,
         asset_router_url: str | None = None,
         test_mode: bool = False,
@@ -105,9 +98,9 @@ class Asset(Watching, Commanding, Referencing):
         )
         self._engine = self._reference.engine
         self.producer = EngineProducer(self._engine)
-        self._subscriptions = Subscriptions(asset_uuid, _callback_executor, self._submit)
+        self._subscriptions = Subscriptions(asset_uuid, self._state, _callback_executor, self._submit)
         try:
-            self._load_and_subscribe(asset_uuid)
+            self._found_at = self._start_feed(asset_uuid).position
         except BaseException:
             self._reference.close()
             raise
@@ -134,7 +127,7 @@ class Asset(Watching, Commanding, Referencing):
         if event is None:
             return AssetAttribute(attribute_id, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, UNAVAILABLE)
         if event.type == "Method":
-            return partial(self._call_method, attribute_id)
+            return partial(self._caller.send_named, attribute_id)
         return event.attribute()
 
     def __contains__(self, attribute_id: str) -> bool:
@@ -147,28 +140,28 @@ class Asset(Watching, Commanding, Referencing):
 
     def attributes(self) -> list[str]:
         """Return the ids of the attributes, without methods, commands and replies."""
-        return [event.id for event in self._attribute_events()]
+        return [event.id for event in self._state.attribute_events()]
 
     def samples(self) -> list[dict[str, Any]]:
         """Return the samples, each as `{"ID", "VALUE", "TAG"}`."""
-        return self._rows("Samples")
+        return rows(self._state, "Samples")
 
     def events(self) -> list[dict[str, Any]]:
         """Return the attributes of type event, each as `{"ID", "VALUE", "TAG"}`."""
-        return self._rows("Events")
+        return rows(self._state, "Events")
 
     def conditions(self) -> list[dict[str, Any]]:
         """Return the conditions, each as `{"ID", "VALUE", "TAG"}`."""
-        return self._rows("Condition")
+        return rows(self._state, "Condition")
 
     def methods(self) -> dict[str, Any]:
         """Return the contract of each method by id: its description and its arguments."""
-        return {event.id: _contract(event.value) for event in self._state.events() if event.type == "Method"}
+        return {event.id: contract(event.value) for event in self._state.events() if event.type == "Method"}
 
     @property
     def ofa_attributes(self) -> dict[str, AssetAttribute]:
         """Attributes by id."""
-        return {event.id: event.attribute() for event in self._attribute_events()}
+        return {event.id: event.attribute() for event in self._state.attribute_events()}
 
     @property
     def ofa_methods(self) -> dict[str, Any]:
@@ -180,10 +173,7 @@ class Asset(Watching, Commanding, Referencing):
     ) -> list[AssetAttribute]:
         """Return the past values of an attribute that are still in the log, newest last.
 
-        Args:
-            since: omit values older than this timestamp.
-            until: omit values newer than this timestamp.
-            limit: maximum number of values; the newest are returned.
+        Of more than `limit` values between the timestamps `since` and `until`, the newest are returned.
         """
         events = self._engine.history(self.asset_uuid, attribute_id, since=since, until=until, limit=limit)
         return [event.normalized().attribute() for event in events]
@@ -197,14 +187,10 @@ class Asset(Watching, Commanding, Referencing):
         timeout: float = 30,
         use_ksqlDB: bool = False,  # noqa: N803, ARG002 - every engine shows its own writes at once
     ) -> bool:
-        """Wait until an attribute has a value.
+        """Wait until an attribute has a value, and return whether it had it within `timeout` seconds.
 
         Args:
             comparison: function of the attribute's value and `value`; a number is used as the timeout.
-            timeout: seconds to wait.
-
-        Returns:
-            True if the comparison became true in time.
 
         Raises:
             UnknownAttributeError: the attribute has never been written.
@@ -259,16 +245,164 @@ class Asset(Watching, Commanding, Referencing):
             receipt.wait(timeout)
 
     def flush(self, timeout: float = 10.0) -> None:
-        """Wait until all writes are acknowledged.
-
-        Args:
-            timeout: seconds to wait.
+        """Wait until all writes are acknowledged, at most `timeout` seconds.
 
         Raises:
             DeliveryError: a write has failed.
             DeliveryTimeout: a write was not acknowledged in time.
         """
         self._engine.flush(timeout)
+
+    # Watching
+
+    def subscribe_to_attribute(self, attribute_id: str, callback: AssetCallback) -> None:
+        """Call `callback(subject, message)` for each event of an attribute, which may have several callbacks.
+
+        The subject is `<asset uuid>.<attribute id>`. The message has VALUE, TAG, TYPE and attributes, in any case.
+        Callbacks run in the order of the events, one at a time. An error in a callback is logged; the others still run.
+        """
+        self._subscriptions.add(f".{attribute_id}", callback)
+
+    def subscribe_to_messages(self, callback: AssetCallback) -> None:
+        """Call `callback` for each event of the asset, including commands and replies."""
+        self._subscriptions.add(ALL_EVENTS, callback)
+
+    def subscribe_to_samples(self, callback: AssetCallback) -> None:
+        """Call `callback` for each sample."""
+        self._subscriptions.add("Samples", callback)
+
+    def subscribe_to_events(self, callback: AssetCallback) -> None:
+        """Call `callback` for each event of the attributes of type event."""
+        self._subscriptions.add("Events", callback)
+
+    def subscribe_to_conditions(self, callback: AssetCallback) -> None:
+        """Call `callback` for each condition."""
+        self._subscriptions.add("Condition", callback)
+
+    def stop_attribute_subscription(self, attribute_id: str) -> None:
+        """End all subscriptions to an attribute."""
+        self._subscriptions.remove(f".{attribute_id}")
+
+    def stop_messages_subscription(self) -> None:
+        """End the subscriptions to all events."""
+        self._subscriptions.remove(ALL_EVENTS)
+
+    def stop_samples_subscription(self) -> None:
+        """End the subscriptions to samples."""
+        self._subscriptions.remove("Samples")
+
+    def stop_events_subscription(self) -> None:
+        """End the subscriptions to attributes of type event."""
+        self._subscriptions.remove("Events")
+
+    def stop_conditions_subscription(self) -> None:
+        """End the subscriptions to conditions."""
+        self._subscriptions.remove("Condition")
+
+    def watch(self, attribute_id: str | None = None, *, max_queued: int = 1000) -> EventStream:
+        """Return the events of an attribute, or of the whole asset, for `async for` on the running event loop.
+
+        When more than `max_queued` events wait, the oldest is dropped; the first drop is logged, and each is counted in
+        the stream's `lost`.
+
+        Raises:
+            SubscriptionError: no event loop is running, or `max_queued` is less than 1.
+        """
+        name = self.asset_uuid if attribute_id is None else f"{self.asset_uuid}.{attribute_id}"
+        try:
+            stream = EventStream(name, max_queued, self._subscriptions.remove_listener)
+        except RuntimeError as error:
+            raise SubscriptionError(
+                "watch() needs a running event loop. "
+                "Call it in a coroutine, or subscribe a plain function with subscribe_to_attribute()."
+            ) from error
+        self._subscriptions.add_listener(stream, None if attribute_id is None else (attribute_id,))
+        return stream
+
+    # Commanding
+
+    def method(self, method: str, sender_uuid: str, args: CommandArguments | None = None) -> str:
+        """Send a command without waiting for its result; `call` waits.
+
+        Returns:
+            the correlation id, which both sides write to their logs.
+
+        Raises:
+            ValueError: `sender_uuid` is empty.
+        """
+        return self._caller.send(method, sender_uuid, args or {})
+
+    def call(
+        self,
+        method: str,
+        args: CommandArguments | None = None,
+        /,
+        *,
+        sender_uuid: str | None = None,
+        timeout: float = 10.0,
+        **kwargs: Any,
+    ) -> Any:
+        """Send a command and wait for the method's result, at most `timeout` seconds.
+
+        Args:
+            args: arguments whose names are also parameters of `call`, such as `timeout`.
+            sender_uuid: UUID of the asset that sends the command; APP_UUID by default.
+            **kwargs: all other arguments of the method.
+
+        Raises:
+            CommandRejected: the method was not run: it is unknown, an argument is wrong, or the app is stopping.
+            CommandFailed: the method raised an error.
+            CommandTimeout: the reply did not arrive in time.
+            ValueError: `sender_uuid` and APP_UUID are empty.
+        """
+        return self._caller.call(method, sender_uuid, {**dict(args or {}), **kwargs}, timeout)
+
+    async def call_async(
+        self,
+        method: str,
+        args: CommandArguments | None = None,
+        /,
+        *,
+        sender_uuid: str | None = None,
+        timeout: float = 10.0,
+        **kwargs: Any,
+    ) -> Any:
+        """Send a command and wait for its result, like `call`, without blocking the event loop."""
+        return await self._caller.call_async(method, sender_uuid, {**dict(args or {}), **kwargs}, timeout)
+
+    # References to other assets
+
+    def get_references_above_uuid(self) -> list[str]:
+        """Return the UUIDs of the assets above, the newest first."""
+        return references_in(self._state.get(ABOVE))
+
+    def get_references_below_uuid(self) -> list[str]:
+        """Return the UUIDs of the assets below, the newest first."""
+        return references_in(self._state.get(BELOW))
+
+    def get_references_above(self) -> list[Asset]:
+        """Return the assets above; close each of them after use."""
+        return self._open_assets(self.get_references_above_uuid())
+
+    def get_references_below(self) -> list[Asset]:
+        """Return the assets below; close each of them after use."""
+        return self._open_assets(self.get_references_below_uuid())
+
+    def add_reference_above(self, reference: str) -> None:
+        """Add a reference to an asset above, unless it exists already.
+
+        Two processes may add references at the same time; both references are kept.
+
+        Raises:
+            InvalidEventError: the UUID is not valid in a message, contains a comma, or is `UNAVAILABLE`.
+            DeliveryError: the reference was not written.
+            DeliveryTimeout: the write was not acknowledged in time.
+        """
+        add_reference(self._engine, self._publish, self.asset_uuid, ABOVE, reference)
+
+    def add_reference_below(self, reference: str) -> None:
+        """Add a reference to an asset below, like `add_reference_above`."""
+        add_reference(self._engine, self._publish, self.asset_uuid, BELOW, reference)
 
     # Closing
 
@@ -289,8 +423,6 @@ class Asset(Watching, Commanding, Referencing):
     # Called by the engine
 
     def _receive(self, event: AssetEvent) -> None:
-        if event.position is not None:
-            self._delivered = event.position
         self._state.apply(event)
         if event.tag == REPLY_TAG:
             self._caller.settle(event)
@@ -301,38 +433,13 @@ class Asset(Watching, Commanding, Referencing):
     def _receive_command(self, event: AssetEvent) -> None:
         """Handle a command sent to this asset; only an app overrides this."""
 
-    def _on_gap(self) -> int:
-        """Read a snapshot after a gap, deliver the events that were missed, and return its position."""
-        snapshot = self._engine.snapshot([self.asset_uuid])
-        events = snapshot.events.get(self.asset_uuid, [])
-        missed = [event for event in events if self._was_missed(event)]
-        for event in missed:
-            self._receive(event)
-        self._state.load(events)
-        self._delivered = snapshot.position
-        return snapshot.position
-
     # Internals
 
-    def _was_missed(self, event: AssetEvent) -> bool:
-        """Return whether an event of a snapshot was not delivered.
-
-        The row of a table has no position; it counts as missed if it is newer than the known event.
-        """
-        if event.position is not None:
-            return event.position > self._delivered
-        known = self._state.get(event.id)
-        return known is None or event.timestamp > known.timestamp
-
-    def _load_and_subscribe(self, asset_uuid: str) -> list[AssetEvent]:
-        """Load the snapshot of an asset, subscribe from its position, and return its events."""
+    def _start_feed(self, asset_uuid: str) -> AssetFeed:
+        """Load the last events of an asset, and receive each event that follows."""
         self._caller = Caller(asset_uuid, self._publish, self._state)
-        snapshot = self._engine.snapshot([asset_uuid])
-        events = snapshot.events.get(asset_uuid, [])
-        self._state.load(events)
-        self._found_at = self._delivered = snapshot.position
-        self._feed = self._engine.subscribe(asset_uuid, self._receive, self._on_gap, snapshot.position)
-        return events
+        self._feed = AssetFeed(self._engine, asset_uuid, self._state, self._receive)
+        return self._feed
 
     def _publish(self, event: AssetEvent) -> Receipt:
         receipt = self._engine.publish(event)
@@ -340,43 +447,11 @@ class Asset(Watching, Commanding, Referencing):
         return receipt
 
     def _write(self, attribute_id: str, value: Any) -> None:
-        """Write a known attribute; a value that is not an `AssetAttribute` keeps the type and the tag."""
         known = self._state.get(attribute_id)
-        if known is None:
-            raise UnknownAttributeError(
-                f"{self.asset_uuid} has no attribute {attribute_id!r}. Add it with add_attribute()."
-            )
-        if known.type == "Method":
-            raise ConfigurationError(
-                f"{attribute_id!r} is a method of {self.asset_uuid} and has no value. Call it, or use another id."
-            )
-        if not isinstance(value, AssetAttribute):
-            event = new_event(self.asset_uuid, attribute_id, value, known.type, known.tag, self._clock())
-        elif value.id == attribute_id:
-            event = AssetEvent.of(self.asset_uuid, value)
-        else:
-            raise ConfigurationError(
-                f"The attribute {value.id!r} cannot be written as {attribute_id!r}. "
-                f"Set its id to {attribute_id!r}, or write it as {value.id!r}."
-            )
-        self._publish(event)
+        self._publish(changed_event(self.asset_uuid, attribute_id, known, value, self._clock))
 
-    def _attribute_events(self) -> list[AssetEvent]:
-        return [event for event in self._state.events() if event.is_attribute]
-
-    def _rows(self, type_name: str) -> list[dict[str, Any]]:
-        return [
-            {"ID": event.id, "VALUE": event.attribute().value, "TAG": _bare_tag(event.tag)}
-            for event in self._attribute_events()
-            if event.type == type_name
-        ]
-
-    def _call_method(self, method: str, *args: Any, sender_uuid: str = "", **kwargs: Any) -> str:
-        if args:
-            raise TypeError(
-                f"{self.asset_uuid}.{method} takes its arguments by name. Write {method}(sender_uuid=…, x=1)."
-            )
-        return self.method(method, sender_uuid, kwargs)
+    def _open_assets(self, asset_uuids: list[str]) -> list[Asset]:
+        return [Asset(uuid, self.ksql, self.bootstrap_servers, self.asset_router_url) for uuid in asset_uuids]
 
 
 def _own_names(asset_class: type) -> frozenset[str]:
@@ -386,17 +461,3 @@ def _own_names(asset_class: type) -> frozenset[str]:
 
 
 Asset._names = _own_names(Asset)
-
-
-def _contract(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return msgspec.json.decode(value)
-    except msgspec.DecodeError:
-        return value
-
-
-def _bare_tag(tag: str) -> str:
-    """Return a tag without the namespace that some machines write before it: `{urn:…}Position` is `Position`."""
-    return re.sub(r"\{.*?\}", "", tag).strip()

@@ -52,6 +52,19 @@ class Caller:
         self._publish(envelope.event(self._asset_uuid, method))
         return str(envelope.header.correlation_id)
 
+    def send_named(self, method: str, *args: Any, sender_uuid: str = "", **kwargs: Any) -> str:
+        """Send a command, as `asset.start(sender_uuid="HMI", speed=900)` does, and return its correlation id.
+
+        Raises:
+            TypeError: an argument is passed by position.
+            ValueError: `sender_uuid` is empty.
+        """
+        if args:
+            raise TypeError(
+                f"{self._asset_uuid}.{method} takes its arguments by name. Write {method}(sender_uuid=…, x=1)."
+            )
+        return self.send(method, sender_uuid, kwargs)
+
     def call(self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float) -> Any:
         """Send a command and wait for its result, at most `timeout` seconds; the sender defaults to APP_UUID."""
         with self._sent(method, sender_uuid or environment("APP_UUID"), arguments, timeout) as reply:

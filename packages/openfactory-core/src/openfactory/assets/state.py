@@ -101,6 +101,10 @@ class AssetState:
         events = (self.get(attribute_id) for attribute_id in ids)
         return [event for event in events if event is not None]
 
+    def attribute_events(self) -> list[AssetEvent]:
+        """Return the last event of each attribute, without methods, commands and replies."""
+        return [event for event in self.events() if event.is_attribute]
+
     def wait_for(self, predicate: Callable[[], bool], timeout: float) -> bool:
         """Wait until a predicate that depends on this state is true.
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial, wraps
 from typing import Any, Protocol
 
-from openfactory.assets.event_stream import EventStream
+from openfactory.assets.state import AssetState
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.exceptions import SubscriptionError
@@ -76,12 +76,19 @@ class Subscriptions:
     """Callbacks and listeners of one asset.
 
     Callbacks run in the order of the events. If a callback raises an error, the others still run.
+
+    Args:
+        name: UUID of the asset.
+        state: state of the asset, the source of current values.
+        executor: runs the callbacks.
+        submit: starts coroutines on the event loop of an app.
     """
 
-    def __init__(self, asset_uuid: str, executor: OrderedExecutor, submit: Submit | None = None) -> None:
+    def __init__(self, name: str, state: AssetState, executor: OrderedExecutor, submit: Submit | None = None) -> None:
+        self.name = name
         self._lock = threading.Lock()
         self._callbacks: dict[str, tuple[AssetCallback, ...]] = {}
-        self._asset_uuid = asset_uuid
+        self._state = state
         self._executor = executor
         self._submit = submit
         self._listeners: tuple[tuple[Collection[str] | None, Listener], ...] = ()
@@ -106,7 +113,7 @@ class Subscriptions:
             callback = _on_loop(callback, self._submit)
         with self._lock:
             if self._lane is None:
-                self._lane = self._executor.lane(self._asset_uuid)
+                self._lane = self._executor.lane(self.name)
             self._callbacks[topic] = (*self._callbacks.get(topic, ()), callback)
 
     def remove(self, topic: str, callback: AssetCallback | None = None) -> None:
@@ -119,20 +126,23 @@ class Subscriptions:
             else:
                 self._callbacks.pop(topic, None)
 
-    def open_stream(self, attribute_id: str | None, max_queued: int) -> EventStream:
-        """Return a stream of the events of an attribute, or of all attributes, for the running event loop."""
-        name = self._asset_uuid if attribute_id is None else f"{self._asset_uuid}.{attribute_id}"
-        stream = EventStream(name, max_queued, self.remove_listener)
-        self.add_listener(stream, None if attribute_id is None else (attribute_id,))
-        return stream
+    def add_listener(
+        self, listener: Listener, attribute_ids: Collection[str] | None = None, *, current_values: bool = False
+    ) -> list[AssetEvent]:
+        """Deliver the events of some attributes, or of all, to a listener; end it at once after `clear`.
 
-    def add_listener(self, listener: Listener, attribute_ids: Collection[str] | None = None) -> None:
-        """Deliver the events of some attributes, or of all, to a listener; end it at once after `clear`."""
+        Returns:
+            the last event of each attribute, if `current_values` is true. The listener may have received some of them,
+            or may receive them again.
+        """
         with self._lock:
             if not self._ended:
                 self._listeners = (*self._listeners, (attribute_ids, listener))
-                return
-        listener.end()
+        if self._ended:
+            listener.end()
+        if not current_values:
+            return []
+        return [event for event in self._state.attribute_events() if attribute_ids is None or event.id in attribute_ids]
 
     def remove_listener(self, listener: Listener) -> None:
         """Stop the delivery of events to a listener."""

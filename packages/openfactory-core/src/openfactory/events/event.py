@@ -101,6 +101,12 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
         value = sample_value(self.value) if self.type == "Samples" else self.value
         return AssetAttribute(self.id, value, self.type, self.tag, self.timestamp)
 
+    def as_read(self) -> AssetEvent:
+        """Return this event as users read it; the value of a sample is a float if possible."""
+        if self.type != "Samples":
+            return self
+        return msgspec.structs.replace(self, value=sample_value(self.value))
+
     def with_position(self, position: int) -> AssetEvent:
         """Return this event with a position."""
         return AssetEvent(self.asset_uuid, self.id, self.value, self.type, self.tag, self.timestamp, position)

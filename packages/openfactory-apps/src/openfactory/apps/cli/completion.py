@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import get_completion_class
 
-from openfactory.apps.cli.target import default_url, file_of, open_client
-from openfactory.assets.asset_class import Asset
-from openfactory.kafka import KSQLDBClient
+from openfactory.apps.cli.target import default_url, file_of, open_factory
+from openfactory.assets import Asset, Factory
 
 __all__ = ["complete_asset_uuid", "complete_attribute_id", "complete_method", "completion"]
 
@@ -20,20 +19,20 @@ COMPLETE_VARIABLE = "_OFA_COMPLETE"
 
 def complete_asset_uuid(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's signature
     """Complete the UUIDs of registered assets."""
-    return _matching(context, incomplete, lambda client: client.engine.types())
+    return _matching(context, incomplete, Factory.assets)
 
 
 def complete_attribute_id(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     """Complete the attribute ids of the asset on the command line."""
-    return _matching(context, incomplete, lambda client: _names(context, client, Asset.attributes))
+    return _matching(context, incomplete, lambda factory: _names(context, factory, Asset.attributes))
 
 
 def complete_method(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     """Complete the methods of the asset on the command line."""
-    return _matching(context, incomplete, lambda client: _names(context, client, Asset.methods))
+    return _matching(context, incomplete, lambda factory: _names(context, factory, Asset.methods))
 
 
-def _matching(context: click.Context, incomplete: str, words: Callable[[KSQLDBClient], Iterable[str]]) -> list[str]:
+def _matching(context: click.Context, incomplete: str, words: Callable[[Factory], Iterable[str]]) -> list[str]:
     """Return the words that begin with the typed text, sorted.
 
     The result is empty if the factory is not a file, because a server may take seconds to answer.
@@ -44,14 +43,14 @@ def _matching(context: click.Context, incomplete: str, words: Callable[[KSQLDBCl
         file = file_of(url)
         if file is None or not file.is_file():
             return []
-        with open_client(url) as client:
-            return sorted(word for word in words(client) if word.startswith(incomplete))
+        with open_factory(url) as factory:
+            return sorted(word for word in words(factory) if word.startswith(incomplete))
     except Exception:  # noqa: BLE001 - an error would be printed into the command line
         return []
 
 
-def _names(context: click.Context, client: KSQLDBClient, names: Callable[[Asset], Iterable[str]]) -> Iterable[str]:
-    with Asset(context.params["asset_uuid"], client) as asset:
+def _names(context: click.Context, factory: Factory, names: Callable[[Asset], Iterable[str]]) -> Iterable[str]:
+    with factory.asset(context.params["asset_uuid"]) as asset:
         return names(asset)
 
 

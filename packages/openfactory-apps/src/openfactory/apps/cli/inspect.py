@@ -9,7 +9,7 @@ import msgspec
 
 from openfactory.apps.cli.options import asset_uuid_argument, json_option, url_option
 from openfactory.apps.cli.output import one_line, print_json, print_table, short_timestamp
-from openfactory.apps.cli.target import known_asset, open_client
+from openfactory.apps.cli.target import known_asset, open_factory
 from openfactory.assets.asset_class import Asset
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.settings.credentials import redacted
@@ -28,16 +28,15 @@ def list_assets(url: str | None, as_json: bool) -> None:
     \b
     --json: [{"asset_uuid", "type", "availability"}, …]
     """
-    with open_client(url) as client:
-        types, availability = client.engine.types(), client.engine.availability()
-    rows = [(uuid, types[uuid], availability.get(uuid, UNAVAILABLE)) for uuid in sorted(types)]
+    with open_factory(url) as factory:
+        assets, availability = factory.assets(), factory.availability()
+    rows = [(uuid, asset_type, availability.get(uuid, UNAVAILABLE)) for uuid, asset_type in assets.items()]
     if as_json:
         print_json([dict(zip(("asset_uuid", "type", "availability"), row, strict=True)) for row in rows])
     elif rows:
         print_table(("uuid", "type", "availability"), rows)
     else:
-        location = redacted(client.ksqldb_url)
-        click.echo(f"No asset is registered in {location}. Start an app with `ofa run FILE`.", err=True)
+        click.echo(f"No asset is registered in {redacted(factory.url)}. Start an app with `ofa run FILE`.", err=True)
 
 
 @click.command()
@@ -53,11 +52,11 @@ def inspect(asset_uuid: str, url: str | None, as_json: bool) -> None:
     --json: {"asset_uuid", "type", "availability",
              "attributes": [{"id", "value", "type", "tag", "timestamp"}, …]}
     """
-    with open_client(url) as client, known_asset(client, asset_uuid) as asset:
+    with open_factory(url) as factory, known_asset(factory, asset_uuid) as asset:
         summary = {
             "asset_uuid": asset_uuid,
             "type": asset.type,
-            "availability": client.engine.availability([asset_uuid]).get(asset_uuid, UNAVAILABLE),
+            "availability": factory.availability([asset_uuid]).get(asset_uuid, UNAVAILABLE),
         }
         attributes = [asset[attribute_id] for attribute_id in sorted(asset.attributes(), key=str.lower)]
     if as_json:
@@ -87,7 +86,7 @@ def methods(asset_uuid: str, url: str | None, as_json: bool) -> None:
     A required argument has no default. Arguments of assets that are not apps of this version may have a name and a
     description only.
     """
-    with open_client(url) as client, known_asset(client, asset_uuid) as asset:
+    with open_factory(url) as factory, known_asset(factory, asset_uuid) as asset:
         found = _methods(asset)
     if as_json:
         print_json({"asset_uuid": asset_uuid, "methods": found})

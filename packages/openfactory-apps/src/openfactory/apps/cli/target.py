@@ -8,14 +8,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from openfactory.apps.cli.failure import Failure
-from openfactory.assets.asset_class import Asset
+from openfactory.assets import Asset, Factory
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.location import scheme_of
-from openfactory.kafka import KSQLDBClient
 from openfactory.settings import environment
 from openfactory.settings.credentials import redacted
 
-__all__ = ["default_url", "file_of", "known_asset", "open_client"]
+__all__ = ["default_url", "file_of", "known_asset", "open_factory"]
 
 DEFAULT_FILE = "factory.db"
 
@@ -38,8 +37,8 @@ def file_of(url: str) -> Path | None:
 
 
 @contextmanager
-def open_client(url: str | None) -> Iterator[KSQLDBClient]:
-    """Open a client of the factory at a URL, by default at `default_url`, without creating a file.
+def open_factory(url: str | None) -> Iterator[Factory]:
+    """Open the factory at a URL, by default at `default_url`, without creating a file.
 
     Raises:
         Failure: the factory does not exist.
@@ -54,22 +53,21 @@ def open_client(url: str | None) -> Iterator[KSQLDBClient]:
         )
     if scheme_of(url) == "memory":
         raise Failure(f"{url} is visible only in the process that created it. Use a file: --url sqlite:///factory.db.")
-    with KSQLDBClient(url) as client:
-        client.engine.health()  # opens the engine now, so that errors occur here
-        yield client
+    with Factory(url) as factory:
+        yield factory
 
 
 @contextmanager
-def known_asset(client: KSQLDBClient, asset_uuid: str) -> Iterator[Asset]:
+def known_asset(factory: Factory, asset_uuid: str) -> Iterator[Asset]:
     """Open an asset that has attributes or methods.
 
     Raises:
         Failure: the asset was not found.
     """
-    with Asset(asset_uuid, client) as asset:
+    with factory.asset(asset_uuid) as asset:
         if not asset.attributes() and not asset.methods():
-            remedy = _remedy(sorted(client.engine.types()))
-            raise Failure(f"The asset {asset_uuid!r} was not found in {redacted(client.ksqldb_url)}. {remedy}")
+            remedy = _remedy(list(factory.assets()))
+            raise Failure(f"The asset {asset_uuid!r} was not found in {redacted(factory.url)}. {remedy}")
         yield asset
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import click
 import msgspec
@@ -15,11 +13,10 @@ from openfactory.apps.cli.completion import complete_attribute_id
 from openfactory.apps.cli.failure import Failure
 from openfactory.apps.cli.options import asset_uuid_argument, json_option, url_option
 from openfactory.apps.cli.output import one_line, print_json_line
-from openfactory.apps.cli.target import open_client
-from openfactory.assets.asset_class import Asset
-from openfactory.assets.subscriptions import CaseInsensitiveDict
+from openfactory.apps.cli.target import open_factory
+from openfactory.assets import AssetEvent
+from openfactory.assets.event_buffer import EventBuffer
 from openfactory.commands.envelope import CommandEnvelope, CommandReply
-from openfactory.events.attribute import sample_value
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG
 from openfactory.settings.credentials import redacted
 
@@ -27,6 +24,9 @@ __all__ = ["watch"]
 
 # Width of the column of ids; longer ids are not aligned.
 _WIDEST_ID = 32
+
+# Maximum number of events that wait while the output is blocked; the oldest are dropped, and the loss is logged.
+_MAX_QUEUED = 100_000
 
 
 @click.command()
@@ -54,44 +54,27 @@ def watch(
     {"asset_uuid", "id", "value", "type", "tag", "timestamp"}
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    events: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    with open_client(url) as client, Asset(asset_uuid, client) as asset:
-        _subscribe(asset, attribute_id, events)
+    wanted = None if attribute_id is None else [attribute_id]
+    with (
+        open_factory(url) as factory,
+        factory.asset(asset_uuid) as asset,
+        EventBuffer(asset, attributes=wanted, commands=True, max_queued=_MAX_QUEUED) as events,
+    ):
         known = asset.attributes()
-        click.echo(_greeting(asset_uuid, attribute_id, known, redacted(client.ksqldb_url)), err=True)
-        width = min(max(map(len, known if attribute_id is None else [attribute_id]), default=0), _WIDEST_ID)
+        click.echo(_greeting(asset_uuid, attribute_id, known, redacted(factory.url)), err=True)
+        width = min(max(map(len, wanted or known), default=0), _WIDEST_ID)
         printed = 0
         try:
             for event in _take(events, count, seconds):
                 if as_json:
-                    print_json_line(event)
+                    print_json_line(_fields(event))
                 else:
-                    click.echo(f"{event['timestamp']}  {event['id']:{width}}  {_event_text(event)}")
+                    click.echo(f"{event.timestamp}  {event.id:{width}}  {_event_text(event)}")
                 printed += 1
         except KeyboardInterrupt:
             return
     if count is not None and printed < count:
         raise Failure(f"{asset_uuid} had {printed} of {count} events within {seconds:g} s. Wait longer with --seconds.")
-
-
-def _subscribe(asset: Asset, attribute_id: str | None, events: queue.SimpleQueue[dict[str, Any]]) -> None:
-    def receive(subject: str, message: CaseInsensitiveDict) -> None:
-        value, kind = message["VALUE"], message["TYPE"]
-        events.put(
-            {
-                "asset_uuid": asset.asset_uuid,
-                "id": subject.removeprefix(f"{asset.asset_uuid}."),
-                "value": sample_value(value) if kind == "Samples" else value,
-                "type": kind,
-                "tag": message["TAG"],
-                "timestamp": message["attributes"]["timestamp"],
-            }
-        )
-
-    if attribute_id is None:
-        asset.subscribe_to_messages(receive)
-    else:
-        asset.subscribe_to_attribute(attribute_id, receive)
 
 
 def _greeting(asset_uuid: str, attribute_id: str | None, known: list[str], url: str) -> str:
@@ -103,29 +86,39 @@ def _greeting(asset_uuid: str, attribute_id: str | None, known: list[str], url: 
     return f"Watching {asset_uuid}.{attribute_id}{yet} in {url}; Ctrl-C ends it."
 
 
-def _take(
-    events: queue.SimpleQueue[dict[str, Any]], count: int | None, seconds: float | None
-) -> Iterator[dict[str, Any]]:
+def _take(events: EventBuffer, count: int | None, seconds: float | None) -> Iterator[AssetEvent]:
     """Yield events as they arrive, until the count is reached or the seconds have passed."""
     deadline = None if seconds is None else time.monotonic() + seconds
     while count is None or count > 0:
-        try:
-            yield events.get(timeout=None if deadline is None else max(deadline - time.monotonic(), 0))
-        except queue.Empty:
+        event = events.get(None if deadline is None else max(deadline - time.monotonic(), 0))
+        if event is None:
             return
-        count = None if count is None else count - 1
+        if event.type != "Method":  # an app announces its methods this way
+            yield event
+            count = None if count is None else count - 1
 
 
-def _event_text(event: dict[str, Any]) -> str:
+def _fields(event: AssetEvent) -> dict[str, object]:
+    return {
+        "asset_uuid": event.asset_uuid,
+        "id": event.id,
+        "value": event.value,
+        "type": event.type,
+        "tag": event.tag,
+        "timestamp": event.timestamp,
+    }
+
+
+def _event_text(event: AssetEvent) -> str:
     """Return the value of an event in readable form; for a command its arguments, for a reply its result."""
     try:
-        if event["tag"] == COMMAND_TAG:
-            command = CommandEnvelope.parse(event["value"])
+        if event.tag == COMMAND_TAG:
+            command = CommandEnvelope.parse(event.value)
             arguments = ", ".join(f"{name}={text}" for name, text in command.arguments.items())
             return one_line(f"command from {command.header.sender_uuid}: ({arguments})")
-        if event["tag"] == REPLY_TAG:
-            reply = CommandReply.parse(event["value"])
+        if event.tag == REPLY_TAG:
+            reply = CommandReply.parse(event.value)
             return f"{reply.status}: {one_line(reply.result if reply.error is None else reply.error)}"
     except msgspec.MsgspecError:
         pass  # print a malformed command or reply as it is
-    return one_line(event["value"])
+    return one_line(event.value)

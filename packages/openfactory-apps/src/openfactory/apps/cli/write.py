@@ -17,7 +17,7 @@ from openfactory.apps.cli.options import (
     url_option,
 )
 from openfactory.apps.cli.output import one_line, print_json
-from openfactory.apps.cli.target import known_asset, open_client
+from openfactory.apps.cli.target import known_asset, open_factory
 from openfactory.assets.asset_class import Asset
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 
@@ -42,7 +42,7 @@ def set_attribute(
     \b
     --json: {"asset_uuid", "id", "value", "type", "tag", "timestamp"}
     """
-    with open_client(url) as client, known_asset(client, asset_uuid) as asset:
+    with open_factory(url) as factory, known_asset(factory, asset_uuid) as asset:
         _check_attribute(asset, attribute_id)
         asset[attribute_id] = _value(text, asset[attribute_id], string, f"{asset_uuid}.{attribute_id}")
         asset.flush()
@@ -87,7 +87,7 @@ def call(
     values = _parse_arguments(arguments)
     if not sender:
         raise click.BadParameter("The UUID is empty. Give the UUID of an asset.", param_hint="--sender")
-    with open_client(url) as client, known_asset(client, asset_uuid) as asset:
+    with open_factory(url) as factory, known_asset(factory, asset_uuid) as asset:
         if method not in asset.methods():
             names = ", ".join(asset.methods()) or "no methods"
             raise Failure(f"{asset_uuid} has no method {method!r}. It has {names}.")

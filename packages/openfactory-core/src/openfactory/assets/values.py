@@ -1,0 +1,68 @@
+"""Values of an asset as users read and write them: rows, contracts of methods, and the event of a new value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from openfactory.assets.state import AssetState
+from openfactory.events.attribute import AssetAttribute
+from openfactory.events.event import AssetEvent, new_event
+from openfactory.exceptions import ConfigurationError, UnknownAttributeError
+
+__all__ = ["changed_event", "contract", "rows"]
+
+
+def rows(state: AssetState, type_name: str) -> list[dict[str, Any]]:
+    """Return the attributes of a type, each as `{"ID", "VALUE", "TAG"}`.
+
+    A tag is returned without the namespace that some machines write before it: `{urn:…}Position` is `Position`.
+    """
+    return [
+        {"ID": event.id, "VALUE": event.attribute().value, "TAG": re.sub(r"\{.*?\}", "", event.tag).strip()}
+        for event in state.attribute_events()
+        if event.type == type_name
+    ]
+
+
+def contract(value: Any) -> Any:
+    """Return the contract of a method from the value of its event, which stays as it is if it is not JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return value
+
+
+def changed_event(
+    asset_uuid: str, attribute_id: str, known: AssetEvent | None, value: Any, clock: Callable[[], str]
+) -> AssetEvent:
+    """Return the event that writes a known attribute.
+
+    Args:
+        known: last event of the attribute; a value that is not an `AssetAttribute` keeps its type and its tag.
+        clock: returns the timestamp of such a value.
+
+    Raises:
+        UnknownAttributeError: the attribute has never been written.
+        ConfigurationError: the attribute is a method, or the value has another id.
+        InvalidEventError: the value is not valid in a message.
+    """
+    if known is None:
+        raise UnknownAttributeError(f"{asset_uuid} has no attribute {attribute_id!r}. Add it with add_attribute().")
+    if known.type == "Method":
+        raise ConfigurationError(
+            f"{attribute_id!r} is a method of {asset_uuid} and has no value. Call it, or use another id."
+        )
+    if not isinstance(value, AssetAttribute):
+        return new_event(asset_uuid, attribute_id, value, known.type, known.tag, clock())
+    if value.id != attribute_id:
+        raise ConfigurationError(
+            f"The attribute {value.id!r} cannot be written as {attribute_id!r}. "
+            f"Set its id to {attribute_id!r}, or write it as {value.id!r}."
+        )
+    return AssetEvent.of(asset_uuid, value)
