@@ -133,11 +133,12 @@ class EventBuffer:
             the event, or None if no event arrived in time, or if the buffer has `ended` and is empty.
         """
         with self._changed:
-            self._waiting_threads += 1
-            try:
-                self._changed.wait_for(self._is_ready, timeout)
-            finally:
-                self._waiting_threads -= 1
+            if not self._is_ready():
+                self._waiting_threads += 1
+                try:
+                    self._changed.wait_for(self._is_ready, timeout)
+                finally:
+                    self._waiting_threads -= 1
             return self._next()
 
     def __aiter__(self) -> Self:
