@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from openfactory.storage import LocalBackend, confinement
+from openfactory.storage import LocalBackend
+from openfactory.storage.mounted import confinement
 
 WORKERS = Path(__file__).parent / "workers"
 

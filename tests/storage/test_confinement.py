@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openfactory.storage import FileBackend, LocalBackend, PathOutsideStorageError, confinement
+from openfactory.storage import FileBackend, LocalBackend, PathOutsideStorageError
+from openfactory.storage.mounted import confinement
 
 WORKERS = Path(__file__).parent / "workers"
 

@@ -24,9 +24,9 @@ from openfactory.storage import (
     NFSBackend,
     StorageConfigurationError,
     StorageUnavailableError,
-    confinement,
     storage_from_environment,
 )
+from openfactory.storage.mounted import confinement
 
 WORKER = Path(__file__).parent / "workers" / "full_disk.py"
 

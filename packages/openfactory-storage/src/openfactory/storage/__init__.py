@@ -1,7 +1,7 @@
 """File storage for OpenFactory apps: one interface, selected by the `STORAGE` environment variable.
 
 - `backend`: the interface that every storage implements.
-- `mounted` and `confinement`: folders of this machine (`local`, `nfs`).
+- `mounted`: folders of this machine (`local`, `nfs`).
 - `remote`: servers and object stores, through fsspec.
 - `named`: several storages with names.
 - `configuration` and `registry`: create a storage from the value of `STORAGE`.
@@ -19,9 +19,8 @@ from openfactory.storage.errors import (
     UnknownStorageTypeError,
     UnknownStoreError,
 )
-from openfactory.storage.local import LocalBackend, LocalConfiguration
+from openfactory.storage.mounted import LocalBackend, LocalConfiguration, NFSBackend, NFSConfiguration
 from openfactory.storage.named import NamedStorage
-from openfactory.storage.nfs import NFSBackend, NFSConfiguration
 from openfactory.storage.registry import known_storage_types
 
 __all__ = [

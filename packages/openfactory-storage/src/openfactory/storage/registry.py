@@ -10,8 +10,7 @@ from typing import Any
 from openfactory.storage.__about__ import __version__
 from openfactory.storage.backend import FileBackend
 from openfactory.storage.errors import StorageConfigurationError, StorageUnavailableError, UnknownStorageTypeError
-from openfactory.storage.local import LocalBackend
-from openfactory.storage.nfs import NFSBackend
+from openfactory.storage.mounted import LocalBackend, NFSBackend
 
 __all__ = ["ENTRY_POINTS", "known_storage_types", "storage_from_settings"]
 

@@ -12,8 +12,8 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from openfactory.storage import sftp
 from openfactory.storage.errors import StorageConfigurationError, StorageUnavailableError
+from openfactory.storage.remote import sftp
 
 __all__ = ["Address", "Secrets", "connect"]
 

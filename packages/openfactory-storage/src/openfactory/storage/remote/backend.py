@@ -13,18 +13,18 @@ import msgspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
 
-from openfactory.storage import sftp
 from openfactory.storage.atomic_replace import is_unfinished
 from openfactory.storage.backend import FileBackend, FileInfo, OnProgress
 from openfactory.storage.errors import StorageConfigurationError, StorageUnavailableError
-from openfactory.storage.filesystems import Address
 from openfactory.storage.paths import StoragePath, relative
-from openfactory.storage.remote_configuration import RemoteConfiguration
-from openfactory.storage.remote_file import RemoteFile, memory_reader, memory_writer
-from openfactory.storage.remote_folders import make_folder, refuse_folder, retry_replaced
-from openfactory.storage.remote_info import info_of
-from openfactory.storage.session import StorageSession
-from openfactory.storage.uploading import Progress, rename, upload_and_rename
+from openfactory.storage.remote import sftp
+from openfactory.storage.remote.configuration import RemoteConfiguration
+from openfactory.storage.remote.file import RemoteFile, memory_reader, memory_writer
+from openfactory.storage.remote.filesystems import Address
+from openfactory.storage.remote.folders import make_folder, refuse_folder, retry_replaced
+from openfactory.storage.remote.info import info_of
+from openfactory.storage.remote.session import StorageSession
+from openfactory.storage.remote.uploading import Progress, rename, upload_and_rename
 
 __all__ = ["RemoteBackend", "RemoteConfiguration"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import msgspec
 
 from openfactory.storage.errors import StorageConfigurationError
-from openfactory.storage.mounted import MountedBackend, checked_mount_point, first_folder, normalized
+from openfactory.storage.mounted.backend import MountedBackend
+from openfactory.storage.mounted.settings import checked_local_path, checked_mount_point, first_folder
 
 __all__ = ["LocalBackend", "LocalConfiguration"]
 
@@ -34,21 +34,6 @@ class LocalConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         # force_setattr, because the struct is frozen.
         msgspec.structs.force_setattr(self, "local_path", checked_local_path(self.local_path))
         msgspec.structs.force_setattr(self, "mount_point", checked_mount_point(self.mount_point))
-
-
-def checked_local_path(local_path: str) -> str:
-    """Return the normalized path of a folder of this machine.
-
-    Raises:
-        ValueError: the path is not absolute.
-    """
-    stripped = local_path.strip()
-    if not stripped.startswith("/"):
-        raise ValueError(
-            f"local_path is {stripped!r}, which is not absolute. "
-            f"Write the full path, such as {os.path.abspath(stripped)!r}"
-        )
-    return normalized(stripped)
 
 
 class LocalBackend(MountedBackend):

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from openfactory.storage.errors import StorageConfigurationError
-from openfactory.storage.local import checked_local_path
-from openfactory.storage.mounted import MountedBackend, checked_mount_point, first_folder
+from openfactory.storage.mounted.backend import MountedBackend
+from openfactory.storage.mounted.settings import checked_local_path, checked_mount_point, first_folder
 
 __all__ = ["NFSBackend", "NFSConfiguration"]
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from fsspec import AbstractFileSystem
 
 from openfactory.storage.errors import StorageError, StorageUnavailableError
-from openfactory.storage.filesystems import Address, Secrets, connect
+from openfactory.storage.remote.filesystems import Address, Secrets, connect
 
 __all__ = ["StorageSession"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from openfactory.storage.filesystems import Address
+from openfactory.storage.remote.filesystems import Address
 
 __all__ = ["RemoteConfiguration"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from openfactory.storage.session import StorageSession
+from openfactory.storage.remote.session import StorageSession
 
 __all__ = ["RemoteFile", "memory_reader", "memory_writer"]
 

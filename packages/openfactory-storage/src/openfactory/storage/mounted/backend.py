@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,83 +17,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from openfactory.storage.atomic_replace import is_unfinished, lstat, replace_file, sync_folder_of
 from openfactory.storage.backend import FileBackend, FileInfo
-from openfactory.storage.confinement import Confinement
-from openfactory.storage.errors import StorageConfigurationError, errors_naming
+from openfactory.storage.errors import errors_naming
+from openfactory.storage.mounted.confinement import Confinement
 from openfactory.storage.paths import StoragePath, relative
 
-__all__ = ["MountedBackend", "checked_mount_point", "first_folder", "normalized"]
-
-_MOUNT_POINT = re.compile(r"/[A-Za-z0-9._/-]*")
-_LONGEST_MOUNT_POINT = 255
-
-
-def normalized(path: str) -> str:
-    """Return an absolute path without `.`, `..` and doubled slashes.
-
-    Two leading slashes, to which POSIX may give another meaning, become one.
-    """
-    return "/" + os.path.normpath(path).lstrip("/")
-
-
-def checked_mount_point(mount_point: str) -> str:
-    """Return the normalized path at which a container mounts a storage.
-
-    Raises:
-        ValueError: Docker does not accept the path as a mount point.
-    """
-    stripped = mount_point.strip()
-    if (
-        not _MOUNT_POINT.fullmatch(stripped)
-        or ".." in stripped
-        or len(stripped) > _LONGEST_MOUNT_POINT
-        or normalized(stripped) == "/"
-    ):
-        raise ValueError(
-            f"mount_point is {stripped!r}. Write an absolute path of letters, digits and . _ - / that "
-            f"is not '/', has no '..' and at most {_LONGEST_MOUNT_POINT} characters, such as '/mnt/data'"
-        )
-    return normalized(stripped)
-
-
-def first_folder(kind: str, fields: Mapping[str, str | None], remedy: str) -> Path:
-    """Return the first folder that exists.
-
-    Args:
-        kind: name of the storage in error messages.
-        fields: the folders by the names of their fields in the settings; None is skipped.
-        remedy: end of the error message if no folder exists.
-
-    Raises:
-        StorageConfigurationError: no folder exists, or the first one cannot be read.
-    """
-    absent = []
-    for field, folder in fields.items():
-        if folder is None:
-            continue
-        try:
-            status = os.stat(folder)
-        except OSError as error:
-            absent.append(f"{field} {folder!r} ({error.strerror})")
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            _check_readable(kind, field, folder)
-            return Path(folder)
-        absent.append(f"{field} {folder!r} (Not a directory)")
-    raise StorageConfigurationError(f"{kind} finds no folder at its {' or its '.join(absent)}. {remedy}")
-
-
-def _check_readable(kind: str, field: str, folder: str) -> None:
-    """Raise an error if the folder cannot be listed or entered, which are two permissions."""
-    try:
-        with os.scandir(folder) as entries:
-            next(entries, None)
-        os.stat(os.path.join(folder, "."))
-    except OSError as error:
-        user = f"the app's user (uid {os.geteuid()})" if hasattr(os, "geteuid") else "the app's user"
-        raise StorageConfigurationError(
-            f"{kind} cannot read its {field} {folder!r}: {error.strerror}. Let {user} list and enter that folder "
-            f"(chmod, chown), or change {field}."
-        ) from error
+__all__ = ["MountedBackend"]
 
 
 class MountedBackend(FileBackend):

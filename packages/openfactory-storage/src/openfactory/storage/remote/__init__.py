@@ -1,0 +1,13 @@
+"""Storages on servers and object stores, through fsspec: the type `fsspec`.
+
+- `backend`: reads and writes the files of a URL.
+- `configuration`: the settings.
+- `session` and `filesystems`: connect to the filesystem of the URL, and connect again when the connection is lost.
+- `file`, `folders`, `info` and `uploading`: single operations on a filesystem.
+- `sftp`: operations that only SFTP needs.
+"""
+
+from openfactory.storage.remote.backend import RemoteBackend
+from openfactory.storage.remote.configuration import RemoteConfiguration
+
+__all__ = ["RemoteBackend", "RemoteConfiguration"]
