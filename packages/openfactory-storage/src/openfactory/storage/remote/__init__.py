@@ -3,8 +3,8 @@
 - `backend`: reads and writes the files of a URL.
 - `configuration`: the settings.
 - `session` and `filesystems`: connect to the filesystem of the URL, and connect again when the connection is lost.
-- `file`, `folders`, `info` and `uploading`: single operations on a filesystem.
-- `sftp`: operations that only SFTP needs.
+- `protocols` and `kinds`: the table of the protocols, and the operations that differ between them.
+- `file`, `folders`, `info`, `progress` and `sftp`: single operations on a filesystem.
 """
 
 from openfactory.storage.remote.backend import RemoteBackend

@@ -6,6 +6,7 @@ import errno
 import io
 import tempfile
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -19,23 +20,14 @@ from openfactory.storage.errors import StorageConfigurationError, StorageUnavail
 from openfactory.storage.paths import StoragePath, relative
 from openfactory.storage.remote import sftp
 from openfactory.storage.remote.configuration import RemoteConfiguration
-from openfactory.storage.remote.file import RemoteFile, memory_reader, memory_writer
+from openfactory.storage.remote.file import memory_writer
 from openfactory.storage.remote.filesystems import Address
-from openfactory.storage.remote.folders import make_folder, refuse_folder, retry_replaced
+from openfactory.storage.remote.folders import refuse_folder, retry_replaced
 from openfactory.storage.remote.info import info_of
+from openfactory.storage.remote.progress import Progress
 from openfactory.storage.remote.session import StorageSession
-from openfactory.storage.remote.uploading import Progress, rename, upload_and_rename
 
 __all__ = ["RemoteBackend", "RemoteConfiguration"]
-
-# Modes of the protocols whose server can create a file only if it does not exist.
-_EXCLUSIVE: Mapping[str, str] = {"s3": "x", "s3a": "x", "sftp": "wx", "ssh": "wx"}
-
-# Protocols whose append mode works. The others overwrite the file (ftp, gcs) or raise an error (webdav, abfs).
-_APPENDING = frozenset({"s3", "s3a", "sftp", "smb", "ssh"})
-
-# s3fs reads the rest of a name after this text as a version of the file.
-_VERSION = "?versionId="
 
 
 class RemoteBackend(FileBackend):
@@ -59,8 +51,9 @@ class RemoteBackend(FileBackend):
     def __init__(self, config: RemoteConfiguration) -> None:
         super().__init__(config)
         self._address = Address.of(config.url, config.options)
-        self.read_only = config.read_only or not self._address.is_writable
-        self._connection = StorageSession(self._address)
+        self._protocol = self._address.protocol
+        self.read_only = config.read_only or self._protocol.read_only
+        self._session = StorageSession(self._address)
         self._check_root()
 
     @classmethod
@@ -83,12 +76,12 @@ class RemoteBackend(FileBackend):
     @property
     def root(self) -> PurePosixPath:
         """The path of the root in fsspec's filesystem. It is not a folder of this machine."""
-        return PurePosixPath(self._connection.root)
+        return PurePosixPath(self._session.root)
 
     @property
     def fs(self) -> AbstractFileSystem:
-        fs = self._connection.filesystem()
-        root = self._connection.root.rstrip("/")
+        fs = self._session.filesystem()
+        root = self._session.root.rstrip("/")
         return DirFileSystem(path=root, fs=fs, skip_instance_cache=True) if root else fs
 
     def __repr__(self) -> str:
@@ -115,50 +108,20 @@ class RemoteBackend(FileBackend):
 
     def _open_binary(self, path: str, mode: str) -> Any:
         """Open a binary file. The mode is one of `r`, `w`, `a` and `x`."""
-        with self._connection.using(path) as fs:
+        with self._session.using(path) as fs:
             full = self._full(fs, path)
             if mode != "r":
                 refuse_folder(fs, full, path)
                 if mode == "x" and fs.exists(full):
                     raise FileExistsError(errno.EEXIST, "The file exists already; choose another name", path)
-                self._make_folder(fs, full.rpartition("/")[0])
-            if self._address.in_memory:
-                return self._open_in_memory(fs, full, path, mode)
-            if mode == "a" and self._address.protocol not in _APPENDING:
-                return memory_writer(lambda content: self._append(path, content))
-            if mode == "r" and not self._address.is_object_store:
-                refuse_folder(fs, full, path)
-            exclusive_mode = _EXCLUSIVE.get(self._address.protocol, "w")
-            try:
-                options = sftp.read_options(fs) if mode == "r" else {}
-                file = fs.open(full, mode.replace("x", exclusive_mode) + "b", **options)
-            except OSError as error:
-                if mode == "x" and not isinstance(error, FileExistsError) and fs.exists(full):
-                    raise FileExistsError(errno.EEXIST, "The file exists already; choose another name", path) from error
-                if not isinstance(error, IsADirectoryError):
-                    refuse_folder(fs, full, path)
-                raise
-            if mode == "r" and (getattr(file, "details", None) or {}).get("type") == "directory":
-                raise IsADirectoryError(errno.EISDIR, "It is a folder; name a file in it", path)
-            return RemoteFile(file, self._connection, fs, path)
-
-    def _open_in_memory(self, fs: AbstractFileSystem, full: str, path: str, mode: str) -> IO[bytes]:
-        if mode == "r":
-            refuse_folder(fs, full, path)
-            return memory_reader(fs.cat_file(full))
-        if mode == "x":
-            fs.pipe_file(full, b"")
-
-        def store(content: bytes) -> None:
-            with self._connection.using(path):
-                before = fs.cat_file(full) if mode == "a" and fs.exists(full) else b""
-                fs.pipe_file(full, before + content)
-
-        return memory_writer(store)
+                self._protocol.make_folder(fs, full.rpartition("/")[0])
+            if mode == "a" and not self._protocol.appends:
+                return memory_writer(partial(self._append, path))
+            return self._protocol.open(fs, full, path, mode, partial(self._session.using, path, fs))
 
     def _append(self, path: str, content: bytes) -> None:
         """Write the whole file again, with the content at its end."""
-        with self._connection.using(path):
+        with self._session.using(path):
             before = self.read_bytes(path) if self._exists(path) else b""
             self._replace(path, [before, content])
 
@@ -183,34 +146,27 @@ class RemoteBackend(FileBackend):
         progress.finish(local_file.stat().st_size)
 
     def _transfer(self, local_file: Path, path: str, progress: Progress) -> None:
-        with self._connection.using(path) as fs:
+        with self._session.using(path) as fs:
             full = self._full(fs, path)
             refuse_folder(fs, full, path)
-            self._make_folder(fs, full.rpartition("/")[0])
-            if self._address.in_memory:
-                fs.pipe_file(full, local_file.read_bytes())
-            elif self._address.is_object_store:
-                fs.put_file(str(local_file), full, callback=progress)
-            else:
-                upload_and_rename(fs, str(local_file), full, progress)
+            self._protocol.make_folder(fs, full.rpartition("/")[0])
+            self._protocol.upload(fs, local_file, full, progress)
 
     def _copy(self, source: str, target: str) -> None:
-        if not self._address.is_object_store:
+        if not self._protocol.copies:
             super()._copy(source, target)
             return
         if self._info(source).is_folder:
             raise IsADirectoryError(errno.EISDIR, "It is a folder; copy the files in it", source)
-        with self._connection.using(target) as fs:
-            refuse_folder(fs, self._connection.full(target), target)
+        with self._session.using(target) as fs:
+            refuse_folder(fs, self._session.full(target), target)
         if source != target:
-            with self._connection.using(source) as fs:
-                fs.cp_file(self._connection.full(source), self._connection.full(target))
+            with self._session.using(source) as fs:
+                fs.cp_file(self._session.full(source), self._session.full(target))
 
     def _info(self, path: str) -> FileInfo:
-        with self._connection.using(path) as fs:
-            if not path and self._address.is_object_store:
-                return FileInfo("", 0, None, True)
-            return info_of(path, fs.info(self._full(fs, path)))
+        with self._session.using(path) as fs:
+            return info_of(path, self._protocol.info(fs, self._full(fs, path), path))
 
     def _exists(self, path: str) -> bool:
         try:
@@ -220,7 +176,7 @@ class RemoteBackend(FileBackend):
         return True
 
     def _delete(self, path: str) -> None:
-        with self._connection.using(path) as fs:
+        with self._session.using(path) as fs:
             full = self._full_of_link(fs, path)
             if sftp.type_of(fs, full) == "directory":
                 raise IsADirectoryError(errno.EISDIR, "It is a folder; delete the files in it", path)
@@ -229,66 +185,37 @@ class RemoteBackend(FileBackend):
     def _move(self, source: str, target: str) -> None:
         if not source:
             raise IsADirectoryError(errno.EISDIR, "It is the root of the storage; move the files in it", ".")
-        with self._connection.using(source) as fs:
+        with self._session.using(source) as fs:
             is_folder = sftp.type_of(fs, self._full_of_link(fs, source)) == "directory"
-        with self._connection.using(target) as fs:
+        with self._session.using(target) as fs:
             new = self._full(fs, target)
             if is_folder and fs.exists(new):
                 raise FileExistsError(
                     errno.EEXIST, "The path exists, and a folder cannot replace it; delete it first", target
                 )
             refuse_folder(fs, new, target)
-            self._make_folder(fs, new.rpartition("/")[0])
+            self._protocol.make_folder(fs, new.rpartition("/")[0])
         if is_folder and f"{target}/".startswith(f"{source}/"):
             raise OSError(errno.EINVAL, "A folder cannot be moved into itself; choose another path", source)
         if source == target:
             return
-        with self._connection.using(source) as fs:
-            if self._address.is_object_store:
-                self._move_objects(fs, source, target, is_folder)
-            else:
-                rename(fs, self._connection.full(source), new)
-
-    def _move_objects(self, fs: AbstractFileSystem, source: str, target: str, is_folder: bool) -> None:
-        """Copy all files, then delete the old ones.
-
-        The `mv` of fsspec is not used, because it reads `*` in a name as a pattern.
-        """
-        entries = list(self._below(source)) if is_folder else [FileInfo(source, 0, None, False)]
-        files = [self._connection.full(entry.path) for entry in entries if not entry.is_folder]
-        start = len(self._connection.full(source))
-        new = self._connection.full(target)
-        self._make_folder(fs, new if is_folder else new.rpartition("/")[0])
-        for entry in entries:
-            if entry.is_folder:
-                self._make_folder(fs, new + self._connection.full(entry.path)[start:])
-        for file in files:
-            fs.cp_file(file, new + file[start:])
-        for file in files:
-            fs.rm_file(file)
-        if is_folder and self._address.in_memory:
-            fs.rm(self._connection.full(source), recursive=True)
+        below = ((self._session.full(entry.path), entry.is_folder) for entry in self._below(source))
+        with self._session.using(source) as fs:
+            self._protocol.move(fs, self._session.full(source), new, below if is_folder else None)
 
     # Folders
 
     def _mkdir(self, path: str) -> None:
-        with self._connection.using(path) as fs:
+        with self._session.using(path) as fs:
             full = self._full(fs, path)
             if fs.isfile(full):
                 raise FileExistsError(errno.EEXIST, "It is a file; choose another name", path)
-            self._make_folder(fs, full)
+            self._protocol.make_folder(fs, full)
 
     def _list(self, path: str) -> Iterable[FileInfo]:
-        with self._connection.using(path) as fs:
+        with self._session.using(path) as fs:
             full = self._full(fs, path)
-            try:
-                entries = fs.ls(full, detail=True)
-            except FileNotFoundError:
-                if not path and self._address.is_object_store:
-                    return []  # the root of an object store does not exist until it contains a file
-                if not self._address.is_object_store and fs.isfile(full):
-                    raise NotADirectoryError(errno.ENOTDIR, "It is a file; list its folder", path) from None
-                raise
+            entries = self._protocol.entries(fs, full, path)
         own = full.strip("/")
         if [entry["name"].lstrip("/") for entry in entries if entry["type"] != "directory"] == [own]:
             raise NotADirectoryError(errno.ENOTDIR, "It is a file; list its folder", path)
@@ -301,27 +228,19 @@ class RemoteBackend(FileBackend):
                 listed.append(info_of(f"{path}/{name}" if path else name, entry))
         return listed
 
-    def _make_folder(self, fs: AbstractFileSystem, folder: str) -> None:
-        if folder and (self._address.in_memory or not self._address.is_object_store):
-            make_folder(fs, folder)
-
     # The connection to the server
 
     def _inside(self, path: StoragePath) -> str:
-        inside = relative(path, (self.root,) if self._connection.root.startswith("/") else ())
-        if _VERSION in inside and self._address.protocol in ("s3", "s3a"):
-            raise OSError(errno.EINVAL, f"S3 reads {_VERSION!r} in a name as a version; choose another name", inside)
+        inside = relative(path, (self.root,) if self._session.root.startswith("/") else ())
+        if (mark := self._protocol.version_mark) and mark in inside:
+            raise OSError(errno.EINVAL, f"S3 reads {mark!r} in a name as a version; choose another name", inside)
         return inside
 
     def _check_root(self) -> None:
         """Raise an error if the root does not exist or cannot be reached."""
         try:
-            with self._connection.using("") as fs:
-                full = self._connection.root
-                if self._address.in_memory:
-                    self._make_folder(fs, full)
-                root = full.strip("/").partition("/")[0] if self._address.is_object_store else full
-                is_folder = not root or fs.info(root)["type"] == "directory"
+            with self._session.using("") as fs:
+                exists = self._protocol.root_exists(fs, self._session.root)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise self._missing_root() from error
         except PermissionError as error:
@@ -333,22 +252,22 @@ class RemoteBackend(FileBackend):
             if isinstance(error.__cause__, (TypeError, ValueError)):  # some filesystems check their options only now
                 raise StorageConfigurationError(f"{error} Check the options.") from error
             raise
-        if not is_folder:
+        if not exists:
             raise self._missing_root()
 
     def _missing_root(self) -> StorageConfigurationError:
-        kind = "bucket" if self._address.is_object_store else "folder"
+        kind = self._protocol.root_name
         return StorageConfigurationError(
             f"The {kind} of {self._address} does not exist. Create the {kind}, or change the url to an existing {kind}."
         )
 
     def _full(self, fs: AbstractFileSystem, path: str) -> str:
         """Return the path in the filesystem, after a check that no symbolic link leads out of the root."""
-        full = self._connection.full(path)
-        sftp.check_links(fs, self._connection.root, full, path)
+        full = self._session.full(path)
+        sftp.check_links(fs, self._session.root, full, path)
         return full
 
     def _full_of_link(self, fs: AbstractFileSystem, path: str) -> str:
         """Return the path in the filesystem for an operation on a link itself, which may lead out of the root."""
         self._full(fs, path.rpartition("/")[0])
-        return self._connection.full(path)
+        return self._session.full(path)

@@ -6,12 +6,8 @@ import errno
 import io
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
-
-from fsspec import AbstractFileSystem
-
-from openfactory.storage.remote.session import StorageSession
 
 __all__ = ["RemoteFile", "memory_reader", "memory_writer"]
 
@@ -21,15 +17,13 @@ class RemoteFile(io.BufferedIOBase):
 
     Args:
         file: the open file of fsspec.
-        connection: the connection to the server.
-        fs: the filesystem that opened the file.
+        using: context for each use of the file, see `StorageSession.using`.
         path: path of the file in error messages.
     """
 
-    def __init__(self, file: Any, connection: StorageSession, fs: AbstractFileSystem, path: str) -> None:
+    def __init__(self, file: Any, using: Callable[[], AbstractContextManager[object]], path: str) -> None:
         self._file = file
-        self._connection = connection
-        self._fs = fs
+        self._using = using
         self._closed = False
         self.name = path
 
@@ -83,7 +77,7 @@ class RemoteFile(io.BufferedIOBase):
         if self._closed:
             return
         self._closed = True
-        with self._connection.using(self.name, self._fs):
+        with self._using():
             try:
                 self._file.close()
             finally:
@@ -97,7 +91,7 @@ class RemoteFile(io.BufferedIOBase):
     def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
         if self._closed:
             raise ValueError(f"{self.name!r} is closed. Open it again.")
-        with self._connection.using(self.name, self._fs):
+        with self._using():
             return method(*arguments)
 
 

@@ -14,33 +14,12 @@ from fsspec.implementations.local import LocalFileSystem
 
 from openfactory.storage.errors import StorageConfigurationError, StorageUnavailableError
 from openfactory.storage.remote import sftp
+from openfactory.storage.remote.kinds import Protocol
+from openfactory.storage.remote.protocols import protocol_of
 
 __all__ = ["Address", "Secrets", "connect"]
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-# Protocols without folders: a file appears when its upload is complete, and a name with `/` needs no folder.
-_OBJECT_STORES = frozenset({"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "ocilake", "oss", "tos"})
-
-# Protocols that fsspec can only read.
-_READ_ONLY = frozenset({"data", "gist", "git", "github", "libarchive", "tar", "zip"})
-
-# Folders of this machine. They need the type `local`, which keeps every path inside the folder.
-_LOCAL = frozenset({"", "file", "local"})
-
-# A web site has pages, but no folders.
-_WEB_SITES = frozenset({"http", "https"})
-
-# Protocols over SSH. Their client waits for a silent server forever unless it has a timeout.
-_SSH = frozenset({"sftp", "ssh"})
-_TIMEOUT_SECONDS = 30.0
-
-# s3fs retries by itself. If botocore retried as well, a request would fail only after twenty minutes.
-_S3 = frozenset({"s3", "s3a"})
-_S3_TIMEOUTS = {"connect_timeout": 10, "read_timeout": _TIMEOUT_SECONDS, "retries": {"max_attempts": 0}}
-
-# Protocols that receive the login as options, because a password may contain characters with a meaning in a URL.
-_LOGIN_IN_OPTIONS = _SSH | {"ftp", "smb"}
 
 # Options that help to find a mistake and are not secret.
 _NOT_SECRET = frozenset({"endpoint_url", "host", "region_name"})
@@ -104,33 +83,19 @@ class Address(NamedTuple):
         address = cls(url.strip(), options)
         if "://" not in address.url:
             raise ValueError("url has no protocol. Write it as 's3://bucket/folder' or 'sftp://host/folder'")
-        if address.protocol in _LOCAL:
-            raise ValueError(
-                'url is a folder of this machine. Use {"type": "local"}, which keeps every path inside the folder'
-            )
-        if address.protocol in _WEB_SITES:
-            raise ValueError("url is a web site, which has no folders. Use webdav, s3, or 'zip://::https://…'")
+        if refusal := address.protocol.refusal:
+            raise ValueError(refusal)
         return address
 
     @property
-    def protocol(self) -> str:
-        """The protocol of the storage: the first protocol of a chain such as `zip://::s3://bucket/a.zip`."""
+    def scheme(self) -> str:
+        """The first scheme of the URL, also of a chain such as `zip://::s3://bucket/a.zip`."""
         return self.url.partition("::")[0].partition("://")[0].lower()
 
     @property
-    def is_object_store(self) -> bool:
-        """Whether the URL names an object store, which has no folders."""
-        return self.protocol in _OBJECT_STORES
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the files are in the memory of this process."""
-        return self.protocol == "memory"
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether fsspec can write files with this protocol."""
-        return self.protocol not in _READ_ONLY
+    def protocol(self) -> Protocol:
+        """The protocol of the storage."""
+        return protocol_of(self.scheme)
 
     def __str__(self) -> str:
         """Return the URL without the login and the query."""
@@ -148,13 +113,12 @@ class Address(NamedTuple):
         """
         options: dict[str, Any] = _resolved(dict(self.options))
         url = self.url
-        if self.protocol in _LOGIN_IN_OPTIONS:
+        if self.protocol.login_in_options:
             url, login = _split_login(url)
             options |= _resolved(login)
-        if self.protocol in _SSH:
-            options.setdefault("timeout", _TIMEOUT_SECONDS)
-        if self.protocol in _S3:
-            options["config_kwargs"] = _S3_TIMEOUTS | options.get("config_kwargs", {})
+        for name, default in self.protocol.options.items():
+            given = options.get(name, default)
+            options[name] = default | given if isinstance(default, dict) else given
         return _resolved(url), options
 
     def secrets(self) -> Secrets:
@@ -164,7 +128,7 @@ class Address(NamedTuple):
         logins = [_split_login(part)[1] for part in self.url.split("::")]
         hidden = {name: value for name, value in options.items() if name not in _NOT_SECRET}
         values = [*_texts(hidden), *_texts(_resolved(logins)), *(os.environ.get(name, "") for name in references)]
-        return Secrets(value for value in values if value not in (self.url, self.protocol))
+        return Secrets(value for value in values if value not in (self.url, self.scheme))
 
 
 def connect(address: Address) -> tuple[AbstractFileSystem, str]:
@@ -179,8 +143,7 @@ def connect(address: Address) -> tuple[AbstractFileSystem, str]:
     try:
         # Not from fsspec's cache of instances, so that the connection and its secrets are not shared.
         fs, root = url_to_fs(url, skip_instance_cache=True, **options)
-        if address.protocol in _SSH:
-            sftp.prepare(fs, options["timeout"])
+        sftp.prepare(fs, options.get("timeout"))
     except ImportError as error:
         raise StorageConfigurationError(
             f"{address} needs a package that is not installed. Install it: pip install {_package_of(error, address)}"
@@ -192,7 +155,7 @@ def connect(address: Address) -> tuple[AbstractFileSystem, str]:
     except TypeError as error:
         raise StorageConfigurationError(
             f"{address} does not take these options: {secrets.redact(str(error))}. Remove each option that is not an "
-            f"argument of fsspec's filesystem for {address.protocol}."
+            f"argument of fsspec's filesystem for {address.scheme}."
         ) from secrets.safe_cause(error)
     except Exception as error:  # noqa: BLE001 - each protocol has its own errors
         raise StorageUnavailableError(
@@ -207,7 +170,7 @@ def connect(address: Address) -> tuple[AbstractFileSystem, str]:
     if (cache := getattr(fs, "dircache", None)) is not None:
         cache.use_listings_cache = False  # other processes may write too
     text = str(root)
-    return fs, text.rstrip("/") or ("/" if text.startswith("/") or address.in_memory else "")
+    return fs, text.rstrip("/") or ("/" if text.startswith("/") else fs.root_marker)
 
 
 def _innermost(fs: AbstractFileSystem) -> AbstractFileSystem:
@@ -270,4 +233,4 @@ def _package_of(error: ImportError, address: Address) -> str:
             module = cause.name.partition(".")[0]
             return _PACKAGES.get(module, module)
         cause = cause.__cause__
-    return f"the package that fsspec needs for {address.protocol} ({error})"
+    return f"the package that fsspec needs for {address.scheme} ({error})"

@@ -35,10 +35,12 @@ def refuse_folder(fs: AbstractFileSystem, full: str, path: str) -> None:
 def make_folder(fs: AbstractFileSystem, folder: str) -> None:
     """Create a folder and its missing parent folders, also while other processes create some of them.
 
+    The empty path is the root, which exists.
+
     Raises:
         NotADirectoryError: one of the folders is a file.
     """
-    if fs.isdir(folder):
+    if not folder or fs.isdir(folder):
         return
     for path in map(str, (PurePosixPath(folder), *PurePosixPath(folder).parents)):
         if fs.isfile(path):

@@ -30,9 +30,6 @@ _OTHER_FILE_ERRORS = (errno.EBUSY, errno.ENAMETOOLONG, errno.ENOTEMPTY)
 # A server may close a connection that was not used for this time.
 _IDLE_SECONDS = 30.0
 
-# The memory of a process is one store.
-_MEMORY_LOCK = threading.RLock()
-
 
 class StorageSession:
     """A filesystem of fsspec that connects when it is needed.
@@ -49,7 +46,7 @@ class StorageSession:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._lock = _MEMORY_LOCK if address.in_memory else threading.RLock()
+        self._lock = address.protocol.lock()
         self._connecting = threading.Lock()
         self._filesystem: AbstractFileSystem | None = None
         self._secrets = Secrets(iter(()))

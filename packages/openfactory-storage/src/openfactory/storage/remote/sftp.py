@@ -18,14 +18,16 @@ __all__ = ["check_links", "delete", "prepare", "read_options", "type_of"]
 _BLOCK = 32_768
 
 
-def prepare(fs: AbstractFileSystem, timeout: float) -> None:
+def prepare(fs: AbstractFileSystem, timeout: float | None) -> None:
     """Set a timeout for the answers of the server, and send small packets without delay.
 
     Args:
-        fs: a filesystem over SSH.
-        timeout: seconds to wait for an answer.
+        fs: a filesystem of any protocol.
+        timeout: seconds to wait for an answer; None leaves the client as it is.
     """
-    fs.ftp.get_channel().settimeout(timeout)
+    if timeout is None or (client := _client(fs)) is None:
+        return
+    client.get_channel().settimeout(timeout)
     with suppress(AttributeError, OSError):  # a proxy command replaces the socket
         fs.client.get_transport().sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -1,0 +1,251 @@
+"""The kinds of protocols: servers with folders, object stores, and memory. Each writes and moves files in its own way.
+
+The methods receive the filesystem of fsspec and paths in that filesystem (`full`). A `path` is the path in the storage,
+for error messages. The caller holds the lock of the session.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fsspec import AbstractFileSystem
+from fsspec.callbacks import Callback
+
+from openfactory.storage.remote import sftp
+from openfactory.storage.remote.file import RemoteFile, memory_reader, memory_writer
+from openfactory.storage.remote.folders import make_folder, refuse_folder
+
+__all__ = ["Memory", "ObjectStore", "Protocol", "Server", "Smb", "WebDav"]
+
+# The context in which an open file works, see `StorageSession.using`.
+Using = Callable[[], AbstractContextManager[object]]
+
+Below = Iterable[tuple[str, bool]]
+
+# The memory of a process is one store.
+_MEMORY_LOCK = threading.RLock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol(ABC):
+    """Properties of a protocol, and the operations in which its kind differs from the others.
+
+    Attributes:
+        refusal: reason why this type of storage does not support the protocol; empty if it does.
+        read_only: whether fsspec can only read files.
+        login_in_options: whether fsspec receives the login as options, because a password may contain characters with
+            a meaning in a URL.
+        options: default options of the filesystem.
+        appends: whether the mode `a` of fsspec works. Otherwise it overwrites the file (ftp, gcs) or raises an error
+            (webdav, abfs), and the whole file is written again.
+        exclusive_mode: mode of fsspec in which the server creates a file only if it does not exist; `w` without such
+            a mode.
+        version_mark: text in a name after which fsspec reads a version of the file; empty if there is no such text.
+    """
+
+    refusal: str = ""
+    read_only: bool = False
+    login_in_options: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    appends: bool = False
+    exclusive_mode: str = "w"
+    version_mark: str = ""
+
+    #: Name of the root in error messages.
+    root_name: ClassVar[str]
+    #: Whether the server copies a file without a transfer.
+    copies: ClassVar[bool]
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """Return the lock of a new session."""
+        return threading.RLock()
+
+    def root_exists(self, fs: AbstractFileSystem, root: str) -> bool:
+        """Return whether the root exists and is a folder."""
+        return not root or fs.info(root)["type"] == "directory"
+
+    def info(self, fs: AbstractFileSystem, full: str, path: str) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return fsspec's information of a file or folder."""
+        entry: Mapping[str, Any] = fs.info(full)
+        return entry
+
+    @abstractmethod
+    def entries(self, fs: AbstractFileSystem, full: str, path: str) -> list[dict[str, Any]]:
+        """Return fsspec's information of the files and folders in a folder."""
+
+    @abstractmethod
+    def make_folder(self, fs: AbstractFileSystem, folder: str) -> None:
+        """Create a folder, unless folders exist as long as they contain a file."""
+
+    def open(self, fs: AbstractFileSystem, full: str, path: str, mode: str, using: Using) -> Any:
+        """Open a binary file in one of the modes `r`, `w`, `a` and `x`."""
+        try:
+            options = sftp.read_options(fs) if mode == "r" else {}
+            file = fs.open(full, mode.replace("x", self.exclusive_mode) + "b", **options)
+        except OSError as error:
+            if mode == "x" and not isinstance(error, FileExistsError) and fs.exists(full):
+                raise FileExistsError(errno.EEXIST, "The file exists already; choose another name", path) from error
+            if not isinstance(error, IsADirectoryError):
+                refuse_folder(fs, full, path)
+            raise
+        if mode == "r" and (getattr(file, "details", None) or {}).get("type") == "directory":
+            raise IsADirectoryError(errno.EISDIR, "It is a folder; name a file in it", path)
+        return RemoteFile(file, using, path)
+
+    @abstractmethod
+    def upload(self, fs: AbstractFileSystem, local_file: Path, full: str, progress: Callback) -> None:
+        """Replace a file by a file of this machine in one step."""
+
+    @abstractmethod
+    def move(self, fs: AbstractFileSystem, old: str, new: str, below: Below | None) -> None:
+        """Move a file or folder. A file replaces an existing file.
+
+        Args:
+            below: the paths below a folder, each with whether it is a folder; None for a file.
+        """
+
+
+class Server(Protocol):
+    """A protocol whose server has folders: it renames files and folders in one step."""
+
+    root_name = "folder"
+    copies = False
+
+    def entries(self, fs: AbstractFileSystem, full: str, path: str) -> list[dict[str, Any]]:
+        try:
+            return list(fs.ls(full, detail=True))
+        except FileNotFoundError:
+            if fs.isfile(full):
+                raise NotADirectoryError(errno.ENOTDIR, "It is a file; list its folder", path) from None
+            raise
+
+    def make_folder(self, fs: AbstractFileSystem, folder: str) -> None:
+        make_folder(fs, folder)
+
+    def open(self, fs: AbstractFileSystem, full: str, path: str, mode: str, using: Using) -> Any:
+        if mode == "r":
+            refuse_folder(fs, full, path)
+        return super().open(fs, full, path, mode, using)
+
+    def upload(self, fs: AbstractFileSystem, local_file: Path, full: str, progress: Callback) -> None:
+        """Upload to a temporary file in the folder of the target and rename it."""
+        unfinished = f"{full.rpartition('/')[0]}/.ofa-{secrets.token_hex(8)}.tmp"
+        try:
+            fs.put_file(str(local_file), unfinished, callback=progress)
+            self._rename(fs, unfinished, full)
+        except BaseException:
+            with suppress(Exception):  # the file may not be removable for the same reason
+                fs.rm_file(unfinished)
+            raise
+
+    def move(self, fs: AbstractFileSystem, old: str, new: str, below: Below | None) -> None:  # noqa: ARG002
+        self._rename(fs, old, new)
+
+    def _rename(self, fs: AbstractFileSystem, old: str, new: str) -> None:
+        fs.mv(old, new)
+
+
+class Smb(Server):
+    """SMB, where fsspec's `mv` fails if the target exists."""
+
+    def _rename(self, fs: AbstractFileSystem, old: str, new: str) -> None:
+        old, new = (f"\\\\{fs.host}{path}".replace("/", "\\") for path in (old, new))
+        import_module("smbclient").replace(old, new, port=fs._port)
+
+
+class WebDav(Server):
+    """WebDAV, where fsspec's `mv` copies and deletes, and cannot replace a file or move a folder."""
+
+    def _rename(self, fs: AbstractFileSystem, old: str, new: str) -> None:
+        fs.client.move(old, new, overwrite=True)
+
+
+class ObjectStore(Protocol):
+    """A protocol without folders: a file appears when its upload is complete, and a name with `/` needs no folder."""
+
+    root_name = "bucket"
+    copies = True
+
+    def root_exists(self, fs: AbstractFileSystem, root: str) -> bool:
+        """Return whether the bucket exists. The folder in it does not exist until it contains a file."""
+        return super().root_exists(fs, root.strip("/").partition("/")[0])
+
+    def info(self, fs: AbstractFileSystem, full: str, path: str) -> Mapping[str, Any]:
+        return super().info(fs, full, path) if path else {"type": "directory"}
+
+    def entries(self, fs: AbstractFileSystem, full: str, path: str) -> list[dict[str, Any]]:
+        try:
+            return list(fs.ls(full, detail=True))
+        except FileNotFoundError:
+            if path:
+                raise
+            return []
+
+    def make_folder(self, fs: AbstractFileSystem, folder: str) -> None:
+        pass
+
+    def upload(self, fs: AbstractFileSystem, local_file: Path, full: str, progress: Callback) -> None:
+        fs.put_file(str(local_file), full, callback=progress)
+
+    def move(self, fs: AbstractFileSystem, old: str, new: str, below: Below | None) -> None:
+        """Copy all files, then delete the old ones. The `mv` of fsspec would read `*` in a name as a pattern."""
+        files = [old] if below is None else [file for file, is_folder in below if not is_folder]
+        for file in files:
+            fs.cp_file(file, new + file[len(old) :])
+        for file in files:
+            fs.rm_file(file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory(ObjectStore):
+    """The memory of this process: an object store that also has empty folders."""
+
+    appends: bool = True
+
+    def lock(self) -> AbstractContextManager[Any]:
+        return _MEMORY_LOCK
+
+    def root_exists(self, fs: AbstractFileSystem, root: str) -> bool:
+        """Create the root."""
+        make_folder(fs, root)
+        return True
+
+    def make_folder(self, fs: AbstractFileSystem, folder: str) -> None:
+        make_folder(fs, folder)
+
+    def open(self, fs: AbstractFileSystem, full: str, path: str, mode: str, using: Using) -> Any:
+        """Open a file whose content is written when it is closed. fsspec's own file is shared between its readers."""
+        if mode == "r":
+            refuse_folder(fs, full, path)
+            return memory_reader(fs.cat_file(full))
+        if mode == "x":
+            fs.pipe_file(full, b"")
+
+        def store(content: bytes) -> None:
+            with using():
+                before = fs.cat_file(full) if mode == "a" and fs.exists(full) else b""
+                fs.pipe_file(full, before + content)
+
+        return memory_writer(store)
+
+    def upload(self, fs: AbstractFileSystem, local_file: Path, full: str, progress: Callback) -> None:  # noqa: ARG002
+        fs.pipe_file(full, local_file.read_bytes())
+
+    def move(self, fs: AbstractFileSystem, old: str, new: str, below: Below | None) -> None:
+        if below is None:
+            super().move(fs, old, new, None)
+            return
+        entries = [(old, True), *below]
+        for folder in (path for path, is_folder in entries if is_folder):
+            make_folder(fs, new + folder[len(old) :])
+        super().move(fs, old, new, entries)
+        fs.rm(old, recursive=True)
