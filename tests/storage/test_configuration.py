@@ -117,7 +117,7 @@ def test_what_is_said_holds_no_value_that_may_be_a_secret(text: str) -> None:
 
 
 PLUGIN = """
-from openfactory.storage import LocalBackend, StorageUnavailableError
+from openfactory.storage import FileBackend, LocalBackend, StorageConfigurationError, StorageUnavailableError
 
 class Drawer(LocalBackend):
     @classmethod
@@ -127,6 +127,19 @@ class Drawer(LocalBackend):
         if config["drawer"] == "jammed":
             raise StorageUnavailableError("The drawer is jammed. Pull.", path="")
         return super().from_config({"type": "local", "local_path": config["drawer"], "mount_point": "/nowhere/drawer"})
+
+class Cupboard(LocalBackend):
+    @classmethod
+    def checked_config(cls, config):
+        shelf = config["shelf"]
+        return super().checked_config(
+            {"type": "local", "local_path": f"/nowhere/{shelf}", "mount_point": f"/nowhere/{shelf}"}
+        )
+
+class Safe(FileBackend):
+    @classmethod
+    def from_config(cls, config):
+        raise StorageConfigurationError("The safe is locked. Turn the key.")
 
 class Shelf:
     pass
@@ -144,7 +157,9 @@ def plugin(tmp_path: Path) -> Path:
     (site / "cabinet.py").write_text(PLUGIN, encoding="utf-8")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cabinet\nVersion: 1.0\n", encoding="utf-8")
     points = [
+        "cupboard = cabinet:Cupboard",
         "drawer = cabinet:Drawer",
+        "safe = cabinet:Safe",
         "broken = cabinet:broken",
         "other = cabinet:Shelf",
         "gone = cabinet:Gone",
@@ -154,14 +169,14 @@ def plugin(tmp_path: Path) -> Path:
     return site
 
 
-def with_plugin(plugin: Path, document: dict[str, Any]) -> tuple[str, str]:
+def with_plugin(plugin: Path, document: dict[str, Any], function: str = "storage_from_environment") -> tuple[str, str]:
     """What becomes of a document in a process that has the distribution: a class name, and what is said."""
     program = (
         "import sys\n"
         "sys.path.insert(0, sys.argv[1])\n"
-        "from openfactory.storage import storage_from_environment\n"
+        f"from openfactory.storage import {function}\n"
         "try:\n"
-        "    found = storage_from_environment(sys.argv[2])\n"
+        f"    found = {function}(sys.argv[2])\n"
         "except Exception as error:\n"
         "    found = error\n"
         "sys.stdout.write(f'{type(found).__name__}\\n{found}')"
@@ -179,6 +194,14 @@ def test_a_type_by_entry_point_is_used(plugin: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_type_by_entry_point_has_its_mount(plugin: Path) -> None:
+    kind, said = with_plugin(plugin, {"type": "cupboard", "shelf": "top"}, "mount_specs_from_environment")
+    assert kind == "list"
+    assert "'Target': '/nowhere/top'" in said
+    kind, said = with_plugin(plugin, {"type": "safe"}, "mount_specs_from_environment")
+    assert (kind, said) == ("StorageConfigurationError", "STORAGE: The safe is locked. Turn the key.")
+
+
 @pytest.mark.parametrize(
     ("settings", "kind", "begins", "says"),
     [
@@ -186,7 +209,7 @@ def test_a_type_by_entry_point_is_used(plugin: Path, tmp_path: Path) -> None:
             {"type": "cloud"},
             "UnknownStorageTypeError",
             "STORAGE has",
-            "It knows: broken, drawer, fsspec, gone, local, miss",
+            "It knows: broken, cupboard, drawer, fsspec, gone, local, miss",
         ),
         (
             {"type": "broken"},

@@ -8,7 +8,7 @@
 """
 
 from openfactory.storage.backend import FileBackend, FileInfo
-from openfactory.storage.configuration import storage_from_environment
+from openfactory.storage.configuration import mount_specs_from_environment, storage_from_environment
 from openfactory.storage.errors import (
     PathOutsideStorageError,
     ReadOnlyStorageError,
@@ -40,5 +40,6 @@ __all__ = [
     "UnknownStorageTypeError",
     "UnknownStoreError",
     "known_storage_types",
+    "mount_specs_from_environment",
     "storage_from_environment",
 ]

@@ -74,6 +74,18 @@ class FileBackend(ABC):
             StorageConfigurationError: the settings cannot be used.
         """
 
+    @classmethod
+    def mount_spec_from_config(cls, config: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the mount that a container needs for a storage of these settings, as `get_mount_spec` does.
+
+        The types `local`, `nfs` and `fsspec` answer from the settings alone, without opening the storage. Another type
+        opens it, unless it overrides this method.
+
+        Raises:
+            StorageConfigurationError: the settings cannot be used.
+        """
+        return cls.from_config(config).get_mount_spec()
+
     @property
     @abstractmethod
     def root(self) -> PurePath:

@@ -17,7 +17,7 @@ from openfactory.storage.errors import (
     UnknownStoreError,
 )
 from openfactory.storage.paths import StoragePath, checked_text, relative
-from openfactory.storage.registry import storage_from_settings
+from openfactory.storage.registry import mount_spec_from_settings, storage_from_settings
 
 __all__ = ["NamedStorage"]
 
@@ -54,20 +54,20 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
             StorageConfigurationError: the settings cannot be used, or two stores have the same mount point.
             StorageUnavailableError: the server of a store cannot be reached.
         """
-        stores: dict[str, FileBackend] = {}
-        mounted: dict[str, str] = {}
-        for name, settings in config.items():
-            where = f"The store {name!r} of STORAGE"
-            if not _STORE_NAME.fullmatch(name):
-                raise StorageConfigurationError(f"{where} has an invalid name. Use letters, digits, '_' and '-'.")
-            store = stores[name] = storage_from_settings(settings, where)
-            target = (store.get_mount_spec() or {}).get("Target")
-            if target is not None and mounted.setdefault(target, name) != name:
-                raise StorageConfigurationError(
-                    f"{where} has the mount_point {target!r}, and so has the store {mounted[target]!r}. "
-                    f"Give each store its own mount_point."
-                )
+        stores = {name: storage_from_settings(settings, _where(name)) for name, settings in config.items()}
+        _check_mount_points({name: store.get_mount_spec() for name, store in stores.items()})
         return cls(stores)
+
+    @classmethod
+    def mount_specs_from_config(cls, config: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
+        """Return the mount that a container needs for each store, without opening the stores.
+
+        Raises:
+            StorageConfigurationError: the settings cannot be used, or two stores have the same mount point.
+        """
+        specs = {name: mount_spec_from_settings(settings, _where(name)) for name, settings in config.items()}
+        _check_mount_points(specs)
+        return specs
 
     def __getitem__(self, name: str) -> FileBackend:
         try:
@@ -243,3 +243,22 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
         raise SeveralStoresError(
             f"A named storage has no {member}. Use {member} of one of its stores: storage[{example!r}].{member}"
         )
+
+
+def _where(name: str) -> str:
+    """Return the name of a store in error messages, after a check of its name."""
+    where = f"The store {name!r} of STORAGE"
+    if not _STORE_NAME.fullmatch(name):
+        raise StorageConfigurationError(f"{where} has an invalid name. Use letters, digits, '_' and '-'.")
+    return where
+
+
+def _check_mount_points(specs: Mapping[str, dict[str, Any] | None]) -> None:
+    mounted: dict[str, str] = {}
+    for name, spec in specs.items():
+        target = (spec or {}).get("Target")
+        if target is not None and mounted.setdefault(target, name) != name:
+            raise StorageConfigurationError(
+                f"{_where(name)} has the mount_point {target!r}, and so has the store {mounted[target]!r}. "
+                f"Give each store its own mount_point."
+            )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from openfactory.storage.__about__ import __version__
 from openfactory.storage.backend import FileBackend
 from openfactory.storage.errors import StorageConfigurationError, StorageUnavailableError, UnknownStorageTypeError
 from openfactory.storage.mounted import LocalBackend, NFSBackend
 
-__all__ = ["ENTRY_POINTS", "known_storage_types", "storage_from_settings"]
+__all__ = ["ENTRY_POINTS", "known_storage_types", "mount_spec_from_settings", "storage_from_settings"]
+
+_Result = TypeVar("_Result")
 
 #: The group of the entry points with which other distributions add types. Each gives a name and a `FileBackend`.
 ENTRY_POINTS = "openfactory.storage_backends"
@@ -39,6 +41,24 @@ def storage_from_settings(settings: Mapping[str, Any], where: str) -> FileBacken
         StorageConfigurationError: the settings cannot be used.
         StorageUnavailableError: the server of the storage cannot be reached.
     """
+    return _with_type(settings, where, lambda backend: backend.from_config(settings))
+
+
+def mount_spec_from_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+    """Return the mount that a container needs for a storage of these settings, without opening the storage.
+
+    Args:
+        settings: the settings with their `type`.
+        where: name of the settings in error messages.
+
+    Raises:
+        StorageConfigurationError: the settings cannot be used.
+    """
+    return _with_type(settings, where, lambda backend: backend.mount_spec_from_config(settings))
+
+
+def _with_type(settings: Mapping[str, Any], where: str, use: Callable[[type[FileBackend]], _Result]) -> _Result:
+    """Call a function with the type of the settings, and name the settings in its errors."""
     storage_type = settings.get("type")
     if not isinstance(storage_type, str):
         raise StorageConfigurationError(
@@ -46,7 +66,7 @@ def storage_from_settings(settings: Mapping[str, Any], where: str) -> FileBacken
         )
     backend = _backend_of(storage_type, where)
     try:
-        return backend.from_config(settings)
+        return use(backend)
     except StorageConfigurationError as error:
         raise StorageConfigurationError(f"{where}: {error}") from error
     except StorageUnavailableError as error:

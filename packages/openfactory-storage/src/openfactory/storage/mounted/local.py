@@ -35,6 +35,15 @@ class LocalConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         msgspec.structs.force_setattr(self, "local_path", checked_local_path(self.local_path))
         msgspec.structs.force_setattr(self, "mount_point", checked_mount_point(self.mount_point))
 
+    def get_mount_spec(self) -> dict[str, Any]:
+        """Return a bind mount of `local_path` at `mount_point`. The folders need not exist."""
+        return {
+            "Type": "bind",
+            "Source": self.local_path,
+            "Target": self.mount_point,
+            "ReadOnly": self.read_only,
+        }
+
 
 class LocalBackend(MountedBackend):
     """A storage in a folder of this machine.
@@ -56,8 +65,21 @@ class LocalBackend(MountedBackend):
         Raises:
             StorageConfigurationError: the settings cannot be used, or neither folder exists.
         """
+        return cls(cls.checked_config(config))
+
+    @classmethod
+    def mount_spec_from_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        return cls.checked_config(config).get_mount_spec()
+
+    @classmethod
+    def checked_config(cls, config: Mapping[str, Any]) -> LocalConfiguration:
+        """Return the settings of a storage after a check that opens nothing.
+
+        Raises:
+            StorageConfigurationError: the settings cannot be used.
+        """
         try:
-            return cls(msgspec.convert(dict(config), LocalConfiguration))
+            return msgspec.convert(dict(config), LocalConfiguration)
         except msgspec.ValidationError as error:
             raise StorageConfigurationError(
                 f"The settings of a local storage can't be used: {error}. "
@@ -67,12 +89,7 @@ class LocalBackend(MountedBackend):
 
     def get_mount_spec(self) -> dict[str, Any]:
         """Return a bind mount of `local_path` at `mount_point`."""
-        return {
-            "Type": "bind",
-            "Source": self.config.local_path,
-            "Target": self.config.mount_point,
-            "ReadOnly": self.config.read_only,
-        }
+        return self.config.get_mount_spec()
 
     def compatible_with_swarm(self) -> bool:
         """Return False: the other nodes do not have the folder of this machine."""

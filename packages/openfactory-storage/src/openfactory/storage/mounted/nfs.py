@@ -61,6 +61,26 @@ class NFSConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         if self.local_path is not None:
             msgspec.structs.force_setattr(self, "local_path", checked_local_path(self.local_path))
 
+    def get_mount_spec(self) -> dict[str, Any]:
+        """Return a volume of Docker's `local` driver that mounts the folder of the server. The server is not asked."""
+        options = list(self.mount_options or ())
+        if self.read_only and not _has_ro(options):
+            options.append("ro")
+        mounted_with = [f"addr={self.server}", *options]
+        if "nfsvers=" not in ",".join(mounted_with):
+            mounted_with.append("nfsvers=4")
+        return {
+            "Type": "volume",
+            "Source": _volume_name(self, options),
+            "Target": self.mount_point,
+            "VolumeOptions": {
+                "DriverConfig": {
+                    "Name": "local",
+                    "Options": {"type": "nfs", "o": ",".join(mounted_with), "device": f":{self.remote_path}"},
+                }
+            },
+        }
+
 
 class NFSBackend(MountedBackend):
     """A storage in a folder of a file server, which the deployment mounts at `mount_point`."""
@@ -78,13 +98,26 @@ class NFSBackend(MountedBackend):
         Raises:
             StorageConfigurationError: the settings cannot be used, or neither `mount_point` nor `local_path` exists.
         """
+        return cls(cls.checked_config(config))
+
+    @classmethod
+    def mount_spec_from_config(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        return cls.checked_config(config).get_mount_spec()
+
+    @classmethod
+    def checked_config(cls, config: Mapping[str, Any]) -> NFSConfiguration:
+        """Return the settings of a storage after a check that opens nothing.
+
+        Raises:
+            StorageConfigurationError: the settings cannot be used.
+        """
         if isinstance(options := config.get("mount_options"), str):
             as_list = json.dumps([option.strip() for option in options.split(",")])
             raise StorageConfigurationError(
                 f"mount_options is the string {options!r}, not a list. Write a list: {as_list}."
             )
         try:
-            return cls(msgspec.convert(dict(config), NFSConfiguration))
+            return msgspec.convert(dict(config), NFSConfiguration)
         except msgspec.ValidationError as error:
             raise StorageConfigurationError(
                 f"The settings of an nfs storage can't be used: {error}. Write "
@@ -95,24 +128,7 @@ class NFSBackend(MountedBackend):
 
     def get_mount_spec(self) -> dict[str, Any]:
         """Return a volume of Docker's `local` driver that mounts the folder of the server."""
-        config = self.config
-        options = list(config.mount_options or ())
-        if config.read_only and not _has_ro(options):
-            options.append("ro")
-        mounted_with = [f"addr={config.server}", *options]
-        if "nfsvers=" not in ",".join(mounted_with):
-            mounted_with.append("nfsvers=4")
-        return {
-            "Type": "volume",
-            "Source": _volume_name(config, options),
-            "Target": config.mount_point,
-            "VolumeOptions": {
-                "DriverConfig": {
-                    "Name": "local",
-                    "Options": {"type": "nfs", "o": ",".join(mounted_with), "device": f":{config.remote_path}"},
-                }
-            },
-        }
+        return self.config.get_mount_spec()
 
 
 def _volume_name(config: NFSConfiguration, options: list[str]) -> str:

@@ -64,8 +64,22 @@ class RemoteBackend(FileBackend):
             StorageConfigurationError: the settings cannot be used.
             StorageUnavailableError: the server cannot be reached or refuses access.
         """
+        return cls(cls.checked_config(config))
+
+    @classmethod
+    def mount_spec_from_config(cls, config: Mapping[str, Any]) -> None:
+        """Return None: a container needs only the network. The server is not asked."""
+        cls.checked_config(config)
+
+    @classmethod
+    def checked_config(cls, config: Mapping[str, Any]) -> RemoteConfiguration:
+        """Return the settings of a storage after a check that opens nothing.
+
+        Raises:
+            StorageConfigurationError: the settings cannot be used.
+        """
         try:
-            return cls(msgspec.convert(dict(config), RemoteConfiguration))
+            return msgspec.convert(dict(config), RemoteConfiguration)
         except msgspec.ValidationError as error:
             raise StorageConfigurationError(
                 f"The settings of an fsspec storage can't be used: {error}. Write "

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openfactory.storage.backend import FileBackend
-from openfactory.storage.registry import storage_from_settings
+from openfactory.storage.registry import mount_spec_from_settings, storage_from_settings
 from openfactory.storage.testing.carrying import CarryingConformance
 from openfactory.storage.testing.files import FilesConformance
 from openfactory.storage.testing.folders import FoldersConformance
@@ -43,3 +43,6 @@ class FileBackendConformance(
         for path, content in READ_ONLY_FILES.items():
             storage.write_bytes(path, content)
         return storage_from_settings(settings | {"read_only": True}, "The storage of this test")
+
+    def test_the_settings_give_the_mount(self, settings: dict[str, Any], storage: FileBackend) -> None:
+        assert mount_spec_from_settings(settings, "The storage of this test") == storage.get_mount_spec()
