@@ -167,7 +167,7 @@ class RemoteBackend(FileBackend):
             self._protocol.upload(fs, local_file, full, progress)
 
     def _copy(self, source: str, target: str) -> None:
-        if not self._protocol.copies:
+        if self._protocol.has_folders:
             super()._copy(source, target)
             return
         if self._info(source).is_folder:
@@ -270,7 +270,7 @@ class RemoteBackend(FileBackend):
             raise self._missing_root()
 
     def _missing_root(self) -> StorageConfigurationError:
-        kind = self._protocol.root_name
+        kind = "folder" if self._protocol.has_folders else "bucket"
         return StorageConfigurationError(
             f"The {kind} of {self._address} does not exist. Create the {kind}, or change the url to an existing {kind}."
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import secrets
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from openfactory.storage.remote import sftp
 from openfactory.storage.remote.file import RemoteFile, memory_reader, memory_writer
 from openfactory.storage.remote.folders import make_folder, refuse_folder
 
-__all__ = ["Memory", "ObjectStore", "Protocol", "Server", "Smb", "WebDav"]
+__all__ = ["Memory", "ObjectStore", "Protocol", "Smb", "WebDav"]
 
 # The context in which an open file works, see `StorageSession.using`.
 Using = Callable[[], AbstractContextManager[object]]
@@ -36,8 +35,8 @@ _MEMORY_LOCK = threading.RLock()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol(ABC):
-    """Properties of a protocol, and the operations in which its kind differs from the others.
+class Protocol:
+    """A protocol whose server has folders and renames files in one step; base class of the other kinds.
 
     Attributes:
         refusal: reason why this type of storage does not support the protocol; empty if it does.
@@ -50,6 +49,7 @@ class Protocol(ABC):
         exclusive_mode: mode of fsspec in which the server creates a file only if it does not exist; `w` without such
             a mode.
         version_mark: text in a name after which fsspec reads a version of the file; empty if there is no such text.
+        has_folders: whether a folder exists without a file in it. Otherwise the server copies files by itself.
     """
 
     refusal: str = ""
@@ -59,11 +59,7 @@ class Protocol(ABC):
     appends: bool = False
     exclusive_mode: str = "w"
     version_mark: str = ""
-
-    #: Name of the root in error messages.
-    root_name: ClassVar[str]
-    #: Whether the server copies a file without a transfer.
-    copies: ClassVar[bool]
+    has_folders: ClassVar[bool] = True
 
     def lock(self) -> AbstractContextManager[Any]:
         """Return the lock of a new session."""
@@ -78,16 +74,23 @@ class Protocol(ABC):
         entry: Mapping[str, Any] = fs.info(full)
         return entry
 
-    @abstractmethod
     def entries(self, fs: AbstractFileSystem, full: str, path: str) -> list[dict[str, Any]]:
         """Return fsspec's information of the files and folders in a folder."""
+        try:
+            return list(fs.ls(full, detail=True))
+        except FileNotFoundError:
+            if fs.isfile(full):
+                raise NotADirectoryError(errno.ENOTDIR, "It is a file; list its folder", path) from None
+            raise
 
-    @abstractmethod
     def make_folder(self, fs: AbstractFileSystem, folder: str) -> None:
-        """Create a folder, unless folders exist as long as they contain a file."""
+        """Create a folder and its missing parent folders."""
+        make_folder(fs, folder)
 
     def open(self, fs: AbstractFileSystem, full: str, path: str, mode: str, using: Using) -> Any:
         """Open a binary file in one of the modes `r`, `w`, `a` and `x`."""
+        if mode == "r" and self.has_folders:
+            refuse_folder(fs, full, path)
         try:
             options = sftp.read_options(fs) if mode == "r" else {}
             file = fs.open(full, mode.replace("x", self.exclusive_mode) + "b", **options)
@@ -101,43 +104,8 @@ class Protocol(ABC):
             raise IsADirectoryError(errno.EISDIR, "It is a folder; name a file in it", path)
         return RemoteFile(file, using, path)
 
-    @abstractmethod
     def upload(self, fs: AbstractFileSystem, local_file: Path, full: str, progress: Callback) -> None:
-        """Replace a file by a file of this machine in one step."""
-
-    @abstractmethod
-    def move(self, fs: AbstractFileSystem, old: str, new: str, below: Below | None) -> None:
-        """Move a file or folder. A file replaces an existing file.
-
-        Args:
-            below: the paths below a folder, each with whether it is a folder; None for a file.
-        """
-
-
-class Server(Protocol):
-    """A protocol whose server has folders: it renames files and folders in one step."""
-
-    root_name = "folder"
-    copies = False
-
-    def entries(self, fs: AbstractFileSystem, full: str, path: str) -> list[dict[str, Any]]:
-        try:
-            return list(fs.ls(full, detail=True))
-        except FileNotFoundError:
-            if fs.isfile(full):
-                raise NotADirectoryError(errno.ENOTDIR, "It is a file; list its folder", path) from None
-            raise
-
-    def make_folder(self, fs: AbstractFileSystem, folder: str) -> None:
-        make_folder(fs, folder)
-
-    def open(self, fs: AbstractFileSystem, full: str, path: str, mode: str, using: Using) -> Any:
-        if mode == "r":
-            refuse_folder(fs, full, path)
-        return super().open(fs, full, path, mode, using)
-
-    def upload(self, fs: AbstractFileSystem, local_file: Path, full: str, progress: Callback) -> None:
-        """Upload to a temporary file in the folder of the target and rename it."""
+        """Replace a file by a file of this machine in one step: upload a temporary file beside it and rename that."""
         unfinished = f"{full.rpartition('/')[0]}/.ofa-{secrets.token_hex(8)}.tmp"
         try:
             fs.put_file(str(local_file), unfinished, callback=progress)
@@ -148,13 +116,18 @@ class Server(Protocol):
             raise
 
     def move(self, fs: AbstractFileSystem, old: str, new: str, below: Below | None) -> None:  # noqa: ARG002
+        """Move a file or folder. A file replaces an existing file.
+
+        Args:
+            below: the paths below a folder, each with whether it is a folder; None for a file.
+        """
         self._rename(fs, old, new)
 
     def _rename(self, fs: AbstractFileSystem, old: str, new: str) -> None:
         fs.mv(old, new)
 
 
-class Smb(Server):
+class Smb(Protocol):
     """SMB, where fsspec's `mv` fails if the target exists."""
 
     def _rename(self, fs: AbstractFileSystem, old: str, new: str) -> None:
@@ -162,7 +135,7 @@ class Smb(Server):
         import_module("smbclient").replace(old, new, port=fs._port)
 
 
-class WebDav(Server):
+class WebDav(Protocol):
     """WebDAV, where fsspec's `mv` copies and deletes, and cannot replace a file or move a folder."""
 
     def _rename(self, fs: AbstractFileSystem, old: str, new: str) -> None:
@@ -172,11 +145,10 @@ class WebDav(Server):
 class ObjectStore(Protocol):
     """A protocol without folders: a file appears when its upload is complete, and a name with `/` needs no folder."""
 
-    root_name = "bucket"
-    copies = True
+    has_folders = False
 
     def root_exists(self, fs: AbstractFileSystem, root: str) -> bool:
-        """Return whether the bucket exists. The folder in it does not exist until it contains a file."""
+        """Return whether the bucket exists. The folder in it exists once it contains a file."""
         return super().root_exists(fs, root.strip("/").partition("/")[0])
 
     def info(self, fs: AbstractFileSystem, full: str, path: str) -> Mapping[str, Any]:
@@ -194,6 +166,7 @@ class ObjectStore(Protocol):
         pass
 
     def upload(self, fs: AbstractFileSystem, local_file: Path, full: str, progress: Callback) -> None:
+        """Upload the file, which appears when the upload is complete."""
         fs.put_file(str(local_file), full, callback=progress)
 
     def move(self, fs: AbstractFileSystem, old: str, new: str, below: Below | None) -> None:

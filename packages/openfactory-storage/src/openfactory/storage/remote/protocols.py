@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openfactory.storage.remote.kinds import Memory, ObjectStore, Protocol, Server, Smb, WebDav
+from openfactory.storage.remote.kinds import Memory, ObjectStore, Protocol, Smb, WebDav
 
 __all__ = ["protocol_of"]
 
@@ -20,16 +20,16 @@ _TABLE = {
         appends=True, exclusive_mode="x", version_mark="?versionId=", options={"config_kwargs": _S3_TIMEOUTS}
     ),
     ("gs", "gcs", "abfs", "abfss", "az", "oci", "ocilake", "oss", "tos"): ObjectStore(),
-    ("sftp", "ssh"): Server(appends=True, exclusive_mode="wx", login_in_options=True, options={"timeout": _TIMEOUT}),
+    ("sftp", "ssh"): Protocol(appends=True, exclusive_mode="wx", login_in_options=True, options={"timeout": _TIMEOUT}),
     ("smb",): Smb(appends=True, login_in_options=True),
-    ("ftp",): Server(login_in_options=True),
+    ("ftp",): Protocol(login_in_options=True),
     ("webdav", "dav"): WebDav(),
-    ("data", "gist", "git", "github", "libarchive", "tar", "zip"): Server(read_only=True),
-    ("", "file", "local"): Server(refusal=_LOCAL),
-    ("http", "https"): Server(refusal=_WEB_SITE),
+    ("data", "gist", "git", "github", "libarchive", "tar", "zip"): Protocol(read_only=True),
+    ("", "file", "local"): Protocol(refusal=_LOCAL),
+    ("http", "https"): Protocol(refusal=_WEB_SITE),
 }
 _BY_SCHEME = {scheme: protocol for schemes, protocol in _TABLE.items() for scheme in schemes}
-_OTHER = Server()
+_OTHER = Protocol()
 
 
 def protocol_of(scheme: str) -> Protocol:
