@@ -14,6 +14,7 @@ from rounds import Bar, Figure, Pair, alternate, figure_of, percentile
 from writes import running_app
 
 from openfactory.assets import Asset, AssetEvent
+from openfactory.assets.state import AssetState
 from openfactory.assets.subscriptions import Subscriptions
 from openfactory.concurrency import OrderedExecutor
 from openfactory.events.event import new_event
@@ -67,7 +68,7 @@ def _measure_calls(rounds: int) -> Figure:
 
 
 def _measure_dispatch(rounds: int) -> Figure:
-    subscriptions = Subscriptions("BENCH", OrderedExecutor("bench"))
+    subscriptions = Subscriptions("BENCH", AssetState(), OrderedExecutor("bench"))
     event = AssetEvent("BENCH", "sample", 1.5, "Samples", "Bench", "2026-11-21T07:30:00.000Z", 1)
     heard = 0
     all_heard = threading.Event()

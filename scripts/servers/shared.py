@@ -11,6 +11,9 @@ from servers.kafka_broker import KafkaBroker
 
 __all__ = ["shared_broker"]
 
+# A broker is fenced when it sends no heartbeat for so long, which happens on a machine with much other work.
+_NEVER_KILLED = {"broker.session.timeout.ms": "60000"}
+
 
 @contextmanager
 def shared_broker(folder: Path) -> Iterator[KafkaBroker]:
@@ -33,7 +36,7 @@ def shared_broker(folder: Path) -> Iterator[KafkaBroker]:
             fcntl.flock(start, fcntl.LOCK_UN)
             yield KafkaBroker(port=int(port.read_text(encoding="utf-8")))
             return
-        with KafkaBroker() as broker:
+        with KafkaBroker(properties=_NEVER_KILLED) as broker:
             port.write_text(str(broker.port), encoding="utf-8")
             fcntl.flock(start, fcntl.LOCK_UN)
             yield broker

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute, AssetEvent, Factory
+from openfactory.assets.client import Client
 from openfactory.assets.event_buffer import EventBuffer
 from openfactory.engines import Engine
 from openfactory.events.event import new_event
@@ -48,7 +49,8 @@ def register(url: str, **types: str) -> None:
 
 
 def test_registered_assets_have_types(factory: Factory, url: str) -> None:
-    assert factory.assets() == factory.types() == {}
+    assert factory.assets() == {}
+    assert factory.types() == {}
     register(url, MILL="Device", HALL="OpenFactoryApp", CELL="Device")
     assert list(factory.assets().items()) == [("CELL", "Device"), ("HALL", "OpenFactoryApp"), ("MILL", "Device")]
     assert list(factory.types().items()) == [("Device", ["CELL", "MILL"]), ("OpenFactoryApp", ["HALL"])]
@@ -95,8 +97,8 @@ def test_a_url_a_client_or_the_environment_names_it(
     given: str, url: str, mill: Asset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KSQLDB_URL", url if given == "environment" else "memory://another")
-    named = {"url": url, "client": KSQLDBClient(url), "environment": None}[given]
-    with Factory(named) as factory:
+    clients: dict[str, str | Client | None] = {"url": url, "client": KSQLDBClient(url), "environment": None}
+    with Factory(clients[given]) as factory:
         assert factory.url == url
         assert repr(factory) == f"Factory({url!r})"
         with factory.asset("MILL") as asset:
