@@ -81,14 +81,26 @@ def test_version_names_what_is_installed(ofa: Ofa) -> None:
     assert lines == [["distribution", "version"], *([name, text] for name, text in said.items())]
 
 
-def test_help_needs_no_heavy_module(ofa: Ofa) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["--help"], {"rich", "flask", "httpx"}),
+        (["asset", "ls", "--help"], {"rich", "flask", "httpx", "importlib.metadata"}),  # it looks for no other commands
+    ],
+    ids=["ofa", "command"],
+)
+def test_help_needs_no_heavy_module(arguments: list[str], heavy: set[str]) -> None:
     program = (
-        "import sys; from openfactory.apps.cli import main; sys.argv = ['ofa', '--help']\n"
+        f"import sys; from openfactory.apps.cli import main; sys.argv = ['ofa', *{arguments}]\n"
         "try: main()\n"
-        "finally: assert not {'rich', 'importlib.metadata', 'flask', 'httpx'} & set(sys.modules)"
+        f"finally: assert not {heavy} & set(sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
+
+
+def test_help_is_whole(ofa: Ofa) -> None:
+    found = ofa("--help")
     assert "ofa completion --help" in found.stdout
     assert "..." not in found.stdout.replace("[ARGS]...", "")
     assert "..." not in ofa("asset", "--help").stdout.replace("[ARGS]...", "")

@@ -100,7 +100,7 @@ class Asset:
         self.producer = EngineProducer(self._engine)
         self._subscriptions = Subscriptions(asset_uuid, self._state, _callback_executor, self._submit)
         try:
-            self._found_at = self._start_feed(asset_uuid).position
+            _, self._found_at = self._start_feed(asset_uuid)
         except BaseException:
             self._reference.close()
             raise
@@ -435,11 +435,11 @@ class Asset:
 
     # Internals
 
-    def _start_feed(self, asset_uuid: str) -> AssetFeed:
-        """Load the last events of an asset, and receive each event that follows."""
+    def _start_feed(self, asset_uuid: str) -> tuple[list[AssetEvent], int]:
+        """Load the last events of an asset, receive each event that follows, and return the last and their position."""
         self._caller = Caller(asset_uuid, self._publish, self._state)
         self._feed = AssetFeed(self._engine, asset_uuid, self._state, self._receive)
-        return self._feed
+        return self._feed.start()
 
     def _publish(self, event: AssetEvent) -> Receipt:
         receipt = self._engine.publish(event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openfactory.assets.state import AssetState
-from openfactory.engines.base import Engine, OnEvent
+from openfactory.engines.base import Engine, OnEvent, Subscription
 from openfactory.events.event import AssetEvent
 
 __all__ = ["AssetFeed"]
@@ -19,47 +19,55 @@ class AssetFeed:
         asset_uuid: UUID of the asset.
         state: state of the asset.
         on_event: called with each new event, on the delivery thread of the engine; it applies the event to the state.
-
-    Attributes:
-        events: events of the first snapshot.
-        position: position of the first snapshot.
     """
+
+    __slots__ = ("_asset_uuid", "_engine", "_on_event", "_state", "_subscription")
 
     def __init__(self, engine: Engine, asset_uuid: str, state: AssetState, on_event: OnEvent) -> None:
         self._engine = engine
         self._asset_uuid = asset_uuid
         self._state = state
         self._on_event = on_event
-        snapshot = engine.snapshot([asset_uuid])
-        self.events = snapshot.events.get(asset_uuid, [])
-        state.load(self.events)
-        self.position = self._delivered = snapshot.position
-        self._subscription = engine.subscribe(asset_uuid, self._receive, self._on_gap, snapshot.position)
+        self._subscription: Subscription | None = None
+
+    def start(self) -> tuple[list[AssetEvent], int]:
+        """Load the last events, begin the delivery, and return these events and the position of their snapshot."""
+        events, position = self._snapshot()
+        self._state.load(events)
+        self._subscription = self._engine.subscribe(self._asset_uuid, self._on_event, self._on_gap, position)
+        return events, position
 
     def close(self) -> None:
         """End the delivery."""
-        self._subscription.close()
+        if self._subscription is not None:
+            self._subscription.close()
 
-    def _receive(self, event: AssetEvent) -> None:
-        if event.position is not None:
-            self._delivered = event.position
-        self._on_event(event)
+    def _snapshot(self) -> tuple[list[AssetEvent], int]:
+        snapshot = self._engine.snapshot([self._asset_uuid])
+        return snapshot.events.get(self._asset_uuid, []), snapshot.position
 
     def _on_gap(self) -> int:
-        snapshot = self._engine.snapshot([self._asset_uuid])
-        events = snapshot.events.get(self._asset_uuid, [])
-        for event in [event for event in events if self._was_missed(event)]:
-            self._receive(event)
+        """Deliver the last events that were missed, and return the position after which the delivery continues."""
+        events, position = self._snapshot()
+        delivered = self._delivered()
+        for event in [event for event in events if self._was_missed(event, delivered)]:
+            self._on_event(event)
         self._state.load(events)
-        self._delivered = snapshot.position
-        return snapshot.position
+        return position
 
-    def _was_missed(self, event: AssetEvent) -> bool:
+    def _delivered(self) -> int:
+        """Return the position of the last delivered event."""
+        if self._subscription is not None:
+            return self._subscription.position
+        # A gap before `subscribe` has returned: the state holds what was loaded and delivered, and no own writes yet.
+        return max((event.position or 0 for event in self._state.events()), default=0)
+
+    def _was_missed(self, event: AssetEvent, delivered: int) -> bool:
         """Return whether an event of a snapshot was not delivered.
 
         The row of a table has no position; it counts as missed if it is newer than the known event.
         """
         if event.position is not None:
-            return event.position > self._delivered
+            return event.position > delivered
         known = self._state.get(event.id)
         return known is None or event.timestamp > known.timestamp

@@ -115,7 +115,7 @@ class AssetUNS(Asset):
             self._buffered = []
             self.asset_uuid = asset_uuid
         try:
-            events = self._start_feed(asset_uuid).events
+            events, _ = self._start_feed(asset_uuid)
         except BaseException:
             with self._place_lock:
                 self._buffered, self.asset_uuid = None, ""

@@ -53,11 +53,10 @@ class EventBuffer:
     >>> from openfactory.kafka import KSQLDBClient
     >>> with Asset("MILL", KSQLDBClient("memory://buffer")) as mill:
     ...     mill.add_attribute(AssetAttribute(id="speed", value=100, type="Samples", tag="Speed"))
-    ...     with EventBuffer(mill) as events:
+    ...     with EventBuffer(mill, current_values=True) as events:
     ...         mill.speed = 120
-    ...         event = events.get(timeout=5)
-    >>> event.asset_uuid, event.id, event.value
-    ('MILL', 'speed', 120.0)
+    ...         [events.get(timeout=5).value for _ in range(2)]
+    [100.0, 120.0]
 
     When the buffer is full, the oldest event is dropped, so a slow reader sees the newest events. Each drop is counted,
     and the first is logged. The value of a sample is a float if possible.
