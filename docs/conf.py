@@ -49,4 +49,7 @@ complete_reference_packages = sorted(f"openfactory.{module.name}" for module in 
 
 # A link to something of ours that leads nowhere is an error; to others there are no links.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!openfactory\.).*"), ("py:.*", r"openfactory\..*\.(_?Client|_Asset|App|Function|T)")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!openfactory\.).*"),
+    ("py:.*", r"openfactory\..*\.(_?Client|_Asset|App|Function|T)"),
+]

@@ -349,7 +349,8 @@ class Factory(RuleBasedStateMachine):
     @rule(client=clients)
     def call_nobody(self, client: int) -> None:
         token = self.token()
-        with pytest.raises(CommandTimeout, match=r"it is UNAVAILABLE|nothing is known of this asset|has not been written yet"):
+        reasons = r"it is UNAVAILABLE|nothing is known of this asset|has not been written yet"
+        with pytest.raises(CommandTimeout, match=reasons):
             self.assets[client, "COUNTER"].call("add", token=token, n=1, sender_uuid="HMI", timeout=0.02)
         assert token not in self.ran
         self.engine.flush()
