@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _TESTS = Path(__file__).resolve().parents[1] / "tests" / "kafka"
 
 
 @contextmanager
-def ksqldb_that_reads_nothing(place: Place) -> Iterator[dict[str, str]]:
+def ksqldb_that_reads_nothing(place: Place) -> Generator[dict[str, str]]:
     """The environment of a process that uses it; its tables are empty."""
     if str(_TESTS) not in sys.path:
         sys.path.append(str(_TESTS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +65,7 @@ class Program:
 
 
 @contextmanager
-def program(kind: str, *arguments: object, environment: Mapping[str, str] | None = None) -> Iterator[Program]:
+def program(kind: str, *arguments: object, environment: Mapping[str, str] | None = None) -> Generator[Program]:
     """Start a process of `kafka_programs.py`, and end it."""
     command = [sys.executable, str(Path(__file__).with_name("kafka_programs.py")), kind, *map(str, arguments)]
     process = subprocess.Popen(

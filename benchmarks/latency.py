@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,7 +57,7 @@ class _Watcher:
 
 
 @contextmanager
-def watcher(kind: str, *arguments: str | Path) -> Iterator[_Watcher]:
+def watcher(kind: str, *arguments: str | Path) -> Generator[_Watcher]:
     """Start a process of `watchers.py`, and end it."""
     command = [sys.executable, Path(__file__).with_name("watchers.py"), kind, str(WRITES), *arguments]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -39,7 +39,7 @@ _IN_MEMORY = Path("/dev/shm")
 
 
 @contextmanager
-def local_storage(in_memory: bool = False) -> Iterator[FileBackend]:
+def local_storage(in_memory: bool = False) -> Generator[FileBackend]:
     """A `local` storage in a folder of its own, which is gone at the end."""
     place = _IN_MEMORY if in_memory and os.access(_IN_MEMORY, os.W_OK) else None
     with TemporaryDirectory(prefix="openfactory-bench-", dir=place) as folder:
@@ -88,7 +88,7 @@ class _Contest:
         ]
 
     @contextmanager
-    def new_folder(self) -> Iterator[str]:
+    def new_folder(self) -> Generator[str]:
         """A folder with nothing in it, which is gone at the end."""
         name = next(self._new_folders)
         (self._root / name).mkdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -30,7 +30,7 @@ class BenchmarkApp(OpenFactoryApp):
 
 
 @contextmanager
-def running_app(database: Path) -> Iterator[tuple[BenchmarkApp, Engine]]:
+def running_app(database: Path) -> Generator[tuple[BenchmarkApp, Engine]]:
     """An app on a file, and its engine; stopped at the end."""
     with KSQLDBClient(f"sqlite:///{database}") as client:
         app = BenchmarkApp(client, app_uuid="BENCH", loglevel="ERROR")

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -193,7 +193,7 @@ def all_available(assets: dict[str, Asset]) -> bool:
 
 
 @contextmanager
-def kafka(folder: Path) -> Iterator[str]:
+def kafka(folder: Path) -> Generator[str]:
     """Run a Kafka during the demo, and return the URL of a factory on it."""
     sys.path.insert(0, str(SCRIPTS))
     from servers import KafkaBroker

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -128,7 +128,7 @@ class Go(NamedTuple):
 
 
 @contextmanager
-def go_beside(binary: Path) -> Iterator[Go]:
+def go_beside(binary: Path) -> Generator[Go]:
     """Go in a folder beside what it is to build: nothing is left of it."""
     folder = binary.with_name(f"{binary.name}.go")
     _remove(folder)  # of a build that was interrupted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -119,7 +119,7 @@ class NatsServer(Server):
 
 
 @contextmanager
-def nats_cluster(count: int = 2, *, username: str = "", password: str = "") -> Iterator[list[NatsServer]]:
+def nats_cluster(count: int = 2, *, username: str = "", password: str = "") -> Generator[list[NatsServer]]:
     """So many servers that pass messages on to each other."""
     ports = [free_port() for _ in range(count)]
     with ExitStack() as running:

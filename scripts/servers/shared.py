@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _NEVER_KILLED = {"broker.session.timeout.ms": "60000"}
 
 
 @contextmanager
-def shared_broker(folder: Path) -> Iterator[KafkaBroker]:
+def shared_broker(folder: Path) -> Generator[KafkaBroker]:
     """Yield a running broker, which every process that names the same folder gets.
 
     Only the process that started it can kill or stop it. The kernel holds the locks, so a process that dies leaves too.

@@ -355,7 +355,7 @@ class Asset:
             CommandTimeout: the reply did not arrive in time.
             ValueError: `sender_uuid` and APP_UUID are empty.
         """
-        return self._caller.call(method, sender_uuid, {**dict(args or {}), **kwargs}, timeout)
+        return self._caller.call(method, sender_uuid, dict(args or {}) | kwargs, timeout)
 
     async def call_async(
         self,
@@ -368,7 +368,7 @@ class Asset:
         **kwargs: Any,
     ) -> Any:
         """Send a command and wait for its result, like `call`, without blocking the event loop."""
-        return await self._caller.call_async(method, sender_uuid, {**dict(args or {}), **kwargs}, timeout)
+        return await self._caller.call_async(method, sender_uuid, dict(args or {}) | kwargs, timeout)
 
     # References to other assets
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -106,7 +106,7 @@ class Caller:
     @contextmanager
     def _sent(
         self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float
-    ) -> Iterator[Future[CommandReply]]:
+    ) -> Generator[Future[CommandReply]]:
         """Send a command and yield its future reply; a timeout inside the block becomes a `CommandTimeout`."""
         envelope = self._envelope(method, sender_uuid, arguments)
         correlation_id = str(envelope.header.correlation_id)

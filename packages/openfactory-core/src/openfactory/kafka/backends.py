@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -73,30 +74,39 @@ class OpenedOnUse(Generic[ConnectionT]):
 class Backend(Protocol):
     """The operations of a KSQLDBClient, as a server or an engine does them. Nothing is opened before the first one."""
 
+    @abstractmethod
     def query(self, sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
         """Return the rows of a SELECT."""
 
+    @abstractmethod
     def tables(self) -> list[str]:
         """Return the names of the tables."""
 
+    @abstractmethod
     def streams(self) -> list[str]:
         """Return the names of the streams that accept inserts."""
 
+    @abstractmethod
     def info(self) -> dict[str, Any]:
         """Return the state of the connection."""
 
+    @abstractmethod
     def topic_of(self, name: str) -> str:
         """Return the Kafka topic of a stream or table."""
 
+    @abstractmethod
     def statement(self, sql: str) -> httpx.Response:
         """Run a statement that changes the tables."""
 
+    @abstractmethod
     def insert_events(self, events: list[AssetEvent], timeout: float) -> int:
         """Write events to the stream of all events, wait for each acknowledgement, and return their number."""
 
+    @abstractmethod
     def insert_rows(self, stream: str, rows: Iterable[Mapping[str, Any]]) -> int:
         """Write rows to another stream, and return their number."""
 
+    @abstractmethod
     def close(self) -> None:
         """Release the connections; a second call does nothing."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
@@ -158,7 +158,7 @@ class AppClient(Generic[App]):
         threading.Thread(target=self._run, name=f"openfactory-test-{self.app.asset_uuid}", daemon=True).start()
 
     @contextmanager
-    def _recording_crash(self) -> Iterator[None]:
+    def _recording_crash(self) -> Generator[None]:
         try:
             yield
         except Exception as error:

@@ -38,7 +38,7 @@ def register_asset(
         DeliveryTimeout: the registration was not acknowledged in time.
     """
     levels, uns_id = _parse_place(uns) if uns else ({}, None)
-    references = dict.fromkeys(REFERENCES, "")
+    references: dict[str, str] = dict.fromkeys(REFERENCES, "")
     with open_engine_of(ksqlClient, bootstrap_servers) as reference:
         reference.engine.register(
             Registration(asset_uuid, asset_type, docker_service, references, uns_id=uns_id, uns_levels=levels)

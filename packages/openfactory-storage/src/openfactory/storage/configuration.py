@@ -92,4 +92,5 @@ def _is_one_storage(settings: Mapping[str, Any]) -> bool:
 
 
 def _json_type(document: object) -> str:
-    return {list: "array", str: "string", bool: "Boolean"}.get(type(document), "number")
+    names: dict[type, str] = {list: "array", str: "string", bool: "Boolean"}
+    return names.get(type(document), "number")

@@ -16,7 +16,7 @@ the rest of OpenFactory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 __all__ = [
@@ -116,7 +116,7 @@ class SeveralStoresError(StorageError, AttributeError):
 
 
 @contextmanager
-def errors_naming(path: str, other: str | None = None) -> Iterator[None]:
+def errors_naming(path: str, other: str | None = None) -> Generator[None]:
     """Raise the OSErrors of a block with `path`, the path in the storage, in place of the path on the disk."""
     try:
         yield

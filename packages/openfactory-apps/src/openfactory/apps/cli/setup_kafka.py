@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -172,7 +172,7 @@ def _advice(factory: Factory) -> list[str]:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[Piece], None]]:
+def _progress(total: int) -> Generator[Callable[[Piece], None]]:
     """Show a progress bar on a terminal, and yield a function that advances it."""
     if not sys.stderr.isatty():
         yield lambda _: None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -37,7 +37,7 @@ def file_of(url: str) -> Path | None:
 
 
 @contextmanager
-def open_factory(url: str | None) -> Iterator[Factory]:
+def open_factory(url: str | None) -> Generator[Factory]:
     """Open the factory at a URL, by default at `default_url`, without creating a file.
 
     Raises:
@@ -58,7 +58,7 @@ def open_factory(url: str | None) -> Iterator[Factory]:
 
 
 @contextmanager
-def known_asset(factory: Factory, asset_uuid: str) -> Iterator[Asset]:
+def known_asset(factory: Factory, asset_uuid: str) -> Generator[Asset]:
     """Open an asset that has attributes or methods.
 
     Raises:

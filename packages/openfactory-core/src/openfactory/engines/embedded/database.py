@@ -6,7 +6,8 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
@@ -43,24 +44,31 @@ class Database(Protocol):
 
     wake: Wake
 
+    @abstractmethod
     def writing(self) -> AbstractContextManager[sqlite3.Connection]:
         """Take the lock that all processes share, and yield the connection for writing."""
 
+    @abstractmethod
     def reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """Yield a connection that reads committed data."""
 
+    @abstractmethod
     def tailing(self) -> AbstractContextManager[sqlite3.Connection]:
         """Yield the connection of the thread that follows the log."""
 
+    @abstractmethod
     def write_problem(self) -> str:
         """Return the problem that keeps writers from writing now, with its remedy, or an empty string."""
 
+    @abstractmethod
     def file_problem(self) -> str:
         """Return the error text if the file was removed or replaced, or an empty string."""
 
+    @abstractmethod
     def listen(self) -> None:
         """Start to receive wake-ups."""
 
+    @abstractmethod
     def close(self, timeout: float) -> None:
         """Close all connections. Wait for the lock at most `timeout` seconds."""
 
@@ -75,7 +83,7 @@ class MemoryDatabase:
         _create_schema(self._connection)
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Generator[sqlite3.Connection]:
         with self._lock:
             yield self._connection
 
@@ -156,12 +164,12 @@ class FileDatabase:
         return connection
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Generator[sqlite3.Connection]:
         with self.lock:
             yield self._writer
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Generator[sqlite3.Connection]:
         try:
             with self._reading:
                 yield self._reader
@@ -171,7 +179,7 @@ class FileDatabase:
             ) from error
 
     @contextmanager
-    def tailing(self) -> Iterator[sqlite3.Connection]:
+    def tailing(self) -> Generator[sqlite3.Connection]:
         yield self._tailer
 
     def write_problem(self) -> str:

@@ -100,12 +100,13 @@ class NatsLive:
         asset = self._assets.get(event.asset_uuid)
         if asset is None:
             return publish(event)
-        write, receipt = asset.expect_echo(event), None
+        write = asset.expect_echo(event)
+        receipt: Receipt | None = None
         try:
             receipt = publish(event)
+            return receipt
         finally:
             asset.note_receipt(write, receipt)
-        return receipt
 
     def pause(self, asset_uuids: Collection[str] | None) -> list[LiveAsset]:
         """Keep back the messages of some or all assets while a snapshot is read, and return the assets for `resume`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -101,7 +101,7 @@ class AssetRouter:
         self._requests_in_progress = 0
 
     @contextlib.contextmanager
-    def _open_client(self) -> Iterator[httpx.Client]:
+    def _open_client(self) -> Generator[httpx.Client]:
         import httpx
 
         with self._lock:

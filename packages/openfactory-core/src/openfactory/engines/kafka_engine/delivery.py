@@ -80,7 +80,7 @@ class Delivery:
         self.on_delivery_error = self._failures.on_delivery_error
         self._failed = 0
         self.furthest: dict[tuple[str, int], int] = {}
-        self._producer = self._new_producer()
+        self._producer: Producer = self._new_producer()
         self._thread = threading.Thread(target=self._run, name="openfactory-delivery", daemon=True)
         self._thread.start()
         reset_in_forked_child(self)

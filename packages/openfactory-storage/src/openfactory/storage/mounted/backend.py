@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,7 +139,7 @@ class MountedBackend(FileBackend):
             return False
 
     @contextmanager
-    def _ensured_parent(self, path: str) -> Iterator[tuple[str, int | None]]:
+    def _ensured_parent(self, path: str) -> Generator[tuple[str, int | None]]:
         """Open the folder of a file as `Confinement.parent` does, and create the folder if it does not exist."""
         with ExitStack() as stack:
             try:

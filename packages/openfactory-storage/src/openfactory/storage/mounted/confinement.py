@@ -14,7 +14,7 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -79,7 +79,7 @@ class Confinement:
             os.close(folder)
 
     @contextmanager
-    def parent(self, path: str) -> Iterator[tuple[str, int | None]]:
+    def parent(self, path: str) -> Generator[tuple[str, int | None]]:
         """Open the folder of a file, for system calls with a parameter `dir_fd`.
 
         Yields:

@@ -7,7 +7,7 @@ import io
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 
 from fsspec import AbstractFileSystem
@@ -73,7 +73,7 @@ class StorageSession:
         return f"{self.root.rstrip('/')}/{path}" if self.root else path
 
     @contextmanager
-    def using(self, path: str, fs: AbstractFileSystem | None = None) -> Iterator[AbstractFileSystem]:
+    def using(self, path: str, fs: AbstractFileSystem | None = None) -> Generator[AbstractFileSystem]:
         """Lock the filesystem for an operation, and convert the errors of the operation.
 
         Args:
