@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from servers import KafkaBroker, NatsServer, NotOnThisMachineError, Server, Toxiproxy, shared_broker
+from topic_deletion import delete_topics
 
 AnyServer = TypeVar("AnyServer", bound=Server)
 
@@ -69,9 +70,14 @@ def toxiproxy() -> Iterator[Toxiproxy]:
 
 
 @pytest.fixture
-def topic_prefix() -> str:
-    """What stands before the names of this test's topics, so that a shared broker is as good as a fresh one."""
-    return f"t{uuid4().hex[:12]}_"
+def topic_prefix(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The prefix of this test's topics, so that the shared broker is as good as a fresh one; they are deleted."""
+    prefix = f"t{uuid4().hex[:12]}_"
+    shared = "kafka_broker" in request.fixturenames
+    broker: KafkaBroker | None = request.getfixturevalue("kafka_broker") if shared else None
+    yield prefix
+    if broker is not None:
+        delete_topics(broker.bootstrap_servers, prefix)
 
 
 @pytest.fixture

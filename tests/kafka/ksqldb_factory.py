@@ -13,6 +13,7 @@ from ksqldb_stand_in import KsqlDBStandIn
 from openfactory.engines.kafka_engine.engine import KafkaEngine
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from router_stand_in import RouterStandIn
+from topic_deletion import delete_topics
 
 __all__ = ["KsqlDBFactory"]
 
@@ -63,3 +64,4 @@ class KsqlDBFactory:
         for part in reversed(self._parts):
             part.stop()
         self.tables.close()
+        delete_topics(self.bootstrap_servers, self.prefix)
