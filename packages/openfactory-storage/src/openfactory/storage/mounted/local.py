@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from openfactory.storage.errors import StorageConfigurationError
+from openfactory.storage.conversion import converted
 from openfactory.storage.mounted.backend import MountedBackend
 from openfactory.storage.mounted.settings import checked_local_path, checked_mount_point, first_folder
 
@@ -78,14 +78,13 @@ class LocalBackend(MountedBackend):
         Raises:
             StorageConfigurationError: the settings cannot be used.
         """
-        try:
-            return msgspec.convert(dict(config), LocalConfiguration)
-        except msgspec.ValidationError as error:
-            raise StorageConfigurationError(
-                f"The settings of a local storage can't be used: {error}. "
-                'Write {"type": "local", "local_path": "/srv/data", "mount_point": "/mnt/data"}, '
-                'and optionally "read_only" and "description".'
-            ) from error
+        return converted(
+            config,
+            LocalConfiguration,
+            "a local storage",
+            '{"type": "local", "local_path": "/srv/data", "mount_point": "/mnt/data"}, '
+            'and optionally "read_only" and "description"',
+        )
 
     def get_mount_spec(self) -> dict[str, Any]:
         """Return a bind mount of `local_path` at `mount_point`."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from openfactory.storage.conversion import converted
 from openfactory.storage.errors import StorageConfigurationError
 from openfactory.storage.mounted.backend import MountedBackend
 from openfactory.storage.mounted.settings import checked_local_path, checked_mount_point, first_folder
@@ -116,15 +117,14 @@ class NFSBackend(MountedBackend):
             raise StorageConfigurationError(
                 f"mount_options is the string {options!r}, not a list. Write a list: {as_list}."
             )
-        try:
-            return msgspec.convert(dict(config), NFSConfiguration)
-        except msgspec.ValidationError as error:
-            raise StorageConfigurationError(
-                f"The settings of an nfs storage can't be used: {error}. Write "
-                '{"type": "nfs", "server": "files.plant.example", "remote_path": "/exports/data", '
-                '"mount_point": "/mnt/data"}, and optionally "mount_options" (a list), "local_path", "read_only" '
-                'and "description".'
-            ) from error
+        return converted(
+            config,
+            NFSConfiguration,
+            "an nfs storage",
+            '{"type": "nfs", "server": "files.plant.example", "remote_path": "/exports/data", '
+            '"mount_point": "/mnt/data"}, and optionally "mount_options" (a list), "local_path", "read_only" '
+            'and "description"',
+        )
 
     def get_mount_spec(self) -> dict[str, Any]:
         """Return a volume of Docker's `local` driver that mounts the folder of the server."""

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-import msgspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
 
 from openfactory.storage.atomic_replace import is_unfinished
 from openfactory.storage.backend import FileBackend, FileInfo, OnProgress
+from openfactory.storage.conversion import converted
 from openfactory.storage.errors import StorageConfigurationError, StorageUnavailableError
 from openfactory.storage.paths import StoragePath, relative
 from openfactory.storage.remote import sftp
@@ -78,14 +78,13 @@ class RemoteBackend(FileBackend):
         Raises:
             StorageConfigurationError: the settings cannot be used.
         """
-        try:
-            return msgspec.convert(dict(config), RemoteConfiguration)
-        except msgspec.ValidationError as error:
-            raise StorageConfigurationError(
-                f"The settings of an fsspec storage can't be used: {error}. Write "
-                '{"type": "fsspec", "url": "s3://bucket/folder", "options": {"secret": "${S3_SECRET}"}}, '
-                'and optionally "read_only" and "description".'
-            ) from error
+        return converted(
+            config,
+            RemoteConfiguration,
+            "an fsspec storage",
+            '{"type": "fsspec", "url": "s3://bucket/folder", "options": {"secret": "${S3_SECRET}"}}, '
+            'and optionally "read_only" and "description"',
+        )
 
     @property
     def root(self) -> PurePosixPath:
