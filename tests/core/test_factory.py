@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute, AssetEvent, Factory
-from openfactory.assets.client import Client
 from openfactory.assets.event_buffer import EventBuffer
 from openfactory.engines import Engine
+from openfactory.engines.registry import Client
 from openfactory.events.event import new_event
 from openfactory.exceptions import ConfigurationError, EngineClosedError, SubscriptionError
 from openfactory.kafka import KSQLDBClient

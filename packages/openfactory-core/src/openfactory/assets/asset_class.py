@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from openfactory.assets.asset_feed import AssetFeed
 from openfactory.assets.caller import Caller, CommandArguments
-from openfactory.assets.client import Client
 from openfactory.assets.event_stream import EventStream
 from openfactory.assets.producer import EngineProducer
 from openfactory.assets.references import ABOVE, BELOW, add_reference, references_in
@@ -20,7 +19,7 @@ from openfactory.assets.subscriptions import ALL_EVENTS, AssetCallback, Submit, 
 from openfactory.assets.values import changed_event, contract, rows
 from openfactory.concurrency import OrderedExecutor
 from openfactory.engines.location import Servers
-from openfactory.engines.registry import open_engine, open_engine_of
+from openfactory.engines.registry import Client, open_engine, open_engine_of
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.events.receipt import Receipt

@@ -5,15 +5,22 @@ from __future__ import annotations
 import weakref
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from openfactory.assets.asset_class import Asset
-from openfactory.assets.client import Client, UrlClient
 from openfactory.assets.event_buffer import EventBuffer
-from openfactory.engines.registry import open_engine, open_engine_of
+from openfactory.engines.registry import Client, open_engine, open_engine_of
 from openfactory.events.event import AssetEvent
 from openfactory.settings.credentials import redacted
 
 __all__ = ["Factory"]
+
+
+@dataclass(slots=True)
+class _UrlClient:
+    """A client that is only a URL; servers and credentials come from the environment."""
+
+    ksqldb_url: str
 
 
 class Factory:
@@ -46,7 +53,7 @@ class Factory:
         self._reference = open_engine(client) if isinstance(client, str) else open_engine_of(client)
         self._engine = self._reference.engine
         self.url = self._engine.url
-        self._client: Client = UrlClient(self.url) if client is None or isinstance(client, str) else client
+        self._client: Client = _UrlClient(self.url) if client is None or isinstance(client, str) else client
         self._buffers: weakref.WeakSet[EventBuffer] = weakref.WeakSet()
 
     def __repr__(self) -> str:

@@ -16,7 +16,7 @@ from openfactory.exceptions import ConfigurationError, MissingDistributionError,
 from openfactory.settings import setting
 from openfactory.settings.credentials import redacted
 
-__all__ = ["ENTRY_POINT_GROUP", "EngineReference", "engine_schemes", "open_engine", "open_engine_of"]
+__all__ = ["ENTRY_POINT_GROUP", "Client", "EngineReference", "engine_schemes", "open_engine", "open_engine_of"]
 
 #: Entry points by which other distributions add engines: name = scheme, value = `module:class`.
 ENTRY_POINT_GROUP = "openfactory.engines"
@@ -39,7 +39,7 @@ class _EngineClass(Protocol):
     def __call__(self, url: str, servers: Servers) -> Engine: ...
 
 
-class _Client(Protocol):
+class Client(Protocol):
     """Object that names the engine for an asset or a tool, such as a `KSQLDBClient`."""
 
     ksqldb_url: str
@@ -132,7 +132,7 @@ def open_engine(url: str, servers: Servers | None = None) -> EngineReference:
 
 
 def open_engine_of(
-    client: _Client | None, bootstrap_servers: str | None = None, asset_router_url: str | None = None
+    client: Client | None, bootstrap_servers: str | None = None, asset_router_url: str | None = None
 ) -> EngineReference:
     """Return a reference to the engine that a client names, or KSQLDB_URL if the client does not.
 
