@@ -243,8 +243,9 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
     def _open_for_business(self) -> None:
         super()._open_for_business()
         if self._server is not None:
-            self._server.start(self._on_server_failure)
+            # The port is open already. Said first, so that the line stands before those of the first requests.
             self.logger.info("Serving on %s", self._server.url)
+            self._server.start(self._on_server_failure)
 
     def _on_server_failure(self, error: Exception) -> None:
         """End the main loop. Called on the server's thread."""
