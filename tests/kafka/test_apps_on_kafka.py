@@ -119,6 +119,15 @@ def mill_uuid() -> str:
     return f"MILL-{uuid4().hex[:8]}"
 
 
+# A restarted app shows in each run that events come over NATS; the engine's own tests show the rest.
+log_only = pytest.mark.parametrize(
+    "place",
+    ["kafka", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("ksqldb", "nats"))],
+    indirect=True,
+)
+
+
+@log_only
 def test_the_example_apps_run_and_speak_to_each_other(
     start: Start, client: KSQLDBClient, mill_uuid: str, eventually: Eventually
 ) -> None:
@@ -213,6 +222,7 @@ def test_tools_register_and_deregister(client: KSQLDBClient, mill_uuid: str, eve
     assert list(client.engine.types([mill_uuid, other])) == [other]
 
 
+@log_only
 def test_the_command_line_speaks_to_it(
     start: Start, place: Place, client: KSQLDBClient, mill_uuid: str, tmp_path: Path, eventually: Eventually
 ) -> None:

@@ -253,6 +253,7 @@ def test_it_may_be_stopped_by_its_own_callback_and_before_it_begins(
     unused.consume()
 
 
+@pytest.mark.thorough  # test_broker_outages.py shows in each run that a consumer comes back
 def test_a_broker_that_is_away_for_a_while_does_not_end_it(
     own_kafka_broker: KafkaBroker, eventually: Eventually, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -369,6 +370,7 @@ def test_no_broker_is_one_sentence() -> None:
         KafkaAssetConsumer("MILL", "group", print, client)
 
 
+@pytest.mark.thorough  # test_security.py logs in with the same settings in each run
 def test_it_logs_in_as_its_client_does(eventually: Eventually) -> None:
     with KafkaBroker(security="sasl_plaintext") as broker:
         login = {"kafka_sasl_username": broker.username, "kafka_sasl_password": broker.password}

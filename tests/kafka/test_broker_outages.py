@@ -434,6 +434,7 @@ def is_written(engine: Engine, event: AssetEvent) -> bool:
     return True
 
 
+@pytest.mark.thorough  # librdkafka waits 30 s for a topic that is gone; test_broker_errors.py has the sentence
 def test_a_topic_that_is_gone_is_told(own_kafka_broker: KafkaBroker) -> None:
     broker = own_kafka_broker.bootstrap_servers
     engine = KafkaEngine(f"kafka://{broker}")

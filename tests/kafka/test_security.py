@@ -374,6 +374,7 @@ def test_secrets_come_from_files(way: str, plant: Plant, monkeypatch: pytest.Mon
         assert reference.engine.health().connected
 
 
+@pytest.mark.thorough  # waits for the end of a token's life
 def test_a_token_is_renewed_before_it_expires(plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
     way = WAYS["token by HTTP"]
     server = plant.token_server("http")

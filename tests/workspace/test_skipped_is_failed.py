@@ -44,7 +44,7 @@ def run(folder: Path, ci: str | None) -> str:
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True).stdout
 
 
-@pytest.mark.parametrize("ci", [None, "false"])
+@pytest.mark.parametrize("ci", [None, pytest.param("false", marks=pytest.mark.thorough)])
 def test_elsewhere_a_skip_stays_one(tmp_path: Path, ci: str | None) -> None:
     (tmp_path / "test_cases.py").write_text(CASES, encoding="utf-8")
     assert "1 passed, 3 skipped, 1 xfailed" in run(tmp_path, ci)
