@@ -53,7 +53,7 @@ class Asset:
         asset_router_url: address of the asset router; by default from the client or ASSET_ROUTER_URL. The embedded
             engine does not use it.
         test_mode: keep all data in a private memory and ignore the URL of the client.
-        clock: returns the timestamp of each value written.
+        clock: returns the timestamp of each value written. Reading does not use it.
 
     Raises:
         ConfigurationError: neither the client nor KSQLDB_URL gives a URL, or the URL is not valid.

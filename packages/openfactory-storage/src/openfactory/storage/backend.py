@@ -52,7 +52,8 @@ class FileBackend(ABC):
     creates the missing folders of its path.
 
     A subclass implements the abstract methods whose names begin with an underscore. They receive checked paths; the
-    empty path is the root.
+    empty path is the root. They raise the errors of the public method that calls them. `_list` yields the direct
+    entries of a folder, with their full paths. If `read_only` is True, the methods that write are never called.
 
     Attributes:
         config: the settings of the storage.
@@ -319,8 +320,8 @@ class FileBackend(ABC):
         checked = self._inside(path)
         if self.read_only:
             raise ReadOnlyStorageError(
-                f"{checked!r} was not written: {self!r} is read-only. Write to another store, or remove read_only (or "
-                "the mount option ro) from STORAGE.",
+                f"{checked!r} was not written: {self!r} is read-only. Write to another store. If STORAGE sets "
+                "read_only or the mount option ro, remove it.",
                 path=checked,
             )
         return checked

@@ -9,6 +9,8 @@ To test a storage type, derive a class from the suite and override the fixture `
         @pytest.fixture
         def settings(self, tmp_path):
             return {"type": "mystorage", "folder": str(tmp_path)}
+
+A type that can only be read passes `ReadOnlyConformance` instead. Its storage contains `READ_ONLY_FILES`.
 """
 
 try:
