@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from openfactory.concurrency.bounded import call_on_thread
 
@@ -48,9 +48,13 @@ class Lifecycle:
     Args:
         steps: stops the app, within the seconds that it receives.
         budget: seconds that the whole stop may take.
+        signal_handler: ends the main loop of the app when Python handles a signal.
     """
 
-    def __init__(self, steps: Callable[[float], None], budget: float) -> None:
+    def __init__(
+        self, steps: Callable[[float], None], budget: float, signal_handler: Callable[[int, FrameType | None], None]
+    ) -> None:
+        self.signal_handler = signal_handler
         self._steps = steps
         self._budget = budget
         self._process = os.getpid()
@@ -137,22 +141,13 @@ class Lifecycle:
         end_process(0)
 
 
-class App(Protocol):
-    """The part of an app that handles signals."""
-
-    _lifecycle: Lifecycle
-
-    def signal_handler(self, signum: int, frame: FrameType | None) -> None:
-        """End the main loop."""
-
-
-_apps: weakref.WeakSet[App] = weakref.WeakSet()
+_apps: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 _previous_handlers: dict[int, Any] = {}
 _wakeup: socket.socket | None = None
 _handled_by_thread: list[int] = []  # signals for which a thread requested the stop before Python handled them
 
 
-def handle_signals(app: App, logger: logging.Logger) -> None:
+def handle_signals(app: Lifecycle, logger: logging.Logger) -> None:
     """Stop an app on SIGINT, on SIGTERM and at exit of the interpreter; all apps of a process stop together."""
     _apps.add(app)
     if threading.current_thread() is not threading.main_thread():
@@ -179,8 +174,8 @@ def _flush_streams() -> None:
             stream.flush()
 
 
-def _running_apps() -> list[App]:
-    return [app for app in _apps if not app._lifecycle.done]
+def _running_apps() -> list[Lifecycle]:
+    return [app for app in _apps if not app.done]
 
 
 def _on_signal(signum: int, frame: FrameType | None) -> None:
@@ -236,7 +231,7 @@ def _read_signals(receiver: socket.socket) -> None:
         if number[0] not in _SIGNALS:
             continue
         apps = _running_apps()
-        noticed = [app._lifecycle.notice() for app in apps]
+        noticed = [app.notice() for app in apps]
         if not all(noticed):
             end_process(128 + number[0])  # the second signal
         threading.Thread(
@@ -245,13 +240,13 @@ def _read_signals(receiver: socket.socket) -> None:
     receiver.close()
 
 
-def _request_stop_if_unhandled(apps: list[App], signum: int) -> None:
+def _request_stop_if_unhandled(apps: list[Lifecycle], signum: int) -> None:
     time.sleep(_UNREACHABLE_SECONDS)
-    left = [app for app in apps if not app._lifecycle.requested]
+    left = [app for app in apps if not app.requested]
     if left:
         _handled_by_thread.append(signum)
     for app in left:
-        app._lifecycle.request()  # the handler has not run, so the watchdog stops the app
+        app.request()  # the handler has not run, so the watchdog stops the app
 
 
 _mask = threading.local()
@@ -284,7 +279,7 @@ if hasattr(os, "register_at_fork"):
 def _stop_all() -> None:
     """Stop the apps that still run when the program ends, so that they are deregistered."""
     for app in _running_apps():
-        app._lifecycle.stop()
+        app.stop()
     if _wakeup is not None:
         signal.set_wakeup_fd(-1)
         _wakeup.close()

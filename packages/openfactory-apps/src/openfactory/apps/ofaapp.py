@@ -112,9 +112,10 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._loop_thread: LoopThread | None = None
         self._loop_lock = threading.Lock()
         self._disconnected = False
-        self._lifecycle = Lifecycle(self._stop, stop_timeout)
+        self._lifecycle = Lifecycle(self._stop, stop_timeout, self.signal_handler)
         methods = published_methods(type(self))
-        self._commands = CommandHandler(self, asset_uuid, methods, self._publish, self._submit)
+        self._commands = CommandHandler(self, asset_uuid, methods, self._publish, self._run_coroutine)
+        self._submit = self._run_coroutine
         self._announced = False
         self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
         super().__init__(asset_uuid, self._own_client or ksqlClient, bootstrap_servers, asset_router_url)
@@ -122,7 +123,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         _configure_library_logger(asset_uuid)
         earlier = [event for event in self._state.events() if self._predates_app(event)]
         self.storage = _storage_from_environment()
-        handle_signals(self, self.logger)
+        handle_signals(self._lifecycle, self.logger)
         self._announce([contract.published() for contract in methods.values()], earlier)
 
     # Overridden by apps
@@ -290,7 +291,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
     def _receive_command(self, event: AssetEvent) -> None:
         self._commands.receive(event)
 
-    def _submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
+    def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Start a coroutine on the event loop of `async_run`, or on a separate event loop of this app.
 
         After the stop, the coroutine is closed and the future is cancelled.

@@ -354,7 +354,7 @@ class Asset:
             CommandTimeout: the reply did not arrive in time.
             ValueError: `sender_uuid` and APP_UUID are empty.
         """
-        return self._caller.call(method, sender_uuid, dict(args or {}) | kwargs, timeout)
+        return self._caller.call(method, sender_uuid, dict(args or (), **kwargs), timeout)
 
     async def call_async(
         self,
@@ -367,7 +367,7 @@ class Asset:
         **kwargs: Any,
     ) -> Any:
         """Send a command and wait for its result, like `call`, without blocking the event loop."""
-        return await self._caller.call_async(method, sender_uuid, dict(args or {}) | kwargs, timeout)
+        return await self._caller.call_async(method, sender_uuid, dict(args or (), **kwargs), timeout)
 
     # References to other assets
 
@@ -459,4 +459,4 @@ def _own_names(asset_class: type) -> frozenset[str]:
     return frozenset((*dir(asset_class), *annotated))
 
 
-Asset._names = _own_names(Asset)
+Asset.__init_subclass__()  # its own names: Python calls this for subclasses only

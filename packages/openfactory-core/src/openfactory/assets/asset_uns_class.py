@@ -6,6 +6,8 @@ import logging
 import threading
 import weakref
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from openfactory.assets.asset_class import Asset
@@ -53,7 +55,6 @@ class AssetUNS(Asset):
         self.uns_id = uns_id
         self._place_lock = threading.Lock()
         self._buffered: list[AssetEvent] | None = None  # events that arrive while the asset changes
-        self._ended = False
         with open_engine_of(ksqlClient, bootstrap_servers, asset_router_url) as reference:
             asset_uuid = _read_map(reference.engine).get(uns_id)
         if asset_uuid is None:
@@ -62,8 +63,9 @@ class AssetUNS(Asset):
                 uns_id=uns_id,
             )
         super().__init__(asset_uuid, ksqlClient, bootstrap_servers, asset_router_url)
+        self._place = _Place(self._engine, self._apply_map)
         if start_mapping_watcher:
-            _watcher.add(self)
+            _watcher.add(self._place)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.uns_id!r})"
@@ -78,9 +80,9 @@ class AssetUNS(Asset):
         super().__setattr__(name, value)
 
     def close(self, timeout: float = 5.0) -> None:
-        _watcher.discard(self)
+        _watcher.discard(self._place)
         with self._place_lock:
-            self._ended = True  # _switch_to() closes the subscription that it is opening
+            self._place.ended = True  # _switch_to() closes the subscription that it is opening
         super().close(timeout)
 
     def _receive(self, event: AssetEvent) -> None:
@@ -98,7 +100,7 @@ class AssetUNS(Asset):
         if asset_uuid == self.asset_uuid:
             return
         with self._place_lock:
-            if self._ended:
+            if self._place.ended:
                 return
             self.asset_uuid = ""  # if the engine fails below, the next read of the map tries again
             self._state.clear()
@@ -127,15 +129,30 @@ class AssetUNS(Asset):
                 self._subscriptions.dispatch(event)
             for event in buffered or ():
                 super()._receive(event)
-        if self._ended:
+        if self._place.ended:
             self._feed.close()
+
+
+@dataclass(eq=False)
+class _Place:
+    """The place of one asset, for the watcher.
+
+    Attributes:
+        engine: engine whose map names the asset of the place.
+        apply_map: receives each map that is read.
+        ended: whether the asset is closed.
+    """
+
+    engine: Engine
+    apply_map: Callable[[dict[str, str]], None]
+    ended: bool = False
 
 
 class _MappingWatcher:
     """Reads the map for all `AssetUNS` objects of the process, on one thread that ends with the last of them."""
 
     def __init__(self) -> None:
-        self._assets: weakref.WeakSet[AssetUNS] = weakref.WeakSet()
+        self._places: weakref.WeakSet[_Place] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
@@ -143,9 +160,9 @@ class _MappingWatcher:
             lambda: Outage(_logger, meanwhile="Reading is retried.", over="The map of the namespace can be read again.")
         )
 
-    def add(self, asset: AssetUNS) -> None:
+    def add(self, place: _Place) -> None:
         with self._lock:
-            self._assets.add(asset)
+            self._places.add(place)
             if self._thread is None:
                 self._stopped = threading.Event()
                 self._thread = threading.Thread(
@@ -153,29 +170,29 @@ class _MappingWatcher:
                 )
                 self._thread.start()
 
-    def discard(self, asset: AssetUNS) -> None:
+    def discard(self, place: _Place) -> None:
         with self._lock:
-            self._assets.discard(asset)
-            if not self._assets:
+            self._places.discard(place)
+            if not self._places:
                 self._stopped.set()
                 self._thread = None
 
     def _run(self, stopped: threading.Event) -> None:
         while not stopped.wait(_POLL_SECONDS):
             with self._lock:
-                assets = list(self._assets)
-            for engine in {asset._engine for asset in assets}:
-                self._read_and_apply(engine, [asset for asset in assets if asset._engine is engine])
+                places = list(self._places)
+            for engine in {place.engine for place in places}:
+                self._read_and_apply(engine, [place for place in places if place.engine is engine])
 
-    def _read_and_apply(self, engine: Engine, assets: list[AssetUNS]) -> None:
-        """Read the map of an engine and pass it to the assets."""
+    def _read_and_apply(self, engine: Engine, places: list[_Place]) -> None:
+        """Read the map of an engine and pass it to the assets of the places."""
         try:
             uns_map = _read_map(engine)
-            for asset in assets:
-                asset._apply_map(uns_map)
+            for place in places:
+                place.apply_map(uns_map)
             self._outages[engine.url].end()
         except Exception as error:  # noqa: BLE001 - the thread serves all AssetUNS objects of the process
-            if not all(asset._ended for asset in assets):
+            if not all(place.ended for place in places):
                 self._outages[engine.url].begin(f"The map of the namespace cannot be read ({error}).")
 
 

@@ -91,7 +91,9 @@ class EventBuffer:
         self.lost = 0
         self.ended = False
         self._sources: list[_Source] = [
-            AllAssets(source) if isinstance(source, Engine) else source._subscriptions for source in sources
+            # Private, because each public name of an asset could be the id of an attribute.
+            AllAssets(source) if isinstance(source, Engine) else source._subscriptions  # pyright: ignore[reportPrivateUsage]
+            for source in sources
         ]
         self._name = ", ".join(source.name for source in self._sources)
         self._attribute_ids = None if attributes is None else frozenset(attributes)

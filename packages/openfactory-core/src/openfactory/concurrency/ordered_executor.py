@@ -25,11 +25,11 @@ _BACKLOG_TO_WARN_AT = 10_000
 class Lane:
     """A queue of tasks that run one after the other."""
 
-    __slots__ = ("_active", "_executor", "_lock", "_tasks", "_warn_at", "name")
+    __slots__ = ("_active", "_lock", "_start", "_tasks", "_warn_at", "name")
 
-    def __init__(self, executor: OrderedExecutor, name: str) -> None:
+    def __init__(self, start: Callable[[Lane], None], name: str) -> None:
         self.name = name
-        self._executor = executor
+        self._start = start
         self._lock = threading.Lock()
         self._tasks: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._active = False
@@ -43,10 +43,9 @@ class Lane:
         with self._lock:
             self._tasks.append((task, arguments))
             backlog = len(self._tasks)
-            start = not self._active
-            self._active = True
-        if start:
-            self._executor._start(self)
+            was_active, self._active = self._active, True
+        if not was_active:
+            self._start(self)
         if backlog >= self._warn_at:
             self._warn_at = backlog * 10
             _logger.warning(
@@ -111,7 +110,7 @@ class OrderedExecutor:
 
     def lane(self, name: str) -> Lane:
         """Return a new lane; its name appears in log lines."""
-        return Lane(self, name)
+        return Lane(self._start, name)
 
     def _start(self, lane: Lane) -> None:
         self._ready.put(lane)

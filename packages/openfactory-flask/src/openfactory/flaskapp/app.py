@@ -138,10 +138,7 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
         )
         self.log_http_requests = log_http_requests
         try:
-            app = self.create_flask_app()
-            if not isinstance(app, Flask):
-                raise TypeError(f"create_flask_app of {type(self).__name__} returned {app!r}. Return the Flask app.")
-            self.app = app
+            self.app = _checked_app(self.create_flask_app(), type(self).__name__)
             self._configure_app(health_path, metrics_path, max_request_bytes)
             self.configure_routes()
         except BaseException:
@@ -264,8 +261,7 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
         """Connect the Flask app with this app and its log, add health pages and metrics, and support a gateway."""
         app = self.app
         app.ofa_app = self  # type: ignore[attr-defined]
-        if "logger" not in vars(app):  # otherwise create_flask_app has set it
-            app.logger = self.logger
+        vars(app).setdefault("logger", self.logger)  # there already if create_flask_app has set it
         if app.config["MAX_CONTENT_LENGTH"] is None:
             app.config["MAX_CONTENT_LENGTH"] = max_request_bytes
         app.request_class = strict_request_class(app.request_class)
@@ -278,6 +274,12 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
             pages[metrics_path] = metrics.page
         serve_pages(app, pages)
         configure_for_gateway(app)
+
+
+def _checked_app(app: object, class_name: str) -> Flask:
+    if not isinstance(app, Flask):
+        raise TypeError(f"create_flask_app of {class_name} returned {app!r}. Return the Flask app.")
+    return app
 
 
 def _checked_port(port: int) -> int:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NoReturn, overload
+from typing import IO, Any, NoReturn, TypeVar, overload
 
 from openfactory.storage.backend import FileBackend, FileInfo, OnProgress
 from openfactory.storage.errors import (
@@ -20,6 +20,8 @@ from openfactory.storage.paths import StoragePath, checked_text, relative
 from openfactory.storage.registry import mount_spec_from_settings, storage_from_settings
 
 __all__ = ["NamedStorage"]
+
+Default = TypeVar("Default")
 
 _STORE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -99,13 +101,16 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
         """
         self._refuse("fs")
 
-    @overload  # type: ignore[override]
+    @overload
     def get(self, path: str, /) -> FileBackend | None: ...
     @overload
-    def get(self, path: str, default: FileBackend | None, /) -> FileBackend | None: ...
-    @overload
     def get(self, path: StoragePath, local_file: StoragePath, on_progress: OnProgress | None = None) -> None: ...
-    def get(self, path: StoragePath, local_file: Any = None, on_progress: OnProgress | None = None) -> Any:
+    @overload
+    def get(self, path: str, default: Default, /) -> FileBackend | Default: ...
+    # The copy must precede the default, which may be anything; pyright expects the overloads of Mapping in a row.
+    def get(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, path: StoragePath, local_file: Any = None, on_progress: OnProgress | None = None
+    ) -> Any:
         """Return a store by its name, as `Mapping.get` does, or copy a file to this machine, as `FileBackend.get` does.
 
         The second argument decides: with the path of a local file, the file is copied.

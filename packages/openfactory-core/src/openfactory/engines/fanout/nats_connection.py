@@ -86,7 +86,7 @@ class ClusterConnection:
         self._credentials = credentials
         self._pending_messages = pending_messages
         self._interests: dict[str, _Interest] = {}
-        self._by_sid: dict[int, _Interest] = {}
+        self._by_subscription: dict[Subscription, _Interest] = {}
         self._leaving: list[Subscription] = []
         self._announced: dict[str, str | None] = {}
         self._changed = asyncio.Event()
@@ -214,7 +214,7 @@ class ClusterConnection:
     def _cut(self, reason: str) -> None:
         """Report that all messages since the last proof may be lost."""
         cut = frozenset(interest.asset_uuid for interest in self._interests.values() if interest.live)
-        self._by_sid.clear()
+        self._by_subscription.clear()
         self._leaving.clear()
         self._interests = {asset_uuid: _Interest(asset_uuid) for asset_uuid in self._interests}
         self._outage.begin(
@@ -238,7 +238,7 @@ class ClusterConnection:
                 self._refuse(interest, "its UUID cannot be part of a NATS subject. Rename the asset")
                 return
             interest.subscriptions.append(subscription)
-            self._by_sid[subscription._id] = interest
+            self._by_subscription[subscription] = interest
 
     def _receiver(self, interest: _Interest, prefix_length: int) -> Callable[[Msg], Coroutine[Any, Any, None]]:
         async def receive(message: Msg) -> None:
@@ -249,7 +249,7 @@ class ClusterConnection:
 
     def _retire(self, interest: _Interest) -> bool:
         for subscription in interest.subscriptions:
-            self._by_sid.pop(subscription._id, None)
+            self._by_subscription.pop(subscription, None)
         self._leaving += interest.subscriptions
         self._changed.set()
         return interest.live
@@ -263,7 +263,7 @@ class ClusterConnection:
 
         text = str(error)
         if isinstance(error, SlowConsumerError):
-            self._on_dropped(self._by_sid.get(error.sid))
+            self._on_dropped(self._by_subscription.get(error.sub))
         elif "permissions violation for subscription" in text:
             self._on_refused(text.partition('"')[2].partition('"')[0].removesuffix(".>"), text_of(error))
 

@@ -105,8 +105,8 @@ class NatsSession:
         if self._client.is_closed:
             raise ConnectionError("the connection ended")
         pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        await self._client._send_ping(pong)
         # Not `rtt`: it cancels the future after a timeout, and nats-py fails when the pong arrives later.
+        await self._client._send_ping(pong)  # pyright: ignore[reportPrivateUsage]
         await asyncio.wait({pong}, timeout=_PONG_SECONDS)
         if not pong.done() or pong.cancelled():
             raise TimeoutError(f"no answer within {_PONG_SECONDS:g} s")
@@ -136,9 +136,11 @@ class NatsSession:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._client.close()
-        writer = getattr(self._client._transport, "_io_writer", None)
+        # nats-py has no public way to abort: a server that does not answer would leave the transport open.
+        transport = self._client._transport  # pyright: ignore[reportPrivateUsage]
+        writer = getattr(transport, "_io_writer", None)
         if writer is not None:
-            writer.transport.abort()  # a server that does not answer would leave it open
+            writer.transport.abort()
 
     async def _handle_error(self, error: Exception) -> None:
         self.last_error = error

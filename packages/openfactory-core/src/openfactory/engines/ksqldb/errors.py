@@ -18,8 +18,6 @@ class KSQLDBClientException(EngineError):
         code: the server's error code, or None.
     """
 
-    statement: str | None
-
     def __init__(self, message: str, *, statement: str | None = None, code: int | None = None) -> None:
         super().__init__(message)
         self.statement = statement

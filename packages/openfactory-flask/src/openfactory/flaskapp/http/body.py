@@ -31,7 +31,7 @@ def strict_request_class(request_class: type[RequestClass]) -> type[RequestClass
             limit = sys.maxsize if self.max_content_length is None else self.max_content_length
             return cast("IO[bytes]", _StrictStream(self.environ["wsgi.input"], limit, is_max=True))
 
-    return StrictRequest
+    return cast("type[RequestClass]", StrictRequest)
 
 
 class _StrictStream(LimitedStream):
