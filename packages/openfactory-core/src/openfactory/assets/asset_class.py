@@ -351,7 +351,8 @@ class Asset:
         Raises:
             CommandRejected: the method was not run: it is unknown, an argument is wrong, or the app is stopping.
             CommandFailed: the method raised an error.
-            CommandTimeout: the reply did not arrive in time.
+            CommandUnknown: the method may have run; the app was stopped or killed before it replied.
+            CommandTimeout: the reply did not arrive in time; the method may have run.
             ValueError: `sender_uuid` and APP_UUID are empty.
         """
         return self._caller.call(method, sender_uuid, dict(args or (), **kwargs), timeout)

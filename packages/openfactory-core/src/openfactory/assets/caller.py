@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from openfactory.assets.state import AssetState
 from openfactory.commands.envelope import CommandEnvelope, CommandReply
+from openfactory.engines.room import waiting_for_room
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
-from openfactory.exceptions import CommandFailed, CommandRejected, CommandTimeout, OpenFactoryError
+from openfactory.exceptions import (
+    CommandError,
+    CommandFailed,
+    CommandRejected,
+    CommandTimeout,
+    CommandUnknown,
+    DeliveryTimeout,
+    OpenFactoryError,
+)
 from openfactory.settings import environment
 
 __all__ = ["Caller", "CommandArguments"]
@@ -25,6 +36,37 @@ __all__ = ["Caller", "CommandArguments"]
 CommandArguments = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 _logger = logging.getLogger("openfactory.commands")
+
+# The error for each status of a reply, and the words that begin its text.
+_ERRORS: Mapping[str, tuple[type[CommandError], str]] = {
+    "rejected": (CommandRejected, "was rejected"),
+    "failed": (CommandFailed, "failed"),
+    "unknown": (CommandUnknown, "may have run"),
+}
+
+
+@dataclass(slots=True)
+class _Command:
+    """A command whose reply is awaited.
+
+    Attributes:
+        event: the event that carries it.
+        timeout: seconds that the caller waits in all.
+        deadline: end of these seconds, as `time.monotonic()` has it.
+        receipt: outcome of its write; None until it is in the queue.
+    """
+
+    method: str
+    correlation_id: str
+    event: AssetEvent
+    timeout: float
+    deadline: float
+    receipt: Receipt | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds that the caller still waits."""
+        return max(self.deadline - time.monotonic(), 0.0)
 
 
 class Caller:
@@ -67,15 +109,20 @@ class Caller:
 
     def call(self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float) -> Any:
         """Send a command and wait for its result, at most `timeout` seconds; the sender defaults to APP_UUID."""
-        with self._sent(method, sender_uuid or environment("APP_UUID"), arguments, timeout) as reply:
-            return self._result(method, reply.result(timeout))
+        command = self._command(method, sender_uuid or environment("APP_UUID"), arguments, timeout)
+        with self._replied(command) as reply:
+            with waiting_for_room(timeout):
+                command.receipt = self._publish(command.event)
+            return self._result(method, reply.result(command.seconds_left))
 
     async def call_async(
         self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float
     ) -> Any:
         """Send a command and wait for its result, like `call`, without blocking the event loop."""
-        with self._sent(method, sender_uuid or environment("APP_UUID"), arguments, timeout) as reply:
-            return self._result(method, await asyncio.wait_for(asyncio.wrap_future(reply), timeout))
+        command = self._command(method, sender_uuid or environment("APP_UUID"), arguments, timeout)
+        with self._replied(command) as reply:
+            command.receipt = await self._publish_async(command)
+            return self._result(method, await asyncio.wait_for(asyncio.wrap_future(reply), command.seconds_left))
 
     def settle(self, event: AssetEvent) -> None:
         """Deliver a reply to the call that waits for it; ignore replies to other callers."""
@@ -103,36 +150,47 @@ class Caller:
             )
         return CommandEnvelope.addressed(sender_uuid, dict(arguments))
 
-    @contextmanager
-    def _sent(
+    def _command(
         self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float
-    ) -> Generator[Future[CommandReply]]:
-        """Send a command and yield its future reply; a timeout inside the block becomes a `CommandTimeout`."""
+    ) -> _Command:
         envelope = self._envelope(method, sender_uuid, arguments)
-        correlation_id = str(envelope.header.correlation_id)
-        reply = self._waiting[correlation_id] = Future()  # before sending: the reply may arrive at once
-        try:
-            receipt = self._publish(envelope.event(self._asset_uuid, method))
-            try:
-                yield reply
-            except TimeoutError as error:
-                if isinstance(error, OpenFactoryError):
-                    raise
-                reason = self._timeout_reason(method, receipt)
-                raise CommandTimeout(
-                    f"{self._asset_uuid} did not reply to {method} within {timeout:g} s: {reason}",
-                    asset_uuid=self._asset_uuid,
-                    method=method,
-                    correlation_id=correlation_id,
-                    timeout=timeout,
-                ) from error
-        finally:
-            self._waiting.pop(correlation_id, None)
+        event = envelope.event(self._asset_uuid, method)
+        return _Command(method, str(envelope.header.correlation_id), event, timeout, time.monotonic() + timeout)
 
-    def _timeout_reason(self, method: str, receipt: Receipt) -> str:
-        if receipt.error is not None:
+    async def _publish_async(self, command: _Command) -> Receipt:
+        """Write a command; while the queue is full, wait in a thread, so that the event loop continues."""
+        try:
+            with waiting_for_room(0):
+                return self._publish(command.event)
+        except DeliveryTimeout:
+            with waiting_for_room(command.seconds_left):  # the thread gets a copy of the context
+                return await asyncio.to_thread(self._publish, command.event)
+
+    @contextmanager
+    def _replied(self, command: _Command) -> Generator[Future[CommandReply]]:
+        """Yield the future reply of a command; a timeout inside the block becomes a `CommandTimeout`."""
+        reply = self._waiting[command.correlation_id] = Future()  # before sending: the reply may arrive at once
+        try:
+            yield reply
+        except TimeoutError as error:
+            if isinstance(error, OpenFactoryError) and not isinstance(error, DeliveryTimeout):
+                raise
+            reason = self._timeout_reason(command) if command.receipt else f"the command was not sent: {error}"
+            raise CommandTimeout(
+                f"{self._asset_uuid} did not reply to {command.method} within {command.timeout:g} s: {reason}",
+                asset_uuid=self._asset_uuid,
+                method=command.method,
+                correlation_id=command.correlation_id,
+                timeout=command.timeout,
+            ) from error
+        finally:
+            self._waiting.pop(command.correlation_id, None)
+
+    def _timeout_reason(self, command: _Command) -> str:
+        receipt = command.receipt
+        if receipt is not None and receipt.error is not None:
             return f"the command could not be written: {receipt.error}"
-        if not receipt.settled:
+        if receipt is not None and not receipt.settled:
             return "the command has not been written yet. Check the engine's health()."
         availability = self._state.get("avail")
         methods = [event.id for event in self._state.events() if event.type == "Method"]
@@ -140,18 +198,19 @@ class Caller:
             return "nothing is known of this asset. Check its UUID, or start its app."
         if availability is not None and availability.value == UNAVAILABLE:
             return "it is UNAVAILABLE. Start its app."
-        if method not in methods:
+        if command.method not in methods:
             return f"it has no method of this name. It has {', '.join(methods) or 'no methods'}."
         return "it is AVAILABLE but does not answer. Check that its app still runs, or pass a longer timeout=."
 
     def _result(self, method: str, reply: CommandReply) -> Any:
+        name = f"{self._asset_uuid}.{method}"
         if reply.status == "succeeded":
+            if reply.error:
+                _logger.warning("%s (command %s) %s", name, reply.correlation_id, reply.error)
             return reply.result
-        kind = CommandRejected if reply.status == "rejected" else CommandFailed
+        kind, outcome = _ERRORS[reply.status]
         raise kind(
-            f"{self._asset_uuid}.{method} was {reply.status}: {reply.error or 'no reason was given.'}"
-            if reply.status == "rejected"
-            else f"{self._asset_uuid}.{method} failed: {reply.error or 'no reason was given.'}",
+            f"{name} {outcome}: {reply.error or 'no reason was given.'}",
             asset_uuid=self._asset_uuid,
             method=method,
             correlation_id=str(reply.correlation_id),

@@ -16,6 +16,7 @@ OpenFactoryError, also named OFAException
 └── CommandError
     ├── CommandRejected
     ├── CommandFailed
+    ├── CommandUnknown
     └── CommandTimeout                                         (a TimeoutError)
 """
 
@@ -29,6 +30,7 @@ __all__ = [
     "CommandFailed",
     "CommandRejected",
     "CommandTimeout",
+    "CommandUnknown",
     "ConfigurationError",
     "DeliveryError",
     "DeliveryTimeout",
@@ -190,6 +192,10 @@ class CommandRejected(CommandError):
 
 class CommandFailed(CommandError):
     """The method ran and raised an exception."""
+
+
+class CommandUnknown(CommandError):
+    """The method may have run: the app was stopped or killed before it replied. Check the asset, then call again."""
 
 
 class CommandTimeout(CommandError, TimeoutError):

@@ -17,6 +17,7 @@ from openfactory.engines.embedded.database import Database
 from openfactory.engines.embedded.insertion import Entry, Statement, write_batch
 from openfactory.engines.embedded.retention import Retention
 from openfactory.engines.failures import DeliveryFailures
+from openfactory.engines.room import room_deadline
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import DeliveryError, DeliveryTimeout, EngineClosedError
@@ -25,9 +26,8 @@ __all__ = ["Writer"]
 
 _logger = logging.getLogger("openfactory.engines")
 
-# Size of the queue from which publish waits for room, and the seconds it waits.
+# Size of the queue from which publish waits for room.
 _QUEUE_BYTES = 64 * 1024 * 1024
-_QUEUE_SECONDS = 3.0
 
 # Limits of a transaction, because other processes wait for the lock meanwhile.
 _BATCH_EVENTS = 5_000
@@ -127,7 +127,7 @@ class Writer:
             return receipt
 
     def _wait_for_room(self) -> None:
-        deadline = time.monotonic() + _QUEUE_SECONDS
+        deadline = room_deadline()
         self._waiting += 1
         try:
             while self._queued_bytes > _QUEUE_BYTES and not self._closed:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.failures import DeliveryFailures
 from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.room import room_deadline
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import DeliveryError, DeliveryTimeout, EngineClosedError
@@ -23,10 +24,9 @@ __all__ = ["Delivery", "KafkaReceipt"]
 
 _logger = logging.getLogger("openfactory.kafka")
 
-# The size of the producer's queue, and how many seconds `publish` waits while it is full.
+# The size of the producer's queue; `publish` waits while it is full.
 _QUEUE_MESSAGES = 200_000
 _QUEUE_KILOBYTES = 64 * 1024
-_QUEUE_SECONDS = 3.0
 
 # Seconds after which a message without an acknowledgement fails.
 _DELIVERY_SECONDS = 120
@@ -225,9 +225,9 @@ class Delivery:
     def _publish_when_queue_has_room(
         self, topic: str, key: str | bytes, value: bytes | str | None, receipt: KafkaReceipt
     ) -> KafkaError | None:
-        deadline = time.monotonic() + _QUEUE_SECONDS
+        deadline = room_deadline()
         while True:
-            self._poll(0.05)
+            self._poll(min(max(deadline - time.monotonic(), 0.0), 0.05))
             try:
                 with self._lock:
                     if self._closed:
