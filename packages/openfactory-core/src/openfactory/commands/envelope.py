@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, new_event
+from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, new_event, wire_value
+from openfactory.exceptions import InvalidEventError
 
 __all__ = [
     "CommandEnvelope",
@@ -93,9 +94,16 @@ class CommandEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the event that carries this command to a method of an asset.
 
         Raises:
-            InvalidEventError: the UUID or the method is not valid, or the command is too large.
+            InvalidEventError: the UUID, the method or an argument is not valid, or the command is too large.
         """
-        text = msgspec.json.encode(self).decode()
+        try:
+            text = msgspec.json.encode(self).decode()
+        except UnicodeEncodeError as error:
+            raise InvalidEventError(
+                f"{asset_uuid}.{method} was not called: UTF-8 cannot encode an argument ({error}). "
+                "Write text without surrogates.",
+                asset_uuid=asset_uuid,
+            ) from error
         return new_event(asset_uuid, command_attribute_id(method), text, "OpenFactory", COMMAND_TAG)
 
 
@@ -104,14 +112,15 @@ class CommandReply(msgspec.Struct, frozen=True):
 
     Attributes:
         correlation_id: id of the command.
-        status: `succeeded`, `failed` (the method raised an exception) or `rejected` (the method did not run).
-        result: return value of the method.
-        error: reason why the command failed or was rejected.
+        status: `succeeded`, `failed` (the method raised an exception), `rejected` (the method did not run) or `unknown`
+            (the method may have run).
+        result: return value of the method, or the parts of it that a reply can carry.
+        error: reason why the command did not succeed, or a note on a result that is not carried in full.
         timestamp: time of the reply, with a time zone.
     """
 
     correlation_id: uuid.UUID
-    status: Literal["succeeded", "failed", "rejected"]
+    status: Literal["succeeded", "failed", "rejected", "unknown"]
     result: Any = None
     error: str | None = None
     timestamp: datetime = msgspec.field(default_factory=_now)
@@ -128,27 +137,33 @@ class CommandReply(msgspec.Struct, frozen=True):
         return msgspec.convert(value, cls)
 
     def event(self, asset_uuid: str, method: str) -> AssetEvent:
-        """Return the event that carries this reply; a NaN in the result becomes null.
+        """Return the event that carries this reply.
 
         Raises:
-            InvalidEventError: the UUID or the method is not valid, or the reply is too large.
+            InvalidEventError: the UUID, the method or the result is not valid, or the reply is too large.
         """
-        text = msgspec.json.encode(self).decode()
+        text = msgspec.json.encode(msgspec.structs.replace(self, result=wire_value(self.result))).decode()
         return new_event(asset_uuid, reply_attribute_id(method), text, "OpenFactory", REPLY_TAG)
 
 
 def argument_text(value: Any) -> str:
-    """Return an argument as text: a string unchanged, any other value as JSON.
+    """Return an argument as text: a string unchanged, any other value as JSON, by the rule of attributes.
 
     >>> argument_text("left"), argument_text(2), argument_text([1, 2]), argument_text(None)
     ('left', '2', '[1,2]', 'null')
 
     Raises:
         TypeError: JSON cannot represent the value.
+        InvalidEventError: the value contains NaN or infinity, or is too large or nested too deeply.
     """
-    if isinstance(value, str) and type(value) is str:
+    if type(value) is str:
         return value
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no NaN and no infinity; float() reads this text
-    plain = msgspec.to_builtins(value, str_keys=True)
+        return str(float(value))  # JSON has no NaN and no infinity; float() reads this text
+    try:
+        plain = wire_value(value)
+    except InvalidEventError as error:
+        if isinstance(error.__cause__, TypeError):
+            raise TypeError(str(error)) from error
+        raise
     return plain if isinstance(plain, str) else msgspec.json.encode(plain).decode()

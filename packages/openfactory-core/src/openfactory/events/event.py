@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from openfactory.events.attribute import ATTRIBUTE_TYPES, UNAVAILABLE, AssetAttribute, attribute_type, sample_value
+from openfactory.events.plain import plain_value
 from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import InvalidEventError
 
@@ -18,6 +20,7 @@ __all__ = [
     "MAX_VALUE_BYTES",
     "REPLY_TAG",
     "AssetEvent",
+    "carried_value",
     "check_asset_uuid",
     "check_attribute_id",
     "new_event",
@@ -32,10 +35,8 @@ REPLY_TAG = "Method.Reply"
 MAX_VALUE_BYTES = 256 * 1024
 
 _MAX_NAME_LENGTH = 255
-_NOT_FINITE = "{} cannot be written as JSON. Write 'UNAVAILABLE' instead."
 _INTEGERS = (-(2**63), 2**63 - 1)  # the range of an integer column in the tables
-# Parsers accept different depths of nesting: SQLite 1000 levels, some decoders as many as fit on their stack.
-_MAX_DEPTH = 100
+_MAX_REASONS = 3  # that a note on a value names
 
 # White space and control characters end a NATS subject, and `*` and `>` are its wildcards. `|` separates the asset from
 # the attribute in the key of a table. UTF-8 has no surrogates.
@@ -192,7 +193,7 @@ def _check_text(field: str, text: object) -> None:
 
 
 def wire_value(value: Any) -> Any:
-    """Return the value as readers receive it; a list or dictionary is copied through JSON.
+    """Return the value as readers receive it: `plain_value`, as JSON carries it.
 
     Raises:
         InvalidEventError: JSON cannot represent the value, or it is too large or nested too deeply.
@@ -200,48 +201,48 @@ def wire_value(value: Any) -> Any:
     kind = type(value)
     if kind is bool or value is None:
         return value
-    if kind is float:
-        if not math.isfinite(value):
-            raise InvalidEventError(_NOT_FINITE.format(value))
+    if kind is float and math.isfinite(value):
         return value
     if kind is int and _INTEGERS[0] <= value <= _INTEGERS[1]:
         return value
     if kind is str and len(value) < MAX_VALUE_BYTES // 6 and value.isascii():
         return value  # below the limit even if JSON escapes every character
-    return _through_json(value)
+    return _through_json(value, plain_value)
 
 
-def _through_json(value: Any) -> Any:
-    if hasattr(value, "item") and hasattr(value, "dtype"):
-        value = value.item()  # a number of numpy or of a library with its interface
+def carried_value(value: Any) -> tuple[Any, str]:
+    """Return as much of a value as an event carries, with None for each other part, and a note on what is missing.
+
+    The note is empty if nothing is missing.
+    """
+    reasons: list[str] = []
+
+    def leave_out(reason: InvalidEventError) -> None:
+        if len(reasons) == _MAX_REASONS:
+            raise reason  # a value that contains itself would never end
+        reasons.append(str(reason))
+
     try:
-        encoded = msgspec.json.encode(value)
+        carried = _through_json(value, lambda parts: plain_value(parts, leave_out))
+    except InvalidEventError as error:
+        return None, str(error)
+    return carried, " ".join(dict.fromkeys(reasons))
+
+
+def _through_json(value: Any, plain: Callable[[Any], Any]) -> Any:
+    try:
+        encoded = msgspec.json.encode(plain(value))
         decoded = msgspec.json.decode(encoded)
+    except InvalidEventError:
+        raise
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidEventError(
             f"a value of type {type(value).__name__} cannot be written as JSON ({error}). "
             "Write text, a number, a Boolean, or lists and dictionaries of them."
         ) from error
-    _check_items(value, _MAX_DEPTH)
     if len(encoded) > MAX_VALUE_BYTES:
         raise InvalidEventError(
             f"the value has {len(encoded):,} bytes as JSON, but the limit is {MAX_VALUE_BYTES:,}. "
             "Put large data into a file of app.storage and write its name."
         )
     return decoded
-
-
-def _check_items(value: Any, depth: int) -> None:
-    """Refuse deep nesting, and NaN and infinity, which the JSON encoder writes as null without an error."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidEventError(_NOT_FINITE.format(value))
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, (list, tuple, set, frozenset)):
-        return
-    if not depth:
-        raise InvalidEventError(
-            f"the value is nested more than {_MAX_DEPTH} levels deep. Write fewer levels, or several attributes."
-        )
-    for item in value:
-        _check_items(item, depth - 1)

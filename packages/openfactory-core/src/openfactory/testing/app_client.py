@@ -99,6 +99,7 @@ class AppClient(Generic[App]):
         Raises:
             CommandRejected: the app rejected the command.
             CommandFailed: the method raised an error.
+            CommandUnknown: the app stopped before the method ended.
             CommandTimeout: the app did not reply in time.
         """
         return self.asset.call(method, {**(arguments or {}), **keywords}, sender_uuid=sender_uuid, timeout=timeout)

@@ -11,6 +11,7 @@ from openfactory.engines import Engine, open_engine
 from openfactory.events.event import new_event
 from openfactory.events.registration import Registration
 from openfactory.exceptions import EngineClosedError
+from openfactory.testing.commanding import CommandingConformance
 from openfactory.testing.queries import QueryingConformance
 from openfactory.testing.reading import ReadingConformance
 from openfactory.testing.registering import RegisteringConformance
@@ -37,7 +38,12 @@ _OPERATIONS: dict[str, Callable[[Engine], object]] = {
 
 
 class EngineConformance(
-    WritingConformance, ReadingConformance, WatchingConformance, RegisteringConformance, QueryingConformance
+    WritingConformance,
+    ReadingConformance,
+    WatchingConformance,
+    CommandingConformance,
+    RegisteringConformance,
+    QueryingConformance,
 ):
     """The conformance suite of an engine: a test for each of its promises.
 
