@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from openfactory.apps.__about__ import __version__
 from openfactory.apps.settings import VARIABLES
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
-from openfactory.events.event import AssetEvent
+from openfactory.events.event import REPLY_TAG, AssetEvent
 from openfactory.events.registration import APPLICATION_TYPE, REFERENCES, Registration
 from openfactory.exceptions import ConfigurationError
 from openfactory.settings import declare, integer, setting
 
-__all__ = ["OPENFACTORY_LICENSE", "app_uuid_from_environment", "registration_of", "standard_attributes"]
+__all__ = [
+    "OPENFACTORY_LICENSE",
+    "app_uuid_from_environment",
+    "command_window",
+    "idle_since",
+    "registration_of",
+    "standard_attributes",
+]
 
 declare(VARIABLES)
 
@@ -50,6 +57,38 @@ def standard_attributes() -> list[AssetAttribute]:
         ("openfactory_version", __version__, "Library.Version"),
     )
     return [AssetAttribute(id=name, value=value, type="Events", tag=tag) for name, value, tag in attributes]
+
+
+def command_window() -> int:
+    """Return COMMAND_WINDOW, the seconds after which a command is too old to be run.
+
+    Raises:
+        ConfigurationError: the value is not a whole number above 0.
+    """
+    window = integer("COMMAND_WINDOW")
+    if window < 1:
+        raise ConfigurationError(f"COMMAND_WINDOW={window} is not above 0. Set the seconds, such as 10.")
+    return window
+
+
+def idle_since(known: Collection[AssetEvent], types: Mapping[str, str]) -> int | None:
+    """Return the position in the log after which no earlier run of an app has received commands.
+
+    It is 0 if the app has never run, and None if its last run did not end by a stop: it may then have received any
+    command. A stop publishes UNAVAILABLE after its last command, and deregisters the app; a start publishes the
+    availability before the other standard attributes.
+
+    Args:
+        known: last event of each attribute of the app.
+        types: the app's type, if it is registered.
+    """
+    if all(event.type == "OpenFactory" and event.tag != REPLY_TAG for event in known):
+        return 0  # nothing but a registration and commands
+    positions = {event.id: event.position or 0 for event in known}
+    started = max((positions.get(attribute.id, 0) for attribute in standard_attributes()[1:]), default=0)
+    avail = next((event for event in known if event.id == "avail"), None)
+    stopped = avail is not None and avail.value == UNAVAILABLE and positions["avail"] > started
+    return positions["avail"] if stopped and not types else None
 
 
 def registration_of(asset_uuid: str, known: Iterable[AssetEvent]) -> Registration:

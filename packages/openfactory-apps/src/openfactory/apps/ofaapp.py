@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from openfactory.apps.attributes import declared_attributes
 from openfactory.apps.banner import banner_text
-from openfactory.apps.command_handler import REMEMBERED, CommandHandler
-from openfactory.apps.identity import app_uuid_from_environment, registration_of, standard_attributes
+from openfactory.apps.command_handler import CommandHandler
+from openfactory.apps.command_memory import REMEMBERED
+from openfactory.apps.identity import (
+    app_uuid_from_environment,
+    command_window,
+    idle_since,
+    registration_of,
+    standard_attributes,
+)
 from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process, handle_signals
 from openfactory.apps.methods import published_methods
 from openfactory.assets.asset_class import Asset
@@ -24,6 +31,7 @@ from openfactory.concurrency import LoopThread
 from openfactory.concurrency.bounded import call_on_thread
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, check_asset_uuid
+from openfactory.events.registration import Registration
 from openfactory.exceptions import MissingDistributionError
 from openfactory.kafka import KSQLDBClient
 from openfactory.logs import configure_prefixed_logger
@@ -114,7 +122,9 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._disconnected = False
         self._lifecycle = Lifecycle(self._stop, stop_timeout, self.signal_handler)
         methods = published_methods(type(self))
-        self._commands = CommandHandler(self, asset_uuid, methods, self._publish, self._run_coroutine)
+        self._commands = CommandHandler(
+            self, asset_uuid, methods, self._publish, self._run_coroutine, command_window()
+        )
         self._submit = self._run_coroutine
         self._announced = False
         self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
@@ -122,9 +132,14 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self.ksql = ksqlClient or self._own_client
         _configure_library_logger(asset_uuid)
         earlier = [event for event in self._state.events() if self._predates_app(event)]
+        types = self._engine.types([asset_uuid])
+        self._idle_since = idle_since(earlier, types)
         self.storage = _storage_from_environment()
         handle_signals(self._lifecycle, self.logger)
-        self._announce([contract.published() for contract in methods.values()], earlier)
+        self._announce(
+            [contract.published() for contract in methods.values()],
+            None if types else registration_of(asset_uuid, earlier),
+        )
 
     # Overridden by apps
 
@@ -268,25 +283,24 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         """Return whether an event was in the log before the app was built."""
         return (event.position or 0) <= self._found_at
 
-    def _announce(self, methods: list[AssetAttribute], earlier: list[AssetEvent]) -> None:
+    def _announce(self, methods: list[AssetAttribute], registration: Registration | None) -> None:
         """Publish the methods and attributes of the app, register it, and wait until all is acknowledged."""
         self._announced = True
         declared = declared_attributes(type(self))
         standard = [attribute for attribute in standard_attributes() if attribute.id not in declared]
         for attribute in (*methods, *standard, *(field.attribute() for field in declared.values())):
             self.add_attribute(attribute, wait_to_become_available=False)
-        if not self._engine.types([self.asset_uuid]):
-            self._engine.register(registration_of(self.asset_uuid, earlier))
+        if registration is not None:
+            self._engine.register(registration)
         self.flush()
         self.resync_state()  # for the attributes that the registration has written
 
     def _accept_commands(self) -> None:
-        commands, replies = (self._earlier_events(tag) for tag in (COMMAND_TAG, REPLY_TAG))
-        self._commands.start(commands, replies, self.logger)
-
-    def _earlier_events(self, tag: str) -> list[AssetEvent]:
-        events = self._engine.history(self.asset_uuid, tag=tag, limit=REMEMBERED)
-        return [event for event in events if self._predates_app(event)]
+        commands, replies = (
+            self._engine.history(self.asset_uuid, tag=tag, limit=REMEMBERED) for tag in (COMMAND_TAG, REPLY_TAG)
+        )
+        earlier = [event for event in commands if self._predates_app(event)]
+        self._commands.start(earlier, replies, self.logger, self._idle_since)
 
     def _receive_command(self, event: AssetEvent) -> None:
         self._commands.receive(event)
