@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +17,17 @@ import pytest
 from openfactory.assets import Asset, AssetAttribute
 from openfactory.commands import CommandEnvelope, CommandReply
 from openfactory.engines import Engine
+from openfactory.engines.embedded import writer
 from openfactory.events.event import new_event
-from openfactory.exceptions import CommandFailed, CommandRejected, CommandTimeout
-from openfactory.kafka import CaseInsensitiveDict
+from openfactory.exceptions import (
+    CommandError,
+    CommandFailed,
+    CommandRejected,
+    CommandTimeout,
+    CommandUnknown,
+    DeliveryTimeout,
+)
+from openfactory.kafka import CaseInsensitiveDict, KSQLDBClient
 
 Open = Callable[..., Asset]
 Eventually = Callable[..., None]
@@ -115,10 +126,11 @@ def test_a_call_takes_what_a_keyword_cannot(mill: Asset, open_asset: Open) -> No
     [
         ("rejected", CommandRejected, "MILL.move was rejected: too far"),
         ("failed", CommandFailed, "MILL.move failed: too far"),
+        ("unknown", CommandUnknown, "MILL.move may have run: too far"),
     ],
 )
 def test_a_reply_without_success_is_an_error(
-    mill: Asset, open_asset: Open, engine: Engine, status: str, error: type[CommandRejected], text: str
+    mill: Asset, open_asset: Open, engine: Engine, status: str, error: type[CommandError], text: str
 ) -> None:
     answer_by(open_asset(), lambda _: {"status": status, "error": "too far"})
     with pytest.raises(error, match=text) as caught:
@@ -161,6 +173,68 @@ def test_a_timeout_says_what_may_be_the_cause(mill: Asset, open_asset: Open) -> 
     mill.add_attribute(AssetAttribute(id="avail", value="UNAVAILABLE", type="Events", tag="Availability"))
     with pytest.raises(CommandTimeout, match=r"it is UNAVAILABLE\. Start its app\."):
         mill.call("move", sender_uuid="HMI", timeout=0.2)
+
+
+def test_a_result_that_is_not_carried_in_full_is_returned_with_a_line(
+    mill: Asset, open_asset: Open, logged: list[logging.LogRecord]
+) -> None:
+    answer_by(open_asset(), lambda _: {"status": "succeeded", "result": [1, None], "error": "The method ran, but …"})
+    assert mill.call("move", sender_uuid="HMI") == [1, None]
+    [line] = [record.getMessage() for record in logged if record.name == "openfactory.commands"]
+    assert line.startswith("MILL.move (command ")
+    assert line.endswith("The method ran, but …")
+
+
+@pytest.fixture
+def full_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asset]:
+    """An asset in a file that another program has locked, and in whose queue there is no room."""
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(writer, "_QUEUE_BYTES", 1_000)
+    with KSQLDBClient(f"sqlite:///{tmp_path}/f.db") as client, Asset("MILL", client) as asset:
+        asset.add_attribute(AssetAttribute(id="status", value="idle", type="Events", tag="Status"))
+        with (tmp_path / "f.db.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            asset.status = "x" * 2_000
+            yield asset
+            fcntl.flock(lock, fcntl.LOCK_UN)
+        asset.flush(60)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_call_keeps_its_timeout_while_the_queue_is_full(full_queue: Asset, is_async: bool) -> None:
+    def call() -> Any:
+        if is_async:
+            return asyncio.run(full_queue.call_async("move", sender_uuid="HMI", timeout=0.5))
+        return full_queue.call("move", sender_uuid="HMI", timeout=0.5)
+
+    begun = time.monotonic()
+    with pytest.raises(CommandTimeout, match=r"within 0\.5 s: the command was not sent: The queue is full"):
+        call()
+    assert 0.4 < time.monotonic() - begun < 2.5  # 3 s is the patience of a write
+
+
+def test_the_loop_goes_on_while_a_call_waits_for_room(full_queue: Asset) -> None:
+    async def main() -> int:
+        ticks = 0
+        call = asyncio.create_task(full_queue.call_async("move", sender_uuid="HMI", timeout=0.5))
+        while not call.done():
+            ticks += 1
+            await asyncio.sleep(0.01)
+        with pytest.raises(CommandTimeout):
+            call.result()
+        return ticks
+
+    assert asyncio.run(main()) > 5
+
+
+def test_a_write_in_a_coroutine_does_not_block_the_loop_for_seconds(full_queue: Asset) -> None:
+    async def write() -> float:
+        begun = time.monotonic()
+        with pytest.raises(DeliveryTimeout, match="The queue is full"):
+            full_queue.status = "busy"
+        return time.monotonic() - begun
+
+    assert asyncio.run(write()) < 2.5
 
 
 def test_a_loop_goes_on_while_a_coroutine_waits(mill: Asset) -> None:

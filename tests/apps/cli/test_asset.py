@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from openfactory.assets import Asset, AssetAttribute
+from openfactory.commands import CommandEnvelope, CommandReply
+from openfactory.events.registration import Registration
 from openfactory.kafka import KSQLDBClient
 
 Ofa = Callable[..., subprocess.CompletedProcess[str]]
@@ -176,6 +179,26 @@ def test_call_prints_the_result(ofa: Ofa) -> None:
 )
 def test_a_command_that_gives_no_result_is_one_sentence(ofa: Ofa, arguments: list[str], sentence: str) -> None:
     assert failure(ofa("asset", "call", "press", *arguments)).startswith(sentence)
+
+
+def test_a_command_that_may_have_run_has_status_3(ofa: Ofa, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/lathe.db"
+    with KSQLDBClient(url) as client:
+        lathe = Asset("lathe", client)
+        lathe.add_attribute(AssetAttribute("turn", '{"description":"","arguments":[]}', "Method", "Method"))
+        client.engine.register(Registration("lathe", "Device"))
+        client.engine.flush()
+
+        def answer(subject: str, message: Any) -> None:
+            correlation_id = CommandEnvelope.parse(message["VALUE"]).header.correlation_id
+            reply = CommandReply(correlation_id, "unknown", error="The app stopped before the method ended.")
+            lathe.add_attribute(reply.event("lathe", "turn").attribute())
+
+        lathe.subscribe_to_attribute("turn_CMD", answer)
+        found = ofa("asset", "call", "lathe", "turn", "--url", url)
+        lathe.close()
+    assert found.returncode == 3
+    assert found.stderr == "lathe.turn may have run: The app stopped before the method ended.\n"
 
 
 def test_the_sender_of_a_command_can_be_named(ofa: Ofa, workshop: Path) -> None:

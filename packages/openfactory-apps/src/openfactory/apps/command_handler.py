@@ -250,7 +250,7 @@ class CommandHandler:
             return CommandEnvelope.parse(event.value)
         except (msgspec.MsgspecError, UnicodeError) as error:
             reason = _shortened(
-                f"The command is malformed: {str(error)[:_LONGEST_ERROR // 2]}. "
+                f"The command is malformed: {str(error)[: _LONGEST_ERROR // 2]}. "
                 "Send a header with correlation_id and sender_uuid, and arguments as text."
             )
             correlation_id = _correlation_id_in(event.value)

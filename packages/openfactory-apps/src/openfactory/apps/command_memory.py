@@ -25,7 +25,7 @@ _MAX_REPLY_BYTES = 16 * 1024 * 1024
 _MAX_OPEN = 10_000
 _MAX_OPEN_BYTES = 16 * 1024 * 1024
 
-_FORGOTTEN = "This reply is given again, and its {} is no longer remembered. Read the first reply in the log."
+_FORGOTTEN = "This reply is a repetition without its {}. Read the first reply in the log."
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 

@@ -150,9 +150,7 @@ class Caller:
             )
         return CommandEnvelope.addressed(sender_uuid, dict(arguments))
 
-    def _command(
-        self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float
-    ) -> _Command:
+    def _command(self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float) -> _Command:
         envelope = self._envelope(method, sender_uuid, arguments)
         event = envelope.event(self._asset_uuid, method)
         return _Command(method, str(envelope.header.correlation_id), event, timeout, time.monotonic() + timeout)

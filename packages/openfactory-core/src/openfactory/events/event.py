@@ -211,7 +211,7 @@ def wire_value(value: Any) -> Any:
 
 
 def carried_value(value: Any) -> tuple[Any, str]:
-    """Return as much of a value as an event carries, with None for each other part, and a note on what is missing.
+    """Return a value with None for each part that an event cannot carry, and a note that names the reasons.
 
     The note is empty if nothing is missing.
     """

@@ -1,4 +1,4 @@
-"""The failure of a command: a message on standard error, and exit status 1."""
+"""The failure of a command: a message on standard error, and exit status 1, or 3 if a method may have run."""
 
 from __future__ import annotations
 
@@ -6,11 +6,25 @@ from typing import IO, Any
 
 import click
 
+from openfactory.exceptions import CommandUnknown, OpenFactoryError
+
 __all__ = ["Failure"]
+
+
+# Exit status of a command that an app answered with "unknown".
+_UNKNOWN = 3
 
 
 class Failure(click.ClickException):
     """An error that ends a command and prints its message only."""
+
+    @classmethod
+    def of(cls, error: OpenFactoryError) -> Failure:
+        """Return the failure of a command that an error has ended."""
+        failure = cls(str(error))
+        if isinstance(error, CommandUnknown):
+            failure.exit_code = _UNKNOWN
+        return failure
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(self.message, file=file, err=file is None)

@@ -51,7 +51,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except OpenFactoryError as error:
-            raise Failure(str(error)) from error
+            raise Failure.of(error) from error
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
 

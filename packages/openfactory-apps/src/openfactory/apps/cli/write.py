@@ -78,11 +78,13 @@ def call(
 ) -> None:
     """Call a method and print its result.
 
-    The app converts each VALUE to the type of the argument. The command fails if the method fails, if the app rejects
-    it, or if no reply arrives in time.
+    The app converts each VALUE to the type of the argument.
 
     \b
-    --json: {"asset_uuid", "method", "result"}
+    exit status 0  the method succeeded
+                1  the app rejected the command, the method failed, or no reply arrived in time
+                3  the app replied that the method may have run, because it was stopped or killed meanwhile
+    --json         {"asset_uuid", "method", "result"}
     """
     values = _parse_arguments(arguments)
     if not sender:
