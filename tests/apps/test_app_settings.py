@@ -9,6 +9,7 @@ DEFAULTS = {
     "APPLICATION_LICENSE": "BSD-3-Clause license",
     "APPLICATION_MANUFACTURER": "OpenFactoryIO",
     "APPLICATION_VERSION": "latest",
+    "COMMAND_WINDOW": "10",
     "STORAGE": None,
     "SWARM_REPLICAS": "1",
     "SWARM_TASK_SLOT": None,

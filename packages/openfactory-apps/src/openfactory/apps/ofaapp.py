@@ -122,9 +122,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._disconnected = False
         self._lifecycle = Lifecycle(self._stop, stop_timeout, self.signal_handler)
         methods = published_methods(type(self))
-        self._commands = CommandHandler(
-            self, asset_uuid, methods, self._publish, self._run_coroutine, command_window()
-        )
+        self._commands = CommandHandler(self, asset_uuid, methods, self._publish, self._run_coroutine, command_window())
         self._submit = self._run_coroutine
         self._announced = False
         self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())

@@ -11,20 +11,20 @@ from openfactory.exceptions import CommandUnknown, OpenFactoryError
 __all__ = ["Failure"]
 
 
-# Exit status of a command that an app answered with "unknown".
-_UNKNOWN = 3
-
-
 class Failure(click.ClickException):
     """An error that ends a command and prints its message only."""
 
     @classmethod
     def of(cls, error: OpenFactoryError) -> Failure:
         """Return the failure of a command that an error has ended."""
-        failure = cls(str(error))
-        if isinstance(error, CommandUnknown):
-            failure.exit_code = _UNKNOWN
-        return failure
+        kind = _MayHaveRun if isinstance(error, CommandUnknown) else cls
+        return kind(str(error))
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(self.message, file=file, err=file is None)
+
+
+class _MayHaveRun(Failure):
+    """The failure of a command that an app answered with `unknown`."""
+
+    exit_code = 3
