@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from openfactory.concurrency.file_lock import FileLock
+from openfactory.concurrency.group_access import create_for_group
 from openfactory.engines.embedded.location import EmbeddedLocation
+from openfactory.engines.embedded.open_files import OpenFiles
 from openfactory.engines.embedded.wake import DatagramWake, LocalWake, Wake
 from openfactory.engines.tables import schema_of_topology
 from openfactory.exceptions import EngineUnavailableError
@@ -62,7 +64,7 @@ class Database(Protocol):
 
     @abstractmethod
     def file_problem(self) -> str:
-        """Return the error text if the file was removed or replaced, or an empty string."""
+        """Return the error text if a file of the database was removed or replaced, or an empty string."""
 
     @abstractmethod
     def listen(self) -> None:
@@ -142,6 +144,7 @@ class FileDatabase:
                 f"{self.path} cannot be opened: {self._lock_problem()}", address=str(self.path)
             )
         try:
+            create_for_group(self.path)  # SQLite would take away the group's access; the other files get the same mode
             self._writer = self._connect()
             _refuse_foreign(self._writer, self.path)
             self._writer.execute("PRAGMA journal_mode = WAL")  # stored in the file
@@ -151,12 +154,12 @@ class FileDatabase:
             self._reader, self._tailer = self._connect(), self._connect()
             for connection in (self._reader, self._tailer):
                 connection.execute("PRAGMA query_only = ON")
+            self._files = OpenFiles(self.path, self.lock.path)
         except BaseException:
             self._close_connections()
             raise
         finally:
             self.lock.release()
-        self._inode = os.stat(self.path).st_ino
 
     def _connect(self) -> sqlite3.Connection:
         connection = _connect(os.fspath(self.path), self._synchronous)
@@ -186,20 +189,17 @@ class FileDatabase:
         return self._lock_problem() if self.lock.waited() > _LOCK_PATIENCE else self.file_problem()
 
     def file_problem(self) -> str:
-        try:
-            moved = os.stat(self.path).st_ino != self._inode
-        except OSError:
-            moved = True
-        if moved:
-            return (
-                f"{self.path} was removed or replaced while it was open. "
-                "Stop every app that uses it, then start them again."
-            )
-        return ""
+        return self._files.problem()
 
     def _lock_problem(self) -> str:
+        holder = self.lock.holder()
+        if holder is None:
+            return (
+                f"another process holds {self.lock.path.name} and does not release it. Find it with "
+                f"`fuser {self.lock.path}`, run by root and outside of containers. Then resume or end it."
+            )
         return (
-            f"{self.lock.holder()} holds {self.lock.path.name} and does not release it. "
+            f"process {holder} holds {self.lock.path.name} and does not release it. "
             "Check whether that process is suspended, then resume or end it."
         )
 
@@ -209,17 +209,21 @@ class FileDatabase:
 
     def close(self, timeout: float) -> None:
         self.wake.close()
-        # Closing the last connection checkpoints the WAL, which needs the lock. Without the lock, the connections stay
-        # open until the process ends: its end does not checkpoint, and the next process that opens the file reads the
-        # WAL as it is.
+        # Closing the last connection checkpoints the WAL and removes it, which needs the lock, and the WAL must still
+        # be the one that was opened. Otherwise the connections stay open until the process has ended: its end does not
+        # checkpoint, and the next process that opens the file reads the WAL as it is.
         if not self.lock.acquire(timeout):
-            _never_closed.extend(self._connections)
+            _never_close(self._connections)
             return
         try:
-            self._close_connections()
+            if self.file_problem():
+                _never_close(self._connections)
+            else:
+                self._close_connections()
         finally:
             self.lock.release()
             self.lock.close()
+            self._files.close()
 
     def _close_connections(self) -> None:
         for connection in self._connections:
@@ -227,8 +231,12 @@ class FileDatabase:
         self._connections.clear()
 
 
-# Connections that could not be closed under the lock. Without these references, Python would close them.
-_never_closed: list[sqlite3.Connection] = []
+def _never_close(connections: list[sqlite3.Connection]) -> None:
+    """Keep connections open until the process has ended. Python would close them when it ends."""
+    import ctypes
+
+    for connection in connections:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def _connect(path: str, synchronous: str) -> sqlite3.Connection:
@@ -286,6 +294,11 @@ def _remove(lock_path: Path, wake_path: Path) -> None:
 def _remedy(path: Path, error: Exception) -> str:
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
         return "It is not a database of OpenFactory. Name another file in KSQLDB_URL."
+    if "disk I/O error" in str(error):
+        return (
+            f"If {path.name}-wal or {path.name}-shm was removed, stop every app that uses the database, then start "
+            "them again. Otherwise check the disk."
+        )
     if "malformed" in str(error):
         return "Restore a copy of the file, or move it away to start with an empty database."
     if path.parent.exists() and not path.parent.is_dir():

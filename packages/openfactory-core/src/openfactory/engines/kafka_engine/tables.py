@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from openfactory.concurrency.file_lock import FileLock
+from openfactory.concurrency.group_access import create_for_group
 from openfactory.engines.kafka_engine.fold import Fold, Place
 from openfactory.engines.kafka_engine.log_reader import Partition
 from openfactory.engines.tables import read_pairs, run_select, schema_of_topology
@@ -62,8 +63,10 @@ class FoldedTables:
         self._file_lock = None if state is None else _lock_of(state)
         self.owns_file = self._file_lock is not None and self._file_lock.acquire(0)
         try:
+            if state is not None and self.owns_file:
+                create_for_group(state)
             self._connection = _open(str(state) if self.owns_file else ":memory:")
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             self._release()
             raise _unusable(state, error) from error
         except BaseException:
