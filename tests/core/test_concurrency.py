@@ -65,6 +65,21 @@ def test_a_blocked_lane_holds_up_no_other(eventually: Eventually) -> None:
     go_on.set()
 
 
+@pytest.mark.parametrize("blocked", [8, 60])
+def test_lanes_that_block_every_thread_hold_up_no_other(
+    eventually: Eventually, logged: list[logging.LogRecord], blocked: int
+) -> None:
+    executor, go_on = OrderedExecutor("crowded", max_threads=8, idle_seconds=0.05), threading.Event()
+    for n in range(blocked):
+        executor.lane(f"blocked-{n}").submit(go_on.wait)
+    ran = threading.Event()
+    executor.lane("another").submit(ran.set)
+    assert ran.wait(60)
+    eventually(lambda: any("crowded: 8 threads are blocked" in record.getMessage() for record in logged))
+    go_on.set()
+    eventually(lambda: not any(thread.name.startswith("crowded") for thread in threading.enumerate()))
+
+
 def test_a_busy_lane_does_not_starve_the_others_when_threads_are_few(eventually: Eventually) -> None:
     executor = OrderedExecutor("test", max_threads=1)
     busy, other = executor.lane("busy"), executor.lane("other")

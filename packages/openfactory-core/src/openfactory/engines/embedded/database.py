@@ -8,7 +8,7 @@ import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Protocol
@@ -55,6 +55,10 @@ class Database(Protocol):
         """Yield a connection that reads committed data."""
 
     @abstractmethod
+    def querying(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Yield a connection for a user's query, which may take long."""
+
+    @abstractmethod
     def tailing(self) -> AbstractContextManager[sqlite3.Connection]:
         """Yield the connection of the thread that follows the log."""
 
@@ -89,7 +93,7 @@ class MemoryDatabase:
         with self._lock:
             yield self._connection
 
-    reading = tailing = writing
+    reading = querying = tailing = writing
 
     def write_problem(self) -> str:
         return ""
@@ -99,9 +103,10 @@ class MemoryDatabase:
     def listen(self) -> None:
         pass
 
-    def close(self, timeout: float) -> None:  # noqa: ARG002 - closing never waits
-        with self._lock:
+    def close(self, timeout: float) -> None:
+        if self._lock.acquire(timeout=timeout):  # a function of a user's query may still run
             self._connection.close()
+            self._lock.release()
         self.wake.close()
 
 
@@ -173,13 +178,30 @@ class FileDatabase:
 
     @contextmanager
     def reading(self) -> Generator[sqlite3.Connection]:
+        with self._translated_errors(), self._reading:
+            yield self._reader
+
+    @contextmanager
+    def _translated_errors(self) -> Generator[None]:
         try:
-            with self._reading:
-                yield self._reader
+            yield
         except sqlite3.DatabaseError as error:
             raise EngineUnavailableError(
                 f"{self.path} cannot be read ({error}). {_remedy(self.path, error)}", address=str(self.path)
             ) from error
+
+    @contextmanager
+    def querying(self) -> Generator[sqlite3.Connection]:
+        # A connection of its own, so that a long query delays no other reader. A read-only one never checkpoints.
+        with self._translated_errors():
+            connection = _connect(f"{self.path.as_uri()}?mode=ro", self._synchronous)
+            try:
+                connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+            except BaseException:
+                connection.close()
+                raise
+        with closing(connection):
+            yield connection
 
     @contextmanager
     def tailing(self) -> Generator[sqlite3.Connection]:
@@ -246,7 +268,9 @@ def _connect(path: str, synchronous: str) -> sqlite3.Connection:
             "Use a Python with SQLite 3.38 or later.",
             address=path,
         )
-    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=64)
+    connection = sqlite3.connect(
+        path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=64, uri=path.startswith("file:")
+    )
     try:
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # only under the lock, see `retention`
