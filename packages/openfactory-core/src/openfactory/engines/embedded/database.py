@@ -268,8 +268,9 @@ def _connect(path: str, synchronous: str) -> sqlite3.Connection:
             "Use a Python with SQLite 3.38 or later.",
             address=path,
         )
+    is_uri = path.startswith("file:")
     connection = sqlite3.connect(
-        path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=64, uri=path.startswith("file:")
+        path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=64, uri=is_uri
     )
     try:
         connection.execute(f"PRAGMA synchronous = {synchronous}")
