@@ -62,12 +62,8 @@ def test_an_asset_with_a_callback_receives_events_without_a_variable(
     mill: Asset, client: KSQLDBClient, eventually: Eventually
 ) -> None:
     heard: list[object] = []
-
-    def hear(subject: str, message: dict[str, object]) -> None:
-        heard.append(message["VALUE"])
-
     unnamed = Asset("MILL", client)
-    unnamed.subscribe_to_attribute("n", hear)
+    unnamed.subscribe_to_attribute("n", lambda subject, message: heard.append(message["VALUE"]))
     reference = weakref.ref(unnamed)
     del unnamed
     gc.collect()

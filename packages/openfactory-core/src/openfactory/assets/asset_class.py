@@ -39,8 +39,8 @@ class Asset:
     Read and write its attributes as attributes of the object. Use `asset["id"]` for an id that is also a name of this
     class. An attribute that has never been written reads as `UNAVAILABLE`.
 
-    Close an asset after use, with `close` or a `with` block. An asset without callbacks that is not closed ends when the
-    program has no more references to it. An asset with callbacks receives events until it is closed.
+    Close an asset after use, with `close` or a `with` block. An asset that is not closed ends when the program has no
+    more references to it. An asset with callbacks receives events until it is closed.
 
     >>> from openfactory.kafka import KSQLDBClient
     >>> with Asset("MILL", KSQLDBClient("memory://example")) as mill:

@@ -192,7 +192,7 @@ class OrderedExecutor:
 
 
 def _start_daemon(target: Callable[[], None], name: str) -> bool:
-    """Start a thread that does not keep the process alive, as a callback may never return. Return whether it started."""
+    """Start a thread and return whether it started. It does not keep the process alive: a callback may never return."""
     try:
         threading.Thread(target=target, name=name, daemon=True).start()
     except RuntimeError:  # the interpreter is shutting down, or the machine has too many threads
