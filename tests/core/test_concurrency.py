@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, wait
+from pathlib import Path
 
 import pytest
 
 from openfactory.concurrency import LoopThread, OrderedExecutor
 from openfactory.concurrency.bounded import call_on_thread
+from openfactory.concurrency.file_lock import FileLock
 
 Eventually = Callable[..., None]
 
@@ -60,6 +63,21 @@ def test_a_blocked_lane_holds_up_no_other(eventually: Eventually) -> None:
     free.submit(seen.append, 1)
     eventually(lambda: seen)
     go_on.set()
+
+
+@pytest.mark.parametrize("blocked", [8, 60])
+def test_lanes_that_block_every_thread_hold_up_no_other(
+    eventually: Eventually, logged: list[logging.LogRecord], blocked: int
+) -> None:
+    executor, go_on = OrderedExecutor("crowded", max_threads=8, idle_seconds=0.05), threading.Event()
+    for n in range(blocked):
+        executor.lane(f"blocked-{n}").submit(go_on.wait)
+    ran = threading.Event()
+    executor.lane("another").submit(ran.set)
+    assert ran.wait(60)
+    eventually(lambda: any("crowded: 8 threads are blocked" in record.getMessage() for record in logged))
+    go_on.set()
+    eventually(lambda: not any(thread.name.startswith("crowded") for thread in threading.enumerate()))
 
 
 def test_a_busy_lane_does_not_starve_the_others_when_threads_are_few(eventually: Eventually) -> None:
@@ -257,6 +275,7 @@ def test_a_coroutine_can_abandon_a_call_on_a_thread() -> None:
 HANGING = """
 import time
 from openfactory.concurrency.bounded import call_on_thread
+from openfactory.concurrency.file_lock import FileLock
 call_on_thread("hanging", time.sleep, 600)
 print("ended")
 """
@@ -265,3 +284,21 @@ print("ended")
 def test_a_call_on_a_thread_does_not_keep_the_process() -> None:
     found = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=60)
     assert (found.returncode, found.stdout, found.stderr) == (0, "ended\n", "")
+
+
+def test_the_holder_of_a_lock_is_known_by_the_kernel(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    lock = FileLock(path)
+    with lock:
+        assert lock.holder() is None  # never this process
+    hold = "import fcntl, sys; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_EX); print(); sys.stdin.read()"
+    command = [sys.executable, "-u", "-S", "-c", hold, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        holder.stdout.readline()
+        assert path.read_text().strip() == str(os.getpid())  # another program does not write its id
+        assert lock.holder() == holder.pid
+        holder.stdin.close()
+    assert lock.holder() is None
+    lock.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pytest
 from openfactory.assets import Asset, AssetAttribute, AssetEvent
 from openfactory.engines import Engine
 from openfactory.engines.embedded import EmbeddedEngine
+from openfactory.engines.embedded.insertion import write_batch
 from openfactory.events.event import new_event
 from openfactory.exceptions import DeliveryError, DeliveryTimeout
 from openfactory.kafka import KSQLDBClient
@@ -57,14 +59,18 @@ def refuse_bad_values(path: Path) -> None:
 
 
 @contextmanager
-def lock_held(path: Path) -> Iterator[None]:
-    """As when another process holds the lock and does not go on."""
-    descriptor = os.open(f"{path}.lock", os.O_RDWR)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+def lock_held(path: Path) -> Iterator[int]:
+    """Let another process, of another program, hold the lock. Yield its id."""
+    hold = "import fcntl, sys; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_EX); print(); sys.stdin.read()"
+    command = [sys.executable, "-u", "-S", "-c", hold, f"{path}.lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        try:
+            yield holder.pid
+        finally:
+            holder.stdin.close()
 
 
 def test_an_event_that_fails_is_reported_by_its_receipt_and_by_the_flush(
@@ -133,10 +139,10 @@ def test_what_is_not_acknowledged_in_time_is_a_timeout_that_names_the_holder(
     engine: Engine, path: Path, eventually: Eventually
 ) -> None:
     engine.publish(event("first")).wait()
-    with lock_held(path):
+    with lock_held(path) as holder:
         receipt = engine.publish(event("waits"))
         eventually(lambda: not engine.health().connected)
-        assert f"process {os.getpid()} holds factory.db.lock" in engine.health().reason
+        assert f"process {holder} holds factory.db.lock" in engine.health().reason
         with pytest.raises(DeliveryTimeout, match=r"1 published events? .*holds factory\.db\.lock") as caught:
             engine.flush(timeout=0.05)
         assert caught.value.pending == 1
@@ -177,23 +183,67 @@ def test_a_full_queue_makes_publish_wait(engine: Engine, path: Path, eventually:
     assert len(values(engine)) == 300
 
 
-def test_a_file_that_is_removed_while_open_is_noticed(engine: Engine, path: Path, eventually: Eventually) -> None:
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def replace(file: Path) -> None:
+    copy = file.with_name("copy")
+    copy.write_bytes(file.read_bytes())
+    copy.replace(file)
+
+
+@pytest.mark.parametrize("lose", [remove, replace])
+@pytest.mark.parametrize("part", ["", "-wal", "-shm", ".lock"])
+def test_no_write_is_acknowledged_after_a_file_of_the_database_was_lost(
+    engine: Engine, path: Path, part: str, lose: Callable[[Path], None]
+) -> None:
     engine.publish(event("written")).wait()
-    for left in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
-        left.unlink(missing_ok=True)
+    lose(Path(f"{path}{part}"))
+    receipt = engine.publish(event("lost"))
+    with pytest.raises(DeliveryError, match=rf"factory\.db{part}.* was removed or replaced while it was open\. Stop"):
+        engine.flush()
+    assert isinstance(receipt.error, DeliveryError)
     assert not engine.health().connected
-    assert "was removed or replaced while it was open. Stop every app" in engine.health().reason
-
-    def is_refused() -> bool:
-        receipt = engine.publish(event("lost"))
-        with contextlib.suppress(DeliveryError):
-            engine.flush()
-        return receipt.error is not None
-
-    eventually(is_refused)
+    assert f"factory.db{part}" in engine.health().reason
     engine.publish(event("lost, too"))
     with pytest.raises(DeliveryError, match="was removed or replaced while it was open"):
         engine.flush()
+
+
+def test_no_write_is_acknowledged_after_the_wal_was_truncated(engine: Engine, path: Path) -> None:
+    for n in range(50):
+        engine.publish(event(n)).wait()
+    os.truncate(f"{path}-wal", 0)
+    engine.publish(event("lost"))
+    with pytest.raises(DeliveryError, match=r"a part of factory\.db, was removed or replaced while it was open"):
+        engine.flush()
+
+
+def test_a_file_that_is_lost_during_a_commit_fails_it(
+    engine: Engine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.publish(event("written")).wait()
+
+    def write_and_lose(*arguments: object) -> object:
+        runs = write_batch(*arguments)  # type: ignore[arg-type]
+        Path(f"{path}-wal").unlink()
+        return runs
+
+    monkeypatch.setattr("openfactory.engines.embedded.writer.write_batch", write_and_lose)
+    engine.publish(event("lost"))
+    with pytest.raises(DeliveryError, match="was removed or replaced while it was open"):
+        engine.flush()
+
+
+def test_other_files_in_the_folder_change_nothing(engine: Engine, path: Path) -> None:
+    for n in range(20):
+        (path.parent / f"{n}.txt").write_text("a note")
+        engine.publish(event(n)).wait()
+    for n in range(20):
+        (path.parent / f"{n}.txt").unlink()
+        engine.publish(event(n)).wait()
+    assert engine.health().connected
 
 
 def test_a_foreign_tool_that_writes_for_a_moment_costs_nothing(engine: Engine, path: Path) -> None:

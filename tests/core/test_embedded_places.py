@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -126,3 +133,77 @@ def test_a_path_too_long_for_a_socket_works_all_the_same(tmp_path: Path) -> None
         eventually(partial(heard.__contains__, n))
     first.close()
     second.close()
+
+
+@pytest.fixture(params=[0o077, 0o022, 0o000], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+def test_owner_and_group_may_use_what_the_engine_makes_and_nobody_else(tmp_path: Path) -> None:
+    long = tmp_path / ("long" * 25)
+    for folder in (tmp_path, long):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o2770)  # the group of the folder is that of the files
+        engine = EmbeddedEngine(f"sqlite:///{folder}/factory.db")
+        engine.subscribe("MILL", print)
+        engine.publish(new_event("MILL", "x", 1, "Events", "Test")).wait()
+        made = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.glob("factory.db*")}
+        subscribers = {stat.S_IMODE(path.stat().st_mode) for path in (folder / "factory.db.wake").iterdir()}
+        engine.close()
+        assert made.pop("factory.db.wake") == 0o2770
+        assert made == {f"factory.db{part}": 0o660 for part in ("", "-wal", "-shm", ".lock")}
+        assert subscribers == {0o660}
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_file_keeps_the_permissions_that_it_was_given(tmp_path: Path) -> None:
+    EmbeddedEngine(f"sqlite:///{tmp_path}/factory.db").close()
+    for name in ("factory.db", "factory.db.lock"):
+        (tmp_path / name).chmod(0o640)
+    EmbeddedEngine(f"sqlite:///{tmp_path}/factory.db").close()
+    for name in ("factory.db", "factory.db.lock"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o640
+
+
+# A process with a process id that another has too, as in two containers: it hears 20 events, and says how it was told.
+SAME_PID = """
+import os, sys, time
+os.getpid = lambda: 1
+from openfactory.engines.embedded import EmbeddedEngine
+delays = []
+engine = EmbeddedEngine(sys.argv[1])
+engine.subscribe("MILL", lambda event: delays.append(time.monotonic() - event.value))
+print("listens", flush=True)
+while len(delays) < 20:
+    time.sleep(0.01)
+print(sorted(delays)[10])
+engine.close()
+"""
+
+
+@pytest.mark.parametrize("length", ["short", "long" * 25], ids=["socket", "udp"])
+def test_processes_of_two_containers_with_one_process_id_are_both_woken(tmp_path: Path, length: str) -> None:
+    folder = tmp_path / length
+    folder.mkdir()
+    engine = EmbeddedEngine(url := f"sqlite:///{folder}/factory.db")
+    with ExitStack() as ended:
+        command = [sys.executable, "-c", SAME_PID, url]
+        watchers = [
+            ended.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) for _ in range(2)
+        ]
+        for watcher in watchers:
+            ended.callback(watcher.kill)
+        for watcher in watchers:
+            assert watcher.stdout is not None
+            assert watcher.stdout.readline() == "listens\n"
+        assert len(list((folder / "factory.db.wake").iterdir())) == 2
+        while any(watcher.poll() is None for watcher in watchers):
+            engine.publish(new_event("MILL", "x", time.monotonic(), "Samples", "Test")).wait()
+            time.sleep(0.02)
+        delays = [float(watcher.stdout.read()) for watcher in watchers if watcher.stdout is not None]
+    engine.close()
+    assert max(delays) < 0.1  # a process that is not woken looks by itself, every 0.25 s

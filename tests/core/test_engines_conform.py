@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from openfactory.engines import Engine, open_engine
+from openfactory.engines import Engine, open_engine, tables
 from openfactory.engines.embedded import EmbeddedEngine, tail
 from openfactory.events.event import AssetEvent, new_event
 from openfactory.events.registration import Registration
@@ -42,6 +42,33 @@ def test_a_query_cannot_write_the_tables_behind_the_views(url: str, statement: s
             engine.query(f"WITH one AS (SELECT 1) {statement}")
         assert engine.query("SELECT count(*) AS n FROM log") == [{"N": 1}]
         engine.publish(new_event("MILL", "x", 2, "Events", "Test")).wait()
+
+
+# A function that SQLite cannot interrupt: it compares each of many characters with each of many others.
+UNINTERRUPTIBLE = "SELECT length(trim(printf('%.*c', 15000, 'x'), printf('%.*c', 15000, 'y') || 'x')) AS n"
+ENDLESS = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers) SELECT {} FROM numbers"
+
+
+@pytest.mark.parametrize("statement", [UNINTERRUPTIBLE, ENDLESS.format("count(*)"), ENDLESS.format("*")])
+def test_a_query_that_takes_too_long_ends_with_an_error(
+    url: str, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_QUERY_SECONDS", 0.05)
+    monkeypatch.setattr(tables, "_NOTICE_SECONDS", 0.05)
+    with open_engine(url) as reference:
+        engine = reference.engine
+        engine.publish(new_event("MILL", "x", 1, "Events", "Test")).wait()
+        with pytest.raises(QueryError, match="did not end within"):
+            engine.query(statement)
+        if url.startswith("sqlite"):  # it has a connection of its own
+            assert engine.snapshot().events.keys() == {"MILL"}
+            assert engine.query("SELECT value FROM assets") == [{"VALUE": "1"}]
+
+
+def test_a_query_cannot_fill_the_memory(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_RESULT_BYTES", 2**20)
+    with open_engine(url) as reference, pytest.raises(QueryError, match="its result has more than 1 MiB"):
+        reference.engine.query(ENDLESS.format("hex(zeroblob(9999))"))
 
 
 class TestFileOfAnotherProcess:

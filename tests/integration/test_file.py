@@ -14,42 +14,29 @@ import pytest
 
 from openfactory.assets.asset_class import Asset
 from openfactory.events.attribute import AssetAttribute
-from openfactory.exceptions import DeliveryError
 from openfactory.kafka import KSQLDBClient
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Start
-
-REMOVED = "was removed or replaced while it was open. Stop every app that uses it, then start them again."
 
 
 def event(attribute_id: str, value: int) -> AssetAttribute:
     return AssetAttribute(id=attribute_id, value=value, type="Events", tag="Note")
 
 
-def write_until_it_fails(mill: Asset) -> str:
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        mill["number"] = 1
-        try:
-            mill.flush()
-        except DeliveryError as error:
-            return str(error)
-        time.sleep(0.02)
-    pytest.fail("nothing was said of the file in 5 s")
-
-
-@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
-def test_a_writer_is_told_that_the_file_is_gone(tmp_path: Path, file_url: str, replaced: bool) -> None:
-    with KSQLDBClient(file_url) as client, Asset("MILL", client) as mill:
-        mill.add_attribute(event("number", 0))
-        (tmp_path / "factory.db").unlink()
-        if replaced:
-            (tmp_path / "factory.db").write_bytes(b"")
-        assert write_until_it_fails(mill).endswith(f"factory.db {REMOVED}")
-        health = client.engine.health()
-        assert not health.connected
-        assert health.reason.endswith(REMOVED)
+def test_a_process_that_lost_the_wal_takes_nothing_from_the_others_when_it_ends(
+    start: Start, tmp_path: Path, file_url: str
+) -> None:
+    watcher = start("watcher.py", KSQLDB_URL=file_url)
+    watcher.until("watching")
+    for part in ("-wal", "-shm"):
+        (tmp_path / f"factory.db{part}").unlink()
+    with KSQLDBClient(file_url) as client, Asset("END", client) as end:
+        end.add_attribute(event("number", 7))
+    watcher.process.send_signal(signal.SIGINT)
+    watcher.ended()
+    with KSQLDBClient(file_url) as client:
+        assert client.query("SELECT value FROM assets WHERE asset_uuid = 'END'") == [{"VALUE": "7"}]
 
 
 @pytest.mark.parametrize("worker", ["watcher.py", "gantry_app.py"])

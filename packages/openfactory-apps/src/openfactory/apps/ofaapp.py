@@ -102,6 +102,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
     logger: logging.Logger
     storage: Any
+    _always_kept = True
 
     def __init__(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import weakref
+from collections.abc import Callable, Collection
 
+from openfactory.assets.abandoned import close_abandoned, close_with
 from openfactory.assets.subscriptions import Listener
 from openfactory.engines.base import Engine, Subscription
 from openfactory.events.event import AssetEvent
@@ -24,7 +26,7 @@ class AllAssets:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._listener: Listener | None = None
+        self._listener: Callable[[], Listener | None] = lambda: None
         self._attribute_ids: Collection[str] | None = None
         self._subscription: Subscription | None = None
         self._delivered: dict[str, int] = {}  # position of the last event of each asset
@@ -37,7 +39,8 @@ class AllAssets:
         Returns:
             the last event of each attribute, if `current_values` is true; new events follow after them.
         """
-        self._listener, self._attribute_ids = listener, attribute_ids
+        close_abandoned()
+        self._listener, self._attribute_ids = weakref.ref(listener), attribute_ids
         current: list[AssetEvent] = []
         position: int | None = None
         if current_values:
@@ -48,6 +51,7 @@ class AllAssets:
                 if event.is_attribute and self._is_wanted(event):
                     current.append(event)
         self._subscription = self._engine.subscribe(None, self._receive, self._on_gap, position)
+        close_with(listener, self._subscription)
         return current
 
     def remove_listener(self, listener: Listener) -> None:  # noqa: ARG002 - there is only one
@@ -57,8 +61,8 @@ class AllAssets:
 
     def _receive(self, event: AssetEvent) -> None:
         self._note(event)
-        if self._listener is not None and self._is_wanted(event):
-            self._listener.offer(event.normalized())
+        if self._is_wanted(event) and (listener := self._listener()) is not None:
+            listener.offer(event.normalized())
 
     def _on_gap(self) -> int:
         """Deliver the last events that were missed, and return the position of the snapshot that has them."""

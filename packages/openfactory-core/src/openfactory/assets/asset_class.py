@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+from openfactory.assets.abandoned import close_with
 from openfactory.assets.asset_feed import AssetFeed
 from openfactory.assets.caller import Caller, CommandArguments
 from openfactory.assets.event_stream import EventStream
@@ -38,6 +39,9 @@ class Asset:
     Read and write its attributes as attributes of the object. Use `asset["id"]` for an id that is also a name of this
     class. An attribute that has never been written reads as `UNAVAILABLE`.
 
+    Close an asset after use, with `close` or a `with` block. An asset that is not closed ends when the program has no
+    more references to it. An asset with callbacks receives events until it is closed.
+
     >>> from openfactory.kafka import KSQLDBClient
     >>> with Asset("MILL", KSQLDBClient("memory://example")) as mill:
     ...     mill.add_attribute(AssetAttribute(id="status", value="idle", type="Events", tag="Status"))
@@ -66,6 +70,7 @@ class Asset:
     asset_router_url: str | None
     producer: EngineProducer
     _submit: Submit | None = None  # an app runs async callbacks on its own loop
+    _always_kept: ClassVar[bool] = False  # an app receives commands although no variable refers to it
     _names: ClassVar[frozenset[str]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -97,12 +102,15 @@ class Asset:
         )
         self._engine = self._reference.engine
         self.producer = EngineProducer(self._engine)
-        self._subscriptions = Subscriptions(asset_uuid, self._state, _callback_executor, self._submit)
+        self._subscriptions = Subscriptions(
+            asset_uuid, self._state, _callback_executor, self._submit, self, always_kept=self._always_kept
+        )
         try:
             _, self._found_at = self._start_feed(asset_uuid)
         except BaseException:
             self._reference.close()
             raise
+        close_with(self, self._reference)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.asset_uuid!r})"
@@ -438,7 +446,7 @@ class Asset:
     def _start_feed(self, asset_uuid: str) -> tuple[list[AssetEvent], int]:
         """Load the last events of an asset, receive each event that follows, and return the last and their position."""
         self._caller = Caller(asset_uuid, self._publish, self._state)
-        self._feed = AssetFeed(self._engine, asset_uuid, self._state, self._receive)
+        self._feed = AssetFeed(self._engine, asset_uuid, self, self._subscriptions.kept)
         return self._feed.start()
 
     def _publish(self, event: AssetEvent) -> Receipt:

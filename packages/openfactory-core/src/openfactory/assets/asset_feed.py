@@ -2,72 +2,96 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Protocol
+
+from openfactory.assets.abandoned import close_abandoned, close_with
 from openfactory.assets.state import AssetState
-from openfactory.engines.base import Engine, OnEvent, Subscription
+from openfactory.engines.base import Engine, Subscription
 from openfactory.events.event import AssetEvent
 
 __all__ = ["AssetFeed"]
 
 
+class _Asset(Protocol):
+    """The part of an `Asset` that receives events."""
+
+    _state: AssetState
+
+    def _receive(self, event: AssetEvent) -> None:
+        """Apply a new event to the state. The delivery thread of the engine calls it."""
+
+
 class AssetFeed:
     """Loads the snapshot of an asset into its state, then delivers each event that follows.
 
-    After a gap, it delivers the last event of each attribute that was missed.
+    After a gap, it delivers the last event of each attribute that was missed. The engine keeps the feed, and the feed
+    does not keep the asset: the delivery ends with an asset that is not closed and not used any more.
 
     Args:
         engine: engine of the asset.
         asset_uuid: UUID of the asset.
-        state: state of the asset.
-        on_event: called with each new event, on the delivery thread of the engine; it applies the event to the state.
+        asset: the asset.
+        kept: contains the asset while it must be kept.
     """
 
-    __slots__ = ("_asset_uuid", "_engine", "_on_event", "_state", "_subscription")
+    __slots__ = ("_asset", "_asset_uuid", "_engine", "_forget", "_kept", "_subscription")
 
-    def __init__(self, engine: Engine, asset_uuid: str, state: AssetState, on_event: OnEvent) -> None:
+    def __init__(self, engine: Engine, asset_uuid: str, asset: _Asset, kept: list[object]) -> None:
         self._engine = engine
         self._asset_uuid = asset_uuid
-        self._state = state
-        self._on_event = on_event
+        self._asset = weakref.ref(asset)
+        self._kept = kept
         self._subscription: Subscription | None = None
 
     def start(self) -> tuple[list[AssetEvent], int]:
         """Load the last events, begin the delivery, and return these events and the position of their snapshot."""
+        close_abandoned()
         events, position = self._snapshot()
-        self._state.load(events)
-        self._subscription = self._engine.subscribe(self._asset_uuid, self._on_event, self._on_gap, position)
+        if (asset := self._asset()) is not None:
+            asset._state.load(events)
+            self._subscription = self._engine.subscribe(self._asset_uuid, self._on_event, self._on_gap, position)
+            self._forget = close_with(asset, self._subscription)
         return events, position
 
     def close(self) -> None:
         """End the delivery."""
         if self._subscription is not None:
             self._subscription.close()
+            self._forget()
 
     def _snapshot(self) -> tuple[list[AssetEvent], int]:
         snapshot = self._engine.snapshot([self._asset_uuid])
         return snapshot.events.get(self._asset_uuid, []), snapshot.position
 
+    def _on_event(self, event: AssetEvent) -> None:
+        if (asset := self._asset()) is not None:
+            asset._receive(event)
+
     def _on_gap(self) -> int:
         """Deliver the last events that were missed, and return the position after which the delivery continues."""
         events, position = self._snapshot()
-        delivered = self._delivered()
-        for event in [event for event in events if self._was_missed(event, delivered)]:
-            self._on_event(event)
-        self._state.load(events)
+        if (asset := self._asset()) is not None:
+            delivered = self._delivered(asset._state)
+            for event in [event for event in events if _was_missed(event, delivered, asset._state)]:
+                asset._receive(event)
+            asset._state.load(events)
         return position
 
-    def _delivered(self) -> int:
+    def _delivered(self, state: AssetState) -> int:
         """Return the position of the last delivered event."""
         if self._subscription is not None:
             return self._subscription.position
         # A gap before `subscribe` has returned: the state holds what was loaded and delivered, and no own writes yet.
-        return max((event.position or 0 for event in self._state.events()), default=0)
+        return max((event.position or 0 for event in state.events()), default=0)
 
-    def _was_missed(self, event: AssetEvent, delivered: int) -> bool:
-        """Return whether an event of a snapshot was not delivered.
 
-        The row of a table has no position; it counts as missed if it is newer than the known event.
-        """
-        if event.position is not None:
-            return event.position > delivered
-        known = self._state.get(event.id)
-        return known is None or event.timestamp > known.timestamp
+def _was_missed(event: AssetEvent, delivered: int, state: AssetState) -> bool:
+    """Return whether an event of a snapshot was not delivered.
+
+    The row of a table has no position; it counts as missed if it is newer than the known event.
+    """
+    if event.position is not None:
+        return event.position > delivered
+    known = state.get(event.id)
+    return known is None or event.timestamp > known.timestamp

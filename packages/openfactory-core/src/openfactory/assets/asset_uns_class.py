@@ -179,10 +179,14 @@ class _MappingWatcher:
 
     def _run(self, stopped: threading.Event) -> None:
         while not stopped.wait(_POLL_SECONDS):
-            with self._lock:
-                places = list(self._places)
-            for engine in {place.engine for place in places}:
-                self._read_and_apply(engine, [place for place in places if place.engine is engine])
+            self._read_all()
+
+    def _read_all(self) -> None:
+        """Read the map of each engine; the thread keeps no place afterwards, so that an unused asset can end."""
+        with self._lock:
+            places = list(self._places)
+        for engine in {place.engine for place in places}:
+            self._read_and_apply(engine, [place for place in places if place.engine is engine])
 
     def _read_and_apply(self, engine: Engine, places: list[_Place]) -> None:
         """Read the map of an engine and pass it to the assets of the places."""

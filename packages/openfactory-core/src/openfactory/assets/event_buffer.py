@@ -24,6 +24,10 @@ _logger = logging.getLogger("openfactory.assets")
 _READS_IN_A_ROW = 64
 
 
+# Buffers for which coroutines wait. An event loop does not keep a task that waits, so the task could become garbage.
+_awaited: set[EventBuffer] = set()
+
+
 class _Asset(Protocol):
     """The part of an `Asset` that delivers events."""
 
@@ -157,11 +161,14 @@ class EventBuffer:
                     raise StopAsyncIteration
                 waiting = asyncio.get_running_loop().create_future()
                 self._waiting_coroutines.add(waiting)
+                _awaited.add(self)
             try:
                 await waiting
             finally:
                 with self._changed:
                     self._waiting_coroutines.discard(waiting)
+                    if not self._waiting_coroutines:
+                        _awaited.discard(self)
 
     # Opening and closing
 

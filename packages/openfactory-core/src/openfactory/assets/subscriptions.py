@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import threading
+import weakref
 from collections import UserDict
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
@@ -82,16 +83,34 @@ class Subscriptions:
         state: state of the asset, the source of current values.
         executor: runs the callbacks.
         submit: starts coroutines on the event loop of an app.
+        asset: the asset; it stays as long as a listener that was added here.
+        always_kept: whether the asset is kept without callbacks too, until `clear`.
+
+    Attributes:
+        kept: contains the asset while it must be kept even if the program has no reference to it.
     """
 
-    def __init__(self, name: str, state: AssetState, executor: OrderedExecutor, submit: Submit | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        state: AssetState,
+        executor: OrderedExecutor,
+        submit: Submit | None = None,
+        asset: object = None,
+        *,
+        always_kept: bool = False,
+    ) -> None:
         self.name = name
         self._lock = threading.Lock()
         self._callbacks: dict[str, tuple[AssetCallback, ...]] = {}
         self._state = state
         self._executor = executor
         self._submit = submit
-        self._listeners: tuple[tuple[Collection[str] | None, Listener], ...] = ()
+        self._asset = asset
+        self._always_kept = always_kept
+        self.kept: list[object] = [asset] if always_kept else []
+        # The readers keep their listeners. A listener without a reader would receive events for ever.
+        self._listeners: tuple[tuple[Collection[str] | None, weakref.ref[Listener]], ...] = ()
         self._ended = False
         self._lane: Lane | None = None  # created with the first callback; most assets have no callbacks
 
@@ -115,6 +134,7 @@ class Subscriptions:
             if self._lane is None:
                 self._lane = self._executor.lane(self.name)
             self._callbacks[topic] = (*self._callbacks.get(topic, ()), callback)
+            self.kept[:] = [self._asset]
 
     def remove(self, topic: str, callback: AssetCallback | None = None) -> None:
         """Remove a callback of a topic, or all its callbacks; do nothing if they are not subscribed."""
@@ -125,6 +145,8 @@ class Subscriptions:
                 self._callbacks[topic] = remaining
             else:
                 self._callbacks.pop(topic, None)
+            if not self._callbacks and not self._always_kept:
+                self.kept.clear()
 
     def add_listener(
         self, listener: Listener, attribute_ids: Collection[str] | None = None, *, current_values: bool = False
@@ -137,7 +159,7 @@ class Subscriptions:
         """
         with self._lock:
             if not self._ended:
-                self._listeners = (*self._listeners, (attribute_ids, listener))
+                self._listeners = (*self._living(), (attribute_ids, weakref.ref(listener)))
         if self._ended:
             listener.end()
         if not current_values:
@@ -147,28 +169,33 @@ class Subscriptions:
     def remove_listener(self, listener: Listener) -> None:
         """Stop the delivery of events to a listener."""
         with self._lock:
-            self._listeners = tuple(entry for entry in self._listeners if entry[1] is not listener)
+            self._listeners = tuple(entry for entry in self._living() if entry[1]() is not listener)
 
     def clear(self) -> None:
         """Remove all callbacks, and end and remove all listeners."""
         with self._lock:
             self._ended = True
             self._callbacks.clear()
+            self.kept.clear()
             listeners, self._listeners = self._listeners, ()
-        for _, listener in listeners:
-            listener.end()
+        for _, reference in listeners:
+            if (listener := reference()) is not None:
+                listener.end()
 
     def dispatch(self, event: AssetEvent) -> None:
         """Queue the callbacks of an event, and deliver it to its listeners; return at once."""
         event = event.normalized()
-        for attribute_ids, listener in self._listeners:
-            if attribute_ids is None or event.id in attribute_ids:
+        for attribute_ids, reference in self._listeners:
+            if (attribute_ids is None or event.id in attribute_ids) and (listener := reference()) is not None:
                 listener.offer(event)
         if not self._callbacks:
             return
         callbacks = tuple(self._callbacks_of(event))
         if callbacks and self._lane is not None:
             self._lane.submit(_call, callbacks, event)
+
+    def _living(self) -> list[tuple[Collection[str] | None, weakref.ref[Listener]]]:
+        return [entry for entry in self._listeners if entry[1]() is not None]
 
     def _callbacks_of(self, event: AssetEvent) -> Iterator[AssetCallback]:
         if event.type == "Method":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -17,6 +18,10 @@ _logger = logging.getLogger("openfactory.concurrency")
 
 # A lane returns its thread after this number of tasks, so that a busy lane does not starve the others.
 _TASKS_IN_A_ROW = 64
+
+# Seconds in which the threads must take so many lanes. If they take fewer while lanes wait, they are blocked.
+_BLOCKED_SECONDS = 0.05
+_BLOCKED_LANES = 8
 
 # A lane logs a warning at this backlog, and again whenever the backlog is ten times larger.
 _BACKLOG_TO_WARN_AT = 10_000
@@ -89,7 +94,8 @@ class OrderedExecutor:
 
     Args:
         name: prefix of the thread names.
-        max_threads: number of lanes that may block at the same time before other lanes wait.
+        max_threads: number of threads for lanes that do not block. If so many lanes are blocked, further threads start
+            for the lanes that wait.
         idle_seconds: seconds after which an idle thread ends.
     """
 
@@ -107,6 +113,8 @@ class OrderedExecutor:
         self._threads = 0
         self._idle = 0  # threads that wait for a lane
         self._starting = False
+        self._taken = 0  # lanes that a thread has taken
+        self._watched = False  # whether a thread looks for blocked threads
 
     def lane(self, name: str) -> Lane:
         """Return a new lane; its name appears in log lines."""
@@ -119,17 +127,42 @@ class OrderedExecutor:
     def _grow(self) -> None:
         """Start a thread if lanes wait; only one starts at a time, so that a burst of short tasks needs few threads."""
         with self._lock:
-            if self._starting or self._threads >= self._max_threads or self._ready.qsize() <= self._idle:
+            if self._starting or self._ready.qsize() <= self._idle:
                 return
-            self._threads += 1
-            self._starting = True
-            # A daemon thread: a callback that never returns must not keep the process alive.
-            thread = threading.Thread(target=self._work, name=f"{self.name}-{self._threads}", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # the interpreter is shutting down and starts no threads
-                self._threads -= 1
-                self._starting = False
+            if self._threads < self._max_threads:
+                self._starting = self._start_thread()
+            elif not self._watched:
+                self._watched = _start_daemon(self._watch, f"{self.name}-watch")
+
+    def _start_thread(self) -> bool:
+        started = _start_daemon(self._work, f"{self.name}-{self._threads + 1}")
+        self._threads += started
+        return started
+
+    def _watch(self) -> None:
+        """Start more threads while lanes wait and all threads are blocked. The thread ends when no lane waits."""
+        warned = False
+        while True:
+            taken = self._taken
+            time.sleep(_BLOCKED_SECONDS)
+            with self._lock:
+                waiting = self._ready.qsize() - self._idle
+                if waiting <= 0:
+                    self._watched = False
+                    return
+                if self._taken - taken >= _BLOCKED_LANES:
+                    continue
+                blocked = self._threads
+                for _ in range(min(waiting, self._max_threads)):
+                    self._start_thread()
+            if not warned:
+                warned = True
+                _logger.warning(
+                    "%s: %d threads are blocked, so more threads start. A callback or method that waits occupies a "
+                    "thread: make it an async def function, or shorten its wait.",
+                    self.name,
+                    blocked,
+                )
 
     def _work(self) -> None:
         with self._lock:
@@ -147,10 +180,21 @@ class OrderedExecutor:
                     return
             with self._lock:
                 self._idle -= 1
+                self._taken += 1
             self._grow()
             while lane.run_some():
+                self._taken += 1  # not counted exactly: the thread is not blocked
                 if not self._ready.empty():
                     self._ready.put(lane)
                     lane = self._ready.get()
             with self._lock:
                 self._idle += 1
+
+
+def _start_daemon(target: Callable[[], None], name: str) -> bool:
+    """Start a thread and return whether it started. It does not keep the process alive: a callback may never return."""
+    try:
+        threading.Thread(target=target, name=name, daemon=True).start()
+    except RuntimeError:  # the interpreter is shutting down, or the machine has too many threads
+        return False
+    return True

@@ -6,10 +6,13 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Generator
+from contextlib import AbstractContextManager, contextmanager
 from importlib import resources
+from sys import getsizeof
 from typing import Any
 
+from openfactory.concurrency.bounded import call_on_thread
 from openfactory.exceptions import QueryError
 
 __all__ = ["TABLES", "read_pairs", "run_select", "schema_of_topology"]
@@ -17,8 +20,19 @@ __all__ = ["TABLES", "read_pairs", "run_select", "schema_of_topology"]
 #: Tables that users may SELECT from, by their names in the ksqlDB topology.
 TABLES = ("ASSETS", "ASSETS_AVAIL", "ASSETS_TYPE", "ASSETS_UNS", "ASSET_TO_UNS_MAP", "DOCKER_SERVICES")
 
-# Time limit of a user's query, in seconds.
+# Time limit of a user's query, in seconds, and the time that its thread has to notice it.
 _QUERY_SECONDS = 10.0
+_NOTICE_SECONDS = 1.0
+
+# Limits of a user's query. A single function cannot be interrupted, so its values must be small: an event has 256 KiB.
+_VALUE_BYTES = 1024 * 1024
+_PATTERN_BYTES = 1_000
+_RESULT_BYTES = 256 * 1024 * 1024
+
+# Number of rows between two looks at the time.
+_ROWS_AT_ONCE = 1_000
+
+_TOO_LONG = f"it did not end within {_QUERY_SECONDS:g} s"
 
 _SELECT = re.compile(r"(select|with)\b", re.IGNORECASE)
 
@@ -48,13 +62,21 @@ def _row(columns: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
     return row
 
 
-def run_select(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
+def run_select(
+    reading: Callable[[], AbstractContextManager[sqlite3.Connection]], sql: str, parameters: tuple[Any, ...]
+) -> list[dict[str, Any]]:
     """Run a user's SELECT and return its rows, with the names of the columns in upper case.
 
-    The statement cannot write, and its running time is limited.
+    The statement cannot write. It runs on a thread of its own, because SQLite cannot interrupt every function: the
+    caller waits for a limited time.
+
+    Args:
+        reading: yields the connection, on that thread.
+        sql: the statement.
+        parameters: values of its parameters.
 
     Raises:
-        QueryError: the statement is not a SELECT, or it failed.
+        QueryError: the statement is not a SELECT, or it failed, or it exceeded its time.
     """
     statement = sql.strip().rstrip(";").strip()
     if not _SELECT.match(statement):
@@ -64,19 +86,57 @@ def run_select(connection: sqlite3.Connection, sql: str, parameters: tuple[Any, 
             statement=sql,
         )
     deadline = time.monotonic() + _QUERY_SECONDS
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
-    was_query_only = connection.execute("PRAGMA query_only").fetchone()[0]
-    connection.execute("PRAGMA query_only = ON")
+
+    def select() -> list[dict[str, Any]]:
+        with reading() as connection, _limited(connection, deadline):
+            return _rows(connection.execute(statement, parameters), deadline)
+
+    selected = call_on_thread("openfactory-query", select)
     try:
-        cursor = connection.execute(statement, parameters)
-        columns = [column[0].upper() for column in cursor.description]
-        return [_row(columns, row) for row in cursor.fetchall()]
-    except (sqlite3.Error, OverflowError, UnicodeError) as error:
-        raise QueryError(
-            f"{statement!r} failed: {error}. "
-            f"Use plain SELECTs on {', '.join(TABLES)}. To watch for changes, subscribe to an asset.",
-            statement=sql,
-        ) from error
+        error = selected.exception(_QUERY_SECONDS + _NOTICE_SECONDS)
+    except TimeoutError:
+        error = TimeoutError(_TOO_LONG)
+    if error is None:
+        return selected.result()
+    if not isinstance(error, (sqlite3.Error, OverflowError, UnicodeError, TimeoutError)):
+        raise error
+    reason = _TOO_LONG if str(error) == "interrupted" else error
+    raise QueryError(
+        f"{statement!r} failed: {reason}. "
+        f"Use plain SELECTs on {', '.join(TABLES)}. To watch for changes, subscribe to an asset.",
+        statement=sql,
+    ) from error
+
+
+@contextmanager
+def _limited(connection: sqlite3.Connection, deadline: float) -> Generator[None]:
+    """Let the statements of a connection only read, until a time and with small values."""
+    was_query_only = connection.execute("PRAGMA query_only").fetchone()[0]
+    limits = {sqlite3.SQLITE_LIMIT_LENGTH: _VALUE_BYTES, sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: _PATTERN_BYTES}
+    before = {category: connection.setlimit(category, limit) for category, limit in limits.items()}
+    connection.execute("PRAGMA query_only = ON")
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+    try:
+        yield
     finally:
         connection.set_progress_handler(None, 0)
         connection.execute(f"PRAGMA query_only = {was_query_only}")
+        for category, limit in before.items():
+            connection.setlimit(category, limit)
+
+
+def _rows(cursor: sqlite3.Cursor, deadline: float) -> list[dict[str, Any]]:
+    columns = [column[0].upper() for column in cursor.description]
+    rows: list[dict[str, Any]] = []
+    size = 0
+    try:
+        while values := cursor.fetchmany(_ROWS_AT_ONCE):
+            rows += [_row(columns, row) for row in values]
+            size += sum(getsizeof(value) for row in values for value in row)
+            if time.monotonic() > deadline:
+                raise TimeoutError(_TOO_LONG)
+            if size > _RESULT_BYTES:
+                raise OverflowError(f"its result has more than {_RESULT_BYTES // 1024**2} MiB")
+    finally:
+        cursor.close()
+    return rows

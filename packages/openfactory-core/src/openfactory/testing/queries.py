@@ -145,6 +145,11 @@ class QueryingConformance:
             engine.query(sql)
         assert caught.value.statement == sql
 
+    @pytest.mark.parametrize("sql", ["SELECT hex(zeroblob(900000000))", "SELECT randomblob(900000000)"])
+    def test_a_query_cannot_build_huge_values(self, engine: Engine, sql: str) -> None:
+        with pytest.raises(QueryError):
+            engine.query(sql)
+
     @pytest.mark.parametrize("sql", _WRITES)
     def test_a_query_cannot_write(self, engine: Engine, asset_uuid: str, sql: str) -> None:
         engine.publish(new_event(asset_uuid, "x", "kept", "Events", "Test")).wait()

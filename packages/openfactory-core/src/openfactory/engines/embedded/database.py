@@ -8,13 +8,15 @@ import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Protocol
 
 from openfactory.concurrency.file_lock import FileLock
+from openfactory.concurrency.group_access import create_for_group
 from openfactory.engines.embedded.location import EmbeddedLocation
+from openfactory.engines.embedded.open_files import OpenFiles
 from openfactory.engines.embedded.wake import DatagramWake, LocalWake, Wake
 from openfactory.engines.tables import schema_of_topology
 from openfactory.exceptions import EngineUnavailableError
@@ -53,6 +55,10 @@ class Database(Protocol):
         """Yield a connection that reads committed data."""
 
     @abstractmethod
+    def querying(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Yield a connection for a user's query, which may take long."""
+
+    @abstractmethod
     def tailing(self) -> AbstractContextManager[sqlite3.Connection]:
         """Yield the connection of the thread that follows the log."""
 
@@ -62,7 +68,7 @@ class Database(Protocol):
 
     @abstractmethod
     def file_problem(self) -> str:
-        """Return the error text if the file was removed or replaced, or an empty string."""
+        """Return the error text if a file of the database was removed or replaced, or an empty string."""
 
     @abstractmethod
     def listen(self) -> None:
@@ -87,7 +93,7 @@ class MemoryDatabase:
         with self._lock:
             yield self._connection
 
-    reading = tailing = writing
+    reading = querying = tailing = writing
 
     def write_problem(self) -> str:
         return ""
@@ -97,9 +103,10 @@ class MemoryDatabase:
     def listen(self) -> None:
         pass
 
-    def close(self, timeout: float) -> None:  # noqa: ARG002 - closing never waits
-        with self._lock:
+    def close(self, timeout: float) -> None:
+        if self._lock.acquire(timeout=timeout):  # a function of a user's query may still run
             self._connection.close()
+            self._lock.release()
         self.wake.close()
 
 
@@ -142,6 +149,7 @@ class FileDatabase:
                 f"{self.path} cannot be opened: {self._lock_problem()}", address=str(self.path)
             )
         try:
+            create_for_group(self.path)  # SQLite would take away the group's access; the other files get the same mode
             self._writer = self._connect()
             _refuse_foreign(self._writer, self.path)
             self._writer.execute("PRAGMA journal_mode = WAL")  # stored in the file
@@ -151,12 +159,12 @@ class FileDatabase:
             self._reader, self._tailer = self._connect(), self._connect()
             for connection in (self._reader, self._tailer):
                 connection.execute("PRAGMA query_only = ON")
+            self._files = OpenFiles(self.path, self.lock.path)
         except BaseException:
             self._close_connections()
             raise
         finally:
             self.lock.release()
-        self._inode = os.stat(self.path).st_ino
 
     def _connect(self) -> sqlite3.Connection:
         connection = _connect(os.fspath(self.path), self._synchronous)
@@ -170,13 +178,30 @@ class FileDatabase:
 
     @contextmanager
     def reading(self) -> Generator[sqlite3.Connection]:
+        with self._translated_errors(), self._reading:
+            yield self._reader
+
+    @contextmanager
+    def _translated_errors(self) -> Generator[None]:
         try:
-            with self._reading:
-                yield self._reader
+            yield
         except sqlite3.DatabaseError as error:
             raise EngineUnavailableError(
                 f"{self.path} cannot be read ({error}). {_remedy(self.path, error)}", address=str(self.path)
             ) from error
+
+    @contextmanager
+    def querying(self) -> Generator[sqlite3.Connection]:
+        # A connection of its own, so that a long query delays no other reader. A read-only one never checkpoints.
+        with self._translated_errors():
+            connection = _connect(f"{self.path.as_uri()}?mode=ro", self._synchronous)
+            try:
+                connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+            except BaseException:
+                connection.close()
+                raise
+        with closing(connection):
+            yield connection
 
     @contextmanager
     def tailing(self) -> Generator[sqlite3.Connection]:
@@ -186,20 +211,17 @@ class FileDatabase:
         return self._lock_problem() if self.lock.waited() > _LOCK_PATIENCE else self.file_problem()
 
     def file_problem(self) -> str:
-        try:
-            moved = os.stat(self.path).st_ino != self._inode
-        except OSError:
-            moved = True
-        if moved:
-            return (
-                f"{self.path} was removed or replaced while it was open. "
-                "Stop every app that uses it, then start them again."
-            )
-        return ""
+        return self._files.problem()
 
     def _lock_problem(self) -> str:
+        holder = self.lock.holder()
+        if holder is None:
+            return (
+                f"another process holds {self.lock.path.name} and does not release it. Find it with "
+                f"`fuser {self.lock.path}`, run by root and outside of containers. Then resume or end it."
+            )
         return (
-            f"{self.lock.holder()} holds {self.lock.path.name} and does not release it. "
+            f"process {holder} holds {self.lock.path.name} and does not release it. "
             "Check whether that process is suspended, then resume or end it."
         )
 
@@ -209,17 +231,21 @@ class FileDatabase:
 
     def close(self, timeout: float) -> None:
         self.wake.close()
-        # Closing the last connection checkpoints the WAL, which needs the lock. Without the lock, the connections stay
-        # open until the process ends: its end does not checkpoint, and the next process that opens the file reads the
-        # WAL as it is.
+        # Closing the last connection checkpoints the WAL and removes it, which needs the lock, and the WAL must still
+        # be the one that was opened. Otherwise the connections stay open until the process has ended: its end does not
+        # checkpoint, and the next process that opens the file reads the WAL as it is.
         if not self.lock.acquire(timeout):
-            _never_closed.extend(self._connections)
+            _never_close(self._connections)
             return
         try:
-            self._close_connections()
+            if self.file_problem():
+                _never_close(self._connections)
+            else:
+                self._close_connections()
         finally:
             self.lock.release()
             self.lock.close()
+            self._files.close()
 
     def _close_connections(self) -> None:
         for connection in self._connections:
@@ -227,8 +253,12 @@ class FileDatabase:
         self._connections.clear()
 
 
-# Connections that could not be closed under the lock. Without these references, Python would close them.
-_never_closed: list[sqlite3.Connection] = []
+def _never_close(connections: list[sqlite3.Connection]) -> None:
+    """Keep connections open until the process has ended. Python would close them when it ends."""
+    import ctypes
+
+    for connection in connections:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def _connect(path: str, synchronous: str) -> sqlite3.Connection:
@@ -238,7 +268,10 @@ def _connect(path: str, synchronous: str) -> sqlite3.Connection:
             "Use a Python with SQLite 3.38 or later.",
             address=path,
         )
-    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=64)
+    is_uri = path.startswith("file:")
+    connection = sqlite3.connect(
+        path, timeout=5.0, isolation_level=None, check_same_thread=False, cached_statements=64, uri=is_uri
+    )
     try:
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # only under the lock, see `retention`
@@ -286,6 +319,11 @@ def _remove(lock_path: Path, wake_path: Path) -> None:
 def _remedy(path: Path, error: Exception) -> str:
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
         return "It is not a database of OpenFactory. Name another file in KSQLDB_URL."
+    if "disk I/O error" in str(error):
+        return (
+            f"If {path.name}-wal or {path.name}-shm was removed, stop every app that uses the database, then start "
+            "them again. Otherwise check the disk."
+        )
     if "malformed" in str(error):
         return "Restore a copy of the file, or move it away to start with an empty database."
     if path.parent.exists() and not path.parent.is_dir():

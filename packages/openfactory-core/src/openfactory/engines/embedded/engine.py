@@ -117,8 +117,7 @@ class EmbeddedEngine(SharedEngine):
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         self._check_open()
-        with self._database.reading() as connection:
-            return run_select(connection, sql, parameters)
+        return run_select(self._database.querying, sql, parameters)
 
     def tables(self) -> list[str]:
         self._check_open()

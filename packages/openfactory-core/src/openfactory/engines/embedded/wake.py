@@ -5,8 +5,8 @@ A wake-up carries no data: if it gets lost, the subscriber reads the log at its 
 
 from __future__ import annotations
 
-import itertools
 import os
+import secrets
 import select
 import socket
 import sys
@@ -15,6 +15,12 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from openfactory.concurrency.forked_child import reset_in_forked_child
+from openfactory.concurrency.group_access import grant_to_group
+
+if sys.platform != "win32":
+    import fcntl
+
 __all__ = ["DatagramWake", "LocalWake", "Wake"]
 
 # The longest path that a unix socket can have is 107 bytes on Linux, 103 elsewhere.
@@ -22,8 +28,6 @@ _LONGEST_SOCKET_PATH = 100
 
 # A folder's time stamp has a resolution of some milliseconds, so the listing of a folder is kept only after this time.
 _LISTING_SETTLED_NS = 100_000_000
-
-_numbers = itertools.count()
 
 
 class Wake(Protocol):
@@ -59,7 +63,8 @@ class LocalWake:
 class DatagramWake:
     """Wake-ups by datagrams for subscribers in all processes: unix sockets in a folder, or else UDP on loopback.
 
-    Each subscriber has a file in the folder: `<pid>-<n>.sock` is its socket, `<pid>-<n>.udp` contains its port.
+    Each subscriber has a file in the folder: `<pid>-<token>.sock` is its socket, `<pid>-<token>.udp` contains its port.
+    The token is random, because processes of several containers can have the same process id.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,22 +77,27 @@ class DatagramWake:
         self._poller: select.poll | None = None
         self._folder_text = os.fspath(folder)
         self._closed = False
-        folder.mkdir(exist_ok=True)
+        self._claim = -1  # descriptor of the locked .udp file; the kernel releases the lock when the process ends
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            grant_to_group(folder)
+        reset_in_forked_child(self)
 
     def listen(self) -> None:
         """Become a subscriber."""
-        name = f"{os.getpid()}-{next(_numbers)}"
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
         path = self._folder / f"{name}.sock"
         if hasattr(socket, "AF_UNIX") and len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
-            path.unlink(missing_ok=True)
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._listener.bind(os.fspath(path))
+            grant_to_group(path)
         else:
             path = self._folder / f"{name}.udp"
             self._listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._listener.bind(("127.0.0.1", 0))
             new = path.with_suffix(".new")
-            new.write_text(str(self._listener.getsockname()[1]), encoding="ascii")
+            self._claim = _claim(new)
+            os.write(self._claim, b"%d" % self._listener.getsockname()[1])
             new.replace(path)  # atomic, so that a writer never reads half of the port
         self._listener.setblocking(False)
         if hasattr(select, "poll"):
@@ -126,12 +136,23 @@ class DatagramWake:
         self._closed = True
         if self._entry is not None:
             self._entry.unlink(missing_ok=True)
+        self._close_descriptors()
+
+    def reset_after_fork(self) -> None:
+        """Close the parent's descriptors; with them, the subscriber would seem to live after the parent has ended."""
+        self._closed = True
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
         if self._listener is not None:
             self._listener.close()
         for sender in self._senders.values():
             sender.close()
         self._listener = None
         self._senders.clear()
+        if self._claim >= 0:
+            os.close(self._claim)
+            self._claim = -1
 
     def _subscribers(self) -> list[tuple[str, str]]:
         """Return the suffix and path of each subscriber's file. The folder is listed only if it has changed."""
@@ -156,19 +177,27 @@ class DatagramWake:
         if kind == ".sock":
             sender.sendto(b"w", peer)
             return
-        path = Path(peer)
-        if not _is_alive(int(path.name.partition("-")[0])):
-            raise ConnectionRefusedError
-        sender.sendto(b"w", ("127.0.0.1", int(path.read_text(encoding="ascii"))))
+        with open(peer, encoding="ascii") as entry:
+            if not _is_claimed(entry.fileno()):
+                raise ConnectionRefusedError
+            sender.sendto(b"w", ("127.0.0.1", int(entry.read())))
 
 
-def _is_alive(pid: int) -> bool:
+def _claim(path: Path) -> int:
+    """Create a file and lock it until this process ends. Return its descriptor."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o660)
+    grant_to_group(path)
+    if sys.platform != "win32":
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def _is_claimed(descriptor: int) -> bool:
+    """Return whether the process that has created a file still runs; its id says nothing outside of its container."""
     if sys.platform == "win32":
-        return True  # os.kill would end the process there
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
         return True
-    return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False

@@ -220,6 +220,8 @@ class Writer:
             raise DeliveryError(problem)
         with self._database.writing() as connection:
             runs = write_batch(connection, batch)
+            if problem := self._database.file_problem():
+                raise DeliveryError(problem)  # the commit is in a file that no other process can open
             for run in runs:
                 run.acknowledge()
             self._wake()  # before the retention, so that subscribers do not wait for it

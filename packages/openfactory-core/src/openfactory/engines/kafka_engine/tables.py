@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from openfactory.concurrency.file_lock import FileLock
+from openfactory.concurrency.group_access import create_for_group
 from openfactory.engines.kafka_engine.fold import Fold, Place
 from openfactory.engines.kafka_engine.log_reader import Partition
 from openfactory.engines.tables import read_pairs, run_select, schema_of_topology
@@ -24,6 +26,9 @@ __all__ = ["FoldedTables"]
 _logger = logging.getLogger("openfactory.kafka")
 
 _VERSION = 1
+
+# Seconds that a close waits for a query.
+_CLOSE_SECONDS = 5.0
 
 # Marks a file as a state file of this engine: "OFAk".
 _APPLICATION_ID = 0x4F46416B
@@ -62,8 +67,10 @@ class FoldedTables:
         self._file_lock = None if state is None else _lock_of(state)
         self.owns_file = self._file_lock is not None and self._file_lock.acquire(0)
         try:
+            if state is not None and self.owns_file:
+                create_for_group(state)
             self._connection = _open(str(state) if self.owns_file else ":memory:")
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             self._release()
             raise _unusable(state, error) from error
         except BaseException:
@@ -124,14 +131,19 @@ class FoldedTables:
         Raises:
             QueryError: the statement is not a SELECT, or cannot be answered.
         """
-        with self._lock:
-            return run_select(self._connection, sql, parameters)
+        return run_select(self._reading, sql, parameters)
 
     def close(self) -> None:
         """Close the database and release the lock of the state file."""
-        with self._lock:
+        if self._lock.acquire(timeout=_CLOSE_SECONDS):  # a function of a user's query may still run
             self._connection.close()
+            self._lock.release()
         self._release()
+
+    @contextmanager
+    def _reading(self) -> Generator[sqlite3.Connection]:
+        with self._lock:
+            yield self._connection
 
     def _load(self, connection: sqlite3.Connection, fold: Fold) -> dict[Partition, int]:
         cluster = connection.execute("SELECT id FROM cluster").fetchone()
