@@ -14,6 +14,7 @@ from openfactory.exceptions import EngineClosedError
 from openfactory.testing.queries import QueryingConformance
 from openfactory.testing.reading import ReadingConformance
 from openfactory.testing.registering import RegisteringConformance
+from openfactory.testing.telling import TellingConformance
 from openfactory.testing.watching import WatchingConformance
 from openfactory.testing.writing import WritingConformance
 
@@ -37,7 +38,12 @@ _OPERATIONS: dict[str, Callable[[Engine], object]] = {
 
 
 class EngineConformance(
-    WritingConformance, ReadingConformance, WatchingConformance, RegisteringConformance, QueryingConformance
+    WritingConformance,
+    TellingConformance,
+    ReadingConformance,
+    WatchingConformance,
+    RegisteringConformance,
+    QueryingConformance,
 ):
     """The conformance suite of an engine: a test for each of its promises.
 
