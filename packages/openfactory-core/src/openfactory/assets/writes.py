@@ -81,7 +81,7 @@ class Writes:
         while writes and writes[-1].receipt.settles(max(deadline - time.monotonic(), 0)):
             writes.pop()
         if late := [write for write in writes if not write.receipt.settled]:
-            reason = self._engine.health().reason or "they are not acknowledged yet. Wait longer, or publish fewer events."
+            reason = self._engine.health().reason or "they are not acknowledged yet. Wait longer, or write less."
             raise DeliveryTimeout(
                 f"{len(late)} published events were not written within {timeout:g} s ({names_of(late)}): {reason}",
                 pending=len(late),

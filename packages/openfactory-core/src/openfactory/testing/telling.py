@@ -1,4 +1,4 @@
-"""Tests of what a flush tells: to each writer the failures of its own writes, and no others."""
+"""Tests of the errors of a flush: each writer is told of the failures of its own writes only."""
 
 from __future__ import annotations
 
