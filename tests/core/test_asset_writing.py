@@ -240,6 +240,7 @@ def test_writers_of_one_attribute_agree_in_the_end(mill: Asset, open_asset: Open
         thread.start()
     for thread in threads:
         thread.join()
-    mill.flush()
+    for asset in writers:
+        asset.flush()
     last = open_asset().status
     eventually(lambda: all(asset.status == last for asset in (*writers, reader)))

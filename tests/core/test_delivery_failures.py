@@ -1,19 +1,27 @@
-"""What could not be written is kept for the next flush, told to the hooks, and logged in few lines."""
+"""What could not be written is kept until its writer is told, passed to the hooks, and logged in few lines."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from openfactory.engines.failures import DeliveryFailures
+from openfactory.concurrency.strand import current_strand
+from openfactory.engines.failures import DeliveryFailures, UntoldFailures, Write
 from openfactory.events.event import AssetEvent
+from openfactory.events.receipt import Receipt
 from openfactory.exceptions import DeliveryError, OpenFactoryError
 
 
 def event(number: int) -> AssetEvent:
     return AssetEvent("MILL", f"x{number}", number, "Events", "Test", "2026-01-01T00:00:00.000Z")
+
+
+def write(number: int, *, is_event: bool = True) -> Write:
+    """A write of this thread."""
+    return Write(event(number) if is_event else None, Receipt(number, lambda *_: True), current_strand())
 
 
 @pytest.fixture
@@ -22,47 +30,62 @@ def failures() -> DeliveryFailures:
 
 
 def test_nothing_is_raised_where_nothing_failed(failures: DeliveryFailures) -> None:
-    failures.raise_if_any()
+    failures.raise_if_any(of_others=True)
 
 
 def test_flush_raises_what_has_failed_once(failures: DeliveryFailures) -> None:
-    reason = OSError("no room")
-    failures.add([event(1)], 1, reason)
-    failures.add([event(2), event(3)], 2, OSError("still no room"))
-    with pytest.raises(DeliveryError, match=r"3 events were not written, first MILL\.x1: still no room") as raised:
-        failures.raise_if_any()
+    failures.settle([write(1)], OSError("no room"))
+    failures.settle([write(2), write(3)], OSError("still no room"))
+    with pytest.raises(DeliveryError, match=r"3 events were not written \(MILL\.x1, .*\): still no room") as raised:
+        failures.raise_if_any(of_others=True)
     assert [one.value for one in raised.value.events] == [1, 2, 3]
     assert isinstance(raised.value.__cause__, OSError)
-    failures.raise_if_any()
+    failures.raise_if_any(of_others=True)
 
 
 def test_receipt_is_told_the_cause(failures: DeliveryFailures) -> None:
-    reason = OSError("no room")
-    failure = failures.add([event(1)], 1, reason)
-    assert failure.__cause__ is reason
-    assert "no room" in str(failure)
-    assert list(failure.events) == [event(1)]
+    reason, first, second = OSError("no room"), write(1), write(2)
+    failures.settle([first, second], reason)
+    for one in (first, second):
+        failure = one.receipt.error
+        assert isinstance(failure, DeliveryError)
+        assert failure.__cause__ is reason
+        assert "no room" in str(failure)
+        assert list(failure.events) == [one.event]
 
 
 def test_what_is_no_event_is_counted(failures: DeliveryFailures) -> None:
-    failures.add([], 1, OSError("no room"))
-    with pytest.raises(DeliveryError, match="1 events were not written, first a registration"):
-        failures.raise_if_any()
+    failures.settle([write(1, is_event=False)], OSError("no room"))
+    with pytest.raises(DeliveryError, match=r"1 events were not written \(a registration\)"):
+        failures.raise_if_any(of_others=True)
 
 
 def test_so_many_are_kept_and_all_are_counted(failures: DeliveryFailures) -> None:
     for number in range(1_500):
-        failures.add([event(number)], 1, OSError("no room"))
+        failures.settle([write(number)], OSError("no room"))
     with pytest.raises(DeliveryError, match="1500 events") as raised:
-        failures.raise_if_any()
+        failures.raise_if_any(of_others=True)
     assert [one.value for one in raised.value.events] == list(range(1_000))
 
 
 def test_thousands_of_failures_are_few_lines(failures: DeliveryFailures, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         for number in range(1_000):
-            failures.add([event(number)], 1, OSError("no room"))
+            failures.settle([write(number)], OSError("no room"))
     assert 1 <= len(caplog.records) <= 10
+
+
+def test_failures_of_threads_that_have_ended_are_kept_in_one_place() -> None:
+    """A server may have a thread for each request, and nobody may ever flush."""
+    failures = UntoldFailures()
+    for number in range(300):
+        with ThreadPoolExecutor(1) as thread:
+            failed = thread.submit(write, number).result(60)
+        failed.receipt.error = DeliveryError("no room")
+        failures.add([failed])
+    assert len(failures._by_strand) < 100
+    with pytest.raises(DeliveryError, match="300 events"):
+        failures.raise_if_any(of_others=False)
 
 
 def test_hooks_hear_each_event_although_one_of_them_raises(
@@ -75,9 +98,10 @@ def test_hooks_hear_each_event_although_one_of_them_raises(
 
     failures.on_delivery_error(fail)
     failures.on_delivery_error(lambda one, error: told.append((one.value, error)))
-    failure = failures.add([event(1), event(2)], 2, OSError("no room"))
-    failures.call_hooks([event(1), event(2)], failure)
-    assert told == [(1, failure), (2, failure)]
+    writes = [write(1), write(2)]
+    failures.settle(writes, OSError("no room"))
+    failures.call_hooks(writes)
+    assert told == [(1, writes[0].receipt.error), (2, writes[1].receipt.error)]
     assert caplog.text.count("a hook for failed deliveries, raised") == 2
 
 
@@ -87,14 +111,15 @@ def test_hook_may_ask_what_failed(failures: DeliveryFailures) -> None:
 
     def flush(_: AssetEvent, __: OpenFactoryError) -> None:
         try:
-            failures.raise_if_any()
+            failures.raise_if_any(of_others=True)
         except DeliveryError as error:
             raised.append(error)
         failures.on_delivery_error(lambda *_: None)
 
     failures.on_delivery_error(flush)
-    failure = failures.add([event(1)], 1, OSError("no room"))
-    calling = threading.Thread(target=failures.call_hooks, args=([event(1)], failure), daemon=True)
+    failed = write(1)
+    failures.settle([failed], OSError("no room"))
+    calling = threading.Thread(target=failures.call_hooks, args=([failed],), daemon=True)
     calling.start()
     calling.join(60)
     assert not calling.is_alive()
@@ -104,7 +129,7 @@ def test_hook_may_ask_what_failed(failures: DeliveryFailures) -> None:
 def test_no_failure_of_many_threads_is_forgotten(failures: DeliveryFailures) -> None:
     def fail() -> None:
         for number in range(200):
-            failures.add([event(number)], 1, OSError("no room"))
+            failures.settle([write(number)], OSError("no room"))
 
     threads = [threading.Thread(target=fail) for _ in range(4)]
     for thread in threads:
@@ -112,4 +137,4 @@ def test_no_failure_of_many_threads_is_forgotten(failures: DeliveryFailures) -> 
     for thread in threads:
         thread.join(60)
     with pytest.raises(DeliveryError, match="800 events"):
-        failures.raise_if_any()
+        failures.raise_if_any(of_others=False)

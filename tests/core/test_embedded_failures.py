@@ -21,6 +21,7 @@ from openfactory.engines import Engine
 from openfactory.engines.embedded import EmbeddedEngine
 from openfactory.engines.embedded.insertion import write_batch
 from openfactory.events.event import new_event
+from openfactory.events.registration import Registration
 from openfactory.exceptions import DeliveryError, DeliveryTimeout
 from openfactory.kafka import KSQLDBClient
 
@@ -181,6 +182,23 @@ def test_a_full_queue_makes_publish_wait(engine: Engine, path: Path, eventually:
     assert not writer.is_alive()
     engine.flush(60)
     assert len(values(engine)) == 300
+
+
+@pytest.mark.parametrize("registers", [False, True], ids=["event", "registration"])
+def test_a_full_disk_is_named(engine: Engine, path: Path, registers: bool) -> None:
+    assert isinstance(engine, EmbeddedEngine)
+    engine.publish(event("before it")).wait()
+    with engine._database.writing() as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 10}")  # as on a disk without room
+    if registers:  # several statements in one transaction, which SQLite itself ends
+        engine.register(Registration("MILL", "Device", uns_id="ACME/mill", uns_levels={"x": "y" * 200_000}))
+    else:
+        engine.publish(event("x" * 200_000))
+    with pytest.raises(DeliveryError, match=r"The disk of .*factory\.db is full\. Free space on it"):
+        engine.flush()
+    engine.publish(event("after it")).wait()
+    assert values(engine) == ["before it", "after it"]
 
 
 def remove(file: Path) -> None:

@@ -17,6 +17,8 @@ from flask import Flask, current_app, redirect, session, url_for
 import openfactory.flaskapp.app
 from openfactory.apps import EventAttribute, OpenFactoryApp, OpenFactoryFlaskApp, ofa_method
 from openfactory.assets import Asset, AssetAttribute
+from openfactory.events.event import AssetEvent
+from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import ConfigurationError
 from openfactory.kafka import KSQLDBClient
 
@@ -284,3 +286,28 @@ def test_requests_are_logged_unless_that_is_switched_off(
     assert len(logged) == wanted
     assert all(text.startswith(line) for text in logged)
     assert all(text.endswith(r'INFO 127.0.0.1 "GET /?\x1b[31m HTTP/1.1" 200 -') for text in logged)
+
+
+def test_each_request_is_told_of_its_own_failed_writes() -> None:
+    """A thread serves many requests, and a request need not ask how its writes ended."""
+
+    class Book(OpenFactoryFlaskApp):
+        note = EventAttribute(value="", tag="Note")
+
+        def configure_routes(self) -> None:
+            @self.app.route("/<kind>")
+            def write(kind: str) -> Any:
+                if kind == "good":
+                    self.note = kind
+                else:
+                    self._publish(AssetEvent(self.asset_uuid, "note", "\ud800", "Events", "Note", current_timestamp()))
+                if kind != "silent":
+                    self.flush()
+                return kind
+
+    book = Book(None, test_mode=True, app_uuid="BOOK")
+    try:
+        client = book.test_client()
+        assert [client.get(f"/{kind}").status_code for kind in ("bad", "silent", "good", "bad")] == [500, 200, 200, 500]
+    finally:
+        book.shutdown()

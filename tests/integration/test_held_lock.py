@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,7 +126,7 @@ def test_an_app_that_cannot_start_names_the_process(
     assert last.endswith("then resume or end it.")
 
 
-@pytest.mark.parametrize(("what", "status"), [("idle", 0), ("crash_when_told", 1), ("return_when_told", 0)])
+@pytest.mark.parametrize("what", ["idle", "async_idle", "crash_when_told", "return_when_told"])
 def test_a_stop_keeps_to_its_budget_and_says_what_it_could_not_do(
     writer: Worker,
     other: Asset,
@@ -134,15 +135,32 @@ def test_a_stop_keeps_to_its_budget_and_says_what_it_could_not_do(
     stop_holding: StopHolding,
     start: Start,
     what: str,
-    status: int,
 ) -> None:
     app = start("stopping_app.py", what, 2.0, KSQLDB_URL=file_url, APP_UUID="MILL")
     app.until("busy\n")
     stop_holding(writer, tmp_path / "factory.db.lock")
     begin = time.monotonic()
-    app.process.send_signal(signal.SIGTERM if what == "idle" else signal.SIGUSR1)
-    assert app.ended() == status
+    app.process.send_signal(signal.SIGTERM if what.endswith("idle") else signal.SIGUSR1)
+    assert app.ended() == 1, "the log does not show that the app has ended"
     seconds = time.monotonic() - begin
     print(f"{what}: stopped in {seconds:.2f} s")
-    assert re.search(r"ERROR Could not flush while stopping: \d+ published events were not written", app.err)
+    lost = r"ERROR Could not flush while stopping: \d+ published events were not written .*\(MILL\.avail"
+    assert re.search(lost, app.err)
     assert seconds < 2.0 + 20.0  # a stop without a bound takes as long as the lock is held
+
+
+def test_a_stop_waits_for_the_lock_as_long_as_its_budget_allows(
+    writer: Worker, other: Asset, tmp_path: Path, file_url: str, stop_holding: StopHolding, start: Start
+) -> None:
+    app = start("stopping_app.py", "idle", 20.0, KSQLDB_URL=file_url, APP_UUID="MILL")
+    app.until("busy\n")
+    stop_holding(writer, tmp_path / "factory.db.lock")
+    app.process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        app.process.wait(5.0)  # longer than a fifth of the budget
+    writer.process.send_signal(signal.SIGCONT)
+    assert app.ended() == 0
+    assert "ERROR" not in app.err
+    with KSQLDBClient(file_url) as client:
+        assert client.engine.history("MILL", "avail")[-1].value == "UNAVAILABLE"
+        assert client.engine.types(["MILL"]) == {}

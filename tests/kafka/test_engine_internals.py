@@ -21,14 +21,14 @@ import pytest
 from ksqldb_factory import KsqlDBFactory
 from openfactory.engines.base import Engine, Servers
 from openfactory.engines.kafka_engine.connection import BrokerConnection
-from openfactory.engines.kafka_engine.delivery import Delivery
+from openfactory.engines.kafka_engine.delivery import Delivery, KafkaReceipt
 from openfactory.engines.kafka_engine.engine import KafkaEngine
 from openfactory.engines.kafka_engine.log_feed import LogFeed
 from openfactory.engines.kafka_engine.log_reader import LogReader, Partition
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.engines.ksqldb.engine import KsqlDBEngine
 from openfactory.events.event import AssetEvent, new_event
-from openfactory.exceptions import EngineClosedError, EngineUnavailableError, OpenFactoryError
+from openfactory.exceptions import DeliveryTimeout, EngineClosedError, EngineUnavailableError, OpenFactoryError
 from openfactory.settings.credentials import Credentials
 from openfactory.testing import eventually
 from servers import KafkaBroker
@@ -299,6 +299,33 @@ def test_write_that_the_broker_had_already_is_acknowledged(
     second = delivery.publish("t", "MILL", b"2", event(2)).wait()
     assert second == first + 1
     delivery.flush(timeout=60)
+
+
+def test_flush_waits_for_a_report_that_another_thread_still_handles(delivery: Delivery) -> None:
+    """Several threads take reports, so the last message of a key may be settled before an earlier one."""
+    entered, released = threading.Event(), threading.Event()
+    report = delivery.report
+
+    def slow_report(receipt: KafkaReceipt, error: Any, message: Any) -> None:
+        if receipt.number == 1:
+            entered.set()
+            assert released.wait(60)
+        report(receipt, error, message)
+
+    delivery.report = slow_report  # type: ignore[method-assign]
+    first = delivery.publish("t", "MILL", b"1", event(1))
+    assert entered.wait(60)
+    second = delivery.publish("t", "MILL", b"2", event(2))
+    try:
+        while not second.settled:
+            delivery._poll(0.1)
+        with pytest.raises(DeliveryTimeout) as told:
+            delivery.flush(timeout=0.1)
+        assert told.value.pending == 1
+    finally:
+        released.set()
+    delivery.flush(timeout=60)
+    assert first.settled
 
 
 @pytest.mark.parametrize("mock_cluster", [200], indirect=True, ids=["far-away"])

@@ -25,5 +25,9 @@ def place(request: pytest.FixtureRequest, kafka_broker: KafkaBroker) -> str:
 
 class TestKafkaAlone(EngineConformance):
     @pytest.fixture
+    def unwritable(self) -> str:
+        return "x" * 2_000_000  # larger than a message may be
+
+    @pytest.fixture
     def engine_url(self, place: str) -> str:
         return place

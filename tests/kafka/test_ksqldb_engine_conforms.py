@@ -28,12 +28,20 @@ def from_nats(
 @pytest.mark.thorough  # with live events from the log, which TestKafkaAlone hears too
 class TestKsqlDB(EngineConformance):
     @pytest.fixture
+    def unwritable(self) -> str:
+        return "x" * 2_000_000  # larger than a message may be
+
+    @pytest.fixture
     def engine_url(self, from_the_log: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> str:
         return from_the_log.entered(monkeypatch)
 
 
 @pytest.mark.thorough  # the log is that of TestKafkaAlone, and the feed has tests of its own in each run
 class TestKsqlDBAndNATS(EngineConformance):
+    @pytest.fixture
+    def unwritable(self) -> str:
+        return "x" * 2_000_000  # larger than a message may be
+
     @pytest.fixture
     def engine_url(self, from_nats: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> str:
         return from_nats.entered(monkeypatch)

@@ -19,6 +19,7 @@ from openfactory.apps.command_memory import REMEMBERED, CommandMemory, OpenComma
 from openfactory.apps.methods import MethodContract
 from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command
 from openfactory.concurrency import Lane, OrderedExecutor
+from openfactory.concurrency.strand import new_strand
 from openfactory.events.event import AssetEvent, carried_value
 from openfactory.exceptions import OpenFactoryError
 
@@ -185,7 +186,8 @@ class CommandHandler:
             return
         self._logger.debug("Command %s %s from %s", contract.name, correlation_id, envelope.header.sender_uuid)
         try:
-            result = getattr(self._owner, contract.attribute)(**arguments)
+            with new_strand():  # a flush of the method tells of its own writes
+                result = getattr(self._owner, contract.attribute)(**arguments)
             if asyncio.iscoroutine(result):
                 result = self._submit(result).result()
         except BaseException as error:  # noqa: BLE001 - any error, SystemExit too, goes to the caller

@@ -17,12 +17,13 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from openfactory.concurrency.bounded import call_on_thread
+from openfactory.events.receipt import Receipt
 
 __all__ = ["Lifecycle", "StopRequested", "end_process", "handle_signals"]
 
@@ -49,6 +50,9 @@ class Lifecycle:
         steps: stops the app, within the seconds that it receives.
         budget: seconds that the whole stop may take.
         signal_handler: ends the main loop of the app when Python handles a signal.
+
+    Attributes:
+        last_writes: receipts of the writes that tell others of the end of the app, once they are published.
     """
 
     def __init__(
@@ -67,6 +71,13 @@ class Lifecycle:
         self._deadline: float | None = None
         self._runner: threading.Thread | None = None
         self._task: asyncio.Task[Any] | None = None
+        self.last_writes: Sequence[Receipt] | None = None
+
+    @property
+    def status(self) -> int:
+        """Exit status of the process: 0 if the log shows that the app has ended, else 1."""
+        written = self.last_writes is not None and all(write.position is not None for write in self.last_writes)
+        return 0 if written else 1
 
     @property
     def requested(self) -> bool:
@@ -138,7 +149,7 @@ class Lifecycle:
             time.sleep(0.02)
         self.stop()
         time.sleep(max(deadline - time.monotonic(), 0))
-        end_process(0)
+        end_process(max((app.status for app in list(_apps)), default=self.status))
 
 
 _apps: weakref.WeakSet[Lifecycle] = weakref.WeakSet()

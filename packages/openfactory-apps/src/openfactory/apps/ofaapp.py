@@ -7,9 +7,11 @@ import inspect
 import logging
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,7 @@ from openfactory.concurrency.bounded import call_on_thread
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, check_asset_uuid
 from openfactory.events.registration import Registration
-from openfactory.exceptions import MissingDistributionError
+from openfactory.exceptions import DeliveryError, DeliveryTimeout, MissingDistributionError
 from openfactory.kafka import KSQLDBClient
 from openfactory.logs import configure_prefixed_logger
 from openfactory.settings import setting
@@ -175,7 +177,8 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         """Run the app until its main loop returns, raises, or a signal ends it.
 
         The app is stopped in each case. The call returns when the main loop returns. A signal ends the process with
-        status 0; an error is logged with its traceback and ends the process with status 1.
+        status 0; an error is logged with its traceback and ends the process with status 1. The status is also 1 if the
+        log does not show that the app has ended, because UNAVAILABLE or the deregistration could not be written.
         """
         status: int | None = None
         try:
@@ -191,6 +194,8 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             status = 0
         finally:
             self._lifecycle.stop()
+        if self._lifecycle.status:
+            status = 1
         if status is not None:
             raise SystemExit(status)
 
@@ -198,6 +203,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         """Run the app as a coroutine until its main loop returns, raises, or a signal ends it.
 
         Raises:
+            DeliveryError: UNAVAILABLE or the deregistration could not be written.
             Exception: the error of the main loop, after the stop.
         """
         task = asyncio.current_task()
@@ -217,6 +223,11 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         finally:
             self._lifecycle.main_loop_ended()
             await asyncio.shield(asyncio.to_thread(self._lifecycle.stop))
+        if self._lifecycle.status:
+            raise DeliveryError(
+                f"The log does not show that {self.asset_uuid} has ended: its last writes failed. "
+                "The line before says why. Start the app again, or deregister it."
+            )
 
     def signal_handler(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - for signal.signal()
         """End the main loop at the first signal, so that the app stops; end the process at the second."""
@@ -239,19 +250,39 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self.logger.info("Starting the main loop.")
 
     def _stop(self, seconds: float) -> None:
-        """Run the steps of a stop in order, each with its share of the time.
+        """Run the steps of a stop in order. An error in one step does not prevent the next.
 
-        An error in one step does not prevent the next.
+        Serving, the commands and the hook have a fifth of the time each. Writing and closing have all that is left.
         """
         share = seconds / 5
+        deadline = time.monotonic() + seconds
+
+        def left(reserve: float = 0) -> float:
+            return max(deadline - time.monotonic() - reserve, 0)
+
         self._run_step("stop serving", lambda: self._stop_serving(share))
         self._run_step("finish commands", lambda: self._commands.stop(share))
         if self._announced:
-            self._run_step("publish UNAVAILABLE", lambda: self._write("avail", UNAVAILABLE))
-            self._run_step("deregister", lambda: self._engine.deregister(self.asset_uuid))
-            self._run_step("flush", lambda: self.flush(share))
+            self._run_step("publish the end", self._publish_end)
+            self._run_step("flush", lambda: self._flush_unless_late(left(share)))
+        else:
+            self._lifecycle.last_writes = ()
         self._run_step("call app_event_loop_stopped", lambda: _call_with_timeout(self.app_event_loop_stopped, share))
-        self._run_step("close", lambda: self._disconnect(share))
+        if self._lifecycle.status:
+            self._run_step("flush", lambda: self.flush(left(share / 5)))
+        self._run_step("close", lambda: self._disconnect(left()))
+
+    def _publish_end(self) -> None:
+        """Publish UNAVAILABLE and deregister the app, even if one of them fails."""
+        try:
+            unavailable = self._write("avail", UNAVAILABLE)
+        finally:
+            deregistration = self._writes.deregister(self.asset_uuid)
+        self._lifecycle.last_writes = (unavailable, *deregistration)
+
+    def _flush_unless_late(self, timeout: float) -> None:
+        with suppress(DeliveryTimeout):  # writing goes on while the hook runs, and the stop flushes again
+            self.flush(timeout)
 
     def _stop_serving(self, timeout: float) -> None:
         """Stop the web server, which a plain app does not have."""
@@ -290,7 +321,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         for attribute in (*methods, *standard, *(field.attribute() for field in declared.values())):
             self.add_attribute(attribute, wait_to_become_available=False)
         if registration is not None:
-            self._engine.register(registration)
+            self._writes.register(registration)
         self.flush()
         self.resync_state()  # for the attributes that the registration has written
 

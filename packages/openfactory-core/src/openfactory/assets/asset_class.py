@@ -18,6 +18,7 @@ from openfactory.assets.references import ABOVE, BELOW, add_reference, reference
 from openfactory.assets.state import AssetState
 from openfactory.assets.subscriptions import ALL_EVENTS, AssetCallback, Submit, Subscriptions
 from openfactory.assets.values import changed_event, contract, rows
+from openfactory.assets.writes import Writes
 from openfactory.concurrency import OrderedExecutor
 from openfactory.engines.location import Servers
 from openfactory.engines.registry import Client, open_engine, open_engine_of
@@ -101,7 +102,8 @@ class Asset:
             else open_engine_of(ksqlClient, self.bootstrap_servers, self.asset_router_url)
         )
         self._engine = self._reference.engine
-        self.producer = EngineProducer(self._engine)
+        self._writes = Writes(self._engine)
+        self.producer = EngineProducer(self._engine, self._writes)
         self._subscriptions = Subscriptions(
             asset_uuid, self._state, _callback_executor, self._submit, self, always_kept=self._always_kept
         )
@@ -250,15 +252,19 @@ class Asset:
         receipt = self._publish(AssetEvent.of(self.asset_uuid, asset_attribute))
         if wait_to_become_available:
             receipt.wait(timeout)
+            self._writes.forget(receipt)
 
     def flush(self, timeout: float = 10.0) -> None:
-        """Wait until all writes are acknowledged, at most `timeout` seconds.
+        """Wait until all writes of this object are acknowledged, at most `timeout` seconds.
+
+        Each thread, task and request is told of the failures of its own writes. A thread that has written nothing since
+        its last flush is told of the failures of all.
 
         Raises:
             DeliveryError: a write has failed.
             DeliveryTimeout: a write was not acknowledged in time.
         """
-        self._engine.flush(timeout)
+        self._writes.flush(timeout)
 
     # Watching
 
@@ -450,13 +456,13 @@ class Asset:
         return self._feed.start()
 
     def _publish(self, event: AssetEvent) -> Receipt:
-        receipt = self._engine.publish(event)
+        receipt = self._writes.publish(event)
         self._state.write(event, receipt)
         return receipt
 
-    def _write(self, attribute_id: str, value: Any) -> None:
+    def _write(self, attribute_id: str, value: Any) -> Receipt:
         known = self._state.get(attribute_id)
-        self._publish(changed_event(self.asset_uuid, attribute_id, known, value, self._clock))
+        return self._publish(changed_event(self.asset_uuid, attribute_id, known, value, self._clock))
 
     def _open_assets(self, asset_uuids: list[str]) -> list[Asset]:
         return [Asset(uuid, self.ksql, self.bootstrap_servers, self.asset_router_url) for uuid in asset_uuids]

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from openfactory.assets.writes import Writes
 from openfactory.engines.base import ASSETS_TOPIC, Engine, OnDeliveryError
 from openfactory.events.attribute import AssetAttribute
 from openfactory.events.event import AssetEvent
@@ -21,10 +22,12 @@ class EngineProducer:
 
     Args:
         engine: engine that writes the events.
+        writes: writes of the object that the producer belongs to; by default, the producer has writes of its own.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, writes: Writes | None = None) -> None:
         self._engine = engine
+        self._writes = writes or Writes(engine)
 
     def send_asset_attribute(
         self,
@@ -47,10 +50,10 @@ class EngineProducer:
                 assetAttribute = replace(assetAttribute, timestamp=timestamp)  # noqa: N806
         event = AssetEvent.of(asset_uuid, assetAttribute)
         if not rest:
-            return self._engine.publish(event)
+            return self._writes.publish(event)
         properties = {"timestamp": event.timestamp} | rest
         message = {"ID": event.id, "VALUE": event.value, "TAG": event.tag, "TYPE": event.type, "attributes": properties}
-        return self._engine.produce(ASSETS_TOPIC, asset_uuid, msgspec.json.encode(message))
+        return self._writes.produce(ASSETS_TOPIC, asset_uuid, msgspec.json.encode(message))
 
     def produce(self, topic: str, key: str | bytes, value: str | bytes | None) -> Receipt:
         """Write a message in its wire format.
@@ -65,20 +68,20 @@ class EngineProducer:
             ConfigurationError: the engine does not have the topic; only Kafka has other topics.
             InvalidEventError: the message is not an event.
         """
-        return self._engine.produce(topic, key, value)
+        return self._writes.produce(topic, key, value)
 
     def on_delivery_error(self, callback: OnDeliveryError) -> None:
         """Call `callback` with each event of this process that was not written, and with the error."""
         self._engine.on_delivery_error(callback)
 
     def flush(self, timeout: float = 10.0) -> None:
-        """Wait until all writes are acknowledged.
+        """Wait until all writes of this producer are acknowledged.
 
         Args:
             timeout: seconds to wait.
 
         Raises:
-            DeliveryError: a write has failed.
+            DeliveryError: a write of this thread or task has failed.
             DeliveryTimeout: a write was not acknowledged in time.
         """
-        self._engine.flush(timeout)
+        self._writes.flush(timeout)

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
@@ -84,7 +85,8 @@ class FileLock:
             self._in_process.release()
             return False
         if hasattr(os, "pwrite"):  # `holder` reads it in other processes
-            os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
+            with suppress(OSError):  # the disk may be full
+                os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
         return True
 
     def release(self) -> None:

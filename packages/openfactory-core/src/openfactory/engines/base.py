@@ -6,7 +6,7 @@ All methods are synchronous and may be called from any thread. Their names and t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -215,14 +215,22 @@ class Engine(ABC):
 
     @abstractmethod
     def flush(self, timeout: float = 10.0) -> None:
-        """Wait until all events published before are acknowledged.
+        """Wait until all events published before, by any writer of this process, are acknowledged.
 
         Args:
             timeout: seconds to wait.
 
         Raises:
-            DeliveryError: events have failed since the last flush; the error lists them.
+            DeliveryError: events have failed; the error lists them. The thread or task that has published an event is
+                told of its failure at its next flush, and so is the first other one that calls this method.
             DeliveryTimeout: some events are not acknowledged yet.
+        """
+
+    def check_open(self) -> None:  # noqa: B027 - engines of other distributions may do without it
+        """Raise an error if the engine is closed.
+
+        Raises:
+            EngineClosedError: the engine is closed, or was opened before this process was forked.
         """
 
     @abstractmethod
@@ -250,12 +258,12 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def register(self, registration: Registration) -> None:
-        """Register an asset: its type, its container and its place in the unified namespace."""
+    def register(self, registration: Registration) -> Sequence[Receipt]:
+        """Register an asset: its type, its container and its place in the unified namespace; return the receipts."""
 
     @abstractmethod
-    def deregister(self, asset_uuid: str) -> None:
-        """Remove an asset from the register. Its events remain readable."""
+    def deregister(self, asset_uuid: str) -> Sequence[Receipt]:
+        """Remove an asset from the register, and return the receipts. Its events remain readable."""
 
     @abstractmethod
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:

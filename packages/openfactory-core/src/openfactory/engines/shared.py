@@ -122,6 +122,9 @@ class SharedEngine(Engine):
     def _end_reading(self, timeout: float) -> None:
         """End the threads that follow the log, and release all resources."""
 
+    def check_open(self) -> None:
+        self._check_open()
+
     def _check_open(self) -> None:
         if self._closed:
             raise EngineClosedError(f"{redacted(self.url)} is closed. Open it again with a new client or asset.")

@@ -32,6 +32,10 @@ class Receipt(msgspec.Struct, eq=False, gc=False):
         """Whether the outcome is known."""
         return self.position is not None or self.error is not None
 
+    def settles(self, timeout: float) -> bool:
+        """Wait until the outcome is known, at most `timeout` seconds, and return whether it is."""
+        return self.settled or self._await(self, timeout)
+
     def wait(self, timeout: float = 10.0) -> int:
         """Wait until the event is acknowledged, and return its position.
 
@@ -42,7 +46,7 @@ class Receipt(msgspec.Struct, eq=False, gc=False):
             DeliveryError: the event could not be written.
             DeliveryTimeout: the acknowledgement did not arrive in time; the event may still be written.
         """
-        if not self.settled and not self._await(self, timeout):
+        if not self.settles(timeout):
             raise DeliveryTimeout(
                 f"A published event was not acknowledged within {timeout:g} s. "
                 "Wait longer, or see the engine's health() for the cause.",

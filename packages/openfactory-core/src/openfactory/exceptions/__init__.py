@@ -151,7 +151,10 @@ class DeliveryError(EngineError):
 
     Attributes:
         events: the events that failed, in the order in which they were published.
+        told: whether a flush of the writer has raised this error of a receipt, so that no later flush raises it again.
     """
+
+    told = False
 
     def __init__(self, message: str, *, events: Sequence[Any] = ()) -> None:
         super().__init__(message)

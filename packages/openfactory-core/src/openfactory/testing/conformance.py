@@ -15,6 +15,7 @@ from openfactory.testing.commanding import CommandingConformance
 from openfactory.testing.queries import QueryingConformance
 from openfactory.testing.reading import ReadingConformance
 from openfactory.testing.registering import RegisteringConformance
+from openfactory.testing.telling import TellingConformance
 from openfactory.testing.watching import WatchingConformance
 from openfactory.testing.writing import WritingConformance
 
@@ -39,6 +40,7 @@ _OPERATIONS: dict[str, Callable[[Engine], object]] = {
 
 class EngineConformance(
     WritingConformance,
+    TellingConformance,
     ReadingConformance,
     WatchingConformance,
     CommandingConformance,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from openfactory.assets.writes import Writes
 from openfactory.engines.registry import open_engine_of
 from openfactory.events.event import new_event
 from openfactory.events.registration import REFERENCES, Registration
@@ -12,6 +13,9 @@ from openfactory.exceptions import ConfigurationError
 from openfactory.kafka import KSQLDBClient
 
 __all__ = ["deregister_asset", "register_asset"]
+
+# Seconds to wait until a registration is acknowledged.
+_WRITE_SECONDS = 10.0
 
 
 def register_asset(
@@ -40,10 +44,11 @@ def register_asset(
     levels, uns_id = _parse_place(uns) if uns else ({}, None)
     references: dict[str, str] = dict.fromkeys(REFERENCES, "")
     with open_engine_of(ksqlClient, bootstrap_servers) as reference:
-        reference.engine.register(
+        writes = Writes(reference.engine)
+        writes.register(
             Registration(asset_uuid, asset_type, docker_service, references, uns_id=uns_id, uns_levels=levels)
         )
-        reference.engine.flush()
+        writes.flush(_WRITE_SECONDS)
 
 
 def deregister_asset(
@@ -58,10 +63,11 @@ def deregister_asset(
         DeliveryTimeout: the change was not acknowledged in time.
     """
     with open_engine_of(ksqlClient, bootstrap_servers) as reference:
+        writes = Writes(reference.engine)
         for name in REFERENCES:
-            reference.engine.publish(new_event(asset_uuid, name, "", "OpenFactory", "AssetsReferences"))
-        reference.engine.deregister(asset_uuid)
-        reference.engine.flush()
+            writes.publish(new_event(asset_uuid, name, "", "OpenFactory", "AssetsReferences"))
+        writes.deregister(asset_uuid)
+        writes.flush(_WRITE_SECONDS)
 
 
 def _parse_place(uns: Mapping[str, Any]) -> tuple[dict[str, str], str]:

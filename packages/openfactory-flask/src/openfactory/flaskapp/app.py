@@ -9,6 +9,7 @@ from flask import Flask
 from prometheus_client import CollectorRegistry
 
 from openfactory.apps import OpenFactoryApp
+from openfactory.concurrency.strand import new_strand
 from openfactory.exceptions import ConfigurationError
 from openfactory.flaskapp.endpoints import View, checked_path, serve_pages
 from openfactory.flaskapp.gateway import configure_for_gateway
@@ -20,6 +21,9 @@ from openfactory.flaskapp.streams import OpenStreams
 from openfactory.settings import declare, integer, setting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask.testing import FlaskClient
 
     from openfactory.kafka import KSQLDBClient
@@ -198,6 +202,8 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
             status = 0
         finally:
             self._lifecycle.stop()
+        if self._lifecycle.status:
+            status = 1
         if status is not None:
             raise SystemExit(status)
 
@@ -274,6 +280,17 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
             pages[metrics_path] = metrics.page
         serve_pages(app, pages)
         configure_for_gateway(app)
+        app.wsgi_app = _strand_per_request(app.wsgi_app)  # type: ignore[method-assign]
+
+
+def _strand_per_request(application: WSGIApplication) -> Any:
+    """Return an application whose requests are told of the failures of their own writes; a thread serves many."""
+
+    def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        with new_strand():
+            return application(environ, start_response)
+
+    return call
 
 
 def _checked_app(app: object, class_name: str) -> Flask:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sqlite3
 import sys
 import threading
@@ -35,6 +37,9 @@ _FOREIGN = "is a database of another program"
 
 _OLDEST_SQLITE = (3, 38, 0)
 
+# An I/O error on a disk with less free space than this is one of a full disk.
+_LEAST_FREE_BYTES = 128 * 1024
+
 # Seconds to wait for the lock when the file is opened.
 _LOCK_TIMEOUT = 5.0
 
@@ -65,6 +70,10 @@ class Database(Protocol):
     @abstractmethod
     def write_problem(self) -> str:
         """Return the problem that keeps writers from writing now, with its remedy, or an empty string."""
+
+    @abstractmethod
+    def explained(self, error: Exception) -> Exception:
+        """Return the reason of a failed write: the error, or an error with a remedy in its place."""
 
     @abstractmethod
     def file_problem(self) -> str:
@@ -99,6 +108,9 @@ class MemoryDatabase:
         return ""
 
     file_problem = write_problem
+
+    def explained(self, error: Exception) -> Exception:
+        return error
 
     def listen(self) -> None:
         pass
@@ -210,6 +222,13 @@ class FileDatabase:
     def write_problem(self) -> str:
         return self._lock_problem() if self.lock.waited() > _LOCK_PATIENCE else self.file_problem()
 
+    def explained(self, error: Exception) -> Exception:
+        if not _is_of_full_disk(self.path, error):
+            return error
+        full = EngineUnavailableError(f"{_full_disk(self.path)} Then write again.", address=str(self.path))
+        full.__cause__ = error
+        return full
+
     def file_problem(self) -> str:
         return self._files.problem()
 
@@ -316,7 +335,26 @@ def _remove(lock_path: Path, wake_path: Path) -> None:
         wake_path.rmdir()
 
 
+def _is_of_full_disk(path: Path, error: Exception) -> bool:
+    """Return whether an error comes from a full disk, for which SQLite has several errors."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    if code not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        return code == sqlite3.SQLITE_FULL
+    try:
+        return shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES
+    except OSError:
+        return False
+
+
+def _full_disk(path: Path) -> str:
+    return f"The disk of {path} is full. Free space on it, or move the file to a larger disk."
+
+
 def _remedy(path: Path, error: Exception) -> str:
+    if _is_of_full_disk(path, error):
+        return _full_disk(path)
     if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
         return "It is not a database of OpenFactory. Name another file in KSQLDB_URL."
     if "disk I/O error" in str(error):

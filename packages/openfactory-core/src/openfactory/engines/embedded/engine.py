@@ -90,17 +90,20 @@ class EmbeddedEngine(SharedEngine):
         self._check_open()
         return self._tail.subscribe(asset_uuid, on_event, on_gap, from_position)
 
-    def register(self, registration: Registration) -> None:
-        for event in registration.events():
-            self.publish(event)
+    def register(self, registration: Registration) -> list[Receipt]:
+        receipts = [self.publish(event) for event in registration.events()]
         if registration.uns_id is not None:
             levels = msgspec.json.encode(registration.uns_levels).decode()
-            self._writer.execute(_SET_UNS, registration.asset_uuid, registration.uns_id, levels, _now_ms())
+            place = (registration.asset_uuid, registration.uns_id, levels, _now_ms())
+            receipts.append(self._writer.execute(_SET_UNS, *place))
+        return receipts
 
-    def deregister(self, asset_uuid: str) -> None:
+    def deregister(self, asset_uuid: str) -> list[Receipt]:
         self._check_open()
-        self._writer.execute(_DEREGISTER, asset_uuid)
-        self._writer.execute(_SET_UNS, asset_uuid, None, None, _now_ms())
+        return [
+            self._writer.execute(_DEREGISTER, asset_uuid),
+            self._writer.execute(_SET_UNS, asset_uuid, None, None, _now_ms()),
+        ]
 
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
         return self._pairs("assets_type", "type", asset_uuids)

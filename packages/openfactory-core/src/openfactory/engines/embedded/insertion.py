@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from openfactory.concurrency.strand import Strand
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 
@@ -27,11 +28,12 @@ class Statement(msgspec.Struct, gc=False):
 
 
 class Entry(msgspec.Struct, gc=False):
-    """An event or a statement in the queue of the writer, with its receipt and its size in bytes."""
+    """An event or a statement in the queue of the writer, with its receipt, its size in bytes, and its strand."""
 
     work: AssetEvent | Statement
     receipt: Receipt
     size: int
+    strand: Strand
 
 
 class Run(NamedTuple):
@@ -55,7 +57,8 @@ def write_batch(connection: sqlite3.Connection, batch: list[Entry]) -> list[Run]
         runs = _write_in_turn(connection, batch)
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk ends the transaction by itself
+            connection.execute("ROLLBACK")
         raise
     return runs
 

@@ -91,7 +91,8 @@ class Retention:
             connection.execute("UPDATE trimmed SET up_to = ?", (up_to,))
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk ends the transaction by itself
+                connection.execute("ROLLBACK")
             raise
 
     def _is_too_old(self, connection: sqlite3.Connection, position: int) -> bool:

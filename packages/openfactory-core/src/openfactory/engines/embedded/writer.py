@@ -13,10 +13,11 @@ from typing import Any
 
 import msgspec
 
+from openfactory.concurrency.strand import current_strand
 from openfactory.engines.embedded.database import Database
 from openfactory.engines.embedded.insertion import Entry, Statement, write_batch
 from openfactory.engines.embedded.retention import Retention
-from openfactory.engines.failures import DeliveryFailures
+from openfactory.engines.failures import DeliveryFailures, Write
 from openfactory.engines.room import room_deadline
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
@@ -92,7 +93,7 @@ class Writer:
         """Wait until all published events are written or have failed.
 
         Raises:
-            DeliveryError: events have failed since the last flush.
+            DeliveryError: events have failed that the calling strand has not been told of.
             DeliveryTimeout: some events are not written yet.
         """
         with self._lock:
@@ -102,7 +103,7 @@ class Writer:
                 raise DeliveryTimeout(
                     f"{pending} published events were not written within {timeout:g} s: {problem}", pending=pending
                 )
-        self._failures.raise_if_any()
+        self._failures.raise_if_any(of_others=True)
 
     def close(self, timeout: float) -> None:
         """Write the queued events, then end the thread."""
@@ -115,6 +116,7 @@ class Writer:
         self.flush(0)
 
     def _put(self, work: AssetEvent | Statement, size: int) -> Receipt:
+        strand = current_strand()
         with self._lock:
             if self._queued_bytes > _QUEUE_BYTES and not self._closed:
                 self._wait_for_room()
@@ -123,7 +125,7 @@ class Writer:
             self._queued_bytes += size
             self._published += 1
             receipt = Receipt(self._published, self._await)
-            self._queue.put(Entry(work, receipt, size))
+            self._queue.put(Entry(work, receipt, size, strand))
             return receipt
 
     def _wait_for_room(self) -> None:
@@ -237,9 +239,10 @@ class Writer:
             _logger.exception("Subscribers could not be woken. They read the log at their next poll.")
 
     def _fail(self, batch: list[Entry], error: Exception) -> None:
-        events = [entry.work for entry in batch if isinstance(entry.work, AssetEvent)]
-        failure = self._failures.add(events, len(batch), error)
-        self._failures.call_hooks(events, failure)
-        for entry in batch:
-            entry.receipt.error = failure
+        writes = [
+            Write(entry.work if isinstance(entry.work, AssetEvent) else None, entry.receipt, entry.strand)
+            for entry in batch
+        ]
+        self._failures.settle(writes, self._database.explained(error))
+        self._failures.call_hooks(writes)
         self.counters["failed"] += len(batch)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
-from openfactory.engines.failures import DeliveryFailures
+from openfactory.concurrency.strand import Strand, current_strand
+from openfactory.engines.failures import DeliveryFailures, Write
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.room import room_deadline
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
-from openfactory.exceptions import DeliveryError, DeliveryTimeout, EngineClosedError
+from openfactory.exceptions import DeliveryTimeout, EngineClosedError
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message, Producer
@@ -35,6 +36,9 @@ _DELIVERY_SECONDS = 120
 # the delivery thread pauses: each time it wakes up for a few reports, the publishing threads wait for the interpreter.
 _PUBLISHES_BETWEEN_REPORTS = 128
 _POLL_SECONDS = 0.1
+
+# Seconds that librdkafka needs to send the messages that wait for others.
+_LINGER_SECONDS = 0.01
 _PAUSE_SECONDS = 0.005
 
 _UNKNOWN_TOPIC = ("_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "UNKNOWN_TOPIC_OR_PART")
@@ -45,6 +49,7 @@ class KafkaReceipt(Receipt, eq=False, gc=False):
 
     delivery: Any = None
     event: AssetEvent | None = None
+    strand: Strand | None = None
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:
         """Settle the receipt by the delivery report of librdkafka."""
@@ -67,15 +72,15 @@ class Delivery:
         self._linger_ms = linger_ms
         self._lock = threading.Lock()
         self._progress = threading.Condition(self._lock)
-        self._waiters = 0
+        self._awaited: Counter[int] = Counter()  # numbers of the receipts for which threads wait
         self._published = 0
         self._closed = False
         self._forked = False
         self._fatal = False
         self._topic_unknown = False
-        self._last: dict[tuple[str, str | bytes], KafkaReceipt] = {}  # the newest receipt of each topic and key
+        self._unsettled: dict[int, KafkaReceipt] = {}  # by number, in the order of the queue
         self._failures = DeliveryFailures()
-        self._unreported_failures: deque[tuple[list[AssetEvent], DeliveryError]] = deque()
+        self._unreported_failures: deque[Write] = deque()
         self._hooks_lock = threading.RLock()
         self.on_delivery_error = self._failures.on_delivery_error
         self._failed = 0
@@ -88,7 +93,7 @@ class Delivery:
     @property
     def queued(self) -> int:
         """Number of published messages that wait for their acknowledgement."""
-        return 0 if self._forked else len(self._producer)
+        return 0 if self._forked else len(self._unsettled)
 
     @property
     def counters(self) -> dict[str, int]:
@@ -109,16 +114,18 @@ class Delivery:
         """
         if self._fatal:
             self._replace_producer()
+        strand = current_strand()
         with self._lock:  # receipts are numbered in the order of the queue
             if self._closed:
                 raise EngineClosedError("The engine is closed and accepts no more events. Open it again to write.")
             self._published = number = self._published + 1
-            receipt = KafkaReceipt(number, self._wait_until_settled, delivery=self, event=event)
+            receipt = KafkaReceipt(number, self._wait_until_settled, delivery=self, event=event, strand=strand)
             full, rejection = False, None
+            self._unsettled[number] = receipt  # before its report
             try:
                 self._producer.produce(topic, value, key, on_delivery=receipt)
-                self._last[topic, key] = receipt
             except BufferError:
+                del self._unsettled[number]
                 full = True
             except self._kafka_exception as error:
                 rejection = error.args[0]
@@ -126,7 +133,7 @@ class Delivery:
             rejection = self._publish_when_queue_has_room(topic, key, value, receipt)
         if rejection is not None:
             self._fail(receipt, rejection)
-            receipt.delivery = receipt.event = None
+            self._settled(receipt)
             self._call_hooks()
         if not number % _PUBLISHES_BETWEEN_REPORTS:
             self._poll(0)
@@ -143,10 +150,7 @@ class Delivery:
                 self._connection.on_answer()
         else:
             self._fail(receipt, error)
-        receipt.delivery = receipt.event = None
-        if self._waiters:
-            with self._lock:
-                self._progress.notify_all()
+        self._settled(receipt)
 
     def flush(self, timeout: float) -> None:
         """Wait until every message published before is settled.
@@ -155,27 +159,26 @@ class Delivery:
             timeout: seconds to wait.
 
         Raises:
-            DeliveryError: messages have failed since the last flush.
+            DeliveryError: messages have failed that the calling strand has not been told of.
             DeliveryTimeout: messages are not acknowledged yet.
         """
         deadline = time.monotonic() + timeout
         with self._lock:
-            # Messages of a key are settled in order, so its last receipt is enough. An empty queue is not awaited:
-            # other threads may publish without a pause.
-            self._last = {key: receipt for key, receipt in self._last.items() if not receipt.settled}
-            unsettled = list(self._last.values())
-        while pending := self._flush_producer(max(min(deadline - time.monotonic(), _POLL_SECONDS), 0)):
-            unsettled = [receipt for receipt in unsettled if not receipt.settled]
-            if not unsettled and not self._closed:
-                break
-            if time.monotonic() >= deadline:
-                reason = self._connection.outage.reason or "the broker has not acknowledged them yet."
-                raise DeliveryTimeout(
-                    f"{pending} published events were not written within {timeout:g} s: {reason} "
-                    "Wait longer, or look at the engine's health().",
-                    pending=pending,
-                )
-        self._failures.raise_if_any()
+            receipts = list(self._unsettled.values())
+        if self._linger_ms and receipts:
+            self._flush_producer(min(timeout, _LINGER_SECONDS))  # sends the messages that wait for others
+        # The receipts of a partition are settled in order, so mostly the last one is settled last.
+        while receipts and receipts[-1].settles(max(deadline - time.monotonic(), 0)):
+            receipts.pop()
+        self._call_hooks(max(deadline - time.monotonic(), 0))
+        if pending := [receipt for receipt in receipts if not receipt.settled]:
+            reason = self._connection.outage.reason or "the broker has not acknowledged them yet."
+            raise DeliveryTimeout(
+                f"{len(pending)} published events were not written within {timeout:g} s: {reason} "
+                "Wait longer, or look at the engine's health().",
+                pending=len(pending),
+            )
+        self._failures.raise_if_any(of_others=True)
 
     def close(self, timeout: float) -> None:
         """Flush the queue and end the thread; messages that are not written in time fail.
@@ -184,7 +187,7 @@ class Delivery:
             timeout: seconds to wait for acknowledgements.
 
         Raises:
-            DeliveryError: messages have failed since the last flush.
+            DeliveryError: messages have failed that the calling strand has not been told of.
             DeliveryTimeout: messages were not acknowledged in time.
         """
         with self._lock:
@@ -193,12 +196,12 @@ class Delivery:
             self.flush(timeout)
         finally:
             if len(self._producer):
-                self._producer.purge()
-                self._flush_producer(1.0)
+                self._discard(self._producer)
+                self._call_hooks(1.0)
             if threading.current_thread() is not self._thread:  # a hook for failed deliveries may call close()
                 self._thread.join(timeout=2 * _POLL_SECONDS)
             with self._lock:
-                self._last.clear()
+                self._unsettled.clear()
                 self._producer = _ClosedProducer()  # type: ignore[assignment]  # frees librdkafka's threads and sockets
 
     def reset_after_fork(self) -> None:
@@ -234,12 +237,13 @@ class Delivery:
                         raise EngineClosedError(
                             "The engine was closed while this event waited for the full queue. Open it again to write."
                         )
+                    self._unsettled[receipt.number] = receipt
                     self._producer.produce(topic, value, key, on_delivery=receipt)
-                    self._last[topic, key] = receipt
                     return None
             except self._kafka_exception as error:
                 return error.args[0]  # type: ignore[no-any-return]
             except BufferError as error:
+                del self._unsettled[receipt.number]
                 if time.monotonic() >= deadline:
                     self._failed += 1
                     reason = self._connection.outage.reason or "the broker accepts them too slowly."
@@ -250,14 +254,22 @@ class Delivery:
                     ) from error
 
     def _fail(self, receipt: KafkaReceipt, error: KafkaError) -> None:
-        events = [receipt.event] if isinstance(receipt.event, AssetEvent) else []
-        receipt.error = failure = self._failures.add(events, 1, _Undelivered(_explain(error)))
-        self._unreported_failures.append((events, failure))
+        write = Write(receipt.event, receipt, receipt.strand)
+        self._failures.settle([write], _Undelivered(_explain(error)))
+        self._unreported_failures.append(write)
         self._failed += 1
         if error.fatal() or error.name() == "_FATAL":
             self._fatal = True
         if error.name() in _UNKNOWN_TOPIC:
             self._topic_unknown = True
+
+    def _settled(self, receipt: KafkaReceipt) -> None:
+        """Forget a receipt that is settled, and wake the threads that wait for it."""
+        receipt.delivery = receipt.event = receipt.strand = None
+        self._unsettled.pop(receipt.number, None)
+        if receipt.number in self._awaited:
+            with self._lock:
+                self._progress.notify_all()
 
     def _replace_producer(self) -> None:
         """Create a new producer after a fatal error, such as a deleted topic."""
@@ -267,9 +279,15 @@ class Delivery:
             self._fatal = False
             old, self._producer = self._producer, self._new_producer()
         _logger.warning("The producer was replaced after a fatal error.")
+        self._discard(old)
+
+    def _discard(self, producer: Producer) -> None:
+        """Have all messages fail that a producer has not written."""
         with suppress(self._kafka_exception):
-            old.purge()
-            old.flush(1.0)
+            producer.purge()
+            left = len(producer)
+            while left > (left := producer.flush(1.0)):
+                pass
 
     def _poll(self, seconds: float) -> None:
         """Run the pending delivery callbacks; librdkafka raises a fatal error that belongs to no message."""
@@ -289,7 +307,7 @@ class Delivery:
         finally:
             self._call_hooks(seconds)
 
-    def _call_hooks(self, timeout: float = -1) -> None:
+    def _call_hooks(self, timeout: float = 0) -> None:
         """Call the hooks for the deliveries that have failed since the last call, in the order of the reports.
 
         The hooks run outside of librdkafka's callbacks, because a hook that flushes or closes there ends the process.
@@ -298,17 +316,24 @@ class Delivery:
             return
         try:
             while self._unreported_failures:
-                self._failures.call_hooks(*self._unreported_failures.popleft())
+                self._failures.call_hooks([self._unreported_failures.popleft()])
         finally:
             self._hooks_lock.release()
 
     def _wait_until_settled(self, receipt: Receipt, timeout: float) -> bool:
+        if threading.current_thread() is self._thread:  # a hook waits, and no other thread polls for reports
+            deadline = time.monotonic() + timeout
+            while not receipt.settled and (remaining := deadline - time.monotonic()) > 0:
+                self._poll(min(remaining, _POLL_SECONDS))
+            return receipt.settled
         with self._lock:
-            self._waiters += 1
+            self._awaited[receipt.number] += 1
             try:
                 return self._progress.wait_for(lambda: receipt.settled, timeout)
             finally:
-                self._waiters -= 1
+                self._awaited[receipt.number] -= 1
+                if not self._awaited[receipt.number]:
+                    del self._awaited[receipt.number]
 
     def _run(self) -> None:
         published = self._published
@@ -324,7 +349,7 @@ class Delivery:
                 with suppress(self._kafka_exception):
                     self._producer.list_topics(timeout=1.0)  # otherwise a new topic is unknown for minutes
             before, published = published, self._published
-            if published >= before + _PUBLISHES_BETWEEN_REPORTS:
+            if published >= before + _PUBLISHES_BETWEEN_REPORTS and not self._awaited:
                 time.sleep(_PAUSE_SECONDS)
 
 

@@ -124,34 +124,31 @@ class LogEngine(SharedEngine):
         self._check_open()
         self._delivery.flush(timeout)
 
-    def register(self, registration: Registration) -> None:
-        for event in registration.events():
-            self.publish(event)
+    def register(self, registration: Registration) -> list[Receipt]:
+        receipts = [self.publish(event) for event in registration.events()]
         if registration.uns_id is not None:
-            self._publish_place(
-                registration.asset_uuid,
-                {
-                    "ASSET_UUID": registration.asset_uuid,
-                    "UNS_ID": registration.uns_id,
-                    "UNS_LEVELS": registration.uns_levels,
-                    "UPDATED_AT": time.time_ns() // 1_000_000,
-                },
-            )
+            place: dict[str, object] = {
+                "ASSET_UUID": registration.asset_uuid,
+                "UNS_ID": registration.uns_id,
+                "UNS_LEVELS": registration.uns_levels,
+                "UPDATED_AT": time.time_ns() // 1_000_000,
+            }
+            receipts.append(self._publish_place(registration.asset_uuid, place))
+        return receipts
 
-    def deregister(self, asset_uuid: str) -> None:
+    def deregister(self, asset_uuid: str) -> list[Receipt]:
         self._check_open()
-        self.publish(new_event(asset_uuid, "AssetType", DEREGISTERED, "OpenFactory", "AssetType"))
-        for topic in self._topics.tombstones:
-            self._delivery.publish(topic, asset_uuid, None)
-        self._publish_place(
-            asset_uuid,
-            {
-                "asset_uuid": asset_uuid,
-                "uns_id": None,
-                "uns_levels": None,
-                "updated_at": time.time_ns() // 1_000_000,
-            },
-        )
+        place: dict[str, object] = {
+            "asset_uuid": asset_uuid,
+            "uns_id": None,
+            "uns_levels": None,
+            "updated_at": time.time_ns() // 1_000_000,
+        }
+        return [
+            self.publish(new_event(asset_uuid, "AssetType", DEREGISTERED, "OpenFactory", "AssetType")),
+            *(self._delivery.publish(topic, asset_uuid, None) for topic in self._topics.tombstones),
+            self._publish_place(asset_uuid, place),
+        ]
 
     # Reading the log
 
@@ -291,5 +288,5 @@ class LogEngine(SharedEngine):
     def _stop_following(self, timeout: float) -> None:
         """Stop following the log and release the state."""
 
-    def _publish_place(self, asset_uuid: str, place: dict[str, object]) -> None:
-        self._delivery.publish(self._topics.uns_map, asset_uuid.encode(), msgspec.json.encode(place))
+    def _publish_place(self, asset_uuid: str, place: dict[str, object]) -> Receipt:
+        return self._delivery.publish(self._topics.uns_map, asset_uuid.encode(), msgspec.json.encode(place))

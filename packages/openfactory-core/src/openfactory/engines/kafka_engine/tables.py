@@ -116,7 +116,8 @@ class FoldedTables:
                 self._write(connection, fold, positions)
                 connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # a full disk ends the transaction by itself
+                    connection.execute("ROLLBACK")
                 raise
         fold.clear_changes()
 
