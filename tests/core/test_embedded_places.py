@@ -192,9 +192,7 @@ def test_processes_of_two_containers_with_one_process_id_are_both_woken(tmp_path
     engine = EmbeddedEngine(url := f"sqlite:///{folder}/factory.db")
     with ExitStack() as ended:
         command = [sys.executable, "-c", SAME_PID, url]
-        watchers = [
-            ended.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) for _ in range(2)
-        ]
+        watchers = [ended.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) for _ in range(2)]
         for watcher in watchers:
             ended.callback(watcher.kill)
         for watcher in watchers:

@@ -46,9 +46,7 @@ def test_assets_that_are_used_once_end(mill: Asset, client: KSQLDBClient) -> Non
     mill.close()
 
 
-def test_the_asset_of_a_place_that_is_used_once_ends(
-    mill: Asset, client: KSQLDBClient, eventually: Eventually
-) -> None:
+def test_the_asset_of_a_place_that_is_used_once_ends(mill: Asset, client: KSQLDBClient, eventually: Eventually) -> None:
     mill._engine.register(Registration("MILL", "Device", uns_id="hall/mill"))
     mill.flush()
     before = subscribed(mill._engine)

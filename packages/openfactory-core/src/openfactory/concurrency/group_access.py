@@ -12,6 +12,7 @@ from pathlib import Path
 
 __all__ = ["create_for_group", "grant_to_group"]
 
+
 def create_for_group(path: Path) -> None:
     """Create an empty file for owner and group, unless a file exists."""
     with suppress(FileExistsError):
