@@ -60,6 +60,7 @@ def test_a_query_that_takes_too_long_ends_with_an_error(
         engine.publish(new_event("MILL", "x", 1, "Events", "Test")).wait()
         with pytest.raises(QueryError, match="did not end within"):
             engine.query(statement)
+        monkeypatch.undo()
         if url.startswith("sqlite"):  # it has a connection of its own
             assert engine.snapshot().events.keys() == {"MILL"}
             assert engine.query("SELECT value FROM assets") == [{"VALUE": "1"}]
