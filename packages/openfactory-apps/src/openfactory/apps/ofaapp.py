@@ -8,17 +8,24 @@ import logging
 import signal
 import threading
 import uuid
+from abc import ABCMeta
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from openfactory.apps.attributes import declared_attributes
 from openfactory.apps.banner import banner_text
+from openfactory.apps.class_check import (
+    check_app,
+    check_app_class,
+    check_main_loop_result,
+    checked_methods,
+    reserved_names,
+)
 from openfactory.apps.command_handler import REMEMBERED, CommandHandler
 from openfactory.apps.identity import app_uuid_from_environment, registration_of, standard_attributes
 from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process, handle_signals
-from openfactory.apps.methods import published_methods
 from openfactory.assets.asset_class import Asset
 from openfactory.concurrency import LoopThread
 from openfactory.concurrency.bounded import call_on_thread
@@ -33,8 +40,11 @@ from openfactory.settings.credentials import redacted
 __all__ = ["OpenFactoryApp"]
 
 
-class _AppMeta(type):
-    """The metaclass of apps: it accepts commands after all constructors, and stops an app whose constructor fails."""
+class _AppMeta(type(Protocol), ABCMeta):  # type: ignore[misc]
+    """The metaclass of apps: it accepts commands after all constructors, and stops an app whose constructor fails.
+
+    It derives from the metaclass of protocols, and so of abstract classes, because an app may have both as bases.
+    """
 
     if not TYPE_CHECKING:  # type checkers would lose the signatures of constructors
 
@@ -42,9 +52,10 @@ class _AppMeta(type):
             app = cls.__new__(cls, *args, **kwargs)
             try:
                 app.__init__(*args, **kwargs)
+                check_app(app, cls._reserved)
             except BaseException:
                 if "_engine" in vars(app):
-                    app.shutdown()
+                    app._lifecycle.stop()
                 raise
             app._accept_commands()
             return app
@@ -87,6 +98,9 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         stop_timeout: seconds that a stop may take in all.
 
     Raises:
+        TypeError: the class is not valid; most is told when it is defined. It takes a name that OpenFactory uses on an
+            app, two of its ids are the same, a function that is not awaited is `async`, or text cannot be converted to
+            the type of an argument.
         ConfigurationError: an argument or an environment variable is not valid.
         EngineUnavailableError: the engine cannot be reached or opened.
         DeliveryError, DeliveryTimeout: the attributes of the app could not be written.
@@ -94,6 +108,11 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
     logger: logging.Logger
     storage: Any
+    _reserved: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_app_class(cls, cls._reserved)
 
     def __init__(
         self,
@@ -113,7 +132,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._loop_lock = threading.Lock()
         self._disconnected = False
         self._lifecycle = Lifecycle(self._stop, stop_timeout, self.signal_handler)
-        methods = published_methods(type(self))
+        methods = checked_methods(type(self))
         self._commands = CommandHandler(self, asset_uuid, methods, self._publish, self._run_coroutine)
         self._submit = self._run_coroutine
         self._announced = False
@@ -152,10 +171,13 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
     def welcome_banner(self) -> None:
         """Print the name, the version and the data URL of the app when it starts."""
-        values = {name: str(self[name].value) for name in self.attributes()}
+        values = {name: str(self[name].value) for name in super().attributes()}
         print(banner_text(self.asset_uuid, redacted(self._engine.url), values), flush=True)  # noqa: T201 - the banner
 
     # Start and stop
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lifecycle.stop()
 
     def run(self) -> None:
         """Run the app until its main loop returns, raises, or a signal ends it.
@@ -168,7 +190,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             try:
                 self._lifecycle.main_loop_begins()
                 self._open_for_business()
-                self.main_loop()
+                check_main_loop_result(self.main_loop())  # type: ignore[func-returns-value]
             except Exception:
                 status = 1
                 self.logger.exception("%s crashed; stopping.", self.asset_uuid)
@@ -235,7 +257,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         if self._announced:
             self._run_step("publish UNAVAILABLE", lambda: self._write("avail", UNAVAILABLE))
             self._run_step("deregister", lambda: self._engine.deregister(self.asset_uuid))
-            self._run_step("flush", lambda: self.flush(share))
+            self._run_step("flush", lambda: Asset.flush(self, share))
         self._run_step("call app_event_loop_stopped", lambda: _call_with_timeout(self.app_event_loop_stopped, share))
         self._run_step("close", lambda: self._disconnect(share))
 
@@ -274,11 +296,11 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         declared = declared_attributes(type(self))
         standard = [attribute for attribute in standard_attributes() if attribute.id not in declared]
         for attribute in (*methods, *standard, *(field.attribute() for field in declared.values())):
-            self.add_attribute(attribute, wait_to_become_available=False)
+            super().add_attribute(attribute, wait_to_become_available=False)
         if not self._engine.types([self.asset_uuid]):
             self._engine.register(registration_of(self.asset_uuid, earlier))
-        self.flush()
-        self.resync_state()  # for the attributes that the registration has written
+        super().flush()
+        super().resync_state()  # for the attributes that the registration has written
 
     def _accept_commands(self) -> None:
         commands, replies = (self._earlier_events(tag) for tag in (COMMAND_TAG, REPLY_TAG))
@@ -307,6 +329,9 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         cancelled: Future[Any] = Future()
         cancelled.cancel()
         return cancelled
+
+
+OpenFactoryApp._reserved = reserved_names(OpenFactoryApp)
 
 
 def _call_with_timeout(hook: Callable[[], None], seconds: float) -> None:
@@ -338,8 +363,9 @@ def _call_with_timeout(hook: Callable[[], None], seconds: float) -> None:
 
 def _configure_library_logger(asset_uuid: str) -> None:
     """Format log lines of the library like those of the app, unless its logger has handlers already."""
-    if not logging.getLogger("openfactory").handlers:
-        configure_prefixed_logger("openfactory", level="WARNING", prefix=asset_uuid.upper())
+    library = logging.getLogger("openfactory")
+    if not library.handlers:
+        configure_prefixed_logger("openfactory", level=library.level or "WARNING", prefix=asset_uuid.upper())
 
 
 def _storage_from_environment() -> Any:

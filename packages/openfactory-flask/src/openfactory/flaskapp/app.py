@@ -9,6 +9,7 @@ from flask import Flask
 from prometheus_client import CollectorRegistry
 
 from openfactory.apps import OpenFactoryApp
+from openfactory.apps.class_check import reserved_names
 from openfactory.exceptions import ConfigurationError
 from openfactory.flaskapp.endpoints import View, checked_path, serve_pages
 from openfactory.flaskapp.gateway import configure_for_gateway
@@ -274,6 +275,9 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
             pages[metrics_path] = metrics.page
         serve_pages(app, pages)
         configure_for_gateway(app)
+
+
+OpenFactoryFlaskApp._reserved = OpenFactoryApp._reserved | reserved_names(OpenFactoryFlaskApp)
 
 
 def _checked_app(app: object, class_name: str) -> Flask:
