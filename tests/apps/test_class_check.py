@@ -20,6 +20,7 @@ pytestmark = pytest.mark.smoke
 Start = Callable[..., Any]
 
 RESERVED = sorted(reserved_names(OpenFactoryApp))
+PUBLIC = [name for name in RESERVED if not name.startswith("_")]
 
 
 def define(**members: Any) -> type[OpenFactoryApp]:
@@ -41,7 +42,7 @@ def test_the_names_that_the_runtime_uses_are_known() -> None:
     assert not {"close", "flush", "attributes", "type", "events"} & set(RESERVED)
 
 
-@pytest.mark.parametrize("name", RESERVED)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_a_name_that_the_runtime_uses_is_refused_when_the_class_is_defined(name: str) -> None:
     taken = rf"Plant\.{name} has a name that OpenFactory itself uses on an app\. Choose another name\."
     with pytest.raises(TypeError, match=taken):
@@ -103,6 +104,28 @@ def test_a_value_that_the_constructor_sets_in_place_of_a_function_is_refused(sta
             self.run = True  # type: ignore[method-assign, assignment]
 
     with pytest.raises(TypeError, match=r"Worker\.run has a name"):
+        start(Worker)
+
+
+@pytest.mark.parametrize("name", ["_stop", "_write", "_publish", "_receive", "_announce"])
+def test_a_private_name_of_the_runtime_is_refused_when_the_class_is_defined(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"Plant\.{name} has a name that OpenFactory itself uses"):
+        define(**{name: lambda self: None})
+
+
+@pytest.mark.parametrize("name", ["_state", "_engine", "_clock", "_commands", "_lifecycle"])
+@pytest.mark.parametrize("is_early", [True, False])
+def test_private_data_of_a_class_and_of_the_runtime_do_not_mix(start: Start, name: str, is_early: bool) -> None:
+    class Worker(OpenFactoryApp):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self._hall = 3
+            if is_early:
+                setattr(self, name, "mine")
+            super().__init__(*arguments, **options)
+            if not is_early:
+                setattr(self, name, "mine")
+
+    with pytest.raises(TypeError, match=rf"Worker\.{name} has a name that OpenFactory itself uses"):
         start(Worker)
 
 
@@ -244,6 +267,15 @@ def test_a_dataclass_may_be_an_app() -> None:
         assert press == press
     finally:
         press.shutdown()
+
+
+def test_a_dataclass_that_builds_no_app_is_told() -> None:
+    @dataclasses.dataclass
+    class Press(OpenFactoryApp):
+        force: int
+
+    with pytest.raises(TypeError, match=r"Press was built without super\(\).__init__\(\)\. Call it"):
+        Press(force=5)  # type: ignore[call-arg]
 
 
 def test_attributes_of_a_subclass_may_be_set_before_the_constructor_of_the_app(start: Start) -> None:

@@ -65,9 +65,7 @@ def test_a_command_is_written_and_read_as_existing_code_does(url: str) -> None:
         def weigh(self, grams: int) -> int:
             return grams + 1
 
-    header = CommandHeader(
-        correlation_id=uuid4(), sender_uuid="TEST-HMI", timestamp=datetime.now(UTC), signature=None
-    )
+    header = CommandHeader(correlation_id=uuid4(), sender_uuid="TEST-HMI", timestamp=datetime.now(UTC), signature=None)
     envelope = CommandEnvelope(header=header, arguments={"grams": "4"})
     text = envelope.model_dump_json()
     assert CommandEnvelope.model_validate_json(text) == envelope

@@ -12,19 +12,25 @@ from openfactory.apps.identity import standard_attributes
 from openfactory.apps.methods import MethodContract, UnknownAnnotationError, is_published, published_methods
 from openfactory.commands.envelope import command_attribute_id, reply_attribute_id
 
-__all__ = ["check_app", "check_app_class", "check_main_loop_result", "checked_methods", "reserved_names"]
+__all__ = ["check_app", "check_app_class", "check_data", "check_main_loop_result", "checked_methods", "reserved_names"]
+
+# Private data that an async callback may set while the constructors still run.
+_REPLACED = ("_loop", "_loop_thread")
 
 
 def reserved_names(runtime_class: type) -> dict[str, Any]:
     """Return the names that the runtime uses on an app: the functions of the class, and None for each annotated datum.
 
-    The functions of `Asset` and `close` stay free, because a valve closes and a pump flushes: the runtime never calls
-    these by name.
+    The public functions of `Asset` and `close` stay free, because a valve closes and a pump flushes: the runtime never
+    calls these by name.
     """
-    data = dict.fromkeys(name for base in runtime_class.__mro__ for name in inspect.get_annotations(base))
-    functions = {name: member for name, member in vars(runtime_class).items() if inspect.isfunction(member)}
-    reserved = {**data, **functions}
-    return {name: reserved[name] for name in sorted(reserved) if not name.startswith("_") and name != "close"}
+    annotated = (name for base in runtime_class.__mro__ for name in inspect.get_annotations(base))
+    reserved: dict[str, Any] = dict.fromkeys(name for name in annotated if not name.startswith("_"))
+    for base in reversed(runtime_class.__mro__):
+        for name, member in vars(base).items():
+            if inspect.isfunction(member) and (base is runtime_class or name.startswith("_")):
+                reserved[name] = member
+    return {name: reserved[name] for name in sorted(reserved) if not name.startswith("__") and name != "close"}
 
 
 def check_app_class(app_class: type, reserved: Mapping[str, Any]) -> None:
@@ -43,6 +49,17 @@ def check_app_class(app_class: type, reserved: Mapping[str, Any]) -> None:
             _check_member(f"{app_class.__name__}.{name}", member, of_runtime)
     with suppress(UnknownAnnotationError):  # the type may follow in its module; the constructor checks again
         checked_methods(app_class)
+
+
+def check_data(app: object, data: Mapping[str, Any]) -> None:
+    """Check that an app still has its private data: its class and OpenFactory may have chosen one name.
+
+    Raises:
+        TypeError: the data has changed.
+    """
+    for name, value in data.items():
+        if name.startswith("_") and name not in _REPLACED and vars(app).get(name) is not value:
+            raise _taken(f"{type(app).__name__}.{name}")
 
 
 def check_app(app: object, reserved: Mapping[str, Any]) -> None:
@@ -91,7 +108,8 @@ def checked_methods(app_class: type) -> dict[str, MethodContract]:
 
 
 def _check_member(name: str, member: Any, of_runtime: Any) -> None:
-    if isinstance(member, AttributeField) or is_published(member):
+    is_private = name.rpartition(".")[2].startswith("_")
+    if is_private or isinstance(member, AttributeField) or is_published(member):
         raise _taken(name)
     if of_runtime is None:  # data, which the constructor sets
         if inspect.isfunction(member):

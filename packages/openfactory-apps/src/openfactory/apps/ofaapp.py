@@ -19,6 +19,7 @@ from openfactory.apps.banner import banner_text
 from openfactory.apps.class_check import (
     check_app,
     check_app_class,
+    check_data,
     check_main_loop_result,
     checked_methods,
     reserved_names,
@@ -52,11 +53,16 @@ class _AppMeta(type(Protocol), ABCMeta):  # type: ignore[misc]
             app = cls.__new__(cls, *args, **kwargs)
             try:
                 app.__init__(*args, **kwargs)
+                if "_built" not in vars(app):
+                    raise TypeError(f"{cls.__name__} was built without super().__init__(). Call it in __init__.")
                 check_app(app, cls._reserved)
+                check_data(app, app._built)
             except BaseException:
                 if "_engine" in vars(app):
+                    vars(app).update(vars(app).get("_built", {}))  # what the class has replaced, so that a stop works
                     app._lifecycle.stop()
                 raise
+            del app._built
             app._accept_commands()
             return app
 
@@ -109,10 +115,14 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
     logger: logging.Logger
     storage: Any
     _reserved: ClassVar[dict[str, Any]] = {}
+    _built: dict[str, Any]
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, is_runtime: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        check_app_class(cls, cls._reserved)
+        if is_runtime:  # a base class for apps, which may use what other classes must leave alone
+            cls._reserved = {**cls._reserved, **reserved_names(cls)}
+        else:
+            check_app_class(cls, cls._reserved)
 
     def __init__(
         self,
@@ -125,6 +135,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         app_uuid: str | None = None,
         stop_timeout: float = 5.0,
     ) -> None:
+        data_of_class = dict(vars(self))
         asset_uuid = check_asset_uuid(app_uuid or app_uuid_from_environment())
         self._own_client = KSQLDBClient(f"memory://test-{uuid.uuid4().hex}") if test_mode else None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -143,7 +154,9 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         earlier = [event for event in self._state.events() if self._predates_app(event)]
         self.storage = _storage_from_environment()
         handle_signals(self._lifecycle, self.logger)
+        check_data(self, data_of_class)
         self._announce([contract.published() for contract in methods.values()], earlier)
+        self._built = dict(vars(self))
 
     # Overridden by apps
 

@@ -9,7 +9,6 @@ from flask import Flask
 from prometheus_client import CollectorRegistry
 
 from openfactory.apps import OpenFactoryApp
-from openfactory.apps.class_check import reserved_names
 from openfactory.exceptions import ConfigurationError
 from openfactory.flaskapp.endpoints import View, checked_path, serve_pages
 from openfactory.flaskapp.gateway import configure_for_gateway
@@ -34,7 +33,7 @@ _HIGHEST_PORT = 65_535
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
-class OpenFactoryFlaskApp(OpenFactoryApp):
+class OpenFactoryFlaskApp(OpenFactoryApp, is_runtime=True):
     """An app with web pages: `app` is its Flask app, and routes reach the OpenFactory app as `current_app.ofa_app`.
 
     >>> from flask import current_app
@@ -275,9 +274,6 @@ class OpenFactoryFlaskApp(OpenFactoryApp):
             pages[metrics_path] = metrics.page
         serve_pages(app, pages)
         configure_for_gateway(app)
-
-
-OpenFactoryFlaskApp._reserved = OpenFactoryApp._reserved | reserved_names(OpenFactoryFlaskApp)
 
 
 def _checked_app(app: object, class_name: str) -> Flask:
