@@ -275,7 +275,7 @@ def test_a_dataclass_that_builds_no_app_is_told() -> None:
         force: int
 
     with pytest.raises(TypeError, match=r"Press was built without super\(\).__init__\(\)\. Call it"):
-        Press(force=5)  # type: ignore[call-arg]
+        Press(force=5)
 
 
 def test_attributes_of_a_subclass_may_be_set_before_the_constructor_of_the_app(start: Start) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
+from distributions import distribution
 from openfactory.engines import registry
 
 APP = """
@@ -26,9 +27,8 @@ Mill(KSQLDBClient(sys.argv[1]), app_uuid="mill").run()
 
 
 def test_the_hook_that_pyinstaller_asks_for_is_beside_the_module_that_it_is_for() -> None:
-    (found,) = (entry for entry in entry_points(group="pyinstaller40") if entry.value.startswith("openfactory."))
-    (folder,) = found.load()()
-    assert found.name == "hook-dirs"
+    named = distribution("openfactory-core").project["entry-points"]["pyinstaller40"]
+    (folder,) = EntryPoint("hook-dirs", named["hook-dirs"], "pyinstaller40").load()()
     assert (Path(folder) / f"hook-{registry.__name__}.py").is_file()
 
 

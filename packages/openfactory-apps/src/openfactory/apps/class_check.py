@@ -26,10 +26,12 @@ def reserved_names(runtime_class: type) -> dict[str, Any]:
     """
     annotated = (name for base in runtime_class.__mro__ for name in inspect.get_annotations(base))
     reserved: dict[str, Any] = dict.fromkeys(name for name in annotated if not name.startswith("_"))
-    for base in reversed(runtime_class.__mro__):
-        for name, member in vars(base).items():
-            if inspect.isfunction(member) and (base is runtime_class or name.startswith("_")):
-                reserved[name] = member
+    reserved |= {
+        name: member
+        for base in reversed(runtime_class.__mro__)
+        for name, member in vars(base).items()
+        if inspect.isfunction(member) and (base is runtime_class or name.startswith("_"))
+    }
     return {name: reserved[name] for name in sorted(reserved) if not name.startswith("__") and name != "close"}
 
 
