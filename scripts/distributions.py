@@ -56,8 +56,9 @@ class Distribution:
 
     @property
     def modules(self) -> dict[str, Path]:
-        """The files of all its modules, by dotted name."""
-        return {_module_name(path.relative_to(self.source.parent)): path for path in sorted(self.source.rglob("*.py"))}
+        """The files of all its modules, by dotted name; the hook of another program cannot be imported by its name."""
+        files = (path for path in sorted(self.source.rglob("*.py")) if path.stem.isidentifier())
+        return {_module_name(path.relative_to(self.source.parent)): path for path in files}
 
     @property
     def version(self) -> str:

@@ -47,13 +47,6 @@ def engine(url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What the app MILL and the library log; neither hands it on to the root logger."""
-    import logging
-
-    loggers = [logging.getLogger(name) for name in ("MILL", "openfactory")]
-    for logger in loggers:
-        logger.addHandler(caplog.handler)
-    yield caplog
-    for logger in loggers:
-        logger.removeHandler(caplog.handler)
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the app MILL and the library log, from the root logger."""
+    return caplog

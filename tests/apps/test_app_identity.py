@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -186,3 +188,16 @@ def test_what_users_code_reads_of_an_app_is_there(start: Start, url: str) -> Non
     finally:
         app.shutdown()
         client.close()
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "ERROR"])
+def test_a_level_that_the_program_has_set_for_the_library_stays(level: str) -> None:
+    program = f"""
+import logging
+logging.getLogger("openfactory").setLevel({level!r})
+from openfactory.apps import OpenFactoryApp
+OpenFactoryApp(None, test_mode=True).shutdown()
+print(logging.getLevelName(logging.getLogger("openfactory").level))
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert found.stdout.split() == [level], found.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 import pytest
@@ -112,13 +112,12 @@ def test_an_override_that_is_marked_says_its_own(start: Start) -> None:
     assert other.call("halt", sender_uuid="HMI") == "halted"
 
 
-def test_an_override_cannot_have_arguments_without_a_name(start: Start) -> None:
-    class Loose(Base):
-        def move(self, x: float, **more: Any) -> str:  # type: ignore[override]
-            return ""
-
+def test_an_override_cannot_have_arguments_without_a_name() -> None:
     with pytest.raises(TypeError, match=r"Loose\.move cannot be called by others: \*\*more"):
-        start(Loose)
+
+        class Loose(Base):
+            def move(self, x: float, **more: Any) -> str:  # type: ignore[override]
+                return ""
 
 
 def test_the_decorator_keeps_what_it_read() -> None:
@@ -167,10 +166,49 @@ def test_an_annotation_that_is_not_known_is_named_with_the_remedy(start: Start) 
         start(Broken)
 
 
-def test_a_name_that_a_message_cannot_carry_is_refused(start: Start) -> None:
-    class Broken(OpenFactoryApp):
-        @ofa_method(name="move it")
-        def move(self) -> None: ...
-
+def test_a_name_that_a_message_cannot_carry_is_refused() -> None:
     with pytest.raises(ValueError, match="'move it' cannot be an attribute id"):
-        start(Broken)
+
+        @ofa_method(name="move it")
+        def move(self: Any) -> None: ...
+
+
+def test_two_methods_of_one_name_are_refused() -> None:
+    with pytest.raises(TypeError, match="two methods with the name 'go' in commands: move and travel"):
+
+        class Twice(OpenFactoryApp):
+            @ofa_method(name="go")
+            def move(self) -> None: ...
+
+            @ofa_method(name="go")
+            def travel(self) -> None: ...
+
+
+def test_a_generator_has_no_result_and_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"numbers is a generator.*Return a list"):
+
+        @ofa_method()
+        def numbers(self: Any) -> Iterator[int]:
+            yield 1
+
+
+def test_the_annotation_of_the_result_is_not_needed(start: Start) -> None:
+    class Typed(OpenFactoryApp):
+        @ofa_method()
+        def move(self, x: int) -> Nowhere:  # type: ignore[name-defined]  # noqa: F821
+            return x
+
+    assert start(Typed).call("move", x=3, sender_uuid="HMI") == 3
+
+
+def test_a_type_may_be_defined_after_the_class(start: Start) -> None:
+    class Early(OpenFactoryApp):
+        @ofa_method()
+        def turn(self, to: Late) -> str:
+            return to.name
+
+    assert start(Early).call("turn", to="up", sender_uuid="HMI") == "UP"
+
+
+class Late(enum.Enum):
+    UP = "up"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -66,6 +67,41 @@ def test_what_a_message_quotes_begins_no_line_and_hides_nothing(capsys: pytest.C
     first, *more = capsys.readouterr().err.splitlines()
     assert first.endswith("INFO it said well")
     assert more == ["    [MILL] (2026-11-21 08:30:00) INFO forged", "    and \\x1b[2J\\x9b\ttabs"]
+
+
+ROOT_PROGRAM = """
+import logging, sys
+from openfactory.logs import configure_prefixed_logger
+{setup}
+configure_prefixed_logger("mill", prefix="MILL").info("of the app")
+logging.getLogger("driver").warning("of a driver")
+"""
+
+
+@pytest.mark.parametrize(
+    ("setup", "on_terminal", "in_file"),
+    [
+        ("", ["[MILL]", "of a driver"], []),
+        ("logging.basicConfig(format='%(name)s: %(message)s')", ["mill: of the app", "driver: of a driver"], []),
+        ("logging.basicConfig(stream=sys.stdout)", [], []),
+        (
+            "logging.basicConfig(filename='all.log', format='%(name)s: %(message)s')",
+            ["[MILL]"],
+            ["mill: of the app", "driver: of a driver"],
+        ),
+    ],
+)
+def test_the_logging_of_a_program_gets_the_lines_and_the_terminal_each_line_once(
+    tmp_path: Path, setup: str, on_terminal: list[str], in_file: list[str]
+) -> None:
+    program = [sys.executable, "-c", ROOT_PROGRAM.format(setup=setup)]
+    found = subprocess.run(program, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    lines = found.stderr.splitlines()
+    assert len(lines) == len(on_terminal), lines
+    assert all(line.startswith(start) for line, start in zip(lines, on_terminal, strict=True)), lines
+    assert len(found.stdout.splitlines()) == (2 if "stdout" in setup else 0)
+    file = tmp_path / "all.log"
+    assert (file.read_text().splitlines() if file.exists() else []) == in_file
 
 
 def test_handlers_of_others_stay() -> None:

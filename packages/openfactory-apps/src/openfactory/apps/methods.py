@@ -10,15 +10,21 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from openfactory.apps.conversion import converted
+from openfactory.apps.conversion import check_annotation, converted
+from openfactory.apps.limits import limited, published_limits, unlimited
 from openfactory.events.attribute import AssetAttribute
+from openfactory.events.event import check_attribute_id
 
-__all__ = ["MethodContract", "ofa_method", "published_methods"]
+__all__ = ["MethodContract", "UnknownAnnotationError", "is_published", "ofa_method", "published_methods"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _METADATA = "_ofa_method_metadata"
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+class UnknownAnnotationError(TypeError):
+    """The annotation of an argument names a type that is not defined, or not defined yet."""
 
 
 class Argument(NamedTuple):
@@ -93,13 +99,18 @@ def ofa_method(
         param_description: meaning of each argument by name; by default the text in its `Annotated` type.
 
     Raises:
-        TypeError: the decorator is used without parentheses, or an argument cannot be passed by name.
+        TypeError: the decorator is used without parentheses, an argument cannot be passed by name, or the function is a
+            generator.
+        InvalidEventError: the name cannot be the id of an attribute.
     """
     if callable(name):
         raise TypeError("ofa_method is used without parentheses. Write @ofa_method().")
 
     def mark(function: Function) -> Function:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{function.__qualname__} is a generator, and has no result to reply. Return a list.")
         parameters = _parameters(function)
+        check_attribute_id(name or function.__name__)
         metadata = {
             "method_name": name or function.__name__,
             "description": inspect.cleandoc(description or function.__doc__ or "").strip(),
@@ -119,8 +130,18 @@ def ofa_method(
     return mark
 
 
+def is_published(member: object) -> bool:
+    """Return whether a member of a class is marked by `ofa_method`."""
+    return getattr(member, _METADATA, None) is not None
+
+
 def published_methods(app_class: type) -> dict[str, MethodContract]:
-    """Return the methods that other assets may call, with inherited methods, by their name in commands."""
+    """Return the methods that other assets may call, with inherited methods, by their name in commands.
+
+    Raises:
+        TypeError: two methods have the same name, or text cannot be converted to the type of an argument.
+        UnknownAnnotationError: the type of an argument is not defined yet.
+    """
     found: dict[str, MethodContract] = {}
     names = dict.fromkeys(name for base in reversed(app_class.__mro__) for name in vars(base))
     for attribute in names:
@@ -128,6 +149,11 @@ def published_methods(app_class: type) -> dict[str, MethodContract]:
         metadata = getattr(function, _METADATA, None) or _inherited_metadata(app_class, attribute, function)
         if metadata is not None:
             contract = _contract(attribute, function, metadata)
+            if contract.name in found:
+                raise TypeError(
+                    f"{app_class.__name__} has two methods with the name {contract.name!r} in commands: "
+                    f"{found[contract.name].attribute} and {attribute}. Give one of them another: @ofa_method(name=…)."
+                )
             found[contract.name] = contract
     return found
 
@@ -144,17 +170,15 @@ def _inherited_metadata(app_class: type, attribute: str, function: Any) -> Any:
 
 
 def _contract(attribute: str, function: Any, metadata: Mapping[str, Any]) -> MethodContract:
-    try:
-        annotations = typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise TypeError(
-            f"{function.__qualname__} has an annotation that is not known: {error}. "
-            "Import the type where the method is defined, outside of `if TYPE_CHECKING`."
-        ) from error
+    annotations = _annotations(function)
     arguments = []
     for parameter in _parameters(function):
         described = metadata["parameters"].get(parameter.name, {})
-        annotation, description = _split_annotation(annotations.get(parameter.name, str))
+        try:
+            annotation, description = _split_annotation(annotations.get(parameter.name, str))
+            check_annotation(annotation)
+        except TypeError as error:
+            raise TypeError(f"{function.__qualname__} has an argument {parameter.name!r} {error}") from error
         required = parameter.default is parameter.empty
         arguments.append(
             Argument(
@@ -167,6 +191,20 @@ def _contract(attribute: str, function: Any, metadata: Mapping[str, Any]) -> Met
         )
     is_async = inspect.iscoroutinefunction(function)
     return MethodContract(metadata["method_name"], attribute, metadata["description"], tuple(arguments), is_async)
+
+
+def _annotations(function: Any) -> dict[str, Any]:
+    """Return the annotations of the parameters; the annotation of the result may name types that are not imported."""
+    inner = inspect.unwrap(function)
+    written = {name: value for name, value in getattr(inner, "__annotations__", {}).items() if name != "return"}
+    owner = types.SimpleNamespace(__annotations__=written, __type_params__=getattr(inner, "__type_params__", ()))
+    try:
+        return typing.get_type_hints(owner, getattr(inner, "__globals__", {}), include_extras=True)
+    except NameError as error:
+        raise UnknownAnnotationError(
+            f"{function.__qualname__} has an annotation that is not known: {error}. "
+            "Import the type where the method is defined, outside of `if TYPE_CHECKING`."
+        ) from error
 
 
 def _parameters(function: Any) -> list[inspect.Parameter]:
@@ -188,20 +226,24 @@ def _parameters(function: Any) -> list[inspect.Parameter]:
 
 
 def _split_annotation(annotation: Any) -> tuple[Any, str]:
-    """Split an annotation into its type and the first text that `Annotated` adds to it."""
+    """Split an annotation into its type with its limits, and the first text that `Annotated` adds to it."""
     if typing.get_origin(annotation) is not typing.Annotated:
         return annotation, ""
     kind, *extras = typing.get_args(annotation)
-    return kind, next((extra.strip() for extra in extras if isinstance(extra, str)), "")
+    texts = [extra.strip() for extra in extras if isinstance(extra, str)]
+    texts += [extra.description for extra in extras if isinstance(getattr(extra, "description", None), str)]
+    return limited(kind, extras), next(filter(None, texts), "")
 
 
 def _published_argument(argument: Argument) -> dict[str, Any]:
     fields = {
         "name": argument.name,
         "description": argument.description,
-        "type": inspect.formatannotation(argument.annotation),
+        "type": inspect.formatannotation(unlimited(argument.annotation)),
         "required": argument.required,
     }
+    if limits := published_limits(argument.annotation):
+        fields["limits"] = limits
     if not argument.required:
         try:
             fields["default"] = msgspec.to_builtins(argument.default)
@@ -214,5 +256,5 @@ def _convert(argument: Argument, text: str) -> Any:
     try:
         return converted(text, argument.annotation)
     except (ValueError, TypeError) as error:
-        type_name = inspect.formatannotation(argument.annotation)
+        type_name = inspect.formatannotation(unlimited(argument.annotation))
         raise ValueError(f"Failed to convert argument {argument.name!r} to {type_name}: {text!r} ({error}).") from error

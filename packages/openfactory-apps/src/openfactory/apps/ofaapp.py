@@ -9,14 +9,23 @@ import signal
 import threading
 import time
 import uuid
+from abc import ABCMeta
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from openfactory.apps.attributes import declared_attributes
 from openfactory.apps.banner import banner_text
+from openfactory.apps.class_check import (
+    check_app,
+    check_app_class,
+    check_data,
+    check_main_loop_result,
+    checked_methods,
+    reserved_names,
+)
 from openfactory.apps.command_handler import CommandHandler
 from openfactory.apps.command_memory import REMEMBERED
 from openfactory.apps.identity import (
@@ -27,7 +36,6 @@ from openfactory.apps.identity import (
     standard_attributes,
 )
 from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process, handle_signals
-from openfactory.apps.methods import published_methods
 from openfactory.assets.asset_class import Asset
 from openfactory.concurrency import LoopThread
 from openfactory.concurrency.bounded import call_on_thread
@@ -43,8 +51,11 @@ from openfactory.settings.credentials import redacted
 __all__ = ["OpenFactoryApp"]
 
 
-class _AppMeta(type):
-    """The metaclass of apps: it accepts commands after all constructors, and stops an app whose constructor fails."""
+class _AppMeta(type(Protocol), ABCMeta):  # type: ignore[misc]
+    """The metaclass of apps: it accepts commands after all constructors, and stops an app whose constructor fails.
+
+    It derives from the metaclass of protocols, and so of abstract classes, because an app may have both as bases.
+    """
 
     if not TYPE_CHECKING:  # type checkers would lose the signatures of constructors
 
@@ -52,10 +63,16 @@ class _AppMeta(type):
             app = cls.__new__(cls, *args, **kwargs)
             try:
                 app.__init__(*args, **kwargs)
+                if "_built" not in vars(app):
+                    raise TypeError(f"{cls.__name__} was built without super().__init__(). Call it in __init__.")
+                check_app(app, cls._reserved)
+                check_data(app, app._built)
             except BaseException:
                 if "_engine" in vars(app):
-                    app.shutdown()
+                    vars(app).update(vars(app).get("_built", {}))  # what the class has replaced, so that a stop works
+                    app._lifecycle.stop()
                 raise
+            del app._built
             app._accept_commands()
             return app
 
@@ -97,6 +114,9 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         stop_timeout: seconds that a stop may take in all.
 
     Raises:
+        TypeError: the class is not valid; most is told when it is defined. It takes a name that OpenFactory uses on an
+            app, two of its ids are the same, a function that is not awaited is `async`, or text cannot be converted to
+            the type of an argument.
         ConfigurationError: an argument or an environment variable is not valid.
         EngineUnavailableError: the engine cannot be reached or opened.
         DeliveryError, DeliveryTimeout: the attributes of the app could not be written.
@@ -105,6 +125,15 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
     logger: logging.Logger
     storage: Any
     _always_kept = True
+    _reserved: ClassVar[dict[str, Any]] = {}
+    _built: dict[str, Any]
+
+    def __init_subclass__(cls, *, is_runtime: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if is_runtime:  # a base class for apps, which may use what other classes must leave alone
+            cls._reserved = {**cls._reserved, **reserved_names(cls)}
+        else:
+            check_app_class(cls, cls._reserved)
 
     def __init__(
         self,
@@ -117,6 +146,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         app_uuid: str | None = None,
         stop_timeout: float = 5.0,
     ) -> None:
+        data_of_class = dict(vars(self))
         asset_uuid = check_asset_uuid(app_uuid or app_uuid_from_environment())
         self._own_client = KSQLDBClient(f"memory://test-{uuid.uuid4().hex}") if test_mode else None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -124,7 +154,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._loop_lock = threading.Lock()
         self._disconnected = False
         self._lifecycle = Lifecycle(self._stop, stop_timeout, self.signal_handler)
-        methods = published_methods(type(self))
+        methods = checked_methods(type(self))
         self._commands = CommandHandler(self, asset_uuid, methods, self._publish, self._run_coroutine, command_window())
         self._submit = self._run_coroutine
         self._announced = False
@@ -137,10 +167,12 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._idle_since = idle_since(earlier, types)
         self.storage = _storage_from_environment()
         handle_signals(self._lifecycle, self.logger)
+        check_data(self, data_of_class)
         self._announce(
             [contract.published() for contract in methods.values()],
             None if types else registration_of(asset_uuid, earlier),
         )
+        self._built = dict(vars(self))
 
     # Overridden by apps
 
@@ -168,10 +200,13 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
     def welcome_banner(self) -> None:
         """Print the name, the version and the data URL of the app when it starts."""
-        values = {name: str(self[name].value) for name in self.attributes()}
+        values = {name: str(self[name].value) for name in super().attributes()}
         print(banner_text(self.asset_uuid, redacted(self._engine.url), values), flush=True)  # noqa: T201 - the banner
 
     # Start and stop
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lifecycle.stop()
 
     def run(self) -> None:
         """Run the app until its main loop returns, raises, or a signal ends it.
@@ -185,7 +220,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             try:
                 self._lifecycle.main_loop_begins()
                 self._open_for_business()
-                self.main_loop()
+                check_main_loop_result(self.main_loop())  # type: ignore[func-returns-value]
             except Exception:
                 status = 1
                 self.logger.exception("%s crashed; stopping.", self.asset_uuid)
@@ -269,7 +304,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             self._lifecycle.last_writes = ()
         self._run_step("call app_event_loop_stopped", lambda: _call_with_timeout(self.app_event_loop_stopped, share))
         if self._lifecycle.status:
-            self._run_step("flush", lambda: self.flush(left(share / 5)))
+            self._run_step("flush", lambda: Asset.flush(self, left(share / 5)))
         self._run_step("close", lambda: self._disconnect(left()))
 
     def _publish_end(self) -> None:
@@ -282,7 +317,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
     def _flush_unless_late(self, timeout: float) -> None:
         with suppress(DeliveryTimeout):  # writing goes on while the hook runs, and the stop flushes again
-            self.flush(timeout)
+            super().flush(timeout)
 
     def _stop_serving(self, timeout: float) -> None:
         """Stop the web server, which a plain app does not have."""
@@ -319,11 +354,11 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         declared = declared_attributes(type(self))
         standard = [attribute for attribute in standard_attributes() if attribute.id not in declared]
         for attribute in (*methods, *standard, *(field.attribute() for field in declared.values())):
-            self.add_attribute(attribute, wait_to_become_available=False)
+            super().add_attribute(attribute, wait_to_become_available=False)
         if registration is not None:
             self._writes.register(registration)
-        self.flush()
-        self.resync_state()  # for the attributes that the registration has written
+        super().flush()
+        super().resync_state()  # for the attributes that the registration has written
 
     def _accept_commands(self) -> None:
         commands, replies = (
@@ -351,6 +386,9 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         cancelled: Future[Any] = Future()
         cancelled.cancel()
         return cancelled
+
+
+OpenFactoryApp._reserved = reserved_names(OpenFactoryApp)
 
 
 def _call_with_timeout(hook: Callable[[], None], seconds: float) -> None:
@@ -382,8 +420,9 @@ def _call_with_timeout(hook: Callable[[], None], seconds: float) -> None:
 
 def _configure_library_logger(asset_uuid: str) -> None:
     """Format log lines of the library like those of the app, unless its logger has handlers already."""
-    if not logging.getLogger("openfactory").handlers:
-        configure_prefixed_logger("openfactory", level="WARNING", prefix=asset_uuid.upper())
+    library = logging.getLogger("openfactory")
+    if not library.handlers:
+        configure_prefixed_logger("openfactory", level=library.level or "WARNING", prefix=asset_uuid.upper())
 
 
 def _storage_from_environment() -> Any:

@@ -72,6 +72,7 @@ class Asset:
     producer: EngineProducer
     _submit: Submit | None = None  # an app runs async callbacks on its own loop
     _always_kept: ClassVar[bool] = False  # an app receives commands although no variable refers to it
+    _state = AssetState()  # empty until the constructor has run: a subclass may set attributes of its own before
     _names: ClassVar[frozenset[str]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -126,8 +127,14 @@ class Asset:
     # Reading
 
     def __getattr__(self, name: str) -> Any:
+        if name in self._names and any(name in vars(base) for base in type(self).__mro__):
+            return object.__getattribute__(self, name)  # a property has raised the AttributeError: it raises it again
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
+        if "_state" not in vars(self):
+            raise AttributeError(
+                f"{type(self).__name__} has no attribute {name!r} yet. Call super().__init__() before you read it."
+            )
         return self[name]
 
     def __getitem__(self, attribute_id: str) -> Any:
@@ -205,14 +212,14 @@ class Asset:
             UnknownAttributeError: the attribute has never been written.
         """
         if isinstance(comparison, (int, float)):
-            return self.wait_until(attribute_id, value, timeout=comparison)
+            return Asset.wait_until(self, attribute_id, value, timeout=comparison)
         if not callable(comparison):
             raise TypeError(f"{comparison!r} is not callable. Pass a comparison such as operator.gt, or timeout=….")
         if attribute_id not in self._state:
-            self.resync_state()  # the attribute may have been written a moment ago
+            Asset.resync_state(self)  # the attribute may have been written a moment ago
         event = self._state.get(attribute_id)
         if event is None or event.type == "Method":
-            known = ", ".join(self.attributes()) or "no attributes"
+            known = ", ".join(Asset.attributes(self)) or "no attributes"
             raise UnknownAttributeError(f"{self.asset_uuid} has no attribute {attribute_id!r}. It has {known}.")
         return self._state.wait_for(lambda: bool(comparison(self[attribute_id].value, value)), timeout)
 

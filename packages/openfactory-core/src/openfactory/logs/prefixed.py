@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 
 from openfactory.exceptions import ConfigurationError
 
@@ -23,13 +24,27 @@ class _SafeFormatter(logging.Formatter):
 
 
 class _PrefixedHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Handler that a second call for the same logger finds by its class, so that no line is written twice."""
+    """Handler that a second call for the same logger finds by its class, so that no line is written twice.
+
+    A program that sets up the root logger for all its parts gets the lines there. If that writes to the terminal, this
+    handler writes nothing.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not _root_writes_to_terminal():
+            super().emit(record)
+
+
+def _root_writes_to_terminal() -> bool:
+    streams = (getattr(handler, "stream", None) for handler in logging.getLogger().handlers)
+    return any(stream in (sys.stderr, sys.stdout) for stream in streams if stream is not None)
 
 
 def configure_prefixed_logger(name: str, level: str | int = "INFO", prefix: str = "APP") -> logging.Logger:
     """Return the logger with this name and level, whose lines begin with `[PREFIX]`.
 
-    A later call for the same name replaces the level and the prefix.
+    A later call for the same name replaces the level and the prefix. The lines also go to the handlers of the root
+    logger, in their format; if one of these writes to the terminal, it alone does.
 
     >>> configure_prefixed_logger("example", level="debug", prefix="MILL").name
     'example'
@@ -44,7 +59,6 @@ def configure_prefixed_logger(name: str, level: str | int = "INFO", prefix: str 
         raise ConfigurationError(
             f"{level!r} is not a log level. Use DEBUG, INFO, WARNING, ERROR or CRITICAL, or a number."
         ) from error
-    logger.propagate = False
     handler = next((handler for handler in logger.handlers if isinstance(handler, _PrefixedHandler)), None)
     if handler is None:
         handler = _PrefixedHandler()

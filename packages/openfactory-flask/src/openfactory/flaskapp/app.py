@@ -37,7 +37,7 @@ _HIGHEST_PORT = 65_535
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
-class OpenFactoryFlaskApp(OpenFactoryApp):
+class OpenFactoryFlaskApp(OpenFactoryApp, is_runtime=True):
     """An app with web pages: `app` is its Flask app, and routes reach the OpenFactory app as `current_app.ofa_app`.
 
     >>> from flask import current_app
