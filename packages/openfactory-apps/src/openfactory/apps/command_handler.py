@@ -17,6 +17,7 @@ import msgspec
 from openfactory.apps.methods import MethodContract
 from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command
 from openfactory.concurrency import Lane, OrderedExecutor
+from openfactory.events.decoding import decode_json
 from openfactory.events.event import AssetEvent, wire_value
 from openfactory.exceptions import OpenFactoryError
 
@@ -262,7 +263,7 @@ def _sendable(text: str) -> str:
 def _correlation_id_in(value: Any) -> str | None:
     """Return the correlation id of a command that may be malformed, or None."""
     try:
-        command = msgspec.json.decode(value) if isinstance(value, str) else value
+        command = decode_json(value) if isinstance(value, str) else value
         return str(uuid.UUID(command["header"]["correlation_id"]))
     except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
         return None
