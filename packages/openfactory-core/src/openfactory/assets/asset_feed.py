@@ -5,6 +5,7 @@ from __future__ import annotations
 from openfactory.assets.state import AssetState
 from openfactory.engines.base import Engine, OnEvent, Subscription
 from openfactory.events.event import AssetEvent
+from openfactory.events.timestamp import is_before
 
 __all__ = ["AssetFeed"]
 
@@ -70,4 +71,4 @@ class AssetFeed:
         if event.position is not None:
             return event.position > delivered
         known = self._state.get(event.id)
-        return known is None or event.timestamp > known.timestamp
+        return known is None or is_before(known.timestamp, event.timestamp)
