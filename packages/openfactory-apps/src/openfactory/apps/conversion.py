@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from openfactory.commands.envelope import argument_text
+from openfactory.events.decoding import decode_json
 
 __all__ = ["converted"]
 
@@ -33,10 +34,10 @@ def converted(text: str, annotation: Any) -> Any:
         return text
     if annotation is bool:
         return _convert_to_bool(text)
-    if annotation is int:
-        return _convert_to_int(text)
-    if annotation is float:
-        return float(text)
+    if annotation in (int, float):
+        if "_" in text or not text.isascii():  # Python reads these as numbers; other programs do not write numbers so
+            raise ValueError("it is not a number")
+        return _convert_to_int(text) if annotation is int else float(text)
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         return _convert_to_union(text, typing.get_args(annotation))
@@ -47,7 +48,7 @@ def converted(text: str, annotation: Any) -> Any:
         return _select(text, names | {argument_text(member.value): member for member in annotation})
     if getattr(annotation, "__module__", "") in _TEXT_SHAPED:
         return msgspec.convert(text.strip(), annotation, strict=False)
-    return msgspec.json.decode(text, type=annotation, strict=False)
+    return decode_json(text, msgspec.json.Decoder(annotation, strict=False).decode)
 
 
 def _convert_to_bool(text: str) -> bool:

@@ -159,8 +159,11 @@ class Subscriptions:
             listener.end()
 
     def dispatch(self, event: AssetEvent) -> None:
-        """Queue the callbacks of an event, and deliver it to its listeners; return at once."""
-        event = event.normalized()
+        """Queue the callbacks of an event, and deliver it to its listeners; return at once.
+
+        Args:
+            event: the event, as the state of the asset shows it.
+        """
         for attribute_ids, listener in self._listeners:
             if attribute_ids is None or event.id in attribute_ids:
                 listener.offer(event)
@@ -208,6 +211,7 @@ def _submit_to(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, o
 
 def _call(callbacks: tuple[AssetCallback, ...], event: AssetEvent) -> None:
     subject = f"{event.asset_uuid}.{event.id}"
+    event = event.as_read()
     for callback in callbacks:
         message = CaseInsensitiveDict()
         message.data = {
