@@ -22,7 +22,19 @@ except ImportError as error:
 
 # Before the modules are imported, so that a failing assert shows the values that it compared.
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{name}" for name in ("conformance", "queries", "reading", "registering", "watching", "writing"))
+    *(
+        f"{__name__}.{name}"
+        for name in (
+            "conformance",
+            "malformed",
+            "queries",
+            "reading",
+            "registering",
+            "samples",
+            "watching",
+            "writing",
+        )
+    )
 )
 
 from openfactory.testing.app_client import AppClient  # noqa: E402

@@ -11,9 +11,11 @@ from openfactory.engines import Engine, open_engine
 from openfactory.events.event import new_event
 from openfactory.events.registration import Registration
 from openfactory.exceptions import EngineClosedError
+from openfactory.testing.malformed import MalformedConformance
 from openfactory.testing.queries import QueryingConformance
 from openfactory.testing.reading import ReadingConformance
 from openfactory.testing.registering import RegisteringConformance
+from openfactory.testing.samples import SamplesConformance
 from openfactory.testing.watching import WatchingConformance
 from openfactory.testing.writing import WritingConformance
 
@@ -37,7 +39,13 @@ _OPERATIONS: dict[str, Callable[[Engine], object]] = {
 
 
 class EngineConformance(
-    WritingConformance, ReadingConformance, WatchingConformance, RegisteringConformance, QueryingConformance
+    WritingConformance,
+    ReadingConformance,
+    WatchingConformance,
+    RegisteringConformance,
+    QueryingConformance,
+    SamplesConformance,
+    MalformedConformance,
 ):
     """The conformance suite of an engine: a test for each of its promises.
 
