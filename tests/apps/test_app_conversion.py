@@ -160,11 +160,12 @@ CONVERTED = [
 ]
 
 REFUSED = [
-    *[("integer", sent) for sent in ("3.5", "", "three", "nan", "inf", "0x10", None, "3,0", [1])],
-    *[("number", sent) for sent in ("", "far", "1,5", None, "1 2")],
+    *[("integer", sent) for sent in ("3.5", "", "three", "nan", "inf", "0x10", None, "3,0", [1], "1_000", "٣")],
+    *[("number", sent) for sent in ("", "far", "1,5", None, "1 2", "1_000", "٣")],
     *[("boolean", sent) for sent in ("", "2", "wahr", None, "truee")],
     *[("optional", "3.5"), ("optional", "far"), ("optional", "")],
     *[("one_of", "right"), ("one_of", "2"), ("side", "up"), ("side", ""), ("gear", "3"), ("gear", "2.5")],
+    *[("numbers", "[" * 5_000), ("table", "[" * 400 + "]" * 400)],
     *[("numbers", "1, 2"), ("numbers", '["a"]'), ("numbers", "1"), ("table", "[]"), ("pair", "[1]"), ("point", "{}")],
     *[("moment", "yesterday"), ("day", "2026-13-01"), ("exact", "far"), ("key", "7"), ("span", "soon")],
 ]

@@ -147,7 +147,8 @@ class Factory(RuleBasedStateMachine):
         for (client, watched, topic), events in self.expected.items():
             del client
             if watched == uuid and topic in ("messages", "." + attribute, said.type):
-                events.append((f"{uuid}.{attribute}", said.value))
+                value = sample_value(said.value) if said.type == "Samples" else said.value
+                events.append((f"{uuid}.{attribute}", value))
 
     # What clients do
 

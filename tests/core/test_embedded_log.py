@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from logging import LogRecord
 from pathlib import Path
@@ -85,14 +86,80 @@ def test_positions_are_never_used_twice(file_url: str) -> None:
         engine.close()
 
 
-def test_old_events_are_trimmed_by_days(url: str) -> None:
-    with open_engine(f"{url}?keep_days=1") as reference:
+DAY = 86_400.0
+
+
+@pytest.fixture
+def turn_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Turns the clock of this machine by some days, back or forth."""
+    turned = 0.0
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + turned)
+
+    def turn(days: float) -> None:
+        nonlocal turned
+        turned += days * DAY
+
+    return turn
+
+
+def test_old_events_are_trimmed_by_the_time_of_their_commits(url: str, turn_clock: Callable[[float], None]) -> None:
+    with open_engine(f"{url}?keep_days=30") as reference:
         engine = reference.engine
-        write(engine, 3000, timestamp="2020-01-01T00:00:00.000Z")
-        write(engine, 3000, start=3000)
-        kept = numbers(engine)
-        assert kept == list(range(6000 - len(kept), 6000))
-        assert 3000 <= len(kept) < 6000
+        for start in (0, 2_000, 4_000):
+            write(engine, 2_000, start=start)
+            turn_clock(20)
+        write(engine, 2_000, start=6_000)
+        assert numbers(engine) == list(range(4_000, 8_000))
+
+
+@pytest.mark.parametrize("timestamp", ["0001-01-01T00:00:00.000Z", "1970-01-01T00:00:07.000Z", "2099-01-01T00:00:00Z"])
+def test_the_clock_of_a_device_decides_nothing_about_how_long_events_stay(
+    url: str, turn_clock: Callable[[float], None], timestamp: str
+) -> None:
+    with open_engine(f"{url}?keep_days=30") as reference:
+        engine = reference.engine
+        for start in (0, 1_500):
+            write(engine, 1_500, start=start, timestamp=timestamp)
+        assert numbers(engine) == list(range(3_000))
+        turn_clock(31)
+        for start in (3_000, 4_000, 5_000):
+            write(engine, 1_000, start=start, timestamp=timestamp)
+        assert numbers(engine) == list(range(3_000, 6_000))
+
+
+@pytest.mark.parametrize("days", [-20_000, 20_000])
+def test_a_clock_that_is_right_again_trims_by_the_right_time(
+    url: str, turn_clock: Callable[[float], None], days: float
+) -> None:
+    with open_engine(f"{url}?keep_days=30") as reference:
+        engine = reference.engine
+        write(engine, 1_000)
+        turn_clock(days)
+        write(engine, 1_000, start=1_000)
+        turn_clock(-days)
+        write(engine, 1_000, start=2_000)
+        if days < 0:  # with a clock that is ahead, all seems old
+            assert numbers(engine) == list(range(3_000))
+        turn_clock(31)
+        for start in (3_000, 4_000, 5_000):
+            write(engine, 1_000, start=start)
+        assert numbers(engine) == list(range(3_000, 6_000))
+
+
+def test_a_file_with_keep_days_can_be_opened_without_and_counts_on(
+    file_url: str, turn_clock: Callable[[float], None]
+) -> None:
+    for options, start in (("", 0), ("?keep_days=30", 1_000), ("", 2_000)):
+        with open_engine(file_url + options) as reference:
+            write(reference.engine, 1_000, start=start)
+    turn_clock(31)
+    with open_engine(f"{file_url}?keep_days=30") as reference:
+        for start in (3_000, 4_000):
+            write(reference.engine, 1_000, start=start)
+        kept = numbers(reference.engine)
+        assert kept == list(range(5_000 - len(kept), 5_000))
+        assert 2_000 <= len(kept) < 5_000
 
 
 @pytest.mark.parametrize(

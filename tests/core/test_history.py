@@ -64,7 +64,7 @@ def test_samples_read_as_floats(mill: Asset) -> None:
         ({"limit": -1}, []),
         ({"since": "", "until": ""}, list(range(10))),
         ({"since": "2026-11-21"}, list(range(10))),
-        ({"until": "2026-11-21T07:30:03"}, [0, 1, 2]),
+        ({"until": "2026-11-21T07:30:03"}, [0, 1, 2, 3]),
     ],
     ids=str,
 )

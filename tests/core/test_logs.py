@@ -40,6 +40,13 @@ def test_a_line_has_the_prefix_the_time_the_level_and_the_message_once() -> None
     assert re.fullmatch("\n".join(lines) + "\n", found.stderr), found.stderr
 
 
+@pytest.mark.parametrize("prefix", ["100%", "%(message)s", "%s", "{mill}", "{0}", "$mill"])
+def test_a_prefix_is_written_as_it_is(prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = configure_prefixed_logger(uuid4().hex, prefix=prefix)
+    logger.info("started")
+    assert capsys.readouterr().err.startswith(f"[{prefix}] (")
+
+
 @pytest.mark.parametrize(
     ("level", "number"), [("DEBUG", 10), ("warning", 30), ("Info", 20), (15, 15), ("CRITICAL", 50)]
 )

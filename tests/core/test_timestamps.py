@@ -11,7 +11,7 @@ import pytest
 
 from openfactory.assets.utils import AssetAttribute
 from openfactory.assets.utils import current_timestamp as known_path
-from openfactory.events.timestamp import current_timestamp, openfactory_timestamp
+from openfactory.events.timestamp import current_timestamp, is_before, openfactory_timestamp
 
 SHAPE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
@@ -63,10 +63,35 @@ def test_threads_do_not_mix_their_seconds() -> None:
         (datetime(2026, 11, 21, 8, 30, 1, 123_999, UTC), "2026-11-21T08:30:01.123Z"),
         (datetime(2026, 11, 21, 8, 30, tzinfo=timezone(timedelta(hours=2))), "2026-11-21T06:30:00.000Z"),
         (datetime(2026, 11, 21, 8, 30), "2026-11-21T08:30:00.000Z"),  # noqa: DTZ001 - one without a zone is UTC
+        (datetime(1, 1, 1), "0001-01-01T00:00:00.000Z"),  # noqa: DTZ001
+        (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01T00:00:00.000Z"),
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))), "0001-01-01T00:00:00.000Z"),
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=-5))), "0001-01-01T05:00:00.000Z"),
+        (datetime(800, 12, 25, tzinfo=UTC), "0800-12-25T00:00:00.000Z"),
+        (datetime(1601, 1, 1, tzinfo=UTC), "1601-01-01T00:00:00.000Z"),
+        (datetime.max.replace(tzinfo=UTC), "9999-12-31T23:59:59.999Z"),
+        (datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))), "9999-12-31T23:59:59.999Z"),
     ],
 )
 def test_a_moment_is_said_in_utc(moment: datetime, said: str) -> None:
     assert openfactory_timestamp(moment) == said
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "before"),
+    [
+        ("2026-11-21T07:30:00.000Z", "2026-11-21T07:30:00.001Z", True),
+        ("2026-11-21T07:30:00.000Z", "2026-11-21T07:30:00.000Z", False),
+        ("2026-11-21T08:00:00.000+01:00", "2026-11-21T07:30:00.000Z", True),
+        ("2026-11-21T07:30:00.000Z", "2026-11-21T07:30:00Z", False),
+        ("2026-11-21T07:30:00Z", "2026-11-21T07:30:00.000000001Z", True),
+        ("0001-01-01T00:00:00.000Z", "2026-11-21T07:30:00+00:00", True),
+        ("a", "b", True),
+    ],
+)
+def test_times_have_an_order_in_any_zone_and_precision(first: str, second: str, before: bool) -> None:
+    assert is_before(first, second) is before
+    assert not (before and is_before(second, first))
 
 
 def test_an_attribute_has_the_time_at_which_it_was_made() -> None:

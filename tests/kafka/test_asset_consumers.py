@@ -130,6 +130,17 @@ def test_it_hears_the_messages_of_its_asset_in_order(
     assert message["attributes"]["timestamp"].endswith("Z")
 
 
+@pytest.mark.parametrize(("written", "heard"), [("72.5", 72.5), ("1_000", "1_000"), ([1], [1])], ids=repr)
+def test_a_sample_is_heard_as_every_reader_reads_it(
+    group: Group, log: Log, eventually: Eventually, written: object, heard: object
+) -> None:
+    group.start()
+    log.write_until_heard(group, eventually)
+    log.write_raw(json.dumps({"id": "speed", "value": written, "type": "samples", "tag": "Speed"}).encode())
+    eventually(lambda: group.values())
+    assert [repr(value) for value in group.values()] == [repr(heard)]
+
+
 def test_what_it_cannot_read_is_logged_with_its_place_and_the_next_is_heard(
     group: Group, log: Log, eventually: Eventually, topic_prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:

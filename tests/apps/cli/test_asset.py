@@ -131,10 +131,9 @@ def test_set_keeps_type_and_tag_and_says_what_it_wrote(ofa: Ofa) -> None:
     ("arguments", "sentence"),
     [
         (["force", "hard"], "press.force is a sample, and 'hard' is not a number. Give a number or UNAVAILABLE, or "),
-        (
-            ["force", "nan"],
-            "press.force was not written: nan cannot be written as JSON. Write 'UNAVAILABLE' instead.",
-        ),
+        (["force", "nan"], "press.force is a sample, and 'nan' is not a number. Give a number or UNAVAILABLE, or "),
+        (["force", "1_000"], "press.force is a sample, and '1_000' is not a number. Give a number or UNAVAILABLE, or "),
+        (["force", "٣"], "press.force is a sample, and '٣' is not a number. Give a number or UNAVAILABLE, or "),
         (["closed", "ajar", "--no-string"], "'ajar' is not JSON "),
         (["color", "red"], "press has no attribute 'color'. It has "),
         (["press", "1"], "'press' is a method of press and has no value. Call it with `ofa asset call press press`."),

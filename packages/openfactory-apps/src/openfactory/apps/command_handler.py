@@ -20,6 +20,7 @@ from openfactory.apps.methods import MethodContract
 from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.concurrency.strand import new_strand
+from openfactory.events.decoding import decode_json
 from openfactory.events.event import AssetEvent, carried_value
 from openfactory.exceptions import OpenFactoryError
 
@@ -299,7 +300,7 @@ def _size(event: AssetEvent) -> int:
 def _correlation_id_in(value: Any) -> str | None:
     """Return the correlation id of a command that may be malformed, or None."""
     try:
-        command = msgspec.json.decode(value) if isinstance(value, str) else value
+        command = decode_json(value) if isinstance(value, str) else value
         return str(uuid.UUID(command["header"]["correlation_id"]))
     except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
         return None

@@ -15,6 +15,7 @@ import msgspec
 
 from openfactory.apps.limits import UNIONS, check_limits, pydantic_adapter, uses_pydantic, validated_by_pydantic
 from openfactory.commands.envelope import argument_text
+from openfactory.events.decoding import decode_json
 
 __all__ = ["check_annotation", "converted"]
 
@@ -105,10 +106,10 @@ def converted(text: str, annotation: Any) -> Any:
         return text
     if annotation is bool:
         return _convert_to_bool(text)
-    if annotation is int:
-        return _convert_to_int(text)
-    if annotation is float:
-        return float(text)
+    if annotation in (int, float):
+        if "_" in text or not text.isascii():  # Python reads these as numbers; other programs do not write numbers so
+            raise ValueError("it is not a number")
+        return _convert_to_int(text) if annotation is int else float(text)
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         return check_limits(converted(text, typing.get_args(annotation)[0]), annotation)
@@ -125,7 +126,8 @@ def converted(text: str, annotation: Any) -> Any:
         return msgspec.convert(text.strip(), annotation, strict=False)
     if _module(annotation) in _FROM_TEXT:
         return annotation(text)
-    return check_limits(msgspec.json.decode(text, type=annotation, strict=False, dec_hook=_build), annotation)
+    decode = msgspec.json.Decoder(annotation, strict=False, dec_hook=_build).decode
+    return check_limits(decode_json(text, decode), annotation)
 
 
 def _build(kind: type, value: Any) -> Any:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from openfactory.apps.__about__ import __version__
 from openfactory.apps.settings import VARIABLES
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
-from openfactory.events.event import REPLY_TAG, AssetEvent
+from openfactory.events.event import REPLY_TAG, AssetEvent, new_event
 from openfactory.events.registration import APPLICATION_TYPE, REFERENCES, Registration
-from openfactory.exceptions import ConfigurationError
+from openfactory.exceptions import ConfigurationError, InvalidEventError
 from openfactory.settings import declare, integer, setting
 
 __all__ = [
@@ -95,14 +95,15 @@ def registration_of(asset_uuid: str, known: Iterable[AssetEvent]) -> Registratio
     """Return the registration of an app.
 
     Asset type, Docker service, references and place in the unified namespace are those of its earlier registration, as
-    far as its attributes still have them.
+    far as its attributes still have them. An event of another program that could not be written again is ignored.
 
     Args:
         asset_uuid: UUID of the app.
         known: last event of each attribute of the app.
     """
-    values = {event.id: str(event.value) for event in known}
-    tags = {event.id: event.tag for event in known}
+    valid = [event for event in known if _can_be_written(event)]
+    values = {event.id: str(event.value) for event in valid}
+    tags = {event.id: event.tag for event in valid}
     asset_type = values.get("AssetType", "")
     return Registration(
         asset_uuid,
@@ -112,3 +113,11 @@ def registration_of(asset_uuid: str, known: Iterable[AssetEvent]) -> Registratio
         uns_id=values["uns_id"] if tags.get("uns_id") == "UNSId" else None,
         uns_levels={name: values[name] for name, tag in tags.items() if tag == "UNSLevel"},
     )
+
+
+def _can_be_written(event: AssetEvent) -> bool:
+    try:
+        new_event(event.asset_uuid, event.id, str(event.value), "OpenFactory", event.tag)
+    except InvalidEventError:
+        return False
+    return True

@@ -255,6 +255,6 @@ def _published_argument(argument: Argument) -> dict[str, Any]:
 def _convert(argument: Argument, text: str) -> Any:
     try:
         return converted(text, argument.annotation)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # the annotated type may run code of the user
         type_name = inspect.formatannotation(unlimited(argument.annotation))
         raise ValueError(f"Failed to convert argument {argument.name!r} to {type_name}: {text!r} ({error}).") from error

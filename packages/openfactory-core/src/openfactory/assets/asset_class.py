@@ -24,6 +24,7 @@ from openfactory.engines.location import Servers
 from openfactory.engines.registry import Client, open_engine, open_engine_of
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.period import Bound
 from openfactory.events.receipt import Receipt
 from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import SubscriptionError, UnknownAttributeError
@@ -185,11 +186,15 @@ class Asset:
         return {event.id: event.value for event in self._state.events() if event.type == "Method"}
 
     def history(
-        self, attribute_id: str, *, since: str | None = None, until: str | None = None, limit: int = 1000
+        self, attribute_id: str, *, since: Bound | None = None, until: Bound | None = None, limit: int = 1000
     ) -> list[AssetAttribute]:
         """Return the past values of an attribute that are still in the log, newest last.
 
-        Of more than `limit` values between the timestamps `since` and `until`, the newest are returned.
+        Of more than `limit` values, the newest are returned. `since` and `until` bound the timestamps of the values,
+        inclusively. Each is a datetime with a time zone, or a text in ISO 8601, which is in UTC if it has no zone.
+
+        Raises:
+            ConfigurationError: `since` or `until` is not a time, or is a datetime without a time zone.
         """
         events = self._engine.history(self.asset_uuid, attribute_id, since=since, until=until, limit=limit)
         return [event.normalized().attribute() for event in events]
@@ -444,7 +449,7 @@ class Asset:
     # Called by the engine
 
     def _receive(self, event: AssetEvent) -> None:
-        self._state.apply(event)
+        event = self._state.apply(event)
         if event.tag == REPLY_TAG:
             self._caller.settle(event)
         elif event.tag == COMMAND_TAG:

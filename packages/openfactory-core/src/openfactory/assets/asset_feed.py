@@ -9,6 +9,7 @@ from openfactory.assets.abandoned import close_abandoned, close_with
 from openfactory.assets.state import AssetState
 from openfactory.engines.base import Engine, Subscription
 from openfactory.events.event import AssetEvent
+from openfactory.events.timestamp import is_before
 
 __all__ = ["AssetFeed"]
 
@@ -94,4 +95,4 @@ def _was_missed(event: AssetEvent, delivered: int, state: AssetState) -> bool:
     if event.position is not None:
         return event.position > delivered
     known = state.get(event.id)
-    return known is None or event.timestamp > known.timestamp
+    return known is None or is_before(known.timestamp, event.timestamp)

@@ -126,7 +126,7 @@ class AssetUNS(Asset):
         with self._place_lock:
             buffered, self._buffered = self._buffered, None
             for event in events:
-                self._subscriptions.dispatch(event)
+                self._subscriptions.dispatch(event.normalized())
             for event in buffered or ():
                 super()._receive(event)
         if self._place.ended:

@@ -11,6 +11,7 @@ from openfactory.assets.asset_class import Asset
 from openfactory.assets.event_buffer import EventBuffer
 from openfactory.engines.registry import Client, open_engine, open_engine_of
 from openfactory.events.event import AssetEvent
+from openfactory.events.period import Bound
 from openfactory.settings.credentials import redacted
 
 __all__ = ["Factory"]
@@ -96,16 +97,21 @@ class Factory:
         asset_uuid: str,
         attribute_id: str | None = None,
         *,
-        since: str | None = None,
-        until: str | None = None,
+        since: Bound | None = None,
+        until: Bound | None = None,
         limit: int = 1000,
     ) -> list[AssetEvent]:
         """Return the events of an asset that are still in the log, oldest first; the value of a sample is a float.
 
-        Of more than `limit` events between the timestamps `since` and `until`, the newest are returned.
+        Of more than `limit` events, the newest are returned.
 
         Args:
             attribute_id: id of the attribute; by default all events, including commands and replies.
+            since: earliest timestamp of an event, inclusive: a datetime with a time zone, or a text in ISO 8601.
+            until: latest timestamp of an event, inclusive.
+
+        Raises:
+            ConfigurationError: `since` or `until` is not a time, or is a datetime without a time zone.
         """
         events = self._engine.history(asset_uuid, attribute_id, since=since, until=until, limit=limit)
         return [event.normalized().as_read() for event in events]

@@ -12,6 +12,7 @@ import msgspec
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
+from openfactory.events.timestamp import is_before
 
 __all__ = ["AssetState"]
 
@@ -32,9 +33,12 @@ class AssetState:
     A write of this process shows at once. Only an event that is after it in the log replaces it; its echo, or an older
     event that arrives late, changes nothing. A failed write is undone. An event without a position, such as a row of a
     table, replaces the known event unless its timestamp is older.
+
+    The owner of an asset keeps the types and tags of its attributes: another program that writes one of them with
+    another type or tag changes its value only.
     """
 
-    __slots__ = ("_changed", "_changes", "_confirmed", "_lock", "_pending", "_waiting")
+    __slots__ = ("_changed", "_changes", "_confirmed", "_kept", "_lock", "_pending", "_waiting")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,6 +47,7 @@ class AssetState:
         self._waiting = 0
         self._confirmed: dict[str, AssetEvent] = {}
         self._pending: dict[str, deque[_PendingWrite]] = {}  # the oldest first
+        self._kept: dict[str, tuple[str, str]] = {}  # type and tag by attribute
 
     def load(self, events: Iterable[AssetEvent]) -> None:
         """Apply the events of a snapshot; events that are later in the log stay."""
@@ -57,10 +62,16 @@ class AssetState:
             if self._waiting:
                 self._wake()
 
-    def apply(self, event: AssetEvent) -> None:
-        """Apply an event from the log."""
+    def keep(self, attribute_id: str, type: str, tag: str) -> None:
+        """Keep the type and the tag of an attribute until this process itself writes it with others."""
+        self._kept[attribute_id] = type, tag
+
+    def apply(self, event: AssetEvent) -> AssetEvent:
+        """Apply an event from the log, and return it as this state shows it."""
         event = event.normalized()
         attribute_id = event.id
+        if self._kept and (kept := self._kept.get(attribute_id)) is not None and kept != (event.type, event.tag):
+            event = msgspec.structs.replace(event, type=kept[0], tag=kept[1])
         with self._lock:
             known = self._confirmed.get(attribute_id)
             if known is None or _replaces(event, known):
@@ -69,10 +80,13 @@ class AssetState:
                 self._settle(attribute_id)
             if self._waiting:
                 self._wake()
+        return event
 
     def write(self, event: AssetEvent, receipt: Receipt) -> None:
         """Add an event that this process has published and that is not acknowledged yet."""
         with self._lock:
+            if event.id in self._kept:
+                self._kept[event.id] = event.type, event.tag
             writes = self._pending.get(event.id)
             if writes is None:
                 writes = self._pending[event.id] = deque()
@@ -165,4 +179,4 @@ def _replaces(event: AssetEvent, known: AssetEvent) -> bool:
         return known.position is None or event.position >= known.position
     if UNAVAILABLE in (event.timestamp, known.timestamp):
         return known.timestamp == UNAVAILABLE
-    return event.timestamp >= known.timestamp
+    return not is_before(event.timestamp, known.timestamp)

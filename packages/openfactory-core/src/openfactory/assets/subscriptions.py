@@ -183,8 +183,11 @@ class Subscriptions:
                 listener.end()
 
     def dispatch(self, event: AssetEvent) -> None:
-        """Queue the callbacks of an event, and deliver it to its listeners; return at once."""
-        event = event.normalized()
+        """Queue the callbacks of an event, and deliver it to its listeners; return at once.
+
+        Args:
+            event: the event, as the state of the asset shows it.
+        """
         for attribute_ids, reference in self._listeners:
             if (attribute_ids is None or event.id in attribute_ids) and (listener := reference()) is not None:
                 listener.offer(event)
@@ -235,6 +238,7 @@ def _submit_to(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, o
 
 def _call(callbacks: tuple[AssetCallback, ...], event: AssetEvent) -> None:
     subject = f"{event.asset_uuid}.{event.id}"
+    event = event.as_read()
     for callback in callbacks:
         message = CaseInsensitiveDict()
         message.data = {

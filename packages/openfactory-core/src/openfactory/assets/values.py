@@ -10,6 +10,7 @@ import msgspec
 
 from openfactory.assets.state import AssetState
 from openfactory.events.attribute import AssetAttribute
+from openfactory.events.decoding import decode_json
 from openfactory.events.event import AssetEvent, new_event
 from openfactory.exceptions import ConfigurationError, UnknownAttributeError
 
@@ -33,7 +34,7 @@ def contract(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return msgspec.json.decode(value)
+        return decode_json(value)
     except msgspec.DecodeError:
         return value
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from openfactory.events.decoding import decode_json
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, new_event, wire_value
 from openfactory.exceptions import InvalidEventError
 
@@ -84,10 +85,10 @@ class CommandEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Read the value of a command's attribute.
 
         Raises:
-            msgspec.DecodeError, msgspec.ValidationError: the value is not a command.
+            msgspec.DecodeError: the value is not a command.
         """
         if isinstance(value, str):
-            return msgspec.json.decode(value, type=cls)
+            return decode_json(value, _decode_command)
         return msgspec.convert(value, cls)
 
     def event(self, asset_uuid: str, method: str) -> AssetEvent:
@@ -130,10 +131,10 @@ class CommandReply(msgspec.Struct, frozen=True):
         """Read the value of a reply's attribute.
 
         Raises:
-            msgspec.DecodeError, msgspec.ValidationError: the value is not a reply.
+            msgspec.DecodeError: the value is not a reply.
         """
         if isinstance(value, str):
-            return msgspec.json.decode(value, type=cls)
+            return decode_json(value, _decode_reply)
         return msgspec.convert(value, cls)
 
     def event(self, asset_uuid: str, method: str) -> AssetEvent:
@@ -144,6 +145,10 @@ class CommandReply(msgspec.Struct, frozen=True):
         """
         text = msgspec.json.encode(msgspec.structs.replace(self, result=wire_value(self.result))).decode()
         return new_event(asset_uuid, reply_attribute_id(method), text, "OpenFactory", REPLY_TAG)
+
+
+_decode_command = msgspec.json.Decoder(CommandEnvelope).decode
+_decode_reply = msgspec.json.Decoder(CommandReply).decode
 
 
 def argument_text(value: Any) -> str:

@@ -12,6 +12,7 @@ from openfactory.doctor.finding import Finding, advised, failed, fine
 from openfactory.engines.base import ASSETS_STREAM, ASSETS_TOPIC
 from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBUnavailableError
 from openfactory.engines.ksqldb.topology import statements
+from openfactory.events.decoding import decode_json
 from openfactory.exceptions import OpenFactoryError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ _REFUSALS = ("401", "403")
 
 # Longest acceptable time until a table shows a new row, in milliseconds.
 _SLOWEST_COMMIT = 2000
+
+_decode_entities = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 
 def ksqldb_server(factory: Factory) -> KsqlDBServer:
@@ -134,7 +137,7 @@ def _queries(server: KsqlDBServer) -> Iterator[Finding]:
 def _entity(server: KsqlDBServer, sql: str) -> dict[str, Any]:
     """Return the first object of the reply to a statement, or an empty one if the reply cannot be decoded."""
     try:
-        entities = msgspec.json.decode(server.statement(sql).content, type=list[dict[str, Any]])
+        entities = decode_json(server.statement(sql).content, _decode_entities)
     except msgspec.DecodeError:
         return {}
     return entities[0] if entities else {}

@@ -13,6 +13,7 @@ from typing import Any
 from openfactory.engines.location import Servers
 from openfactory.events.event import AssetEvent
 from openfactory.events.message import checked_event
+from openfactory.events.period import Bound
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
 from openfactory.exceptions import ConfigurationError, OpenFactoryError
@@ -287,8 +288,8 @@ class Engine(ABC):
         attribute_id: str | None = None,
         *,
         tag: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
+        since: Bound | None = None,
+        until: Bound | None = None,
         limit: int = 1000,
     ) -> list[AssetEvent]:
         """Return the events of an asset that are still in the log, oldest first.
@@ -297,9 +298,12 @@ class Engine(ABC):
             asset_uuid: UUID of the asset.
             attribute_id: the attribute; by default, all attributes.
             tag: the tag, such as that of replies; by default, all tags.
-            since: timestamp of the oldest event to return, inclusive.
-            until: timestamp of the newest event to return, inclusive.
+            since: earliest timestamp of an event, inclusive: a datetime with a time zone, or a text in ISO 8601.
+            until: latest timestamp of an event, inclusive.
             limit: maximum number of events; the newest events are returned.
+
+        Raises:
+            ConfigurationError: `since` or `until` is not a time, or is a datetime without a time zone.
         """
 
     @abstractmethod

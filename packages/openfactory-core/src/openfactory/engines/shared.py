@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from openfactory.concurrency import forked_child
 from openfactory.engines.base import Engine, EngineHealth
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.period import Bound, Period
 from openfactory.exceptions import EngineClosedError
 from openfactory.settings.credentials import redacted
 
@@ -28,30 +29,27 @@ class HistoryQuery:
         asset_uuid: UUID of the asset.
         attribute_id: the attribute, or None for all attributes.
         tag: the tag, or None for all tags.
-        since: timestamp of the oldest event, inclusive; empty without a bound.
-        until: timestamp of the newest event, inclusive; empty without a bound.
+        period: the time of the events, by their timestamps.
         limit: maximum number of events, above 0.
     """
 
     asset_uuid: str
     attribute_id: str | None
     tag: str | None
-    since: str
-    until: str
+    period: Period
     limit: int
 
     @property
     def is_of_all_commands(self) -> bool:
         """Whether an app asks for its last commands or replies, which it does when it starts."""
-        return self.tag in (COMMAND_TAG, REPLY_TAG) and self.attribute_id is None and not self.since and not self.until
+        return self.tag in (COMMAND_TAG, REPLY_TAG) and self.attribute_id is None and not self.period.is_bounded
 
     def matches(self, event: AssetEvent) -> bool:
         """Return whether an event of the asset belongs to the history."""
         return (
             (self.attribute_id is None or event.id == self.attribute_id)
             and (self.tag is None or event.tag == self.tag)
-            and event.timestamp >= self.since
-            and (not self.until or event.timestamp <= self.until)
+            and self.period.contains(event.timestamp)
         )
 
     def newest(self, events: Iterable[AssetEvent]) -> list[AssetEvent]:
@@ -79,12 +77,12 @@ class SharedEngine(Engine):
         attribute_id: str | None = None,
         *,
         tag: str | None = None,
-        since: str | None = None,
-        until: str | None = None,
+        since: Bound | None = None,
+        until: Bound | None = None,
         limit: int = 1000,
     ) -> list[AssetEvent]:
         self._check_open()
-        query = HistoryQuery(asset_uuid, attribute_id, tag, since or "", until or "", limit)
+        query = HistoryQuery(asset_uuid, attribute_id, tag, Period.of(since, until), limit)
         return self._history(query) if limit > 0 else []
 
     @abstractmethod

@@ -7,12 +7,15 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import resources
 from sys import getsizeof
 from typing import Any
 
+import msgspec
+
 from openfactory.concurrency.bounded import call_on_thread
+from openfactory.events.decoding import decode_json
 from openfactory.exceptions import QueryError
 
 __all__ = ["TABLES", "read_pairs", "run_select", "schema_of_topology"]
@@ -58,7 +61,8 @@ def _row(columns: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
     """Build a row as ksqlDB returns it, with the levels of the namespace as a map."""
     row = dict(zip(columns, values, strict=True))
     if isinstance(levels := row.get("UNS_LEVELS"), str):
-        row["UNS_LEVELS"] = json.loads(levels)
+        with suppress(msgspec.DecodeError):  # a column of the user's query may have this name
+            row["UNS_LEVELS"] = decode_json(levels)
     return row
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from openfactory.events.timestamp import current_timestamp
 
-__all__ = ["ATTRIBUTE_TYPES", "UNAVAILABLE", "AssetAttribute", "attribute_type", "sample_value"]
+__all__ = ["ATTRIBUTE_TYPES", "UNAVAILABLE", "AssetAttribute", "attribute_type", "number_in", "sample_value"]
 
 #: Value of an attribute that was never written, or whose value is not available.
 UNAVAILABLE = "UNAVAILABLE"
@@ -33,17 +34,35 @@ def attribute_type(name: str) -> str:
     return known
 
 
+def number_in(text: str) -> float | None:
+    """Return the number that a text is, or None.
+
+    Python reads `nan`, `inf`, `1_000` and the digits of all scripts as numbers; machines do not write numbers so.
+
+    >>> number_in("3.5"), number_in(" 4e2 "), number_in("nan"), number_in("1_000"), number_in("idle")
+    (3.5, 400.0, None, None, None)
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and text.isascii() and "_" not in text else None
+
+
 def sample_value(value: Any) -> Any:
-    """Return the value of a sample as a float if possible, else unchanged.
+    """Return the value of a sample as a float if it is a number, else unchanged.
 
     >>> sample_value("3.5"), sample_value(2), sample_value(True), sample_value("UNAVAILABLE")
     (3.5, 2.0, True, 'UNAVAILABLE')
     """
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
+    if isinstance(value, str):
+        number = number_in(value)
+        return value if number is None else number
+    if isinstance(value, bool) or not isinstance(value, int):
         return value
     try:
         return float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         return value
 
 

@@ -104,7 +104,7 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     def as_read(self) -> AssetEvent:
         """Return this event as users read it; the value of a sample is a float if possible."""
-        if self.type != "Samples":
+        if self.type != "Samples" or type(self.value) is float:
             return self
         return msgspec.structs.replace(self, value=sample_value(self.value))
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
+from openfactory.events.decoding import decode_json
 from openfactory.events.event import AssetEvent
 from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import InvalidEventError
@@ -61,8 +62,8 @@ def read_message(asset_uuid: str, message: bytes, position: int | None = None) -
         InvalidEventError: the message is not an event.
     """
     try:
-        fields = _decode_message(message)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        fields = decode_json(message, _decode_message)
+    except msgspec.DecodeError:
         return _read_any(asset_uuid, None, message, position)
     return AssetEvent(
         asset_uuid, fields.ID, fields.VALUE, fields.TYPE, fields.TAG, fields.attributes.timestamp, position
@@ -76,8 +77,8 @@ def read_payload(asset_uuid: str, attribute_id: str, payload: bytes) -> AssetEve
         InvalidEventError: the message is not an event.
     """
     try:
-        fields = _decode_payload(payload)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        fields = decode_json(payload, _decode_payload)
+    except msgspec.DecodeError:
         return _read_any(asset_uuid, attribute_id, payload, None)
     return AssetEvent(asset_uuid, attribute_id, fields.VALUE, fields.TYPE, fields.TAG, fields.attributes.timestamp)
 
@@ -109,8 +110,8 @@ def checked_event(key: str | bytes, message: str | bytes | None) -> AssetEvent:
     """
     asset_uuid = key.decode(errors="surrogateescape") if isinstance(key, bytes) else key
     try:
-        fields = msgspec.json.decode(message)  # type: ignore[arg-type]  # None raises a TypeError
-    except (msgspec.MsgspecError, RecursionError, TypeError, ValueError) as error:
+        fields = decode_json(message)  # type: ignore[arg-type]  # None is refused like any other message
+    except msgspec.DecodeError as error:
         raise _not_an_event(asset_uuid, str(error)) from error
     return event_of_fields(asset_uuid, fields)
 
@@ -118,8 +119,8 @@ def checked_event(key: str | bytes, message: str | bytes | None) -> AssetEvent:
 def _read_any(asset_uuid: str, attribute_id: str | None, message: bytes, position: int | None) -> AssetEvent:
     """Read a message that the fast decoders refuse: keys in another case, missing fields, or not an event."""
     try:
-        decoded = msgspec.json.decode(message)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        decoded = decode_json(message)
+    except msgspec.DecodeError as error:
         raise _not_an_event(asset_uuid, f"it is not JSON ({error})") from error
     fields = _Fields.of(asset_uuid, decoded, attribute_id)
     if not isinstance(fields.type, str):

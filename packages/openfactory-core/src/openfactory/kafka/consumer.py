@@ -18,6 +18,8 @@ from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.kafka_engine.broker_admin import BrokerAdmin
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.location import ResolvedServers, Servers
+from openfactory.events.attribute import sample_value
+from openfactory.events.decoding import decode_json
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.kafka.ksql import KSQLDBClient, KSQLDBClientException
 from openfactory.logs.outage import Outage
@@ -138,14 +140,16 @@ class KafkaAssetConsumer:
     def _handle(self, message: Message) -> None:
         value = message.value()
         try:
-            decoded = None if value is None else msgspec.json.decode(value)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            decoded = None if value is None else decode_json(value)
+        except msgspec.DecodeError as error:
             self._skip(message, f"it is not JSON, {error}")
             return
         if not isinstance(decoded, dict):
             self._skip(message, "it has no value" if value is None else "it is not a JSON object")
             return
         properties = CaseInsensitiveDict(decoded)
+        if str(properties.get("TYPE")).lower() == "samples" and "VALUE" in properties:
+            properties["VALUE"] = sample_value(properties["VALUE"])
         try:
             if self.filter_messages(properties):
                 self.on_message(self.key, properties)

@@ -63,5 +63,6 @@ def configure_prefixed_logger(name: str, level: str | int = "INFO", prefix: str 
     if handler is None:
         handler = _PrefixedHandler()
         logger.addHandler(handler)
-    handler.setFormatter(_SafeFormatter(f"[{prefix}] (%(asctime)s) %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    shown = prefix.replace("%", "%%")  # it may be the UUID of an app, and the text is a format
+    handler.setFormatter(_SafeFormatter(f"[{shown}] (%(asctime)s) %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     return logger

@@ -24,7 +24,18 @@ except ImportError as error:
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{name}"
-        for name in ("commanding", "conformance", "queries", "reading", "registering", "watching", "writing")
+        for name in (
+            "commanding",
+            "conformance",
+            "malformed",
+            "queries",
+            "reading",
+            "registering",
+            "samples",
+            "telling",
+            "watching",
+            "writing",
+        )
     )
 )
 

@@ -12,9 +12,11 @@ from openfactory.events.event import new_event
 from openfactory.events.registration import Registration
 from openfactory.exceptions import EngineClosedError
 from openfactory.testing.commanding import CommandingConformance
+from openfactory.testing.malformed import MalformedConformance
 from openfactory.testing.queries import QueryingConformance
 from openfactory.testing.reading import ReadingConformance
 from openfactory.testing.registering import RegisteringConformance
+from openfactory.testing.samples import SamplesConformance
 from openfactory.testing.telling import TellingConformance
 from openfactory.testing.watching import WatchingConformance
 from openfactory.testing.writing import WritingConformance
@@ -46,6 +48,8 @@ class EngineConformance(
     CommandingConformance,
     RegisteringConformance,
     QueryingConformance,
+    SamplesConformance,
+    MalformedConformance,
 ):
     """The conformance suite of an engine: a test for each of its promises.
 

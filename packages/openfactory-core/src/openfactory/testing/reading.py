@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
 from openfactory.engines import Engine
 from openfactory.events.event import AssetEvent, new_event
+from openfactory.events.period import Bound
+from openfactory.exceptions import ConfigurationError
 
 __all__ = ["ReadingConformance"]
 
@@ -81,6 +88,106 @@ class ReadingConformance:
         assert _values(engine.history(asset_uuid, "x", until=fourth)) == [1, 2, 3, 4]
         assert _values(engine.history(asset_uuid, "x", since=second, until=fourth)) == [2, 3, 4]
         assert _values(engine.history(asset_uuid, "x", since=second, until=fourth, limit=1)) == [4]
+
+    @pytest.mark.parametrize(
+        ("since", "expected"),
+        [
+            ("2026-11-04T00:00:00.000Z", [4, 5]),
+            ("2026-11-04", [4, 5]),
+            ("2026-11", [1, 2, 3, 4, 5]),
+            ("2026", [1, 2, 3, 4, 5]),
+            ("20261104T000000Z", [4, 5]),
+            ("2026-11-04T00:00z", [4, 5]),
+            ("2026-11-04 00:00:00", [4, 5]),
+            ("2026-11-04T01:00:00+01:00", [4, 5]),
+            ("2026-11-03T19:00:00-0500", [4, 5]),
+            ("2026-11-04T02:00+01:00", [5]),
+            ("2026-11-04T00:00:00,0Z", [4, 5]),
+            ("2026-11-03T23:59:59.999999999Z", [4, 5]),
+            ("2026-11-04T00:00:00.000000001Z", [5]),
+            ("0001-01-01T00:00:00+14:00", [1, 2, 3, 4, 5]),
+            ("1969-12-31T23:59:59Z", [1, 2, 3, 4, 5]),
+            ("9999-12-31T23:59:59.9999-14:00", []),
+            (datetime(2026, 11, 4, tzinfo=UTC), [4, 5]),
+            (datetime(2026, 11, 4, 1, tzinfo=timezone(timedelta(hours=1))), [4, 5]),
+            (datetime(2026, 11, 4, 0, 0, 0, 1, tzinfo=UTC), [5]),
+            (datetime.min.replace(tzinfo=UTC), [1, 2, 3, 4, 5]),
+            (None, [1, 2, 3, 4, 5]),
+        ],
+        ids=str,
+    )
+    def test_a_begin_is_a_time_in_any_zone_and_precision(
+        self, engine: Engine, asset_uuid: str, since: Bound | None, expected: list[int]
+    ) -> None:
+        _write_days(engine, asset_uuid)
+        assert _values(engine.history(asset_uuid, "x", since=since)) == expected
+
+    @pytest.mark.parametrize(
+        ("until", "expected"),
+        [
+            ("2026-11-04", [1, 2, 3, 4]),
+            ("2026-11-04T01:00+01:00", [1, 2, 3, 4]),
+            ("2026-11-03T23:59:59.999999999Z", [1, 2, 3]),
+            ("2026-11-04T00:00:00.000000001Z", [1, 2, 3, 4]),
+            ("0001-01-01T00:00:00+14:00", []),
+            ("9999-12-31T23:59:59.9999-14:00", [1, 2, 3, 4, 5]),
+            (datetime(2026, 11, 4, 1, tzinfo=timezone(timedelta(hours=1))), [1, 2, 3, 4]),
+            (datetime(2026, 11, 3, 23, 59, 59, 999_999, tzinfo=UTC), [1, 2, 3]),
+        ],
+        ids=str,
+    )
+    def test_an_end_is_a_time_in_any_zone_and_precision(
+        self, engine: Engine, asset_uuid: str, until: Bound, expected: list[int]
+    ) -> None:
+        _write_days(engine, asset_uuid)
+        assert _values(engine.history(asset_uuid, "x", until=until)) == expected
+
+    @pytest.mark.parametrize(
+        "bound",
+        [
+            "yesterday",
+            "UNAVAILABLE",
+            " ",
+            "2026-13-01",
+            "2026-11-21T25:00:00Z",
+            "٢٠٢٦-11-21",
+            "1795246200",
+            1795246200,
+            17.5,
+            True,
+            date(2026, 11, 21),
+            datetime(2026, 11, 21),  # noqa: DTZ001 - refused, because it could be a local time
+            ["2026-11-21"],
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("name", ["since", "until"])
+    def test_a_bound_that_is_not_a_time_is_refused(
+        self, engine: Engine, asset_uuid: str, name: str, bound: Any
+    ) -> None:
+        with pytest.raises(ConfigurationError, match=rf"{name}=.* (is not a time|has no time zone)\. Pass a datetime"):
+            engine.history(asset_uuid, "x", **{name: bound})
+
+    def test_timestamps_of_other_programs_are_compared_as_times(self, engine: Engine, asset_uuid: str) -> None:
+        for value, timestamp in enumerate(
+            (
+                "2026-11-01T23:00:00.000-02:00",
+                "2026-11-02T02:00:00.5+01:00",
+                "2026-11-02",
+                "2026-11-02T01:00:00.000000001Z",
+                "2026-11-02T01:00",
+                "UNAVAILABLE",
+                "9",
+                "",
+            )
+        ):
+            engine.publish(AssetEvent(asset_uuid, "x", value, "Events", "Test", timestamp))
+        engine.flush()
+        hour = "2026-11-02T01:00:00Z"
+        assert _values(engine.history(asset_uuid, "x")) == [0, 1, 2, 3, 4, 5, 6, 7]
+        assert _values(engine.history(asset_uuid, "x", since=hour)) == [0, 1, 3, 4]
+        assert _values(engine.history(asset_uuid, "x", until=hour)) == [0, 2, 4]
+        assert _values(engine.history(asset_uuid, "x", since=hour, until=hour)) == [0, 4]
 
     def test_history_contains_one_attribute_only(self, engine: Engine, asset_uuid: str) -> None:
         engine.publish(new_event(asset_uuid, "x", 1, "Events", "Test"))

@@ -19,7 +19,8 @@ from openfactory.apps.cli.options import (
 from openfactory.apps.cli.output import one_line, print_json
 from openfactory.apps.cli.target import known_asset, open_factory
 from openfactory.assets.asset_class import Asset
-from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
+from openfactory.events.attribute import UNAVAILABLE, AssetAttribute, number_in
+from openfactory.events.decoding import decode_json
 
 __all__ = ["call", "set_attribute"]
 
@@ -124,7 +125,7 @@ def _value(text: str, known: AssetAttribute, string: bool | None, name: str) -> 
     if string is None and isinstance(known.value, str) and known.value != UNAVAILABLE:
         return text
     try:
-        value = msgspec.json.decode(text)
+        value = decode_json(text)
     except msgspec.DecodeError as error:
         if string is False:
             raise Failure(f"{text!r} is not JSON ({error}). Leave out --no-string to write it as text.") from error
@@ -135,17 +136,13 @@ def _value(text: str, known: AssetAttribute, string: bool | None, name: str) -> 
 def _number(text: str, name: str) -> Any:
     if text == UNAVAILABLE:
         return text
-    try:
-        return int(text)
-    except ValueError:
-        pass  # try a float
-    try:
-        return float(text)
-    except ValueError as error:
+    number = number_in(text)
+    if number is None:
         raise Failure(
             f"{name} is a sample, and {text!r} is not a number. "
             f"Give a number or {UNAVAILABLE}, or write text with --string."
-        ) from error
+        )
+    return int(text) if text.strip().lstrip("+-").isdigit() else number
 
 
 def _parse_arguments(arguments: tuple[str, ...]) -> dict[str, str]:

@@ -23,7 +23,7 @@ class EmbeddedLocation:
         name: name of an engine in memory, unique in its process.
         synchronous: `normal` keeps all commits when a process is killed, `full` also after a power cut.
         keep_events: maximum number of events in the log.
-        keep_days: maximum age of events in days, or None for no limit.
+        keep_days: days that events stay in the log after their commit, or None for no limit.
     """
 
     path: Path | None

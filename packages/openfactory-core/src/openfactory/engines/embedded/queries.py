@@ -17,7 +17,9 @@ import msgspec
 
 from openfactory.engines.base import Snapshot
 from openfactory.engines.shared import HistoryQuery
+from openfactory.events.decoding import MAX_DEPTH, brackets_in, decode_json, is_too_deep
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.timestamp import WIRE_PATTERN
 
 __all__ = [
     "Batch",
@@ -41,17 +43,19 @@ _BATCH = "SELECT * FROM log WHERE id > ? AND id <= ? {only} ORDER BY id"
 _SNAPSHOT = "SELECT log.* FROM latest JOIN log ON log.id = latest.id {only} ORDER BY latest.id"
 _HISTORY = """
 SELECT * FROM (
-    SELECT * FROM log WHERE asset = ? AND ts >= ? AND ts <= ? {only} ORDER BY id DESC LIMIT ?
+    SELECT * FROM log WHERE asset = ? {only} ORDER BY id DESC LIMIT ?
 ) ORDER BY id
 """
 
-# Sorts after every timestamp.
-_END_OF_TIME = "\U0010ffff"
+# The format of the wire is compared as text, which is quick. Only other timestamps are parsed.
+_IN_PERIOD = f"""
+AND CASE WHEN ts GLOB '{WIRE_PATTERN}' THEN ts BETWEEN ? AND ? ELSE in_period(CAST(ts AS BLOB)) END
+"""
 
 # Number of unreadable rows in each file; each row counts once.
 _unreadable: Counter[str] = Counter()
 
-_events = msgspec.json.Decoder(list[AssetEvent])
+_decode_list = msgspec.json.Decoder(list[AssetEvent]).decode
 
 
 class Batch(NamedTuple):
@@ -71,9 +75,9 @@ def read_batch(
         if row is not None and row[6] == row[7] == after + 1 <= up_to:
             if asset_uuids is not None and row[0] not in asset_uuids:
                 return Batch(row[6], 0, [])
-            event = AssetEvent(row[0], row[1], msgspec.json.decode(row[2]), row[3], row[4], row[5], row[6])
+            event = AssetEvent(row[0], row[1], decode_json(row[2]), row[3], row[4], row[5], row[6])
             return Batch(row[6], 0, [event])
-    except (sqlite3.OperationalError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+    except (sqlite3.OperationalError, msgspec.DecodeError) as error:
         _raise_unless_unreadable(error)
     parameters: list[Any] = [after, up_to]
     if asset_uuids is not None:
@@ -87,8 +91,8 @@ def _read(connection: sqlite3.Connection, rows: str, parameters: Sequence[Any]) 
     select = f"{_ENDS}, (SELECT json_group_array({_EVENT}) FROM ({rows}) AS log)"  # noqa: S608 - our own text
     try:
         newest, trimmed, text = connection.execute(select, parameters).fetchone()
-        return newest, trimmed, _events.decode(text)
-    except (sqlite3.OperationalError, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        return newest, trimmed, _decode_events(text)
+    except (sqlite3.OperationalError, msgspec.DecodeError) as error:
         _raise_unless_unreadable(error)
     connection.execute("BEGIN")  # both queries read one state of the database
     try:
@@ -96,6 +100,14 @@ def _read(connection: sqlite3.Connection, rows: str, parameters: Sequence[Any]) 
         return newest, trimmed, list(_read_row_by_row(connection, rows, parameters))
     finally:
         connection.execute("COMMIT")
+
+
+def _decode_events(text: str) -> list[AssetEvent]:
+    def has_deep_value(events: list[AssetEvent]) -> bool:
+        # Each event has a bracket of its own, so a large batch has many without any deep value.
+        return brackets_in(text) > MAX_DEPTH + len(events) and any(is_too_deep(event.value) for event in events)
+
+    return decode_json(text, _decode_list, has_deep_value)
 
 
 def _raise_unless_unreadable(error: Exception) -> None:
@@ -114,9 +126,9 @@ def _read_row_by_row(connection: sqlite3.Connection, rows: str, parameters: Sequ
         connection.text_factory = str
     for position, asset, attr, json_value, kind, tag, ts in encoded:
         try:
-            value = msgspec.json.decode(json_value)
+            value = decode_json(json_value)
             yield AssetEvent(asset.decode(), attr.decode(), value, kind.decode(), tag.decode(), ts.decode(), position)
-        except (UnicodeError, msgspec.MsgspecError, RecursionError) as error:
+        except (UnicodeError, msgspec.DecodeError) as error:
             _report_unreadable(file, position, f"{asset!r}.{attr!r}", str(error))
 
 
@@ -145,8 +157,14 @@ def read_snapshot(connection: sqlite3.Connection, asset_uuids: Collection[str] |
 
 def read_history(connection: sqlite3.Connection, query: HistoryQuery) -> list[AssetEvent]:
     """Return the events of a query, oldest first."""
-    parameters: list[Any] = [query.asset_uuid, query.since, query.until or _END_OF_TIME]
+    parameters: list[Any] = [query.asset_uuid]
     only = ""
+    period = query.period
+    if period.is_bounded:
+        only += _IN_PERIOD
+        parameters += period.first, period.last
+        # Bytes, because a text that is not UTF-8 would make the query fail.
+        connection.create_function("in_period", 1, lambda encoded: period.contains(encoded.decode(errors="replace")))
     if query.attribute_id is not None:
         only += "AND attr = ? "
         parameters.append(query.attribute_id)

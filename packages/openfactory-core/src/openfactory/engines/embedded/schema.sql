@@ -1,5 +1,5 @@
 -- Version 1 of the schema. `log` has the events of all writers in one order; the other tables are derived from it.
--- topology.sql builds the tables that users query from `last`.
+-- topology.sql builds the tables that users query from `last`. With keep_days, `committed` has the time of some positions.
 
 CREATE TABLE log (
     id    INTEGER PRIMARY KEY,  -- the position; never used again, because the newest row is never trimmed

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
+from openfactory.events.decoding import decode_json
 from openfactory.exceptions import ConfigurationError, EngineClosedError, EngineUnavailableError
 from openfactory.settings import nats_cluster
 from openfactory.settings.credentials import redacted
@@ -24,6 +25,8 @@ _REMEDY = "Start the router or correct ASSET_ROUTER_URL; if it is not set, live 
 
 # Number of characters of an invalid answer in an error.
 _SHOWN_CHARACTERS = 200
+
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class BadAnswerError(EngineUnavailableError):
@@ -131,7 +134,7 @@ class AssetRouter:
 def _servers_in(content: bytes) -> tuple[str, ...]:
     """Return the servers in an answer, then the servers of its cluster in the environment, without duplicates."""
     try:
-        answer: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
+        answer = decode_json(content, _decode_object)
     except msgspec.DecodeError:
         return ()
     listed = answer.get("nats_urls")
@@ -146,7 +149,7 @@ def _shown(content: bytes) -> str:
     """Return the beginning of an answer, or of its `detail`."""
     text = content[: 4 * _SHOWN_CHARACTERS].decode("utf-8", "replace")
     with contextlib.suppress(msgspec.DecodeError, KeyError):
-        text = str(msgspec.json.decode(content, type=dict[str, Any])["detail"])
+        text = str(decode_json(content, _decode_object)["detail"])
     return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from openfactory.events.decoding import decode_json
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.exceptions import InvalidEventError
 
@@ -120,8 +121,8 @@ def place_of_message(value: bytes | None) -> Place:
         InvalidEventError: the value is not a place.
     """
     try:
-        fields = {} if value is None else msgspec.json.decode(value)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        fields = {} if value is None else decode_json(value)
+    except msgspec.DecodeError as error:
         raise InvalidEventError(f"The value is not JSON: {error}. {_PLACE_SHAPE}") from error
     if not isinstance(fields, dict):
         raise InvalidEventError(f"The value {str(fields)[:120]!r} is not a JSON object. {_PLACE_SHAPE}")

@@ -38,7 +38,6 @@ from openfactory.events.event import AssetEvent, new_event
 from openfactory.events.message import checked_event, encode_message, read_message
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
-from openfactory.events.timestamp import seconds_of_timestamp
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 
 __all__ = ["LogEngine", "TopicNames"]
@@ -160,8 +159,8 @@ class LogEngine(SharedEngine):
 
     def _oldest(self, query: HistoryQuery) -> float | None:
         """Return the time before which the log has no event of a query, in seconds since 1970, or None."""
-        seconds = seconds_of_timestamp(query.since)
-        return None if seconds is None else seconds - _CLOCKS_DIFFER_SECONDS
+        since = query.period.since
+        return None if since is None else since / 1e9 - _CLOCKS_DIFFER_SECONDS
 
     def subscribe(
         self,

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from openfactory.events.decoding import decode_json
+
 __all__ = ["Failure", "Repeat", "failure_of", "read_entities", "read_object", "read_rows", "sources_of"]
 
 # Messages of a server that is stopping or has just started. Its error codes are also those of permanent errors.
@@ -97,8 +99,8 @@ def read_rows(body: bytes) -> list[dict[str, Any]] | Failure:
     error. A truncated response can look complete, because ksqlDB does not mark the end.
     """
     try:
-        lines = msgspec.json.Decoder().decode_lines(body)
-    except (msgspec.DecodeError, UnicodeError):
+        lines = decode_json(body, msgspec.json.Decoder().decode_lines)
+    except msgspec.DecodeError:
         lines = [_decode(line) for line in body.split(b"\n") if line.strip()]
     header = lines[0] if lines else None
     if isinstance(header, dict) and "error_code" in header:
@@ -168,12 +170,12 @@ def _one_line(text: str) -> str:
 def _decode(body: bytes) -> Any:
     """Return the decoded JSON, or None if it is invalid; an unpaired surrogate becomes U+FFFD."""
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeError):
+        return decode_json(body)
+    except msgspec.DecodeError:
         pass
     try:
-        return _replace_surrogates(json.loads(body))
-    except (ValueError, RecursionError):
+        return _replace_surrogates(decode_json(body, json.loads))
+    except msgspec.DecodeError:
         return None
 
 
