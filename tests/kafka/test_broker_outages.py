@@ -53,7 +53,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[int], list[str]]:
 
     def said(level: int) -> list[str]:
         ours = (record for record in caplog.records if not record.name.endswith(".librdkafka"))  # which nobody hears
-        return [record.getMessage() for record in ours if record.levelno == level]
+        lines = (record.getMessage() for record in ours if record.levelno == level)
+        return [line for line in lines if not line.startswith("Opening ")]  # which depends on how busy the machine is
 
     return said
 

@@ -91,9 +91,7 @@ class Dispatcher:
         for subscription in self._subscriptions.get(None, ()):
             self.call(subscription, event, partition, place)
 
-    def call(
-        self, subscription: Subscription, event: AssetEvent, partition: int = 0, place: int | None = None
-    ) -> None:
+    def call(self, subscription: Subscription, event: AssetEvent, partition: int = 0, place: int | None = None) -> None:
         """Deliver an event to one subscription, unless the subscription has received it.
 
         An event without a position is always delivered.

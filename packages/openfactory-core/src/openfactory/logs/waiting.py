@@ -9,7 +9,7 @@ from types import TracebackType
 __all__ = ["Waiting"]
 
 # Seconds until the first line, and between two lines.
-_INTERVAL_SECONDS = 3.0
+_INTERVAL_SECONDS = 5.0
 
 
 class Waiting:

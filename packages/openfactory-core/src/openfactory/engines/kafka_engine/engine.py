@@ -91,7 +91,7 @@ class KafkaEngine(LogEngine):
             self._saved_at = time.monotonic()
             self._replay: dict[Partition, int] = {}  # the ends up to which the log is read before events are delivered
             self._applied: dict[Partition, Message] = {}  # the last record of each partition, for the state file
-            self._strays: dict[tuple[str, ...], tuple[int, AssetEvent]] = {}  # of a replay, with the times of their records
+            self._strays: dict[tuple[str, ...], tuple[int, AssetEvent]] = {}  # of a replay, each with its time
             self._times: dict[tuple[str, str], int] = {}  # of a replay, the time of the last event of each attribute
             self._expected: Mapping[Partition, RecordMark] = {}  # the record at each position of the state file
             self._held_back = Outage(

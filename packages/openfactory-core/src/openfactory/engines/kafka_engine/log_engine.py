@@ -300,8 +300,8 @@ class LogEngine(SharedEngine):
                 self._known_ends = {partition: high + moved for partition, (_, high) in bounds.items()}
                 self._begin_log({partition: low + moved for partition, (low, _) in bounds.items()})
         _logger.warning(
-            "%s. The log is read anew, and nothing of the former log counts any more: an attribute that the new log does "
-            "not have reads as UNAVAILABLE. Restart the apps whose registrations are missing.",
+            "%s. The log is read anew, and nothing of the former log counts any more: an attribute that the new log "
+            "lacks reads as UNAVAILABLE. Restart the apps whose registrations are missing.",
             reason,
         )
 

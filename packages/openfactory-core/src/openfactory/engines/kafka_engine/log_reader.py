@@ -23,7 +23,7 @@ __all__ = ["Cluster", "LogReader", "Partition", "key_of", "new_consumer"]
 
 # Seconds to wait for the first answer of the broker, which takes six ways there and back, for each further answer, and
 # for the next records of a part.
-_FIRST_ANSWER_SECONDS = 9.0
+_FIRST_ANSWER_SECONDS = 7.0
 _ANSWER_SECONDS = 5.0
 _STALL_SECONDS = 10.0
 

@@ -72,9 +72,7 @@ class LogWatch:
         """Ask for the identity; `answer` waits for it."""
         from confluent_kafka import TopicCollection
 
-        question: Question = self._admin.describe_topics(
-            TopicCollection(self._topics), request_timeout=_ANSWER_SECONDS
-        )
+        question: Question = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=_ANSWER_SECONDS)
         return question
 
     def answer(self, question: Question) -> Identity | None:
