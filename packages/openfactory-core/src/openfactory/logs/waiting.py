@@ -29,13 +29,15 @@ class Waiting:
         self._logger = logger
         self._operation = operation
         self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="openfactory-waiting", daemon=True)
 
     def __enter__(self) -> Waiting:
-        threading.Thread(target=self._run, name="openfactory-waiting", daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *exc_info: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._ended.set()
+        self._thread.join()
 
     def _run(self) -> None:
         waited = 0.0
