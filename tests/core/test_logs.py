@@ -16,6 +16,8 @@ import pytest
 from openfactory.exceptions import ConfigurationError
 from openfactory.logs import configure_prefixed_logger
 from openfactory.logs.outage import Outage
+from openfactory.logs.waiting import Waiting
+from openfactory.testing import eventually
 
 PROGRAM = """
 import logging
@@ -174,3 +176,22 @@ def test_threads_that_note_an_outage_at_once_log_it_once(outage: Outage, logged:
         for thread in threads:
             thread.join(60)
     assert [record.levelname for record in logged] == ["WARNING", "INFO"]
+
+
+def test_an_operation_that_takes_long_says_for_which_step_it_waits(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openfactory.logs.waiting._INTERVAL_SECONDS", 0.01)
+    logger = logging.getLogger("openfactory.test")
+
+    def told(step: str) -> bool:
+        return any(
+            message.startswith("Opening the mill takes") and message.endswith(f"It waits for {step}.")
+            for message in caplog.messages
+        )
+
+    with Waiting(logger, "Opening the mill", "its door") as waiting:
+        eventually(lambda: told("its door"))
+        waiting.step = "its spindle"
+        eventually(lambda: told("its spindle"))
+    eventually(lambda: not any(thread.name == "openfactory-waiting" for thread in threading.enumerate()))

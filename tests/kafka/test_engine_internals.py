@@ -151,10 +151,10 @@ def test_deregistration_is_no_event_of_the_asset(written: KafkaEngine) -> None:
 def test_piece_of_the_log_that_is_not_read_on_stops_nobody(written: KafkaEngine) -> None:
     partition = written._partitions[0]
     begun = written._reader.read(partition, 0, 5)
-    assert next(begun).offset() == 0
+    assert next(begun)[0] == 0
     other = written._reader.read(partition, 2, 5)
-    assert [message.offset() for message in other] == [2, 3, 4]
-    assert [message.offset() for message in begun] == [1, 2, 3, 4]
+    assert [offset for offset, _ in other] == [2, 3, 4]
+    assert [offset for offset, _ in begun] == [1, 2, 3, 4]
 
 
 # Many threads
@@ -442,7 +442,7 @@ def test_following_goes_on_where_the_log_begins_although_nobody_says_where_at_fi
     heard: list[int] = []
     lost: list[Partition] = []
     reader = FaultyReader(connection)
-    feed = LogFeed(connection, reader, lambda: lock, lambda *record: heard.append(record[1]), lost.append)
+    feed = LogFeed(connection, reader, lambda: lock, lambda *record: heard.append(record[1]), lost.append, lost.append)
     feed.start({partition: 0})
     try:
         eventually(lambda: heard == [5, 6, 7, 8, 9])

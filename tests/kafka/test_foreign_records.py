@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from confluent_kafka import Producer
 
 from ksqldb_factory import KsqlDBFactory
 from openfactory.assets.asset_class import Asset
@@ -398,3 +400,33 @@ def test_what_is_no_event_on_nats_is_skipped(
             assert not [line for line in logged() if "Traceback" in line]
         finally:
             engine.close()
+
+
+def test_an_open_transaction_of_another_program_costs_one_short_wait_and_is_told_once(
+    kafka_broker: KafkaBroker, kafka_url: str, topic_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "openfactory")
+    with KSQLDBClient(kafka_url) as client, Asset("MILL", client) as mill:
+        client.engine.produce("ofa_assets", "MILL", good("before")).wait()
+        configuration: dict[str, Any] = {
+            "bootstrap.servers": kafka_broker.bootstrap_servers,
+            "transactional.id": topic_prefix,
+            "log_level": 0,
+        }
+        foreign = Producer(configuration)
+        foreign.init_transactions()
+        foreign.begin_transaction()
+        foreign.produce(f"{topic_prefix}ofa_assets", good("undone"), "OTHER")
+        foreign.flush()
+        mill["x"] = "behind"
+        mill.flush()
+        begin = time.monotonic()
+        for _ in range(20):
+            assert client.query("SELECT value FROM assets WHERE id = 'x'") == [{"VALUE": "before"}]
+        assert time.monotonic() - begin < 8  # a wait for the missing record takes 10 s, each time
+        assert mill["x"].value == "behind"
+        foreign.abort_transaction()
+        eventually(lambda: client.query("SELECT value FROM assets WHERE id = 'x'") == [{"VALUE": "behind"}])
+    lines = [record.getMessage() for record in caplog.records]
+    assert len([line for line in lines if "transaction" in line]) == 1
+    assert "The log can be read up to its end again." in lines

@@ -76,7 +76,8 @@ class AllAssets:
 
     def _note(self, event: AssetEvent) -> None:
         if event.position is not None:
-            self._delivered[event.asset_uuid] = event.position
+            known = self._delivered.get(event.asset_uuid, event.position)
+            self._delivered[event.asset_uuid] = max(event.position, known)
 
     def _is_wanted(self, event: AssetEvent) -> bool:
         return self._attribute_ids is None or event.id in self._attribute_ids

@@ -5,11 +5,14 @@ from __future__ import annotations
 import weakref
 from typing import Protocol
 
+import msgspec
+
 from openfactory.assets.abandoned import close_abandoned, close_with
 from openfactory.assets.state import AssetState
-from openfactory.engines.base import Engine, Subscription
+from openfactory.engines.base import Engine, Snapshot, Subscription
+from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
-from openfactory.events.timestamp import is_before
+from openfactory.events.timestamp import current_timestamp, is_before
 
 __all__ = ["AssetFeed"]
 
@@ -26,8 +29,10 @@ class _Asset(Protocol):
 class AssetFeed:
     """Loads the snapshot of an asset into its state, then delivers each event that follows.
 
-    After a gap, it delivers the last event of each attribute that was missed. The engine keeps the feed, and the feed
-    does not keep the asset: the delivery ends with an asset that is not closed and not used any more.
+    After a gap, it delivers the last event of each attribute that was missed. If another log has taken the place of the
+    log, it delivers the last events of that log, and `UNAVAILABLE` for each attribute that only the former log had. The
+    engine keeps the feed, and the feed does not keep the asset: the delivery ends with an asset that is not closed and
+    not used any more.
 
     Args:
         engine: engine of the asset.
@@ -36,7 +41,7 @@ class AssetFeed:
         kept: contains the asset while it must be kept.
     """
 
-    __slots__ = ("_asset", "_asset_uuid", "_engine", "_forget", "_kept", "_subscription")
+    __slots__ = ("_asset", "_asset_uuid", "_engine", "_forget", "_kept", "_log", "_subscription")
 
     def __init__(self, engine: Engine, asset_uuid: str, asset: _Asset, kept: list[object]) -> None:
         self._engine = engine
@@ -44,11 +49,13 @@ class AssetFeed:
         self._asset = weakref.ref(asset)
         self._kept = kept
         self._subscription: Subscription | None = None
+        self._log = 0
 
     def start(self) -> tuple[list[AssetEvent], int]:
         """Load the last events, begin the delivery, and return these events and the position of their snapshot."""
         close_abandoned()
-        events, position = self._snapshot()
+        snapshot = self._engine.snapshot([self._asset_uuid])
+        events, position, self._log = self._events(snapshot), snapshot.position, snapshot.log
         if (asset := self._asset()) is not None:
             asset._state.load(events)
             self._subscription = self._engine.subscribe(self._asset_uuid, self._on_event, self._on_gap, position)
@@ -61,9 +68,8 @@ class AssetFeed:
             self._subscription.close()
             self._forget()
 
-    def _snapshot(self) -> tuple[list[AssetEvent], int]:
-        snapshot = self._engine.snapshot([self._asset_uuid])
-        return snapshot.events.get(self._asset_uuid, []), snapshot.position
+    def _events(self, snapshot: Snapshot) -> list[AssetEvent]:
+        return snapshot.events.get(self._asset_uuid, [])
 
     def _on_event(self, event: AssetEvent) -> None:
         if (asset := self._asset()) is not None:
@@ -71,13 +77,17 @@ class AssetFeed:
 
     def _on_gap(self) -> int:
         """Deliver the last events that were missed, and return the position after which the delivery continues."""
-        events, position = self._snapshot()
+        snapshot = self._engine.snapshot([self._asset_uuid])
+        events = self._events(snapshot)
         if (asset := self._asset()) is not None:
             delivered = self._delivered(asset._state)
+            if snapshot.log != self._log:
+                self._log = snapshot.log
+                _forget_others(asset, events, snapshot.position)
             for event in [event for event in events if _was_missed(event, delivered, asset._state)]:
                 asset._receive(event)
             asset._state.load(events)
-        return position
+        return snapshot.position
 
     def _delivered(self, state: AssetState) -> int:
         """Return the position of the last delivered event."""
@@ -85,6 +95,14 @@ class AssetFeed:
             return self._subscription.position
         # A gap before `subscribe` has returned: the state holds what was loaded and delivered, and no own writes yet.
         return max((event.position or 0 for event in state.events()), default=0)
+
+
+def _forget_others(asset: _Asset, events: list[AssetEvent], position: int) -> None:
+    """Deliver `UNAVAILABLE` for the attributes that are not among the events of another log, up to a position."""
+    present = {event.id for event in events}
+    for known in asset._state.attribute_events():
+        if known.id not in present and known.position is not None and known.position <= position:
+            asset._receive(msgspec.structs.replace(known, value=UNAVAILABLE, timestamp=current_timestamp()))
 
 
 def _was_missed(event: AssetEvent, delivered: int, state: AssetState) -> bool:

@@ -41,7 +41,8 @@ ASSETS_TOPIC = "ofa_assets"
 #: Called with each event of a subscription. It runs on the engine's delivery thread and must return quickly.
 OnEvent = Callable[[AssetEvent], None]
 
-#: Called after a gap. It reads a new snapshot and returns its position; delivery continues after that position.
+#: Called after a gap, also when the log was replaced by another one. It reads a new snapshot and returns its position;
+#: delivery continues after that position.
 OnGap = Callable[[], int]
 
 #: Called with each event that could not be written, and with the reason. It runs on a thread of the engine.
@@ -72,10 +73,12 @@ class Snapshot:
     Attributes:
         events: events by asset UUID, in the order of the log. An asset without events is not included.
         position: the snapshot reflects all events up to this position.
+        log: number of logs that the log has replaced since the engine was opened.
     """
 
     events: Mapping[str, list[AssetEvent]]
     position: int
+    log: int = 0
 
 
 @dataclass(frozen=True, slots=True)

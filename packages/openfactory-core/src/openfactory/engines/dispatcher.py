@@ -76,27 +76,32 @@ class Dispatcher:
         with self.lock:
             self._subscriptions.clear()
 
-    def deliver(self, event: AssetEvent, partition: int = 0) -> None:
+    def deliver(self, event: AssetEvent, partition: int = 0, place: int | None = None) -> None:
         """Deliver an event to the asset's subscribers and to wildcard subscribers. The caller holds the lock."""
-        self.deliver_to_asset(event, partition)
-        self.deliver_to_wildcard(event, partition)
+        self.deliver_to_asset(event, partition, place)
+        self.deliver_to_wildcard(event, partition, place)
 
-    def deliver_to_asset(self, event: AssetEvent, partition: int = 0) -> None:
+    def deliver_to_asset(self, event: AssetEvent, partition: int = 0, place: int | None = None) -> None:
         """Deliver an event to the asset's subscribers only. The caller holds the lock."""
         for subscription in self._subscriptions.get(event.asset_uuid, ()):
-            self.call(subscription, event, partition)
+            self.call(subscription, event, partition, place)
 
-    def deliver_to_wildcard(self, event: AssetEvent, partition: int = 0) -> None:
+    def deliver_to_wildcard(self, event: AssetEvent, partition: int = 0, place: int | None = None) -> None:
         """Deliver an event to wildcard subscribers only. The caller holds the lock."""
         for subscription in self._subscriptions.get(None, ()):
-            self.call(subscription, event, partition)
+            self.call(subscription, event, partition, place)
 
-    def call(self, subscription: Subscription, event: AssetEvent, partition: int = 0) -> None:
+    def call(self, subscription: Subscription, event: AssetEvent, partition: int = 0, place: int | None = None) -> None:
         """Deliver an event to one subscription, unless the subscription has received it.
 
         An event without a position is always delivered.
+
+        Args:
+            place: the place of the event in the partition, if that is not its position: an event outside of its asset's
+                partition is before all events of the asset.
         """
-        if subscription.closed or (event.position is not None and not subscription.advance(event.position, partition)):
+        place = event.position if place is None else place
+        if subscription.closed or (place is not None and not subscription.advance(place, partition)):
             return
         try:
             subscription.on_event(event)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -134,6 +135,13 @@ class NatsLive:
                 asset.note_snapshot(by_asset[asset.asset_uuid], ends.get(asset.partition, 0))
                 self._deliver_due(asset)
 
+    def begin_log(self, partition_of: Callable[[str], Partition]) -> None:
+        """Read the events of each asset from another log now. The caller owns the dispatcher's lock."""
+        for asset_uuid, asset in self._assets.items():
+            asset.partition = partition_of(asset_uuid)
+            asset.begin_repair(time.time())
+        self._work.set()
+
     def trouble(self) -> str:
         """Return why events are missing or late, or an empty text."""
         return self._outage.reason or self._feed.trouble()
@@ -239,8 +247,8 @@ class NatsLive:
                 asset.begin_reading()
         low, end = self._reader.bounds([partition])[partition]
         starts = {asset_uuid: self._start_of(asset, low) for asset_uuid, asset in assets.items()}
-        for message in self._reader.read(partition, min(starts.values()), end):
-            asset_uuid, offset = key_of(message), message.offset() or 0
+        for offset, message in self._reader.read(partition, min(starts.values()), end):
+            asset_uuid = key_of(message)
             if asset_uuid is None or offset < starts.get(asset_uuid, end):
                 continue
             event = self._event_of(message, partition, offset)

@@ -12,7 +12,7 @@ from openfactory.settings.credentials import redacted
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError
 
-__all__ = ["configuration_error", "explain"]
+__all__ = ["configuration_error", "explain", "is_closed_connection"]
 
 # librdkafka puts the address before the reason: `sasl_ssl://plant:9092/bootstrap: `.
 _ADDRESS = re.compile(r"^\S+/(bootstrap|-?\d+): ")
@@ -51,6 +51,13 @@ def explain(errors: Iterable[KafkaError]) -> tuple[str, str] | None:
     if KafkaError._ALL_BROKERS_DOWN in details:
         return "it accepts the connection and closes it", f"Read the broker's log. {_PROTOCOL}"
     return None
+
+
+def is_closed_connection(error: KafkaError) -> bool:
+    """Return whether an error only tells that connections were closed, as a broker does after some idle time."""
+    if error.name() == "_TRANSPORT":
+        return any(part in (error.str() or "") for part in _CLOSED)
+    return error.name() == "_ALL_BROKERS_DOWN"
 
 
 def configuration_error(bootstrap_servers: object, error: Exception) -> ConfigurationError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from openfactory.engines.kafka_engine.broker_errors import explain
+from openfactory.engines.kafka_engine.broker_errors import explain, is_closed_connection
+from openfactory.engines.kafka_engine.positions import Positions
 from openfactory.exceptions import EngineUnavailableError
 from openfactory.logs.outage import Outage
 from openfactory.settings.credentials import Credentials
@@ -35,6 +37,9 @@ class BrokerConnection:
 
     Attributes:
         outage: the time during which no broker answers, with its reason.
+        positions: the positions of the log, which the clients share.
+        on_doubt: called when a broker has closed the connections. It may have closed them because they were idle, so
+            the function asks the broker, then calls `on_answer` or `on_timeout`. Without it, that is an outage.
     """
 
     def __init__(self, bootstrap_servers: str, credentials: Credentials) -> None:
@@ -44,6 +49,8 @@ class BrokerConnection:
             meanwhile="Events wait in the queue until a broker answers.",
             over=f"{bootstrap_servers} can be reached again.",
         )
+        self.positions = Positions()
+        self.on_doubt: Callable[[], object] | None = None
         self._security = credentials.kafka()
         self._lock = threading.Lock()
         self._errors: dict[int, KafkaError] = {}  # the last error of each code since the last answer
@@ -73,14 +80,21 @@ class BrokerConnection:
         """Take an error of librdkafka, and log each outage once."""
         with self._lock:
             self._errors[error.code()] = error
+            errors = list(self._errors.values())
         if error.name() in ("_ALL_BROKERS_DOWN", "_AUTHENTICATION", "_SSL", "_RESOLVE", "_FATAL"):
-            cause, remedy = self._explain() or (error.str(), _REMEDY)
-            self.outage.begin(f"{self.bootstrap_servers} cannot be reached: {cause}. {remedy}")
+            if self.on_doubt is not None and not self.outage.reason and all(map(is_closed_connection, errors)):
+                self.on_doubt()
+            else:
+                self._begin_outage(error.str())
 
     def on_timeout(self) -> None:
         """Note that a request was not answered in time."""
         if not self.outage.reason:  # otherwise the reason may name the cause
-            self.outage.begin(f"{self.bootstrap_servers} does not answer in time. {_REMEDY}")
+            self._begin_outage("it does not answer in time")
+
+    def _begin_outage(self, reason: object) -> None:
+        cause, remedy = self._explain() or (reason, _REMEDY)
+        self.outage.begin(f"{self.bootstrap_servers} cannot be reached: {cause}. {remedy}")
 
     def on_answer(self) -> None:
         """Note that a broker has answered, which ends an outage."""

@@ -13,6 +13,7 @@ from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.concurrency.strand import Strand, current_strand
 from openfactory.engines.failures import DeliveryFailures, Write
 from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.room import room_deadline
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
@@ -69,6 +70,7 @@ class Delivery:
 
     def __init__(self, connection: BrokerConnection, linger_ms: float = 0) -> None:
         self._connection = connection
+        self._positions = connection.positions
         self._linger_ms = linger_ms
         self._lock = threading.Lock()
         self._progress = threading.Condition(self._lock)
@@ -142,10 +144,15 @@ class Delivery:
     def report(self, receipt: KafkaReceipt, error: KafkaError | None, message: Message) -> None:
         """Settle a receipt with the outcome that librdkafka reports."""
         if error is None:
-            offset, partition = message.offset(), (message.topic(), message.partition())
+            offset, partition, positions = message.offset(), (message.topic(), message.partition()), self._positions
             if offset is None:  # the broker had the message already and reports no offset: assume the next one
-                offset = self.furthest.get(partition, 0)  # type: ignore[arg-type]
-            receipt.position = self.furthest[partition] = offset + 1  # type: ignore[index]
+                position = self.furthest.get(partition, positions.base) + 1  # type: ignore[arg-type]
+            else:
+                position = positions.base + offset + 1
+            self.furthest[partition] = position  # type: ignore[index]
+            if positions.base and receipt.event is not None:  # written perhaps before partitions were added
+                position = positions.of_record(receipt.event.asset_uuid, Partition(*partition), position - 1)  # type: ignore[arg-type]
+            receipt.position = position
             if self._connection.outage.reason:
                 self._connection.on_answer()
         else:
@@ -203,6 +210,11 @@ class Delivery:
             with self._lock:
                 self._unsettled.clear()
                 self._producer = _ClosedProducer()  # type: ignore[assignment]  # frees librdkafka's threads and sockets
+
+    def begin_log(self) -> None:
+        """Forget the offsets of the former log, and learn the partitions of the present one soon."""
+        self.furthest.clear()
+        self._topic_unknown = True
 
     def reset_after_fork(self) -> None:
         """Close the copy in a forked child: the producer and its threads belong to the parent."""

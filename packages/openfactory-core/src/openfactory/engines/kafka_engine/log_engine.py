@@ -5,6 +5,7 @@ The position of an event is its offset plus one, so that position 0 is before al
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from abc import abstractmethod
@@ -29,8 +30,10 @@ from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.delivery import Delivery
 from openfactory.engines.kafka_engine.fold import DEREGISTERED, is_deregistration
 from openfactory.engines.kafka_engine.log_feed import LogFeed
-from openfactory.engines.kafka_engine.log_reader import LogReader, Partition, key_of
+from openfactory.engines.kafka_engine.log_reader import LogReader, key_of
+from openfactory.engines.kafka_engine.log_watch import Identity, LogWatch, TopicIdentity
 from openfactory.engines.kafka_engine.partitioning import partition_of
+from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.kafka_engine.records import Records
 from openfactory.engines.shared import HistoryQuery, SharedEngine
 from openfactory.events.attribute import UNAVAILABLE
@@ -42,8 +45,13 @@ from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 
 __all__ = ["LogEngine", "TopicNames"]
 
+_logger = logging.getLogger("openfactory.engines")
+
 # An upper bound for the difference between the clocks of writers and brokers, in seconds.
 _CLOCKS_DIFFER_SECONDS = 3_600.0
+
+# Seconds to wait until the identity of the log is known.
+_LOOK_SECONDS = 6.0
 
 
 class TopicNames(NamedTuple):
@@ -68,7 +76,8 @@ class LogEngine(SharedEngine):
         connection: the cluster.
         reader: reader for the log; the engine closes it.
         topics: the topics for events, places and tombstones.
-        partitions: number of partitions of the log.
+        watch: watch over the topics of the log; the engine closes it.
+        identity: the identity of the topics.
         linger_ms: milliseconds that a message waits for others, to be sent in one batch.
     """
 
@@ -78,20 +87,28 @@ class LogEngine(SharedEngine):
         connection: BrokerConnection,
         reader: LogReader,
         topics: TopicNames,
-        partitions: int,
+        watch: LogWatch,
+        identity: Identity,
         linger_ms: float = 0,
     ) -> None:
         super().__init__(url)
         self._connection = connection
         self._reader = reader
         self._topics = topics
-        self._partitions = [Partition(topics.assets, number) for number in range(partitions)]
+        self._watch = watch
+        self._identity = identity
+        self._positions = connection.positions
+        self._positions.counts = {topic: known.partitions for topic, known in identity.items()}
+        self._positions.passed = self._passed
+        self._partitions = self._partitions_of(topics.assets)
+        self._map_partitions = self._partitions_of(topics.uns_map)
         self._dispatcher = Dispatcher()
         self._delivery = Delivery(connection, linger_ms)
         self._known_ends: dict[Partition, int] = {}
         self._catching_up: int | None = None  # id of the thread that delivers past events to a new subscription
         self._newest: dict[str, int] = {}  # by asset, the position of the newest event that the feed has passed
-        self._records = Records()
+        self._replacing = threading.Lock()  # owned while another log takes the place of the present one
+        self._records = Records(self._positions)
 
     # Writing
 
@@ -154,8 +171,9 @@ class LogEngine(SharedEngine):
     def _history(self, query: HistoryQuery) -> list[AssetEvent]:
         partition = self._partition_of(query.asset_uuid)
         oldest = self._oldest(query)
-        start = 0 if oldest is None else self._reader.offsets_at([partition], oldest)[partition]
-        return query.newest(self._read(partition, start, self._ends([partition])[partition], query.asset_uuid))
+        start = self._positions.base if oldest is None else self._reader.offsets_at([partition], oldest)[partition]
+        end = self._ends([partition])[partition]
+        return query.newest(event for _, event in self._read(partition, start, end, query.asset_uuid))
 
     def _oldest(self, query: HistoryQuery) -> float | None:
         """Return the time before which the log has no event of a query, in seconds since 1970, or None."""
@@ -211,16 +229,21 @@ class LogEngine(SharedEngine):
         asset_uuid = subscription.asset_uuid
         if asset_uuid is not None and 0 < self._newest.get(asset_uuid, 0) <= first:
             return  # the asset has no events in between
-        for event in self._read(partition, first, passed, asset_uuid):
-            self._dispatcher.call(subscription, event, partition.number)
+        for place, event in self._read(partition, first, passed, asset_uuid):
+            self._dispatcher.call(subscription, event, partition.number, place)
 
-    def _read(self, partition: Partition, start: int, end: int, asset_uuid: str | None) -> Iterator[AssetEvent]:
-        """Yield the events between two offsets, of one asset or of all with None; deregistrations are left out."""
-        for message in self._reader.read(partition, start, end):
+    def _read(
+        self, partition: Partition, start: int, end: int, asset_uuid: str | None
+    ) -> Iterator[tuple[int, AssetEvent]]:
+        """Yield the events between two offsets, of one asset or of all with None; deregistrations are left out.
+
+        Each event comes with its place in the partition, which is its position if the partition is that of its asset.
+        """
+        for offset, message in self._reader.read(partition, start, end):
             if asset_uuid is None or key_of(message) == asset_uuid:
-                event = self._records.event_of(message, partition, message.offset() or 0)
+                event = self._records.event_of(message, partition, offset)
                 if event is not None and not is_deregistration(event):
-                    yield event
+                    yield offset + 1, event
 
     def _on_lost(self, partition: Partition) -> None:
         """Notify the subscriptions of a gap, after a partition has lost unread records.
@@ -231,7 +254,76 @@ class LogEngine(SharedEngine):
             if subscription.asset_uuid is None or self._partition_of(subscription.asset_uuid) == partition:
                 self._dispatcher.notify_gap(subscription)
 
+    # A log that takes the place of another
+
+    def _on_identity(self, identity: Identity) -> None:
+        """Read the log anew, because topics were made anew or have other partitions."""
+        changes = [
+            f"{topic} {_difference(self._identity[topic], now)}"
+            for topic, now in identity.items()
+            if topic in self._identity and self._identity[topic] != now
+        ]
+        self._read_anew(identity, " and ".join(changes))
+
+    def _on_rewritten(self, partition: Partition) -> None:
+        """Read the log anew, because a partition ends before the position, or has other records before it."""
+        log = self._positions.log
+        self._watch.look(_LOOK_SECONDS)
+        if log == self._positions.log:  # else the topic was made anew, and the look has found it
+            self._read_anew(self._identity, f"{partition.topic} has lost records that were read")
+
+    def _read_anew(self, identity: Identity, reason: str) -> None:
+        """Take the log for another one, whose positions are all higher, and read it from its start.
+
+        Raises:
+            EngineUnavailableError: the broker does not answer; the present log is kept.
+        """
+        with self._replacing:
+            base, counts = self._positions.base, {topic: known.partitions for topic, known in identity.items()}
+            partitions = [Partition(topic, number) for topic, count in counts.items() for number in range(count)]
+            self._reader.cluster()  # otherwise the reader does not know new partitions for minutes
+            bounds = self._reader.bounds(partitions)
+            with self._dispatcher.lock:
+                if self._closed:
+                    return
+                self._identity = identity
+                self._positions.begin_log(counts)
+                self._partitions = self._partitions_of(self._topics.assets)
+                self._map_partitions = self._partitions_of(self._topics.uns_map)
+                self._delivery.begin_log()
+                self._newest.clear()
+                moved = self._positions.base - base
+                self._known_ends = {partition: high + moved for partition, (_, high) in bounds.items()}
+                self._begin_log({partition: low + moved for partition, (low, _) in bounds.items()})
+        _logger.warning(
+            "%s. The log is read anew, and nothing of the former log counts any more: an attribute that the new log "
+            "lacks reads as UNAVAILABLE. Restart the apps whose registrations are missing.",
+            reason,
+        )
+
+    @abstractmethod
+    def _begin_log(self, starts: dict[Partition, int]) -> None:
+        """Discard the state of the former log, and follow the new one; `_known_ends` has its present end.
+
+        The caller owns the dispatcher's lock.
+
+        Args:
+            starts: by partition, the first offset.
+        """
+
+    def _notify_gaps(self) -> None:
+        """Notify all subscriptions of a gap. The caller owns the dispatcher's lock."""
+        for subscription in list(self._dispatcher.subscriptions()):
+            self._dispatcher.notify_gap(subscription)
+
     # Positions
+
+    def _partitions_of(self, topic: str) -> list[Partition]:
+        return [Partition(topic, number) for number in range(self._positions.counts.get(topic, 0))]
+
+    def _passed(self, partition: Partition) -> int:
+        """Return the offset up to which a partition was read."""
+        return self._known_ends.get(partition, 0)
 
     def _partition_of(self, asset_uuid: str) -> Partition:
         return self._partitions[partition_of(asset_uuid, len(self._partitions))]
@@ -244,7 +336,11 @@ class LogEngine(SharedEngine):
         """
         partitions = list(partitions)
         try:
-            self._known_ends.update(self._reader.ends(partitions))
+            ends = self._reader.ends(partitions)
+            if any(end < self._known_ends.get(partition, 0) for partition, end in ends.items()) and self._may_wait():
+                self._watch.look(_LOOK_SECONDS)  # the log may be another one
+                ends = self._reader.ends(partitions)
+            self._known_ends.update(ends)
         except EngineUnavailableError:
             if not self._can_answer_offline() or not self._known_ends.keys() >= set(partitions):
                 raise
@@ -253,6 +349,10 @@ class LogEngine(SharedEngine):
             partition: max(self._known_ends[partition], self._delivery.furthest.get(partition, 0))
             for partition in partitions
         }
+
+    def _may_wait(self) -> bool:
+        """Return whether this thread may wait for the feed and the watch: it does not deliver events for them."""
+        return self._catching_up != threading.get_ident()
 
     def _can_answer_offline(self) -> bool:
         """Return whether the engine can answer reads while no broker can be reached."""
@@ -279,6 +379,7 @@ class LogEngine(SharedEngine):
         self._delivery.close(timeout)
 
     def _end_reading(self, timeout: float) -> None:
+        self._watch.close()
         self._stop_following(timeout)
         self._dispatcher.clear()
         self._reader.close()
@@ -289,3 +390,9 @@ class LogEngine(SharedEngine):
 
     def _publish_place(self, asset_uuid: str, place: dict[str, object]) -> Receipt:
         return self._delivery.publish(self._topics.uns_map, asset_uuid.encode(), msgspec.json.encode(place))
+
+
+def _difference(known: TopicIdentity, now: TopicIdentity) -> str:
+    if known.id != now.id:
+        return "was deleted and made anew"
+    return f"has {now.partitions} partitions now and not {known.partitions}, so assets have moved to other partitions"

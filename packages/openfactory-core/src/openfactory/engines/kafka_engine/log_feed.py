@@ -22,6 +22,9 @@ _logger = logging.getLogger("openfactory.kafka")
 
 _POLL_SECONDS = 0.1
 
+# Seconds to wait for records that an open transaction seems to hold back.
+_PATIENCE_SECONDS = 1.0
+
 # Maximum number of records to deliver before other threads can acquire the lock.
 _BATCH = 1_000
 
@@ -40,10 +43,12 @@ class LogFeed:
         lock: returns the lock under which records are delivered and positions move.
         on_record: called with partition, offset and record; it must return soon.
         on_lost: called with a partition that has lost unread records, after the position has moved past them.
+        on_rewritten: called with a partition whose records before the position are others now, or gone from its end,
+            without the lock; the function calls `restart`.
         on_idle: called now and then on the thread of the feed, without the lock.
 
     Attributes:
-        positions: by partition, the offset after the last delivered record; read it under the lock.
+        positions: by partition, the offset after the last delivered record, from the base; read it under the lock.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class LogFeed:
         lock: Callable[[], threading.RLock],
         on_record: Callable[[Partition, int, Message], None],
         on_lost: Callable[[Partition], None],
+        on_rewritten: Callable[[Partition], object],
         on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self.positions: dict[Partition, int] = {}
@@ -61,6 +67,7 @@ class LogFeed:
         self._lock = lock
         self._on_record = on_record
         self._on_lost = on_lost
+        self._on_rewritten = on_rewritten
         self._on_idle = on_idle
         self._moved = threading.Condition()
         self._waiters = 0
@@ -68,47 +75,81 @@ class LogFeed:
         # A newly assigned partition waits for the end of the current fetch, which is this long when no records arrive.
         self._consumer = new_consumer(connection, **{"fetch.wait.max.ms": 100})
         self._partitions: dict[tuple[str | None, int | None], Partition] = {}
+        self._base = 0
+        self._restarted = False
         self._thread: threading.Thread | None = None
         self._outage = Outage(
             _logger, meanwhile="Reading is retried until it succeeds.", over="The log can be read again."
         )
         self._lost: set[Partition] = set()  # partitions that have lost records and whose position has not moved yet
+        self._rewritten: set[Partition] = set()  # those of them where other records took the place of the lost
+        self._held: dict[Partition, int] = {}  # positions at which a wait was given up because of an open transaction
 
     def start(self, offsets: Mapping[Partition, int]) -> None:
         """Start to follow partitions, each from an offset."""
-        from confluent_kafka import TopicPartition
-
-        self.positions = dict(offsets)
-        self._partitions = {(partition.topic, partition.number): partition for partition in offsets}
-        self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in offsets.items()])
+        self.restart(offsets)
         self._thread = threading.Thread(target=self._run, name="openfactory-log", daemon=True)
         self._thread.start()
 
-    def wait_for(self, offsets: Mapping[Partition, int], stall_seconds: float) -> bool:
+    def restart(self, offsets: Mapping[Partition, int]) -> None:
+        """Follow other partitions or the same from other offsets; the caller owns the lock."""
+        self.positions = dict(offsets)
+        self._lost.clear()
+        self._rewritten.clear()
+        self._held.clear()
+        self._restarted = True  # records that the consumer has fetched already are dropped
+
+    def is_current(self) -> bool:
+        """Return whether the calling thread is that of the feed, which delivers the records."""
+        return threading.current_thread() is self._thread
+
+    def has_passed(self, offsets: Mapping[Partition, int]) -> bool:
+        """Return whether the records before some offsets are delivered."""
+        return all(self.positions.get(partition, 0) >= offset for partition, offset in offsets.items())
+
+    def wait_for(
+        self, offsets: Mapping[Partition, int], readable: Mapping[Partition, int], stall_seconds: float
+    ) -> bool:
         """Wait until the records before some offsets are delivered.
 
         Args:
             offsets: the offset after the last record to wait for, by partition.
-            stall_seconds: seconds without any new record after which the wait ends.
+            readable: the ends that the broker reports, by partition; an open transaction keeps them back.
+            stall_seconds: seconds without any new record after which the wait ends. It ends sooner if an open
+                transaction holds the records back, and at once if that is known from an earlier wait.
 
         Returns:
             Whether the records are delivered.
         """
-        if threading.current_thread() is self._thread:
-            return self._has_passed(offsets)  # called by a subscription callback: waiting would block the feed itself
+        if self.is_current():
+            return self.has_passed(offsets)  # called by a subscription callback: waiting would block the feed itself
         with self._moved:
             self._waiters += 1
             try:
-                while not self._has_passed(offsets):
+                while not self.has_passed(offsets):
                     before = sum(self.positions.values())
-                    deadline = time.monotonic() + stall_seconds
-                    while sum(self.positions.values()) == before and not self._has_passed(offsets):
-                        if self._closed or (remaining := deadline - time.monotonic()) <= 0:
-                            return self._has_passed(offsets)
-                        self._moved.wait(remaining)
+                    begin = time.monotonic()
+                    while sum(self.positions.values()) == before and not self.has_passed(offsets):
+                        waited = time.monotonic() - begin
+                        if self._closed or waited >= stall_seconds or self._gives_up(offsets, readable, waited):
+                            return self.has_passed(offsets)
+                        self._moved.wait(stall_seconds - waited)
                 return True
             finally:
                 self._waiters -= 1
+
+    def is_held_back(self) -> bool:
+        """Return whether the last wait ended because a partition had no more readable records."""
+        return any(self.positions.get(partition) == position for partition, position in self._held.items())
+
+    def _gives_up(self, offsets: Mapping[Partition, int], readable: Mapping[Partition, int], waited: float) -> bool:
+        """Return whether a wait is of no use, because all records are read that the broker permits to read."""
+        awaited = [partition for partition, offset in offsets.items() if self.positions.get(partition, 0) < offset]
+        if any(self._held.get(partition) != self.positions.get(partition) for partition in awaited):
+            if waited < _PATIENCE_SECONDS or any(self.positions[one] < readable.get(one, 0) for one in awaited):
+                return False
+            self._held.update((partition, self.positions[partition]) for partition in awaited)
+        return True
 
     def close(self, timeout: float) -> None:
         """Stop the thread and close the consumer.
@@ -124,13 +165,12 @@ class LogFeed:
         elif self._thread is None:
             self._consumer.close()
 
-    def _has_passed(self, offsets: Mapping[Partition, int]) -> bool:
-        return all(self.positions.get(partition, 0) >= offset for partition, offset in offsets.items())
-
     def _run(self) -> None:
         while not self._closed:
             count = 0
             try:
+                if self._restarted:
+                    self._assign()
                 first = self._consumer.poll(_POLL_SECONDS)
                 if first is not None:
                     messages = [first, *self._consumer.consume(_BATCH, 0)]
@@ -151,17 +191,29 @@ class LogFeed:
                 time.sleep(_PAUSE_SECONDS)
         self._consumer.close()
 
+    def _assign(self) -> None:
+        from confluent_kafka import TopicPartition
+
+        with self._lock():
+            self._restarted = False
+            self._base = base = self._connection.positions.base
+            self._partitions = {(partition.topic, partition.number): partition for partition in self.positions}
+            assignment = [TopicPartition(*partition, offset - base) for partition, offset in self.positions.items()]
+        if base:
+            for topic in {partition.topic for partition in self.positions}:
+                self._consumer.list_topics(topic, timeout=1.0)  # otherwise new partitions are unknown for minutes
+        self._consumer.assign(assignment)
+
     def _deliver(self, messages: list[Message]) -> None:
         with self._lock():
             for message in messages:
-                if self._closed:
+                if self._closed or self._restarted:
                     return
                 partition = self._partitions.get((message.topic(), message.partition()))
                 if (error := message.error()) is not None:
                     self._handle_error(partition, message, error)
                 elif partition is not None:
-                    offset = message.offset()
-                    assert offset is not None
+                    offset = self._base + (message.offset() or 0)
                     try:
                         self._on_record(partition, offset, message)
                     except Exception:
@@ -171,19 +223,21 @@ class LogFeed:
                             partition.number,
                             offset,
                         )
-                    self.positions[partition] = offset + 1
+                    if not self._restarted:
+                        self.positions[partition] = offset + 1
         if messages[-1].error() is None:
             self._on_answer()
 
     def _handle_error(self, partition: Partition | None, message: Message, error: KafkaError) -> None:
         if partition is not None and error.name() == "_PARTITION_EOF":
-            end = message.offset()
-            assert end is not None
+            end = self._base + (message.offset() or 0)
             # Transaction markers have offsets, but the consumer does not return them as records.
             self.positions[partition] = max(self.positions[partition], end)
             self._on_answer()
-        elif partition is not None and error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"):
+        elif partition is not None and error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE", "_LOG_TRUNCATION"):
             self._lost.add(partition)
+            if error.name() == "_LOG_TRUNCATION":
+                self._rewritten.add(partition)
         else:
             self._begin_outage(error.str())
 
@@ -201,21 +255,22 @@ class LogFeed:
 
         low, high = self._reader.bounds([partition])[partition]
         position = self.positions[partition]
-        start = low if position < low else min(position, high)
+        if position > high or partition in self._rewritten:
+            self._on_rewritten(partition)
+            return
+        start = max(position, low)
         _logger.warning(
             "%s, partition %d, was read up to offset %d and has offsets %d to %d now. Reading continues at %d. "
             "Set a longer retention to keep more of the log: `ofa setup-kafka --retention-hours`.",
             partition.topic,
             partition.number,
-            position,
-            low,
-            high,
-            start,
+            *(offset - self._base for offset in (position, low, high, start)),
         )
-        assignment = [TopicPartition(partition.topic, partition.number, start)]
+        assignment = [TopicPartition(partition.topic, partition.number, start - self._base)]
         self._consumer.incremental_unassign(assignment)  # after an offset error, the consumer cannot seek
         self._consumer.incremental_assign(assignment)
-        self._lost.discard(partition)
         with self._lock():
-            self.positions[partition] = start
-            self._on_lost(partition)
+            if partition in self._lost:  # else the log is another one now
+                self._lost.discard(partition)
+                self.positions[partition] = start
+                self._on_lost(partition)

@@ -5,36 +5,44 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.kafka_engine.broker_errors import configuration_error
 from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.exceptions import EngineClosedError
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
 
-__all__ = ["LogReader", "Partition", "key_of", "new_consumer"]
+__all__ = ["Cluster", "LogReader", "Partition", "key_of", "new_consumer"]
 
-# Seconds to wait for an answer of the broker, and for the next records of a part.
+# Seconds to wait for the first answer of the broker, which takes six ways there and back, for each further answer, and
+# for the next records of a part.
+_FIRST_ANSWER_SECONDS = 7.0
 _ANSWER_SECONDS = 5.0
 _STALL_SECONDS = 10.0
 
 _BATCH = 1_000
+
+# Kafka's names for the bounds of a partition, in place of a time.
+_END = -1
+_BEGINNING = -2
 
 # Errors of a topic that was just created, or whose leader changes: the request is retried.
 _TRANSIENT = ("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION")
 _PAUSE_SECONDS = 0.05
 
 
-class Partition(NamedTuple):
-    """A partition of a topic."""
+class Cluster(NamedTuple):
+    """The id of a cluster, and the number of partitions of each topic."""
 
-    topic: str
-    number: int
+    id: str
+    topics: Mapping[str, int]
 
 
 def new_consumer(connection: BrokerConnection, **properties: Any) -> Consumer:
@@ -75,6 +83,7 @@ class LogReader:
 
     def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection
+        self._positions = connection.positions
         # Owned while the consumer fetches. Reentrant: a `read` that is not finished may be garbage-collected meanwhile.
         self._lock = threading.RLock()
         self._current_read: object = None  # token of the `read` to whose part the consumer is assigned
@@ -84,30 +93,30 @@ class LogReader:
         # A broker answers the requests of a connection in order, so a fetch that waits delays all others.
         self._consumer = new_consumer(connection, **{"fetch.wait.max.ms": 5})
 
-    def cluster(self) -> str:
-        """Return the id of the cluster."""
-        return str(getattr(self._metadata(), "cluster_id", ""))
-
-    def topics(self) -> dict[str, int]:
-        """Return the number of partitions of each topic."""
-        return {name: len(topic.partitions) for name, topic in self._metadata().topics.items()}
+    def cluster(self) -> Cluster:
+        """Return the id and the topics of the cluster; the first request of a reader."""
+        metadata = self._request(self._consumer.list_topics, timeout=_FIRST_ANSWER_SECONDS)
+        topics = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+        return Cluster(str(getattr(metadata, "cluster_id", "")), topics)
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Return the end of each partition: the offset of the next record."""
-        return {partition: high for partition, (_, high) in self.bounds(partitions).items()}
+        """Return the end of each partition, by one request: the offset of the next record."""
+        return self._offsets(partitions, _END)
 
     def bounds(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, int]]:
         """Return the first offset and the end of each partition."""
         from confluent_kafka import TopicPartition
 
-        return {
-            partition: self._request(
-                self._consumer.get_watermark_offsets,
-                TopicPartition(partition.topic, partition.number),
-                timeout=_ANSWER_SECONDS,
+        partitions = list(partitions)
+        if len(partitions) == 1:
+            low, high = self._request(
+                self._consumer.get_watermark_offsets, TopicPartition(*partitions[0]), timeout=_ANSWER_SECONDS
             )
-            for partition in partitions
-        }
+            base = self._positions.base
+            return {partitions[0]: (base + low, base + high)}
+        lows = call_on_thread("openfactory-bounds", self._offsets, partitions, _BEGINNING)
+        highs = self._offsets(partitions, _END)
+        return {partition: (low, highs[partition]) for partition, low in lows.result().items()}
 
     def offsets_at(self, partitions: Iterable[Partition], seconds: float) -> dict[Partition, int]:
         """Return, for each partition, the offset of the first record that is not older than a time.
@@ -119,16 +128,14 @@ class LogReader:
         Returns:
             By partition, the offset; the end of a partition whose records are all older.
         """
-        from confluent_kafka import TopicPartition
+        partitions = list(partitions)
+        offsets = self._offsets(partitions, max(int(seconds * 1_000), 0))
+        return offsets | self.ends(partition for partition, offset in offsets.items() if offset < self._positions.base)
 
-        milliseconds = max(int(seconds * 1_000), 0)
-        times = [TopicPartition(partition.topic, partition.number, milliseconds) for partition in partitions]
-        found = self._request(self._consumer.offsets_for_times, times, timeout=_ANSWER_SECONDS)
-        offsets = {Partition(entry.topic, entry.partition): entry.offset for entry in found}
-        return offsets | self.ends(partition for partition, offset in offsets.items() if offset < 0)
-
-    def read(self, partition: Partition, start: int, end: int) -> Iterator[Message]:
+    def read(self, partition: Partition, start: int, end: int) -> Iterator[tuple[int, Message]]:
         """Yield the records of a partition from one offset up to another, as far as the log still has them.
+
+        Each record comes with its offset from the base. Offsets of a former log have no records.
 
         Args:
             partition: the partition.
@@ -159,25 +166,27 @@ class LogReader:
                 return  # the consumer is closed when it is garbage-collected, after its last user
         self._consumer.close()
 
-    def _next_messages(self, token: object, partition: Partition, start: int, end: int) -> tuple[list[Message], int]:
+    def _next_messages(
+        self, token: object, partition: Partition, start: int, end: int
+    ) -> tuple[list[tuple[int, Message]], int]:
         """Return the next records of a part, and the offset after them."""
         from confluent_kafka import TopicPartition
 
+        base = self._positions.base
         with self._lock, self._in_use():
             if self._current_read is not token:  # the first call, or another `read` has used the consumer since
-                self._consumer.assign([TopicPartition(partition.topic, partition.number, start)])
+                self._consumer.assign([TopicPartition(partition.topic, partition.number, start - base)])
                 self._current_read = token
-            messages: list[Message] = []
+            messages: list[tuple[int, Message]] = []
             for message in (self._first_message(partition), *self._consumer.consume(_BATCH, 0)):
                 if (error := message.error()) is not None:
                     if error.name() == "_PARTITION_EOF":
                         return messages, end
                     raise self._connection.unavailable(error.str())
-                offset = message.offset()
-                assert offset is not None
+                offset = base + (message.offset() or 0)
                 if offset >= end:
                     return messages, end
-                messages.append(message)
+                messages.append((offset, message))
                 start = offset + 1
             return messages, start
 
@@ -212,8 +221,27 @@ class LogReader:
                 self._users -= 1
                 self._unused.notify_all()
 
-    def _metadata(self) -> Any:
-        return self._request(self._consumer.list_topics, timeout=_ANSWER_SECONDS)
+    def _offsets(self, partitions: Iterable[Partition], time_or_bound: int) -> dict[Partition, int]:
+        """Return the offset of each partition at a time in milliseconds, or at one of its bounds.
+
+        The offset of a partition whose records are all older is before the base.
+        """
+        from confluent_kafka import KafkaException, TopicPartition
+
+        wanted = [TopicPartition(*partition, time_or_bound) for partition in partitions]
+        if not wanted:
+            return {}
+
+        def ask(timeout: float) -> list[TopicPartition]:
+            found = self._consumer.offsets_for_times(wanted, timeout=timeout)
+            for entry in found:
+                if entry.error is not None:
+                    raise KafkaException(entry.error)
+            return found
+
+        base = self._positions.base
+        found = self._request(ask, timeout=_ANSWER_SECONDS)
+        return {Partition(entry.topic, entry.partition): base + entry.offset for entry in found}
 
     def _request(self, method: Any, *arguments: Any, **keywords: Any) -> Any:
         from confluent_kafka import KafkaException

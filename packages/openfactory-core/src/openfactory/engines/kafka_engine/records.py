@@ -7,7 +7,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from openfactory.engines.kafka_engine.fold import Place, place_of_message
-from openfactory.engines.kafka_engine.log_reader import Partition, key_of
+from openfactory.engines.kafka_engine.log_reader import key_of
+from openfactory.engines.kafka_engine.positions import Partition, Positions
 from openfactory.events.event import AssetEvent
 from openfactory.events.message import read_message
 from openfactory.exceptions import InvalidEventError
@@ -30,13 +31,17 @@ _MAX_SKIPPED = 10_000
 class Records:
     """Decoder for the records of one engine's topics, for use from any thread.
 
+    Args:
+        positions: the positions of the log.
+
     A record that cannot be decoded is logged with its topic, partition and offset.
 
     Attributes:
         unreadable: number of records that could not be decoded.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, positions: Positions) -> None:
+        self._positions = positions
         self.unreadable = 0
         self._lock = threading.Lock()
         self._skipped: dict[tuple[Partition, int], None] = {}
@@ -46,7 +51,7 @@ class Records:
         asset_uuid, value = key_of(message), message.value()
         if asset_uuid and isinstance(value, bytes):
             try:
-                return read_message(asset_uuid, value, offset + 1)
+                return read_message(asset_uuid, value, self._positions.of_record(asset_uuid, partition, offset))
             except InvalidEventError as error:
                 reason = str(error)
         else:

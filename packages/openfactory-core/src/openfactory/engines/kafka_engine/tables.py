@@ -9,29 +9,34 @@ from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from openfactory.concurrency.file_lock import FileLock
 from openfactory.concurrency.group_access import create_for_group
 from openfactory.engines.kafka_engine.fold import Fold, Place
-from openfactory.engines.kafka_engine.log_reader import Partition
+from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.tables import read_pairs, run_select, schema_of_topology
 from openfactory.events.event import AssetEvent
 from openfactory.exceptions import EngineUnavailableError
 
-__all__ = ["FoldedTables"]
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+__all__ = ["FoldedState", "FoldedTables", "RecordMark"]
 
 _logger = logging.getLogger("openfactory.kafka")
 
-_VERSION = 1
+_VERSION = 2
 
 # Seconds that a close waits for a query.
 _CLOSE_SECONDS = 5.0
 
 # Marks a file as a state file of this engine: "OFAk".
 _APPLICATION_ID = 0x4F46416B
+
+_ALL = ("last", "command", "folded", "log", "deregistered", "uns")
 
 _encode = msgspec.json.Encoder().encode
 _events = msgspec.json.Decoder(list[AssetEvent])
@@ -43,6 +48,35 @@ SELECT json_group_array(json_array(asset, attr, json(value), type, tag, ts, id))
 _COMMANDS = "SELECT json_group_array(json(event)) FROM (SELECT * FROM command ORDER BY id)"
 
 
+class RecordMark(NamedTuple):
+    """A record as it is recognised: its offset, and its time in milliseconds since 1970."""
+
+    offset: int
+    milliseconds: int
+
+    @classmethod
+    def of(cls, message: Message) -> RecordMark:
+        """Return the mark of a record."""
+        return cls(message.offset() or 0, message.timestamp()[1])
+
+
+class FoldedState(NamedTuple):
+    """The part of a log that a state file contains.
+
+    Attributes:
+        offsets: by partition, the offset up to which the file contains the log.
+        marks: by partition, the last record that the file contains.
+    """
+
+    offsets: Mapping[Partition, int] = {}
+    marks: Mapping[Partition, RecordMark] = {}
+
+    def start_of(self, partition: Partition) -> int:
+        """Return the first offset to read: that of the last record, by which the log is recognised."""
+        mark = self.marks.get(partition)
+        return self.offsets.get(partition, 0) if mark is None else mark.offset
+
+
 class FoldedTables:
     """The contents of a fold in SQLite.
 
@@ -51,7 +85,7 @@ class FoldedTables:
 
     Args:
         state: the state file, or None to keep the tables in memory.
-        cluster: the id of the cluster to which the log belongs.
+        log: the identity of the log.
 
     Attributes:
         owns_file: whether this process writes the state file.
@@ -60,10 +94,10 @@ class FoldedTables:
         EngineUnavailableError: the file cannot be opened, or is not a state file.
     """
 
-    def __init__(self, state: Path | None, cluster: str) -> None:
+    def __init__(self, state: Path | None, log: str) -> None:
         self._lock = threading.Lock()
         self._state = state
-        self._cluster = cluster
+        self._log = log
         self._file_lock = None if state is None else _lock_of(state)
         self.owns_file = self._file_lock is not None and self._file_lock.acquire(0)
         try:
@@ -77,17 +111,17 @@ class FoldedTables:
             self._release()
             raise
 
-    def load(self, fold: Fold) -> dict[Partition, int]:
+    def load(self, fold: Fold) -> FoldedState:
         """Load the state file into a fold.
 
         Returns:
-            By partition, the offset up to which the file contains the log; empty for a file of another cluster.
+            The part of the log that the file contains; empty for a file of another log.
 
         Raises:
             EngineUnavailableError: the file is damaged.
         """
         if self._state is None:
-            return {}
+            return FoldedState()
         try:
             if self.owns_file:
                 return self._load(self._connection, fold)
@@ -100,20 +134,26 @@ class FoldedTables:
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise _unusable(self._state, error) from error
 
-    def save(self, fold: Fold, positions: Mapping[Partition, int]) -> None:
+    def save(
+        self, fold: Fold, positions: Mapping[Partition, int], marks: Mapping[Partition, RecordMark], base: int
+    ) -> None:
         """Write the changes of a fold to the tables.
 
         The caller ensures that the fold does not change meanwhile.
 
         Args:
             fold: the state.
-            positions: by partition, the offset up to which the fold contains the log.
+            positions: by partition, the offset up to which the fold contains the log, from the base.
+            marks: by partition, the last record.
+            base: the base of the log, from which the tables do not count.
         """
         with self._lock:
             connection = self._connection
             connection.execute("BEGIN")
             try:
-                self._write(connection, fold, positions)
+                self._write(connection, fold, base)
+                if self.owns_file:
+                    self._write_for_next_start(connection, fold, positions, marks, base)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:  # a full disk ends the transaction by itself
@@ -146,12 +186,18 @@ class FoldedTables:
         with self._lock:
             yield self._connection
 
-    def _load(self, connection: sqlite3.Connection, fold: Fold) -> dict[Partition, int]:
-        cluster = connection.execute("SELECT id FROM cluster").fetchone()
-        if cluster is not None and cluster[0] != self._cluster:
-            _logger.warning("%s belongs to another cluster. The log is read from its start instead.", self._state)
-            self.clear()
-            return {}
+    def _load(self, connection: sqlite3.Connection, fold: Fold) -> FoldedState:
+        if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            return FoldedState()  # the process that writes the file replaces it
+        log = connection.execute("SELECT id FROM log").fetchone()
+        if log is not None and log[0] != self._log:
+            _logger.warning(
+                "%s belongs to another cluster, or to topics that have been made anew or have other partitions. "
+                "The log is read from its start instead.",
+                self._state,
+            )
+            self.begin(self._log)
+            return FoldedState()
         for event in _events.decode(connection.execute(_ROWS).fetchone()[0]):
             fold.apply(event)
         fold.commands.clear()
@@ -164,43 +210,62 @@ class FoldedTables:
             fold.clear_changes()
         else:
             fold.changed_registrations.update(fold.deregistered, fold.places)
-        folded = connection.execute("SELECT topic, partition, offset FROM folded")
-        return {Partition(topic, number): offset for topic, number, offset in folded}
+        offsets: dict[Partition, int] = {}
+        marks: dict[Partition, RecordMark] = {}
+        for topic, number, offset, *mark in connection.execute("SELECT * FROM folded"):
+            offsets[Partition(topic, number)] = offset
+            if mark[0] is not None:
+                marks[Partition(topic, number)] = RecordMark(*mark)
+        return FoldedState(offsets, marks)
 
-    def clear(self) -> None:
-        """Delete all rows of a state file that this process owns."""
-        if self.owns_file:
-            for table in ("last", "command", "folded", "cluster", "deregistered", "uns"):
-                self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+    def begin(self, log: str) -> None:
+        """Delete all rows, because the tables contain another log from now on.
 
-    def _write(self, connection: sqlite3.Connection, fold: Fold, positions: Mapping[Partition, int]) -> None:
+        Args:
+            log: the identity of the log.
+        """
+        with self._lock:
+            self._log = log
+            deletions = (f"DELETE FROM {table};" for table in _ALL)  # noqa: S608 - our own names
+            self._connection.executescript(f"BEGIN; {' '.join(deletions)} COMMIT;")
+
+    def _write(self, connection: sqlite3.Connection, fold: Fold, base: int) -> None:
         changed = (fold.assets[asset_uuid][attribute_id] for asset_uuid, attribute_id in fold.changed)
-        connection.executemany("INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?, ?, ?)", map(_row, changed))
+        rows = (_row(event, base) for event in changed)
+        connection.executemany("INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         registrations = fold.changed_registrations
         connection.executemany(
             "INSERT OR REPLACE INTO deregistered VALUES (?, ?)",
-            [(asset, fold.deregistered[asset]) for asset in registrations if asset in fold.deregistered],
+            [(asset, fold.deregistered[asset] - base) for asset in registrations if asset in fold.deregistered],
         )
         connection.executemany(
             "INSERT OR REPLACE INTO uns VALUES (?, ?, ?, ?)",
             [_row_of_place(asset, fold.places[asset]) for asset in registrations if asset in fold.places],
         )
-        if not self.owns_file:
-            return
-        commands = (
-            (event.asset_uuid, event.tag, event.position, _encode(event).decode()) for event in fold.changed_commands
-        )
+
+    def _write_for_next_start(
+        self,
+        connection: sqlite3.Connection,
+        fold: Fold,
+        positions: Mapping[Partition, int],
+        marks: Mapping[Partition, RecordMark],
+        base: int,
+    ) -> None:
+        changed = (event.with_position((event.position or 0) - base) for event in fold.changed_commands)
+        commands = ((event.asset_uuid, event.tag, event.position, _encode(event).decode()) for event in changed)
         connection.executemany("INSERT OR REPLACE INTO command VALUES (?, ?, ?, ?)", commands)
         for (asset_uuid, tag), events in fold.commands.items():
             if len(events) == events.maxlen:
-                oldest = events[0].position
+                oldest = (events[0].position or 0) - base
                 connection.execute(
                     "DELETE FROM command WHERE asset = ? AND tag = ? AND id < ?", (asset_uuid, tag, oldest)
                 )
-        offsets = [(*partition, offset) for partition, offset in positions.items()]
-        connection.executemany("INSERT OR REPLACE INTO folded VALUES (?, ?, ?)", offsets)
-        connection.execute("DELETE FROM cluster")
-        connection.execute("INSERT INTO cluster VALUES (?)", (self._cluster,))
+        folded = [
+            (*partition, offset - base, *marks.get(partition, (None, None))) for partition, offset in positions.items()
+        ]
+        connection.executemany("INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?, ?)", folded)
+        connection.execute("DELETE FROM log")
+        connection.execute("INSERT INTO log VALUES (?)", (self._log,))
 
     def _release(self) -> None:
         if self._file_lock is not None:
@@ -215,6 +280,11 @@ def _open(path: str) -> sqlite3.Connection:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         is_new = connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
+        if application == _APPLICATION_ID and version < _VERSION:
+            connection.close()
+            for suffix in ("", "-wal", "-shm"):  # the log has all that an earlier version has written
+                Path(path + suffix).unlink(missing_ok=True)
+            return _open(path)
         if (application, version) != (_APPLICATION_ID, _VERSION) and not is_new:
             raise EngineUnavailableError(
                 f"{path} is not a state file of this version. Name another file by state= in the URL.",
@@ -248,9 +318,9 @@ def _unusable(state: Path | None, error: Exception) -> EngineUnavailableError:
     )
 
 
-def _row(event: AssetEvent) -> tuple[Any, ...]:
-    value = _encode(event.value).decode()
-    return event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp, event.position
+def _row(event: AssetEvent, base: int) -> tuple[Any, ...]:
+    value, position = _encode(event.value).decode(), (event.position or 0) - base
+    return event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp, position
 
 
 def _row_of_place(asset_uuid: str, place: Place) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
--- Version 1: the state computed from the log, for queries and for the next start. topology.sql runs after this script.
+-- Version 2: the state computed from the log, for queries and for the next start. topology.sql runs after this script.
 
 CREATE TABLE last (
     asset TEXT NOT NULL,
@@ -23,7 +23,9 @@ CREATE TABLE folded (       -- by partition, the offset up to which these tables
     topic     TEXT NOT NULL,
     partition INTEGER NOT NULL,
     offset    INTEGER NOT NULL,
+    last_offset       INTEGER,  -- the last record of the partition in these tables, with its time,
+    last_milliseconds INTEGER,  -- by which the log is recognised
     PRIMARY KEY (topic, partition)
 ) WITHOUT ROWID;
 
-CREATE TABLE cluster (id TEXT NOT NULL);
+CREATE TABLE log (id TEXT NOT NULL); -- the cluster, and the ids and numbers of partitions of the topics

@@ -14,7 +14,9 @@ from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.fold import Fold, is_deregistration
 from openfactory.engines.kafka_engine.log_engine import LogEngine
 from openfactory.engines.kafka_engine.log_feed import LogFeed
-from openfactory.engines.kafka_engine.log_reader import LogReader, Partition, key_of
+from openfactory.engines.kafka_engine.log_reader import LogReader, key_of
+from openfactory.engines.kafka_engine.log_watch import LogWatch
+from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.ksqldb.server import KsqlDBServer
 from openfactory.engines.ksqldb.tables import KsqlDBTables, topics_of_server
 from openfactory.engines.shared import HistoryQuery
@@ -64,8 +66,9 @@ class KsqlDBEngine(LogEngine):
         connection = BrokerConnection(resolved.bootstrap_servers, credentials)
         reader = LogReader(connection)
         try:
-            partition_counts = reader.topics()
-            if topics.assets not in partition_counts:
+            watch = LogWatch(connection, (topics.assets, topics.uns_map))
+            identity = watch.answer(watch.ask()) or {}
+            if topics.assets not in identity:
                 raise EngineUnavailableError(
                     f"The broker at {connection.bootstrap_servers} has no topic {topics.assets}, which the ksqlDB at "
                     f"{self._server.url} reads. Set KAFKA_BROKER to the broker of that ksqlDB.",
@@ -75,9 +78,7 @@ class KsqlDBEngine(LogEngine):
             self._server.close()
             reader.close()
             raise
-        super().__init__(url, connection, reader, topics, partition_counts[topics.assets])
-        map_partition_count = partition_counts.get(topics.uns_map, 0)
-        self._map_partitions = [Partition(topics.uns_map, number) for number in range(map_partition_count)]
+        super().__init__(url, connection, reader, topics, watch, identity)
         self._tables = KsqlDBTables(self._server)
         self._feed: LogFeed | None = None
         self._nats: NatsLive | None = None
@@ -94,6 +95,7 @@ class KsqlDBEngine(LogEngine):
         except BaseException:
             self.close()
             raise
+        watch.start(identity, self._on_identity)
 
     @classmethod
     def location(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: B008 - immutable
@@ -123,7 +125,7 @@ class KsqlDBEngine(LogEngine):
                 last_events.pop(event.id, None)  # moves the attribute to the end: the newest event is the last
                 last_events[event.id] = event
         by_asset = {asset_uuid: list(last_events.values()) for asset_uuid, last_events in events.items()}
-        return Snapshot(by_asset, self._position(ends))
+        return Snapshot(by_asset, self._position(ends), self._positions.log)
 
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
         def newest(newer: Fold, asset_uuid: str) -> str | None:
@@ -145,8 +147,8 @@ class KsqlDBEngine(LogEngine):
         ends = self._ends(self._map_partitions)
         starts = self._reader.offsets_at(self._map_partitions, time.time() - _LAG_SECONDS)
         for partition, end in ends.items():
-            for message in self._reader.read(partition, starts[partition], end):
-                record = self._records.place_of(message, partition, message.offset() or 0)
+            for offset, message in self._reader.read(partition, starts[partition], end):
+                record = self._records.place_of(message, partition, offset)
                 if record is not None:
                     asset_uuid, place = record
                     places[asset_uuid] = place.uns_id
@@ -191,11 +193,23 @@ class KsqlDBEngine(LogEngine):
         with self._dispatcher.lock:
             if self._feed is None:
                 feed = LogFeed(
-                    self._connection, self._reader, lambda: self._dispatcher.lock, self._deliver_record, self._on_lost
+                    self._connection,
+                    self._reader,
+                    lambda: self._dispatcher.lock,
+                    self._deliver_record,
+                    self._on_lost,
+                    self._on_rewritten,
                 )
                 feed.start(self._reader.ends(self._partitions))
                 self._feed = feed
             return self._feed
+
+    def _begin_log(self, starts: dict[Partition, int]) -> None:  # noqa: ARG002 - the tables have the past
+        if self._feed is not None:
+            self._feed.restart({partition: self._known_ends[partition] for partition in self._partitions})
+        if self._nats is not None:
+            self._nats.begin_log(self._partition_of)
+        self._notify_gaps()
 
     def _can_answer_offline(self) -> bool:
         return True
@@ -211,9 +225,9 @@ class KsqlDBEngine(LogEngine):
         if event is None or is_deregistration(event):
             return
         if self._nats is None:
-            self._dispatcher.deliver(event, partition.number)
+            self._dispatcher.deliver(event, partition.number, offset + 1)
         else:  # subscriptions to a single asset receive its events from NATS
-            self._dispatcher.deliver_to_wildcard(event, partition.number)
+            self._dispatcher.deliver_to_wildcard(event, partition.number, offset + 1)
 
     def _read_newest(
         self, asset_uuids: list[str] | None, partitions: list[Partition]
@@ -237,9 +251,9 @@ class KsqlDBEngine(LogEngine):
         try:
             starts = self._reader.offsets_at(ends, time.time() - _LAG_SECONDS)
             for partition, end in ends.items():
-                for message in self._reader.read(partition, starts[partition], end):
+                for offset, message in self._reader.read(partition, starts[partition], end):
                     if wanted is None or key_of(message) in wanted:
-                        event = self._records.event_of(message, partition, message.offset() or 0)
+                        event = self._records.event_of(message, partition, offset)
                         if event is not None:
                             newer.append(event)
         except EngineUnavailableError as error:

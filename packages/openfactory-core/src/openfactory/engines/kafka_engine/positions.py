@@ -1,0 +1,68 @@
+"""Positions of events in a log that may be made anew while it is read.
+
+A position is an offset plus one, counted from the base of the log. Each log that takes the place of another has a
+higher base, so all its positions are higher than those of the former log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from openfactory.engines.kafka_engine.partitioning import partition_of
+
+__all__ = ["Partition", "Positions"]
+
+# Distance between the bases of two logs: more than a log has offsets.
+_STEP = 1 << 42
+
+
+class Partition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    number: int
+
+
+class Positions:
+    """The way from offsets to positions, shared by all readers and writers of one log.
+
+    Attributes:
+        base: the position before the first event of the log: 0 for the log that was there at the start.
+        counts: by topic, the number of partitions.
+        passed: returns the offset up to which a partition was read, from the base.
+    """
+
+    def __init__(self) -> None:
+        self.base = 0
+        self.counts: Mapping[str, int] = {}
+        self.passed: Callable[[Partition], int] = lambda partition: 0  # noqa: ARG005
+
+    @property
+    def log(self) -> int:
+        """Number of logs that this log has replaced."""
+        return self.base // _STEP
+
+    def begin_log(self, counts: Mapping[str, int]) -> None:
+        """Place the positions of a new log, with its partitions, after those of the present one."""
+        self.base += _STEP
+        self.counts = dict(counts)
+
+    def is_stray(self, asset_uuid: str, partition: Partition) -> bool:
+        """Return whether an event is in another partition than its asset's.
+
+        It was written before partitions were added, or by a program that chooses partitions differently.
+        """
+        count = self.counts.get(partition.topic, 1)
+        return count > 1 and partition_of(asset_uuid, count) != partition.number
+
+    def of_record(self, asset_uuid: str, partition: Partition, offset: int) -> int:
+        """Return the position of an asset's event; a stray has that of the newest event in the asset's partition.
+
+        Args:
+            offset: offset of the record, from the base.
+        """
+        if not self.is_stray(asset_uuid, partition):
+            return offset + 1
+        own = Partition(partition.topic, partition_of(asset_uuid, self.counts[partition.topic]))
+        return max(self.passed(own), self.base)
