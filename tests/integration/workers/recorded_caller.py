@@ -17,7 +17,7 @@ from openfactory.events.event import new_event
 from openfactory.exceptions import CommandError, DeliveryError, OpenFactoryError
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import setting
-from recording import Notes, follow_clock
+from recording import LIFE, Notes, follow_clock
 
 follow_clock()
 record_path, name, seed, *rest = sys.argv[1:]
@@ -71,7 +71,7 @@ with (
     number = 0
     while go["state"].value != "end":
         number += 1
-        token = f"{name}-{os.getpid()}-{number}"
+        token = f"{name}-{LIFE}-{number}"
         call(cell, token)
         write(client, token)
         time.sleep(pause)
