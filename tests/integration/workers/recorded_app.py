@@ -1,26 +1,20 @@
-"""An app that notes each start of a method in a file: `recorded_app.py RECORD`.
-
-Its notes survive the kill: they are the kernel's before the method goes on.
-"""
+"""An app that notes its writes, and each start of a method, in a file: `recorded_app.py RECORD [PAUSE]`."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import sys
 import time
-from typing import Any
 
 from openfactory.apps import EventAttribute, OpenFactoryApp, ofa_method
+from openfactory.exceptions import OpenFactoryError
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import setting
+from recording import LIFE, Notes, follow_clock
 
-record = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-
-
-def note(**said: Any) -> None:
-    os.write(record, b"\n" + json.dumps(said).encode() + b"\n")  # a torn line before it stands alone
+follow_clock()
+note = Notes(sys.argv[1])
+pause = float(sys.argv[2]) if len(sys.argv) > 2 else 0.003
 
 
 class Cell(OpenFactoryApp):
@@ -30,6 +24,7 @@ class Cell(OpenFactoryApp):
     @ofa_method()
     def work(self, token: str, milliseconds: float) -> str:
         note(ran=token)
+        note(wrote=token, asset=self.asset_uuid, attribute="last")
         self.last = token
         time.sleep(milliseconds / 1000)
         return f"done {token}"
@@ -47,12 +42,17 @@ class Cell(OpenFactoryApp):
 
     def main_loop(self) -> None:
         print("running", flush=True)
-        life = os.getpid()
         for number in range(10**9):
-            self.counted = f"{life}-{number}"
-            self.flush()
-            note(acknowledged=f"{life}-{number}", asset=self.asset_uuid, attribute="counted")
-            time.sleep(0.003)
+            value, where = f"{LIFE}-{number}", {"asset": self.asset_uuid, "attribute": "counted"}
+            note(wrote=value, **where)
+            try:
+                self.counted = value
+                self.flush()
+            except OpenFactoryError as error:
+                note(failed=value, error=f"{type(error).__name__}: {error}"[:300], **where)
+            else:
+                note(acknowledged=value, **where)
+            time.sleep(pause)
 
 
 Cell(KSQLDBClient(setting("KSQLDB_URL") or "")).run()
