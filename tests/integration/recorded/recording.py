@@ -10,10 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CLOCK", "Notes", "follow_clock"]
+__all__ = ["CLOCK", "LIFE", "Notes", "follow_clock"]
 
 #: Names the file with the seconds by which the clock of a process is wrong, as a float of 8 bytes.
 CLOCK = "RECORDED_CLOCK"
+
+#: The beginning of this process, which no other life of its role has: a process id may come again in a long run.
+LIFE = f"{time.monotonic():.3f}"
 
 
 class Notes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 
@@ -11,7 +10,7 @@ from openfactory.apps import EventAttribute, OpenFactoryApp, ofa_method
 from openfactory.exceptions import OpenFactoryError
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import setting
-from recording import Notes, follow_clock
+from recording import LIFE, Notes, follow_clock
 
 follow_clock()
 note = Notes(sys.argv[1])
@@ -43,9 +42,8 @@ class Cell(OpenFactoryApp):
 
     def main_loop(self) -> None:
         print("running", flush=True)
-        life = os.getpid()
         for number in range(10**9):
-            value, where = f"{life}-{number}", {"asset": self.asset_uuid, "attribute": "counted"}
+            value, where = f"{LIFE}-{number}", {"asset": self.asset_uuid, "attribute": "counted"}
             note(wrote=value, **where)
             try:
                 self.counted = value

@@ -5,7 +5,6 @@ Both write to the asset BENCH. It ends when the asset GO says "end".
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 import threading
@@ -17,7 +16,7 @@ from openfactory.events.attribute import AssetAttribute
 from openfactory.exceptions import DeliveryError, OpenFactoryError
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import setting
-from recording import Notes, follow_clock
+from recording import LIFE, Notes, follow_clock
 
 follow_clock()
 record_path, seed, pause = sys.argv[1:]
@@ -30,7 +29,7 @@ def write(client: KSQLDBClient, attribute: str, ended: threading.Event) -> None:
     number = 0
     with Asset("BENCH", client) as bench:
         while not ended.is_set():
-            values = [f"{os.getpid()}-{number + n}" for n in range(chance.choice((1, 3, 30)))]
+            values = [f"{LIFE}-{number + n}" for n in range(chance.choice((1, 3, 30)))]
             number += len(values)
             for value in values:
                 note(wrote=value, **where)
