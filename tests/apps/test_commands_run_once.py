@@ -153,7 +153,7 @@ def test_a_command_that_waits_for_an_earlier_call_is_not_late(
     eventually(lambda: mill.ran == ["1", "2"])
 
 
-class Killed(Mill):
+class Killed(Mill, is_runtime=True):
     """An app that is killed: it has no time to stop."""
 
     def _stop(self, seconds: float) -> None:

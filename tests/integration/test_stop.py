@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from openfactory.assets.asset_class import Asset
-from openfactory.exceptions import CommandError, CommandFailed
+from openfactory.exceptions import CommandError, CommandUnknown
 from openfactory.kafka import KSQLDBClient
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def test_a_command_that_runs_on_is_answered_by_the_stop(
     errors: list[CommandError] = []
 
     def call() -> None:
-        with pytest.raises(CommandFailed) as caught:
+        with pytest.raises(CommandUnknown) as caught:
             mill.call(method, seconds=60, sender_uuid="HMI", timeout=20)
         errors.append(caught.value)
 
@@ -171,7 +171,7 @@ def test_a_command_that_runs_on_is_answered_by_the_stop(
     report(f"{what} in {method}", seconds)
     caller.join(60)
     (error,) = errors
-    assert "The app stopped before the method ended. Start it, then call again." in str(error)
+    assert "The app stopped before the method ended. Check the asset, start the app, then call again." in str(error)
     assert status == 0
     assert seconds < BUDGET + MARGIN
     apps.assert_off()
@@ -193,7 +193,7 @@ def test_a_command_that_ends_during_the_stop_gives_its_result(apps: Apps, mill: 
 def test_a_command_that_runs_when_the_app_crashes_is_answered(apps: Apps, mill: Asset) -> None:
     app = apps.busy("crash_in_command", BUDGET)
     mill.resync_state()
-    with pytest.raises(CommandFailed, match="The app stopped before the method ended"):
+    with pytest.raises(CommandUnknown, match="The app stopped before the method ended"):
         mill.call("work", seconds=60, sender_uuid="HMI", timeout=20)
     assert app.ended() == 1
     apps.assert_off()

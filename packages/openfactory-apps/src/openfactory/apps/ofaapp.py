@@ -124,7 +124,8 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
     logger: logging.Logger
     storage: Any
-    _always_kept = True
+    _is_app = True
+    _is_protocol = False  # on Python 3.11 the metaclass of protocols asks each class
     _reserved: ClassVar[dict[str, Any]] = {}
     _built: dict[str, Any]
 
@@ -341,27 +342,6 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             self._loop_thread.close(1.0)
         if self._own_client is not None:
             self._own_client.close()
-
-    # Writing
-
-    def add_attribute(
-        self, asset_attribute: AssetAttribute, wait_to_become_available: bool = True, *, timeout: float = 10.0
-    ) -> None:
-        """Add an attribute to the app, or write all properties of an existing attribute.
-
-        Its type and tag belong to the app: a write of another program changes its value only.
-
-        Args:
-            wait_to_become_available: return only when every reader can see the attribute.
-            timeout: seconds to wait for that.
-
-        Raises:
-            InvalidEventError: the id or the value is not valid in a message.
-            DeliveryError: the attribute was not written.
-            DeliveryTimeout: the write was not acknowledged in time.
-        """
-        self._state.keep(asset_attribute.id, asset_attribute.type, asset_attribute.tag)
-        super().add_attribute(asset_attribute, wait_to_become_available, timeout=timeout)
 
     # Internals
 

@@ -72,7 +72,7 @@ class Asset:
     asset_router_url: str | None
     producer: EngineProducer
     _submit: Submit | None = None  # an app runs async callbacks on its own loop
-    _always_kept: ClassVar[bool] = False  # an app receives commands although no variable refers to it
+    _is_app: ClassVar[bool] = False  # an app is kept although no variable refers to it, and owns its attributes
     _state = AssetState()  # empty until the constructor has run: a subclass may set attributes of its own before
     _names: ClassVar[frozenset[str]]
 
@@ -107,7 +107,7 @@ class Asset:
         self._writes = Writes(self._engine)
         self.producer = EngineProducer(self._engine, self._writes)
         self._subscriptions = Subscriptions(
-            asset_uuid, self._state, _callback_executor, self._submit, self, always_kept=self._always_kept
+            asset_uuid, self._state, _callback_executor, self._submit, self, always_kept=self._is_app
         )
         try:
             _, self._found_at = self._start_feed(asset_uuid)
@@ -252,6 +252,8 @@ class Asset:
     ) -> None:
         """Add an attribute to the asset, or write all properties of an existing attribute.
 
+        The type and the tag of an app's attribute belong to the app: a write of another program changes its value only.
+
         Args:
             wait_to_become_available: return only when every reader can see the attribute.
             timeout: seconds to wait for that.
@@ -261,6 +263,8 @@ class Asset:
             DeliveryError: the attribute was not written.
             DeliveryTimeout: the write was not acknowledged in time.
         """
+        if self._is_app:
+            self._state.keep(asset_attribute.id, asset_attribute.type, asset_attribute.tag)
         receipt = self._publish(AssetEvent.of(self.asset_uuid, asset_attribute))
         if wait_to_become_available:
             receipt.wait(timeout)
