@@ -335,13 +335,15 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
     def _disconnect(self, timeout: float) -> None:
         """Close the connection of the asset, the event loop, and the client of test mode."""
-        super().close(timeout)
-        with self._loop_lock:
-            self._disconnected = True
-        if self._loop_thread is not None:
-            self._loop_thread.close(1.0)
-        if self._own_client is not None:
-            self._own_client.close()
+        try:
+            super().close(timeout)
+        finally:
+            with self._loop_lock:
+                self._disconnected = True
+            if self._loop_thread is not None:
+                self._loop_thread.close(1.0)
+            if self._own_client is not None:
+                self._own_client.close()
 
     # Internals
 
