@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from uuid import uuid4
 
 import pytest
@@ -96,11 +97,15 @@ class EngineConformance(
         engine.close()
         engine.close()
 
-    @pytest.mark.parametrize("operation", _OPERATIONS)
-    def test_a_closed_engine_refuses_every_operation(self, engine: Engine, operation: str) -> None:
+    def test_a_closed_engine_refuses_every_operation(self, engine: Engine) -> None:
         engine.close()
-        with pytest.raises(EngineClosedError, match="closed"):
-            _OPERATIONS[operation](engine)
+        refused = []
+        for name, operation in _OPERATIONS.items():
+            with suppress(EngineClosedError):
+                operation(engine)
+                continue
+            refused.append(name)
+        assert refused == list(_OPERATIONS)
 
     def test_events_published_before_the_close_are_written(self, engine: Engine, asset_uuid: str) -> None:
         receipts = [engine.publish(new_event(asset_uuid, "n", n, "Events", "Test")) for n in range(100)]

@@ -51,9 +51,9 @@ class QueryingConformance:
     def test_the_tables_of_the_topology_exist(self, engine: Engine) -> None:
         assert set(engine.tables()) >= _TABLES
 
-    @pytest.mark.parametrize("table", sorted(_TABLES))
-    def test_every_table_can_be_queried(self, engine: Engine, table: str) -> None:
-        assert isinstance(engine.query(f"SELECT * FROM {table} LIMIT 1"), list)  # noqa: S608
+    def test_every_table_can_be_queried(self, engine: Engine) -> None:
+        for table in sorted(_TABLES):
+            assert isinstance(engine.query(f"SELECT * FROM {table} LIMIT 1"), list)  # noqa: S608
 
     def test_columns_are_named_in_upper_case(self, engine: Engine, asset_uuid: str) -> None:
         event = new_event(asset_uuid, "speed", 7, "Samples", "Speed")
@@ -72,11 +72,12 @@ class QueryingConformance:
         [row] = engine.query("SELECT id AS mine FROM Assets WHERE ASSET_UUID = ?", asset_uuid)
         assert row == {"MINE": "speed"}
 
-    @pytest.mark.parametrize("name", _TEXTS)
-    def test_values_are_returned_as_text(self, engine: Engine, asset_uuid: str, name: str) -> None:
-        value, text = _TEXTS[name]
-        engine.publish(new_event(asset_uuid, "x", value, "Events", "Test")).wait()
-        assert engine.query("SELECT value FROM assets WHERE asset_uuid = ?", asset_uuid) == [{"VALUE": text}]
+    def test_values_are_returned_as_text(self, engine: Engine, asset_uuid: str) -> None:
+        for name, (value, _) in _TEXTS.items():
+            engine.publish(new_event(asset_uuid, name, value, "Events", "Test"))
+        engine.flush()
+        rows = engine.query("SELECT id, value FROM assets WHERE asset_uuid = ?", asset_uuid)
+        assert {row["ID"]: row["VALUE"] for row in rows} == {name: text for name, (_, text) in _TEXTS.items()}
 
     def test_a_table_has_the_last_value_of_an_attribute(self, engine: Engine, asset_uuid: str) -> None:
         for value in ("idle", "busy"):
@@ -92,12 +93,10 @@ class QueryingConformance:
         with pytest.raises(QueryError):
             engine.query(sql, uuid)
 
-    @pytest.mark.parametrize(
-        "sql", ["SELECT id FROM assets;", " \n select id\nfrom assets ; \n", "SELECT\tid FROM assets"]
-    )
-    def test_the_layout_of_a_query_does_not_matter(self, engine: Engine, asset_uuid: str, sql: str) -> None:
+    def test_the_layout_of_a_query_does_not_matter(self, engine: Engine, asset_uuid: str) -> None:
         engine.publish(new_event(asset_uuid, "x", 1, "Events", "Test")).wait()
-        assert {"ID": "x"} in engine.query(sql)
+        for sql in ("SELECT id FROM assets;", " \n select id\nfrom assets ; \n", "SELECT\tid FROM assets"):
+            assert {"ID": "x"} in engine.query(sql)
 
     def test_a_query_without_matches_returns_an_empty_list(self, engine: Engine, asset_uuid: str) -> None:
         assert engine.query("SELECT * FROM assets WHERE asset_uuid = ?", asset_uuid) == []
@@ -137,23 +136,22 @@ class QueryingConformance:
         engine.flush()
         assert [rows(table) for table in ("assets_type", "assets_avail", "docker_services", "assets_uns")] == [[]] * 4
 
-    @pytest.mark.parametrize(
-        "sql", ["SELECT * FROM nosuch", "SELECT nosuch FROM assets", "SELECT FROM WHERE", "", "nonsense"]
-    )
-    def test_an_invalid_query_raises_query_error(self, engine: Engine, sql: str) -> None:
-        with pytest.raises(QueryError) as caught:
-            engine.query(sql)
-        assert caught.value.statement == sql
+    def test_an_invalid_query_raises_query_error(self, engine: Engine) -> None:
+        for sql in ("SELECT * FROM nosuch", "SELECT nosuch FROM assets", "SELECT FROM WHERE", "", "nonsense"):
+            with pytest.raises(QueryError) as caught:
+                engine.query(sql)
+            assert caught.value.statement == sql
 
-    @pytest.mark.parametrize("sql", ["SELECT hex(zeroblob(900000000))", "SELECT randomblob(900000000)"])
-    def test_a_query_cannot_build_huge_values(self, engine: Engine, sql: str) -> None:
-        with pytest.raises(QueryError):
-            engine.query(sql)
+    def test_a_query_cannot_build_huge_values(self, engine: Engine) -> None:
+        for sql in ("SELECT hex(zeroblob(900000000))", "SELECT randomblob(900000000)"):
+            with pytest.raises(QueryError):
+                engine.query(sql)
 
-    @pytest.mark.parametrize("sql", _WRITES)
-    def test_a_query_cannot_write(self, engine: Engine, asset_uuid: str, sql: str) -> None:
+    def test_a_query_cannot_write(self, engine: Engine, asset_uuid: str) -> None:
         engine.publish(new_event(asset_uuid, "x", "kept", "Events", "Test")).wait()
-        with pytest.raises(QueryError):
-            engine.query(sql)
+        for sql in _WRITES:
+            with pytest.raises(QueryError) as caught:
+                engine.query(sql)
+            assert caught.value.statement == sql
         assert engine.query("SELECT value FROM assets WHERE asset_uuid = ?", asset_uuid) == [{"VALUE": "kept"}]
         engine.publish(new_event(asset_uuid, "x", "written", "Events", "Test")).wait()
