@@ -133,7 +133,8 @@ def wrong_writes(history: History) -> Iterator[tuple[str, str]]:
                 for row in places[key]:
                     if row.place <= last.get(writer, (0, -1)):
                         yield "out of order", f"{note} stands before what the same writer wrote earlier"
-                    if row.position != note.get("position", row.position) % _LOG_STEP and not history.may_be_gone(begun[key]):
+                    position = note.get("position", row.position) % _LOG_STEP
+                    if row.position != position and not history.may_be_gone(begun[key]):
                         yield "told otherwise", f"{note} is at {row.position}"
                     last[writer] = max(row.place, last.get(writer, row.place))
                 if not places[key] and not history.may_be_gone(begun[key]):
