@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from openfactory.concurrency.strand import current_strand
-from openfactory.engines.failures import DeliveryFailures, UntoldFailures, Write
+from openfactory.engines.failures import DeliveryFailures, UntoldFailures
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import DeliveryError, OpenFactoryError
@@ -19,9 +19,9 @@ def event(number: int) -> AssetEvent:
     return AssetEvent("MILL", f"x{number}", number, "Events", "Test", "2026-01-01T00:00:00.000Z")
 
 
-def write(number: int, *, is_event: bool = True) -> Write:
+def write(number: int, *, is_event: bool = True) -> Receipt:
     """A write of this thread."""
-    return Write(event(number) if is_event else None, Receipt(number, lambda *_: True), current_strand())
+    return Receipt(number, lambda *_: True, event(number) if is_event else None, current_strand())
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_receipt_is_told_the_cause(failures: DeliveryFailures) -> None:
     reason, first, second = OSError("no room"), write(1), write(2)
     failures.settle([first, second], reason)
     for one in (first, second):
-        failure = one.receipt.error
+        failure = one.error
         assert isinstance(failure, DeliveryError)
         assert failure.__cause__ is reason
         assert "no room" in str(failure)
@@ -81,7 +81,7 @@ def test_failures_of_threads_that_have_ended_are_kept_in_one_place() -> None:
     for number in range(300):
         with ThreadPoolExecutor(1) as thread:
             failed = thread.submit(write, number).result(60)
-        failed.receipt.error = DeliveryError("no room")
+        failed.error = DeliveryError("no room")
         failures.add([failed])
     assert len(failures._by_strand) < 100
     with pytest.raises(DeliveryError, match="300 events"):
@@ -101,7 +101,7 @@ def test_hooks_hear_each_event_although_one_of_them_raises(
     writes = [write(1), write(2)]
     failures.settle(writes, OSError("no room"))
     failures.call_hooks(writes)
-    assert told == [(1, writes[0].receipt.error), (2, writes[1].receipt.error)]
+    assert told == [(1, writes[0].error), (2, writes[1].error)]
     assert caplog.text.count("a hook for failed deliveries, raised") == 2
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from openfactory.concurrency.strand import Strand, current_strand
 from openfactory.engines.base import Engine
-from openfactory.engines.failures import UntoldFailures, Write, names_of
+from openfactory.engines.failures import UntoldFailures, names_of
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
@@ -33,7 +33,7 @@ class Writes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._writes: list[Write] = []
+        self._writes: list[Receipt] = []
         self._sort_at = _UNSORTED_WRITES
         self._writers: set[Strand | None] = set()  # strands whose writes are sorted out, until they flush
         self._failures = UntoldFailures()
@@ -41,13 +41,15 @@ class Writes:
     def publish(self, event: AssetEvent) -> Receipt:
         """Write an event."""
         receipt = self._engine.publish(event)
-        self._add(Write(event, receipt, current_strand()))
+        if receipt.strand is None:  # from an engine of another distribution
+            receipt.event, receipt.strand = event, current_strand()
+        self._add(receipt)
         return receipt
 
     def produce(self, topic: str, key: str | bytes, value: str | bytes | None) -> Receipt:
         """Write a message in its wire format."""
         receipt = self._engine.produce(topic, key, value)
-        self._add(Write(None, receipt, current_strand()))
+        self._add(receipt)
         return receipt
 
     def register(self, registration: Registration) -> Sequence[Receipt]:
@@ -61,7 +63,7 @@ class Writes:
     def forget(self, receipt: Receipt) -> None:
         """Drop a write whose writer has waited until it was acknowledged."""
         with self._lock:
-            index = next((i for i in range(len(self._writes) - 1, -1, -1) if self._writes[i].receipt is receipt), None)
+            index = next((i for i in range(len(self._writes) - 1, -1, -1) if self._writes[i] is receipt), None)
             if index is not None:
                 del self._writes[index]
 
@@ -78,9 +80,9 @@ class Writes:
         with self._lock:
             writes = self._writes.copy()
         # An engine mostly settles receipts in the order of their publication.
-        while writes and writes[-1].receipt.settles(max(deadline - time.monotonic(), 0)):
+        while writes and writes[-1].settles(max(deadline - time.monotonic(), 0)):
             writes.pop()
-        if late := [write for write in writes if not write.receipt.settled]:
+        if late := [write for write in writes if not write.settled]:
             reason = self._engine.health().reason or "they are not acknowledged yet. Wait longer, or write less."
             raise DeliveryTimeout(
                 f"{len(late)} published events were not written within {timeout:g} s ({names_of(late)}): {reason}",
@@ -96,10 +98,10 @@ class Writes:
     def _add_all(self, receipts: Sequence[Receipt] | None) -> Sequence[Receipt]:
         receipts = receipts or ()  # an engine of another distribution may return None
         for receipt in receipts:
-            self._add(Write(None, receipt, current_strand()))
+            self._add(receipt)
         return receipts
 
-    def _add(self, write: Write) -> None:
+    def _add(self, write: Receipt) -> None:
         self._writes.append(write)  # without the lock: only the lock's owner removes writes, and not the last ones
         if len(self._writes) >= self._sort_at:
             with self._lock:
@@ -110,11 +112,11 @@ class Writes:
         writes = self._writes.copy()
         unsettled = []
         for write in writes:
-            if not write.receipt.settled:
+            if not write.settled:
                 unsettled.append(write)
                 continue
             self._writers.add(write.strand)
-            if write.receipt.error is not None:
+            if write.error is not None:
                 self._failures.add([write])
         self._writes[: len(writes)] = unsettled
         self._sort_at = len(unsettled) * 2 + _UNSORTED_WRITES

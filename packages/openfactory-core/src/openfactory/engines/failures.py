@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from openfactory.concurrency.strand import Strand, current_strand
 from openfactory.engines.base import OnDeliveryError
@@ -14,7 +13,7 @@ from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import DeliveryError
 
-__all__ = ["DeliveryFailures", "UntoldFailures", "Write", "names_of"]
+__all__ = ["DeliveryFailures", "UntoldFailures", "names_of"]
 
 _logger = logging.getLogger("openfactory.engines")
 
@@ -31,24 +30,14 @@ _NAMED = 3
 _SECONDS_BETWEEN_LINES = 1.0
 
 
-class Write(NamedTuple):
-    """A write and its writer.
-
-    Attributes:
-        event: the event; None for a record that is not an event, such as a place in the namespace.
-        receipt: outcome of the write.
-        strand: the strand that wrote, or None if it is not known.
-    """
-
-    event: AssetEvent | None
-    receipt: Receipt
-    strand: Strand | None
-
-
-def names_of(writes: Sequence[Write]) -> str:
+def names_of(writes: Sequence[Receipt]) -> str:
     """Return the attributes of some writes, for an error text."""
-    names = list(dict.fromkeys(f"{event.asset_uuid}.{event.id}" if event else "a registration" for event, *_ in writes))
+    names = list(dict.fromkeys(_name_of(write.event) for write in writes))
     return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def _name_of(event: AssetEvent | None) -> str:
+    return "a registration" if event is None else f"{event.asset_uuid}.{event.id}"
 
 
 class _Failed:
@@ -63,11 +52,11 @@ class _Failed:
     __slots__ = ("beyond", "heard", "writes")
 
     def __init__(self) -> None:
-        self.writes: list[Write] = []
+        self.writes: list[Receipt] = []
         self.beyond = 0
         self.heard = 0
 
-    def add(self, write: Write) -> None:
+    def add(self, write: Receipt) -> None:
         if len(self.writes) < _KEPT_WRITES:
             self.writes.append(write)
         else:
@@ -85,13 +74,13 @@ class UntoldFailures:
         self._lock = threading.Lock()
         self._by_strand: dict[Strand | None, _Failed] = {}
 
-    def add(self, writes: Sequence[Write]) -> None:
+    def add(self, writes: Sequence[Receipt]) -> None:
         """Keep failed writes until their strands are told."""
         with self._lock:
             for write in writes:
                 self._keep(write)
 
-    def _keep(self, write: Write) -> None:
+    def _keep(self, write: Receipt) -> None:
         if write.strand not in self._by_strand:
             if len(self._by_strand) >= _KEPT_STRANDS:
                 self._merge_ended()
@@ -123,18 +112,18 @@ class UntoldFailures:
             DeliveryError: writes have failed; the error lists their events.
         """
         caller = current_strand()
-        told: list[Write] = []
+        told: list[Receipt] = []
         beyond = 0
         with self._lock:
             for strand, failed in list(self._by_strand.items()):
                 heard = 0 if strand is caller else failed.heard
-                new = [write for write in failed.writes[heard:] if not getattr(write.receipt.error, "told", False)]
+                new = [write for write in failed.writes[heard:] if not getattr(write.error, "told", False)]
                 if strand is None or strand is caller or strand.ended:
                     del self._by_strand[strand]
                     beyond += failed.beyond if new else 0
                     for write in new:
-                        if isinstance(write.receipt.error, DeliveryError):
-                            write.receipt.error.told = True  # the engine's failures and those of an asset are the same
+                        if isinstance(write.error, DeliveryError):
+                            write.error.told = True  # the engine's failures and those of an asset are the same
                 elif of_others:
                     failed.heard = len(failed.writes)
                 else:
@@ -142,12 +131,12 @@ class UntoldFailures:
                 told += new
         if not told:
             return
-        told.sort(key=lambda write: write.receipt.number)
-        error = told[-1].receipt.error
+        told.sort(key=lambda write: write.number)
+        error = told[-1].error
         assert error is not None
         raise DeliveryError(
             f"{len(told) + beyond} events were not written ({names_of(told)}): {error.__cause__ or error}",
-            events=[event for event, *_ in told if event is not None],
+            events=[write.event for write in told if write.event is not None],
         ) from error.__cause__ or error
 
 
@@ -165,7 +154,7 @@ class DeliveryFailures(UntoldFailures):
         with self._lock:
             self._callbacks = (*self._callbacks, callback)
 
-    def settle(self, writes: Sequence[Write], reason: Exception) -> None:
+    def settle(self, writes: Sequence[Receipt], reason: Exception) -> None:
         """Log that writes have failed, keep them, and give each receipt an error of its own.
 
         The caller passes the writes to `call_hooks` after it has released every lock that a hook may need.
@@ -173,7 +162,7 @@ class DeliveryFailures(UntoldFailures):
         with self._lock:  # a flush that sees an error here finds it among the kept ones
             for write in writes:
                 failed = [] if write.event is None else [write.event]
-                write.receipt.error = error = DeliveryError(f"An event was not written: {reason}", events=failed)
+                write.error = error = DeliveryError(f"An event was not written: {reason}", events=failed)
                 error.__cause__ = reason
                 self._keep(write)
             self._not_logged += len(writes)
@@ -181,14 +170,14 @@ class DeliveryFailures(UntoldFailures):
                 _logger.error("%d events were not written, now %s: %s", self._not_logged, names_of(writes), reason)
                 self._not_logged, self._logged_at = 0, time.monotonic()
 
-    def call_hooks(self, writes: Sequence[Write]) -> None:
+    def call_hooks(self, writes: Sequence[Receipt]) -> None:
         """Call each hook with each failed event. An exception of a hook is logged."""
         for callback in self._callbacks:
-            for event, receipt, _ in writes:
-                if event is None or receipt.error is None:
+            for write in writes:
+                if write.event is None or write.error is None:
                     continue
                 try:
-                    callback(event, receipt.error)
+                    callback(write.event, write.error)
                 except Exception:
                     _logger.exception(
                         "%r, a hook for failed deliveries, raised an exception. The other hooks are still called.",

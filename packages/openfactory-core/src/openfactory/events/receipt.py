@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from openfactory.concurrency.strand import Strand
+from openfactory.events.event import AssetEvent
 from openfactory.exceptions import DeliveryTimeout, OpenFactoryError
 
 __all__ = ["Receipt"]
@@ -18,12 +20,16 @@ class Receipt(msgspec.Struct, eq=False, gc=False):
 
     Attributes:
         number: sequence number of the event among all events that this process publishes to the engine.
+        event: the event; None for a record that is not an event, such as a place in the namespace.
+        strand: the strand that wrote; None if it is not known.
         position: position of the event, once it is acknowledged; else None.
         error: reason why the event could not be written; else None.
     """
 
     number: int
     _await: _Await
+    event: AssetEvent | None = None
+    strand: Strand | None = None
     position: int | None = None
     error: OpenFactoryError | None = None
 

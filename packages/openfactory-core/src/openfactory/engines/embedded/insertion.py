@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from openfactory.concurrency.strand import Strand
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 
@@ -28,12 +27,11 @@ class Statement(msgspec.Struct, gc=False):
 
 
 class Entry(msgspec.Struct, gc=False):
-    """An event or a statement in the queue of the writer, with its receipt, its size in bytes, and its strand."""
+    """An event or a statement in the queue of the writer, with its receipt and its size in bytes."""
 
     work: AssetEvent | Statement
     receipt: Receipt
     size: int
-    strand: Strand
 
 
 class Run(NamedTuple):

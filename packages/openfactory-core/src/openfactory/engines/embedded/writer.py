@@ -17,7 +17,7 @@ from openfactory.concurrency.strand import current_strand
 from openfactory.engines.embedded.database import Database
 from openfactory.engines.embedded.insertion import Entry, Statement, write_batch
 from openfactory.engines.embedded.retention import Retention
-from openfactory.engines.failures import DeliveryFailures, Write
+from openfactory.engines.failures import DeliveryFailures
 from openfactory.engines.room import room_deadline
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
@@ -83,11 +83,11 @@ class Writer:
             size += len(value)
         elif isinstance(value, (list, dict)):
             size += len(_encode(value))
-        return self._put(event, size)
+        return self._put(event, event, size)
 
     def execute(self, sql: str, *parameters: Any) -> Receipt:
         """Queue a statement that changes another table."""
-        return self._put(Statement(sql, parameters), _EVENT_BYTES)
+        return self._put(Statement(sql, parameters), None, _EVENT_BYTES)
 
     def flush(self, timeout: float) -> None:
         """Wait until all published events are written or have failed.
@@ -115,7 +115,7 @@ class Writer:
         self._abandoned = True
         self.flush(0)
 
-    def _put(self, work: AssetEvent | Statement, size: int) -> Receipt:
+    def _put(self, work: AssetEvent | Statement, event: AssetEvent | None, size: int) -> Receipt:
         strand = current_strand()
         with self._lock:
             if self._queued_bytes > _QUEUE_BYTES and not self._closed:
@@ -124,8 +124,8 @@ class Writer:
                 raise EngineClosedError("The engine is closed and accepts no more events. Open it again to write.")
             self._queued_bytes += size
             self._published += 1
-            receipt = Receipt(self._published, self._await)
-            self._queue.put(Entry(work, receipt, size, strand))
+            receipt = Receipt(self._published, self._await, event, strand)
+            self._queue.put(Entry(work, receipt, size))
             return receipt
 
     def _wait_for_room(self) -> None:
@@ -239,10 +239,7 @@ class Writer:
             _logger.exception("Subscribers could not be woken. They read the log at their next poll.")
 
     def _fail(self, batch: list[Entry], error: Exception) -> None:
-        writes = [
-            Write(entry.work if isinstance(entry.work, AssetEvent) else None, entry.receipt, entry.strand)
-            for entry in batch
-        ]
+        writes = [entry.receipt for entry in batch]
         self._failures.settle(writes, self._database.explained(error))
         self._failures.call_hooks(writes)
         self.counters["failed"] += len(batch)

@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
-from openfactory.concurrency.strand import Strand, current_strand
-from openfactory.engines.failures import DeliveryFailures, Write
+from openfactory.concurrency.strand import current_strand
+from openfactory.engines.failures import DeliveryFailures
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.room import room_deadline
@@ -49,8 +49,6 @@ class KafkaReceipt(Receipt, eq=False, gc=False):
     """A receipt that is also the delivery callback of librdkafka: one object per message instead of three."""
 
     delivery: Any = None
-    event: AssetEvent | None = None
-    strand: Strand | None = None
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:
         """Settle the receipt by the delivery report of librdkafka."""
@@ -82,7 +80,7 @@ class Delivery:
         self._topic_unknown = False
         self._unsettled: dict[int, KafkaReceipt] = {}  # by number, in the order of the queue
         self._failures = DeliveryFailures()
-        self._unreported_failures: deque[Write] = deque()
+        self._unreported_failures: deque[Receipt] = deque()
         self._hooks_lock = threading.RLock()
         self.on_delivery_error = self._failures.on_delivery_error
         self._failed = 0
@@ -266,9 +264,8 @@ class Delivery:
                     ) from error
 
     def _fail(self, receipt: KafkaReceipt, error: KafkaError) -> None:
-        write = Write(receipt.event, receipt, receipt.strand)
-        self._failures.settle([write], _Undelivered(_explain(error)))
-        self._unreported_failures.append(write)
+        self._failures.settle([receipt], _Undelivered(_explain(error)))
+        self._unreported_failures.append(receipt)
         self._failed += 1
         if error.fatal() or error.name() == "_FATAL":
             self._fatal = True
@@ -277,7 +274,7 @@ class Delivery:
 
     def _settled(self, receipt: KafkaReceipt) -> None:
         """Forget a receipt that is settled, and wake the threads that wait for it."""
-        receipt.delivery = receipt.event = receipt.strand = None
+        receipt.delivery = None
         self._unsettled.pop(receipt.number, None)
         if receipt.number in self._awaited:
             with self._lock:
