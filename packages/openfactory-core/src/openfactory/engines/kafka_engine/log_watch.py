@@ -59,6 +59,7 @@ class LogWatch:
         except KafkaException as error:
             raise configuration_error(connection.bootstrap_servers, error) from error
         self._wake = threading.Event()
+        connection.on_doubt = self._wake.set  # a doubt during the start is looked into by the thread
         self._looked = threading.Condition()
         self._looks = 0  # questions that were asked, and after them those that were answered or failed
         self._ended_looks = 0
@@ -91,7 +92,6 @@ class LogWatch:
         self._known, self._on_change = known, on_change
         self._thread = threading.Thread(target=self._run, name="openfactory-log-watch", daemon=True)
         self._thread.start()
-        self._connection.on_doubt = self._wake.set
 
     def look(self, timeout: float = 0.0) -> None:
         """Ask now, and wait until the answer is handled.
