@@ -103,6 +103,10 @@ class BrokerConnection:
                 self._errors.clear()
             self.outage.end()
 
+    def is_explained(self) -> bool:
+        """Return whether an error since the last answer tells why no broker answers."""
+        return self._explain() is not None
+
     def unavailable(self, reason: object) -> EngineUnavailableError:
         """Return the error for a cluster that cannot be used.
 

@@ -186,7 +186,7 @@ class Delivery:
         self._failures.raise_if_any(of_others=True)
 
     def close(self, timeout: float) -> None:
-        """Flush the queue and end the thread; messages that are not written in time fail.
+        """Flush the queue; messages that are not written in time fail. The thread ends soon after, see `join`.
 
         Args:
             timeout: seconds to wait for acknowledgements.
@@ -203,11 +203,14 @@ class Delivery:
             if len(self._producer):
                 self._discard(self._producer)
                 self._call_hooks(1.0)
-            if threading.current_thread() is not self._thread:  # a hook for failed deliveries may call close()
-                self._thread.join(timeout=2 * _POLL_SECONDS)
-            with self._lock:
-                self._unsettled.clear()
-                self._producer = _ClosedProducer()  # type: ignore[assignment]  # frees librdkafka's threads and sockets
+
+    def join(self) -> None:
+        """Wait for the end of the thread after `close`, and free the threads and sockets of librdkafka."""
+        if threading.current_thread() is not self._thread:  # a hook for failed deliveries may close the engine
+            self._thread.join(timeout=2 * _POLL_SECONDS)
+        with self._lock:
+            self._unsettled.clear()
+            self._producer = _ClosedProducer()  # type: ignore[assignment]
 
     def begin_log(self) -> None:
         """Forget the offsets of the former log, and learn the partitions of the present one soon."""

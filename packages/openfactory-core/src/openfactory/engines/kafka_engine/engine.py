@@ -330,14 +330,18 @@ def _watched(connection: BrokerConnection, reader: LogReader, prefix: str) -> tu
     """Create the needed topics that do not exist, and return a watch over them, the cluster, and their identity."""
     topics = {prefix + name for name in NEEDED_TOPICS}
     watch = LogWatch(connection, topics)
-    question = watch.ask()  # answered while the reader connects
-    cluster = _ensure_topics(connection, reader, prefix)
-    identity = watch.answer(question) or {}
-    deadline = time.monotonic() + _STALL_SECONDS
-    while identity.keys() < topics:  # they were created a moment ago
-        if time.monotonic() >= deadline:
-            raise connection.unavailable(f"it does not describe the topics {', '.join(topics - identity.keys())}")
-        identity = watch.answer(watch.ask()) or {}
+    try:
+        question = watch.ask()  # answered while the reader connects
+        cluster = _ensure_topics(connection, reader, prefix)
+        identity = watch.answer(question) or {}
+        deadline = time.monotonic() + _STALL_SECONDS
+        while identity.keys() < topics:  # they were created a moment ago
+            if time.monotonic() >= deadline:
+                raise connection.unavailable(f"it does not describe the topics {', '.join(topics - identity.keys())}")
+            identity = watch.answer(watch.ask()) or {}
+    except BaseException:
+        watch.close()
+        raise
     return watch, cluster, dict(sorted(identity.items()))
 
 

@@ -383,6 +383,7 @@ class LogEngine(SharedEngine):
         self._stop_following(timeout)
         self._dispatcher.clear()
         self._reader.close()
+        self._delivery.join()  # last: the threads for writing and for reading end at the same time
 
     @abstractmethod
     def _stop_following(self, timeout: float) -> None:

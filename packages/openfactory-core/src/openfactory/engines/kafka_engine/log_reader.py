@@ -27,6 +27,10 @@ _FIRST_ANSWER_SECONDS = 7.0
 _ANSWER_SECONDS = 5.0
 _STALL_SECONDS = 10.0
 
+# Seconds after which the wait for the first answer ends if librdkafka has reported an error that explains it. A broker
+# that is starting gets that time.
+_PATIENCE_SECONDS = 3.0
+
 _BATCH = 1_000
 
 # Kafka's names for the bounds of a partition, in place of a time.
@@ -95,9 +99,20 @@ class LogReader:
 
     def cluster(self) -> Cluster:
         """Return the id and the topics of the cluster; the first request of a reader."""
-        metadata = self._request(self._consumer.list_topics, timeout=_FIRST_ANSWER_SECONDS)
+        metadata = self._request(self._list_topics, timeout=_FIRST_ANSWER_SECONDS)
         topics = {name: len(topic.partitions) for name, topic in metadata.topics.items()}
         return Cluster(str(getattr(metadata, "cluster_id", "")), topics)
+
+    def _list_topics(self, timeout: float) -> Any:
+        from confluent_kafka import KafkaException
+
+        try:
+            return self._consumer.list_topics(timeout=min(timeout, _PATIENCE_SECONDS))
+        except KafkaException:
+            self._collect_errors()
+            if timeout <= _PATIENCE_SECONDS or self._connection.is_explained():
+                raise
+        return self._consumer.list_topics(timeout=timeout - _PATIENCE_SECONDS)
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Return the end of each partition, by one request: the offset of the next record."""

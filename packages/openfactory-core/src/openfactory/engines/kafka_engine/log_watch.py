@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, NamedTuple
 
 from openfactory.engines.kafka_engine.broker_errors import configuration_error
@@ -20,7 +20,6 @@ _logger = logging.getLogger("openfactory.kafka")
 _INTERVAL_SECONDS = 5.0
 _OUTAGE_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
-_SLICE_SECONDS = 0.2
 
 
 class TopicIdentity(NamedTuple):
@@ -60,10 +59,12 @@ class LogWatch:
         except KafkaException as error:
             raise configuration_error(connection.bootstrap_servers, error) from error
         self._wake = threading.Event()
+        connection.on_doubt = self._wake.set  # a doubt during the start is looked into by the thread
         self._looked = threading.Condition()
         self._looks = 0  # questions that were asked, and after them those that were answered or failed
         self._ended_looks = 0
         self._closed = False
+        self._end: Future[None] = Future()  # done when the watch is closed
         self._known: Identity = {}
         self._on_change: Callable[[Identity], object] = dict
         self._thread: threading.Thread | None = None
@@ -81,17 +82,16 @@ class LogWatch:
         Raises:
             EngineUnavailableError: no broker answers.
         """
-        while not self._closed:
-            if not wait(question.values(), _SLICE_SECONDS).not_done:
-                return self._identity(question)
-        return None
+        pending = set(question.values())
+        while pending and not self._closed:
+            pending = wait({*pending, self._end}, return_when=FIRST_COMPLETED).not_done - {self._end}
+        return None if self._closed else self._identity(question)
 
     def start(self, known: Identity, on_change: Callable[[Identity], object]) -> None:
         """Call `on_change` with each identity that differs from the one before, on the thread of the watch."""
         self._known, self._on_change = known, on_change
         self._thread = threading.Thread(target=self._run, name="openfactory-log-watch", daemon=True)
         self._thread.start()
-        self._connection.on_doubt = self._wake.set
 
     def look(self, timeout: float = 0.0) -> None:
         """Ask now, and wait until the answer is handled.
@@ -105,31 +105,39 @@ class LogWatch:
             self._looked.wait_for(lambda: self._ended_looks >= wanted or self._closed, timeout)
 
     def close(self) -> None:
-        """End the thread, and ask no more."""
+        """End the thread, ask no more, and free the client with its threads and sockets; closing twice does nothing."""
+        if self._closed:
+            return
         self._closed = True
+        self._end.set_result(None)
         self._wake.set()
         with self._looked:
             self._looked.notify_all()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is None:
+            self._admin = None
+        elif self._thread is not threading.current_thread():
             self._thread.join(0.5)
 
     def _run(self) -> None:
         while not self._closed:
             self._wake.wait(_OUTAGE_SECONDS if self._connection.outage.reason else _INTERVAL_SECONDS)
-            if self._closed:
-                return
-            self._wake.clear()
-            with self._looked:
-                self._looks += 1
-            try:
-                self._note(self.answer(self.ask()))
-            except EngineUnavailableError:
-                self._connection.on_timeout()
-            except Exception:
-                _logger.exception("The identity of the log could not be checked. It is checked again.")
-            with self._looked:
-                self._ended_looks = self._looks
-                self._looked.notify_all()
+            if not self._closed:
+                self._wake.clear()
+                self._look()
+        self._admin = None  # the client has no method that closes it
+
+    def _look(self) -> None:
+        with self._looked:
+            self._looks += 1
+        try:
+            self._note(self.answer(self.ask()))
+        except EngineUnavailableError:
+            self._connection.on_timeout()
+        except Exception:
+            _logger.exception("The identity of the log could not be checked. It is checked again.")
+        with self._looked:
+            self._ended_looks = self._looks
+            self._looked.notify_all()
 
     def _note(self, identity: Identity | None) -> None:
         if identity is None:

@@ -64,9 +64,8 @@ class KsqlDBEngine(LogEngine):
             )
         self._server = KsqlDBServer(url, credentials=credentials)
         connection = BrokerConnection(resolved.bootstrap_servers, credentials)
-        reader = LogReader(connection)
+        reader, watch = LogReader(connection), LogWatch(connection, (topics.assets, topics.uns_map))
         try:
-            watch = LogWatch(connection, (topics.assets, topics.uns_map))
             identity = watch.answer(watch.ask()) or {}
             if topics.assets not in identity:
                 raise EngineUnavailableError(
@@ -76,6 +75,7 @@ class KsqlDBEngine(LogEngine):
                 )
         except BaseException:
             self._server.close()
+            watch.close()
             reader.close()
             raise
         super().__init__(url, connection, reader, topics, watch, identity)
