@@ -159,5 +159,5 @@ class LogWatch:
                     raise self._connection.unavailable(error.args[0].str()) from error
             else:
                 identity[topic] = TopicIdentity(str(description.topic_id), len(description.partitions))
-        self._connection.on_doubt = self._wake.set  # from the first answer on: before it, a closed connection is an error
+        self._connection.on_doubt = self._wake.set  # before the first answer it is an error
         return identity
