@@ -31,6 +31,7 @@ _PROPERTIES = {
     "offsets.topic.num.partitions": "1",
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "1",
     "group.initial.rebalance.delay.ms": "0",
     # After a kill the old session must expire before the broker is let in again: 9 s by default. Much less, and a busy
     # machine makes a healthy broker expire.

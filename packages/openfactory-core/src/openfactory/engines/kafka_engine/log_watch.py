@@ -59,7 +59,6 @@ class LogWatch:
         except KafkaException as error:
             raise configuration_error(connection.bootstrap_servers, error) from error
         self._wake = threading.Event()
-        connection.on_doubt = self._wake.set  # a doubt during the start is looked into by the thread
         self._looked = threading.Condition()
         self._looks = 0  # questions that were asked, and after them those that were answered or failed
         self._ended_looks = 0
@@ -160,4 +159,5 @@ class LogWatch:
                     raise self._connection.unavailable(error.args[0].str()) from error
             else:
                 identity[topic] = TopicIdentity(str(description.topic_id), len(description.partitions))
+        self._connection.on_doubt = self._wake.set  # before the first answer it is an error
         return identity
