@@ -50,6 +50,7 @@ def test_every_standard_attribute_is_read_by_another_process(gantry: Worker, ass
         "references_below": ("", "OpenFactory", "AssetsReferences"),
         "references_above": ("", "OpenFactory", "AssetsReferences"),
     }
+    assert asset.wait_until("avail", "AVAILABLE", timeout=60)
     read = {name: asset[name] for name in expected}
     assert {name: (one.value, one.type, one.tag) for name, one in read.items()} == expected
     assert all(one.timestamp.endswith("Z") for one in read.values())

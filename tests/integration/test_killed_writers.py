@@ -114,6 +114,7 @@ def logged_by(client: KSQLDBClient, uuid: str) -> list[int]:
     return [event.value for event in client.engine.history(uuid, "number", limit=10**7)]
 
 
+@pytest.mark.thorough  # in each run test_recorded_history.py kills writers and checks what watchers heard
 def test_kills_lose_nothing_and_stop_no_watcher(
     start: Start,
     tmp_path: Path,

@@ -266,6 +266,7 @@ DEMO = [sys.executable, str(EXAMPLES / "factory_demo.py"), "--kafka"]
 
 
 @pytest.mark.usefixtures("kafka_broker")  # what it needs is there, and fetched
+@pytest.mark.thorough  # in each run it runs on a file, and test_ctrl_c_while_its_kafka_starts_ends_the_demo on a Kafka
 def test_the_demo_runs_on_a_kafka_of_its_own_and_leaves_nothing(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     found = subprocess.run([*DEMO, "--seconds", "4"], env=environment, capture_output=True, text=True, timeout=90)

@@ -112,6 +112,7 @@ def acknowledged(worker: Worker) -> list[int]:
     return [int(line.split()[1]) for line in worker.lines() if line.startswith("acknowledged ")]
 
 
+@pytest.mark.thorough  # the broker is killed once in each run (away for ten seconds); random faults kill it under load
 def test_kills_under_load_lose_nothing_and_double_nothing(
     own_kafka_broker: KafkaBroker, start: Callable[..., Worker], tmp_path: Path, rounds: Callable[[int, int], int]
 ) -> None:

@@ -316,7 +316,8 @@ def _metric(app: WebApp, name: str, **labels: str) -> float:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", ["killed", pytest.param("suspended", marks=pytest.mark.thorough)])
+@pytest.mark.thorough  # in each run tests/flask/test_health.py shows the pages, and test_broker_outages.py the health
+@pytest.mark.parametrize("how", ["killed", "suspended"])
 def test_an_app_is_not_ready_while_its_broker_is_away_and_answers_all_the_same(
     start: Start, own_kafka_broker: KafkaBroker, uuid: str, how: str
 ) -> None:
