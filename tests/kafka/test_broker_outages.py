@@ -315,7 +315,7 @@ def test_a_broker_that_closes_idle_connections_is_well_until_it_is_killed(
             broker.kill()
             eventually(lambda: not engine.health().connected)
             assert broker.bootstrap_servers in engine.health().reason
-            assert len(logged(logging.WARNING)) == 1
+            eventually(lambda: len(logged(logging.WARNING)) == 1)
 
 
 def test_a_broker_that_is_silent_for_ten_seconds(
