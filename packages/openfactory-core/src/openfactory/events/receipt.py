@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
-from openfactory.concurrency.strand import Strand
 from openfactory.events.event import AssetEvent
 from openfactory.exceptions import DeliveryTimeout, OpenFactoryError
 
@@ -29,7 +29,7 @@ class Receipt(msgspec.Struct, eq=False, gc=False):
     number: int
     _await: _Await
     event: AssetEvent | None = None
-    strand: Strand | None = None
+    strand: Any = None
     position: int | None = None
     error: OpenFactoryError | None = None
 

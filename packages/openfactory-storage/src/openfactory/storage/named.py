@@ -21,7 +21,7 @@ from openfactory.storage.registry import mount_spec_from_settings, storage_from_
 
 __all__ = ["NamedStorage"]
 
-Default = TypeVar("Default")
+T = TypeVar("T")
 
 _STORE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -106,7 +106,7 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
     @overload
     def get(self, path: StoragePath, local_file: StoragePath, on_progress: OnProgress | None = None) -> None: ...
     @overload
-    def get(self, path: str, default: Default, /) -> FileBackend | Default: ...
+    def get(self, path: str, default: T, /) -> FileBackend | T: ...
     # The copy must precede the default, which may be anything; pyright expects the overloads of Mapping in a row.
     def get(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, path: StoragePath, local_file: Any = None, on_progress: OnProgress | None = None
