@@ -42,3 +42,4 @@ def shared_broker(folder: Path) -> Generator[KafkaBroker]:
             yield broker
             fcntl.flock(users, fcntl.LOCK_UN)
             fcntl.flock(users, fcntl.LOCK_EX)  # granted when nobody else uses the broker
+            port.unlink()  # whoever asks from now on starts another one
