@@ -41,8 +41,8 @@ class Writes:
     def publish(self, event: AssetEvent) -> Receipt:
         """Write an event."""
         receipt = self._engine.publish(event)
-        if receipt.strand is None:  # from an engine of another distribution
-            receipt.event, receipt.strand = event, current_strand()
+        if receipt.event is None:  # from an engine of another distribution
+            receipt.event = event
         self._add(receipt)
         return receipt
 
@@ -102,6 +102,8 @@ class Writes:
         return receipts
 
     def _add(self, write: Receipt) -> None:
+        if write.strand is None:  # from an engine of another distribution
+            write.strand = current_strand()
         self._writes.append(write)  # without the lock: only the lock's owner removes writes, and not the last ones
         if len(self._writes) >= self._sort_at:
             with self._lock:
