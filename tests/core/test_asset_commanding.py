@@ -213,18 +213,20 @@ def test_a_call_keeps_its_timeout_while_the_queue_is_full(full_queue: Asset, is_
     assert 0.4 < time.monotonic() - begun < 2.5  # 3 s is the patience of a write
 
 
-def test_the_loop_goes_on_while_a_call_waits_for_room(full_queue: Asset) -> None:
-    async def main() -> int:
-        ticks = 0
-        call = asyncio.create_task(full_queue.call_async("move", sender_uuid="HMI", timeout=0.5))
-        while not call.done():
-            ticks += 1
-            await asyncio.sleep(0.01)
-        with pytest.raises(CommandTimeout):
-            call.result()
-        return ticks
+async def ticks_while_calling(asset: Asset, timeout: float) -> int:
+    """How often the loop goes round while a coroutine waits for a reply that does not come."""
+    ticks = 0
+    call = asyncio.create_task(asset.call_async("move", sender_uuid="HMI", timeout=timeout))
+    while not call.done():
+        ticks += 1
+        await asyncio.sleep(0.01)
+    with pytest.raises(CommandTimeout):
+        call.result()
+    return ticks
 
-    assert asyncio.run(main()) > 5
+
+def test_the_loop_goes_on_while_a_call_waits_for_room(full_queue: Asset) -> None:
+    assert asyncio.run(ticks_while_calling(full_queue, 0.5)) > 5
 
 
 def test_a_write_in_a_coroutine_does_not_block_the_loop_for_seconds(full_queue: Asset) -> None:
@@ -238,17 +240,7 @@ def test_a_write_in_a_coroutine_does_not_block_the_loop_for_seconds(full_queue: 
 
 
 def test_a_loop_goes_on_while_a_coroutine_waits(mill: Asset) -> None:
-    async def main() -> int:
-        ticks = 0
-        call = asyncio.create_task(mill.call_async("move", sender_uuid="HMI", timeout=0.3))
-        while not call.done():
-            ticks += 1
-            await asyncio.sleep(0.01)
-        with pytest.raises(CommandTimeout):
-            call.result()
-        return ticks
-
-    assert asyncio.run(main()) > 5
+    assert asyncio.run(ticks_while_calling(mill, 0.3)) > 5
 
 
 def test_a_waiting_call_can_be_cancelled(mill: Asset) -> None:

@@ -136,29 +136,14 @@ def faults_of_broker(run: FactoryRun, broker: KafkaBroker, proxy: Proxy, partiti
     def recovery() -> float:
         return chance.uniform(1.0, 6.0)
 
-    def killed() -> Generator[float]:
-        broker.kill()
-        yield chance.uniform(0.0, 4.0)
-        broker.start()
-        yield recovery()
+    def away(begin: Callable[[], object], end: Callable[[], object], least: float, most: float) -> Fault:
+        def fault() -> Generator[float]:
+            begin()
+            yield chance.uniform(least, most)
+            end()
+            yield recovery()
 
-    def suspended() -> Generator[float]:
-        broker.suspend()
-        yield chance.uniform(0.1, 8.0)
-        broker.resume()
-        yield recovery()
-
-    def cut() -> Generator[float]:
-        proxy.cut()
-        yield chance.uniform(0.05, 5.0)
-        proxy.restore()
-        yield recovery()
-
-    def silent() -> Generator[float]:
-        proxy.silence()
-        yield chance.uniform(0.05, 5.0)
-        proxy.restore()
-        yield recovery()
+        return fault
 
     def made_anew() -> Generator[float]:
         run.earlier_logs += read_topic_log(broker.bootstrap_servers, len(run.made_anew))
@@ -175,9 +160,9 @@ def faults_of_broker(run: FactoryRun, broker: KafkaBroker, proxy: Proxy, partiti
         yield recovery()
 
     return {
-        "broker killed": killed,
-        "broker suspended": suspended,
-        "broker cut off": cut,
-        "broker silent": silent,
+        "broker killed": away(broker.kill, broker.start, 0.0, 4.0),
+        "broker suspended": away(broker.suspend, broker.resume, 0.1, 8.0),
+        "broker cut off": away(proxy.cut, proxy.restore, 0.05, 5.0),
+        "broker silent": away(proxy.silence, proxy.restore, 0.05, 5.0),
         "broker without its topic": made_anew,
     }

@@ -7,9 +7,10 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from openfactory.apps.command_memory import CommandMemory, aware
+from openfactory.apps.command_memory import CommandMemory
 from openfactory.commands.envelope import CommandEnvelope
 from openfactory.events.event import AssetEvent
+from openfactory.events.timestamp import aware
 
 __all__ = ["STOPPING", "Admission", "Refusal"]
 

@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 
 from openfactory.apps.command_admission import STOPPING, Admission, Refusal
-from openfactory.apps.command_memory import REMEMBERED, CommandMemory, OpenCommand, aware
+from openfactory.apps.command_memory import REMEMBERED, CommandMemory, OpenCommand
 from openfactory.apps.methods import MethodContract
 from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.concurrency.strand import new_strand
 from openfactory.events.decoding import decode_json
 from openfactory.events.event import AssetEvent, carried_value
+from openfactory.events.timestamp import aware
 from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["CommandHandler"]

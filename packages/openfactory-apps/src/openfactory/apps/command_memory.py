@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from openfactory.commands.envelope import CommandReply
+from openfactory.events.timestamp import aware
 
-__all__ = ["REMEMBERED", "CommandMemory", "OpenCommand", "aware"]
+__all__ = ["REMEMBERED", "CommandMemory", "OpenCommand"]
 
 #: Number of replies, and of commands, that an app reads from the log when it starts.
 REMEMBERED = 4_096
@@ -122,8 +123,3 @@ class CommandMemory:
         self.forgotten_until = max(self.forgotten_until, sent)
         del self._replies[correlation_id]
         self._reply_bytes -= self._sizes.pop(correlation_id, 0)
-
-
-def aware(moment: datetime) -> datetime:
-    """Return a time with a time zone; without one it is taken as UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from openfactory.doctor.factory import Factory
 from openfactory.doctor.finding import Finding, failed, fine, unchecked
 from openfactory.doctor.ksqldb import ksqldb_server
+from openfactory.events.timestamp import aware
 from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["examine_clock"]
@@ -61,8 +62,7 @@ def _seconds_ahead_of_router(url: str) -> float | None:
 
 
 def _seconds_since(moment: datetime) -> float:
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return time.time() - moment.timestamp()
+    return time.time() - aware(moment).timestamp()
 
 
 def _seconds_ahead_of_ksqldb(factory: Factory) -> float | None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 __all__ = [
     "EPOCH",
     "WIRE_PATTERN",
+    "aware",
     "current_timestamp",
     "instant_of",
     "instant_of_datetime",
@@ -93,7 +94,12 @@ def instant_of(timestamp: str) -> int | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return instant_of_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC)) + nanoseconds
+    return instant_of_datetime(aware(moment)) + nanoseconds
+
+
+def aware(moment: datetime) -> datetime:
+    """Return a datetime with a time zone; without one it is taken as UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def instant_of_datetime(moment: datetime) -> int:
