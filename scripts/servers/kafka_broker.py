@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from servers.certificates import Certificates, make_certificates
 from servers.fetching import fetched, run
@@ -15,12 +15,15 @@ from servers.kafka_files import java_command, kafka_jars, kafka_version
 from servers.ports import HOST, free_port
 from servers.server import Server
 
-__all__ = ["KafkaBroker", "Security"]
+__all__ = ["SECURITIES", "KafkaBroker", "Security"]
 
-Security = Literal["ssl", "sasl_plaintext", "sasl_ssl"]
+#: What clients must show: with `mutual` a certificate, with `sasl_plaintext` and `sasl_ssl` a login.
+Security = Literal["ssl", "mutual", "sasl_plaintext", "sasl_ssl"]
+SECURITIES: tuple[Security, ...] = get_args(Security)
 
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
 _SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+_PROTOCOLS = {"SSL": "SSL", "MUTUAL": "SSL", "SASL_PLAINTEXT": "SASL_PLAINTEXT", "SASL_SSL": "SASL_SSL"}
 
 _PROPERTIES = {
     "process.roles": "broker,controller",
@@ -48,7 +51,9 @@ class KafkaBroker(Server):
     Args:
         auto_create_topics: whether a topic comes to be by the first message to it.
         properties: more of `server.properties`, or other values.
-        security: what clients must do to be let in; `certificates`, `username` and `password` are theirs.
+        secured: the port of each further listener, which lets in only who shows `certificates`, or `username` and
+            `password`.
+        certificates: those of the secured listeners; by default new ones.
         port: where it listens; without one at a free port.
         advertised: the address that clients are told, when they shall come through a proxy.
     """
@@ -66,7 +71,8 @@ class KafkaBroker(Server):
         *,
         auto_create_topics: bool = False,
         properties: Mapping[str, str] | None = None,
-        security: Security | None = None,
+        secured: Mapping[Security, int] | None = None,
+        certificates: Certificates | None = None,
         port: int | None = None,
         advertised: str | None = None,
     ) -> None:
@@ -74,10 +80,11 @@ class KafkaBroker(Server):
         self.port = port or free_port()
         #: What clients connect to.
         self.bootstrap_servers = advertised or f"{HOST}:{self.port}"
-        self._security = security
+        #: Ports by what a client must show there.
+        self.secured = dict(secured or {})
         self._internal_port, self._controller_port = free_port(), free_port()
         self._properties = {"auto.create.topics.enable": str(auto_create_topics).lower(), **(properties or {})}
-        self._certificates: Certificates | None = None
+        self._certificates = certificates
         self._options: tuple[str, ...] | None = None
 
     @property
@@ -86,6 +93,10 @@ class KafkaBroker(Server):
         if self._certificates is None:
             self._certificates = make_certificates(self.folder / "certificates")
         return self._certificates
+
+    def address(self, security: Security) -> str:
+        """What clients of a secured listener connect to."""
+        return f"{HOST}:{self.secured[security]}"
 
     def close(self) -> None:
         super().close()
@@ -98,8 +109,7 @@ class KafkaBroker(Server):
         settings = self.folder / "server.properties"
         settings.write_text("\n".join(lines) + "\n", encoding="utf-8")
         if not (self.folder / "data").exists():
-            kind = "with-users" if self._has_sasl else "without-users"
-            shutil.copytree(fetched(f"{kafka_version()}-{kind}", self._format), self.folder / "data")
+            shutil.copytree(fetched(f"{kafka_version()}-with-users", self._format), self.folder / "data")
 
     def _format(self, data: Path) -> None:
         """Make the data of a new broker, which is the same for all of them; the JVM takes seconds for it."""
@@ -110,7 +120,7 @@ class KafkaBroker(Server):
         run(
             *java_command(
                 *("kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", settings),
-                *(users if self._has_sasl else ()),
+                *users,
                 options=self._options or (),
             )
         )
@@ -126,30 +136,29 @@ class KafkaBroker(Server):
             return False
         return knows_itself and "Kafka Server started" in self.log
 
-    @property
-    def _has_sasl(self) -> bool:
-        return self._security is not None and self._security.startswith("sasl")
-
     def _all_properties(self) -> dict[str, str]:
-        listeners = {
+        ports = {
             # The broker's own: nobody has to show anything there.
             "INTERNAL": self._internal_port,
             "CLIENT": self.port,
+            **{security.upper(): port for security, port in self.secured.items()},
             "CONTROLLER": self._controller_port,
         }
-        protocol = (self._security or "plaintext").upper()
+        listeners = {name: f"{name}://{HOST}:{port}" for name, port in ports.items()}
         properties = {
             **_PROPERTIES,
             "log.dirs": str(self.folder / "data"),
             "controller.quorum.voters": f"1@{HOST}:{self._controller_port}",
-            "listeners": ",".join(f"{name}://{HOST}:{port}" for name, port in listeners.items()),
-            "advertised.listeners": f"INTERNAL://{HOST}:{self._internal_port},CLIENT://{self.bootstrap_servers}",
-            "listener.security.protocol.map": f"INTERNAL:PLAINTEXT,CLIENT:{protocol},CONTROLLER:PLAINTEXT",
+            "listeners": ",".join(listeners.values()),
+            "advertised.listeners": ",".join(
+                (listeners | {"CLIENT": f"CLIENT://{self.bootstrap_servers}"})[name]
+                for name in listeners
+                if name != "CONTROLLER"
+            ),
+            "listener.security.protocol.map": ",".join(f"{name}:{_PROTOCOLS.get(name, 'PLAINTEXT')}" for name in ports),
         }
-        if protocol.endswith("SSL"):
-            properties |= self._tls_properties()
-        if self._has_sasl:
-            properties |= self._sasl_properties()
+        if self.secured:
+            properties |= self._tls_properties() | self._sasl_properties()
         return properties | self._properties
 
     def _tls_properties(self) -> dict[str, str]:
@@ -162,23 +171,28 @@ class KafkaBroker(Server):
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": str(made.ca_file),
             "ssl.client.auth": "requested",
+            "listener.name.mutual.ssl.client.auth": "required",
         }
 
     def _sasl_properties(self) -> dict[str, str]:
-        prefix, package = "listener.name.client", "org.apache.kafka.common.security"
-        properties = {
-            "sasl.enabled.mechanisms": ",".join(("PLAIN", *_SCRAM, "OAUTHBEARER")),
-            f"{prefix}.plain.sasl.jaas.config": (
-                f'{package}.plain.PlainLoginModule required user_{self.username}="{self.password}";'
-            ),
-            f"{prefix}.oauthbearer.sasl.jaas.config": (
+        package = "org.apache.kafka.common.security"
+        modules = {
+            "plain": f'{package}.plain.PlainLoginModule required user_{self.username}="{self.password}";',
+            **{name.lower(): f"{package}.scram.ScramLoginModule required;" for name in _SCRAM},
+            "oauthbearer": (
                 f"{package}.oauthbearer.OAuthBearerLoginModule required "
                 f'unsecuredLoginStringClaim_sub="{self.username}";'
             ),
         }
-        for mechanism in _SCRAM:
-            properties[f"{prefix}.{mechanism.lower()}.sasl.jaas.config"] = f"{package}.scram.ScramLoginModule required;"
-        return properties
+        return {
+            "sasl.enabled.mechanisms": ",".join(name.upper() for name in modules),
+            **{
+                f"listener.name.{security}.{mechanism}.sasl.jaas.config": module
+                for security in self.secured
+                if security.startswith("sasl")
+                for mechanism, module in modules.items()
+            },
+        }
 
 
 class _RecordingBroker(KafkaBroker):

@@ -381,27 +381,24 @@ def test_no_broker_is_one_sentence() -> None:
         KafkaAssetConsumer("MILL", "group", print, client)
 
 
-@pytest.mark.thorough  # test_security.py logs in with the same settings in each run
-def test_it_logs_in_as_its_client_does(eventually: Eventually) -> None:
-    with KafkaBroker(security="sasl_plaintext") as broker:
-        login = {"kafka_sasl_username": broker.username, "kafka_sasl_password": broker.password}
-        credentials = Credentials(
-            kafka_security_protocol="SASL_PLAINTEXT", kafka_sasl_mechanism="SCRAM-SHA-256", **login
-        )
-        with KSQLDBClient(f"kafka://{broker.bootstrap_servers}", credentials=credentials) as client:
-            group = Group(client)
-            with AssetProducer(client) as producer:
+def test_it_logs_in_as_its_client_does(kafka_broker: KafkaBroker, topic_prefix: str, eventually: Eventually) -> None:
+    address = kafka_broker.address("sasl_plaintext")
+    login = {"kafka_sasl_username": kafka_broker.username, "kafka_sasl_password": kafka_broker.password}
+    credentials = Credentials(kafka_security_protocol="SASL_PLAINTEXT", kafka_sasl_mechanism="SCRAM-SHA-256", **login)
+    with KSQLDBClient(f"kafka://{address}?prefix={topic_prefix}", credentials=credentials) as client:
+        group = Group(client)
+        with AssetProducer(client) as producer:
 
-                def is_heard() -> bool:
-                    producer.send_asset_attribute("MILL", AssetAttribute("speed", 7, "Samples", "Speed")).wait()
-                    return group.values()[:1] == [7]
+            def is_heard() -> bool:
+                producer.send_asset_attribute("MILL", AssetAttribute("speed", 7, "Samples", "Speed")).wait()
+                return group.values()[:1] == [7]
 
-                try:
-                    group.start()
-                    eventually(is_heard)
-                finally:
-                    group.stop()
-            assert delete_consumer_group(group.name, broker.bootstrap_servers, credentials=credentials)
+            try:
+                group.start()
+                eventually(is_heard)
+            finally:
+                group.stop()
+        assert delete_consumer_group(group.name, address, credentials=credentials)
 
 
 def test_a_deleted_group_begins_anew(

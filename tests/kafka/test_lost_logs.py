@@ -106,6 +106,7 @@ def test_a_start_takes_what_is_left(kafka_broker: KafkaBroker, topic_prefix: str
     with opened(kafka_url) as engine:
         engine.publish(number("A", 1))
         engine.flush()
+        assert engine.snapshot().events.keys() == {"A"}  # the engine has read it
         lose(kafka_broker, f"{topic_prefix}ofa_assets")
         engine.publish(number("B", 2))
         engine.flush()

@@ -37,6 +37,8 @@ from openfactory.testing import AppClient, eventually
 from router_stand_in import RouterStandIn
 from servers import KafkaBroker, NatsServer, NotOnThisMachineError, Server, make_certificates
 from servers.fetching import program, run
+from servers.kafka_broker import Security
+from topic_deletion import delete_topics
 
 # Within this time, in seconds, it is said what goes wrong.
 SOON = 45.0
@@ -46,13 +48,6 @@ KEY_PASSWORD = "key-password-of-the-tests"
 
 #: Nothing of this may be seen anywhere.
 SECRETS = (KafkaBroker.password, OidcStandIn.client_secret, WRONG, KEY_PASSWORD)
-
-BROKERS: dict[str, dict[str, Any]] = {
-    "ssl": {"security": "ssl"},
-    "mutual": {"security": "ssl", "properties": {"ssl.client.auth": "required"}},
-    "sasl_plaintext": {"security": "sasl_plaintext"},
-    "sasl_ssl": {"security": "sasl_ssl"},
-}
 
 #: Environment variables and their values.
 Settings = dict[str, str]
@@ -70,32 +65,26 @@ class Mill(OpenFactoryApp):
 
 
 class Plant:
-    """The brokers and token servers of these tests; each is started when it is first asked for."""
+    """The broker, and the token servers of these tests; each of those is started when it is first asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, broker: KafkaBroker) -> None:
         self.folder = folder
-        self._brokers: dict[str, KafkaBroker] = {}
+        self.broker = broker
+        self.prefix = f"t{uuid4().hex[:8]}"
         self._token_servers: dict[str, OidcStandIn] = {}
         self._running = ExitStack()
 
-    def broker(self, name: str) -> KafkaBroker:
-        if name not in self._brokers:
-            broker = KafkaBroker(**BROKERS[name])
-            self._running.enter_context(running(broker))
-            self._brokers[name] = broker
-        return self._brokers[name]
-
     def token_server(self, scheme: str) -> OidcStandIn:
         if scheme not in self._token_servers:
-            certificates = self.broker("sasl_ssl").certificates if scheme == "https" else None
+            certificates = self.broker.certificates if scheme == "https" else None
             self._token_servers[scheme] = self._running.enter_context(OidcStandIn(certificates))
         return self._token_servers[scheme]
 
     def encrypted_key(self) -> Path:
-        """The key of the mutual broker's client, behind a password."""
+        """The key of the client, behind a password."""
         key = self.folder / "encrypted.pem"
         if not key.exists():
-            plain = self.broker("mutual").certificates.key_file
+            plain = self.broker.certificates.key_file
             run(
                 program("openssl", "openssl"),
                 *("ec", "-aes256", "-passout", f"pass:{KEY_PASSWORD}"),
@@ -108,6 +97,7 @@ class Plant:
 
     def close(self) -> None:
         self._running.close()
+        delete_topics(self.broker.bootstrap_servers, self.prefix)
 
 
 @contextmanager
@@ -124,23 +114,23 @@ def running(server: Server) -> Iterator[None]:
 
 
 class Way(NamedTuple):
-    """A broker, and how to log in to it."""
+    """A listener of the broker, and how to log in to it."""
 
-    broker: str
+    listener: Security
     settings: Callable[[Plant], Settings]
 
 
-def tls(broker: str, protocol: str = "SSL") -> Callable[[Plant], Settings]:
+def tls(protocol: str = "SSL") -> Callable[[Plant], Settings]:
     return lambda plant: {
         "KAFKA_SECURITY_PROTOCOL": protocol,
-        "KAFKA_SSL_CA_FILE": str(plant.broker(broker).certificates.ca_file),
+        "KAFKA_SSL_CA_FILE": str(plant.broker.certificates.ca_file),
     }
 
 
 def mutual(plant: Plant) -> Settings:
-    made = plant.broker("mutual").certificates
+    made = plant.broker.certificates
     return {
-        **tls("mutual")(plant),
+        **tls()(plant),
         "KAFKA_SSL_CERT_FILE": str(made.certificate_file),
         "KAFKA_SSL_KEY_FILE": str(made.key_file),
     }
@@ -156,7 +146,7 @@ def mutual_by_encrypted_key(plant: Plant) -> Settings:
 
 def password(mechanism: str, *, in_the_clear: bool = False) -> Callable[[Plant], Settings]:
     return lambda plant: {
-        **({"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"} if in_the_clear else tls("sasl_ssl", "SASL_SSL")(plant)),
+        **({"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"} if in_the_clear else tls("SASL_SSL")(plant)),
         "KAFKA_SASL_MECHANISM": mechanism,
         "KAFKA_SASL_USERNAME": KafkaBroker.username,
         "KAFKA_SASL_PASSWORD": KafkaBroker.password,
@@ -167,7 +157,7 @@ def token(scheme: str) -> Callable[[Plant], Settings]:
     def settings(plant: Plant) -> Settings:
         server = plant.token_server(scheme)
         said = {
-            **tls("sasl_ssl", "SASL_SSL")(plant),
+            **tls("SASL_SSL")(plant),
             "KAFKA_SASL_MECHANISM": "OAUTHBEARER",
             "KAFKA_OAUTH_TOKEN_URL": server.url,
             "KAFKA_OAUTH_CLIENT_ID": server.client_id,
@@ -199,7 +189,7 @@ def with_files_of_others(way: Callable[[Plant], Settings], **parts: str) -> Call
 
 
 WAYS = {
-    "TLS": Way("ssl", tls("ssl")),
+    "TLS": Way("ssl", tls()),
     "mutual TLS": Way("mutual", mutual),
     "mutual TLS, key with a password": Way("mutual", mutual_by_encrypted_key),
     "PLAIN in the clear": Way("sasl_plaintext", password("PLAIN", in_the_clear=True)),
@@ -225,11 +215,11 @@ MISTAKES: dict[str, tuple[Way, str]] = {
         r"TLS failed \(.+\)\. .*KAFKA_SSL_CA_FILE",
     ),
     "no authority": (
-        Way("ssl", with_other(tls("ssl"), KAFKA_SSL_CA_FILE=None)),
+        Way("ssl", with_other(tls(), KAFKA_SSL_CA_FILE=None)),
         r"TLS failed \(.+\)\. .*KAFKA_SSL_CA_FILE",
     ),
     "no certificate": (
-        Way("mutual", tls("mutual")),
+        Way("mutual", tls()),
         r"requires one \(.+\)\. Set KAFKA_SSL_CERT_FILE .+KAFKA_SSL_KEY_FILE",
     ),
     "certificate of others": (
@@ -260,8 +250,8 @@ MISTAKES: dict[str, tuple[Way, str]] = {
 
 
 @pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
-    plant = Plant(tmp_path_factory.mktemp("plant"))
+def plant(tmp_path_factory: pytest.TempPathFactory, kafka_broker: KafkaBroker) -> Iterator[Plant]:
+    plant = Plant(tmp_path_factory.mktemp("plant"), kafka_broker)
     yield plant
     plant.close()
 
@@ -272,8 +262,8 @@ def everything_is_heard(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def url_of(plant: Plant, way: Way) -> str:
-    """A fresh place of data on the broker of a way."""
-    return f"kafka://{plant.broker(way.broker).bootstrap_servers}?prefix=t{uuid4().hex[:10]}_"
+    """A fresh place of data behind the listener of a way."""
+    return f"kafka://{plant.broker.address(way.listener)}?prefix={plant.prefix}{uuid4().hex[:8]}_"
 
 
 def as_credentials(settings: Mapping[str, str]) -> Credentials:
@@ -430,7 +420,7 @@ def test_a_mistake_is_explained_soon_and_without_the_secret(
     way: Way, said: str, plant: Plant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings, url = way.settings(plant), url_of(plant, way)
-    address = plant.broker(way.broker).bootstrap_servers
+    address = plant.broker.address(way.listener)
     client = KSQLDBClient(url, credentials=as_credentials(settings))
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -500,7 +490,7 @@ def test_files_that_cannot_be_used_are_named_at_once(
     url = url_of(plant, WAYS[way])
     with pytest.raises(ConfigurationError, match=said) as caught, KSQLDBClient(url, credentials=credentials) as client:
         client.engine.health()
-    assert plant.broker(WAYS[way].broker).bootstrap_servers in str(caught.value)
+    assert plant.broker.address(WAYS[way].listener) in str(caught.value)
     assert_no_secret(all_said(caught.value), caplog.text)
 
 

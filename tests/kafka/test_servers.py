@@ -170,12 +170,6 @@ def test_a_given_folder_is_kept_and_taken_up_again(kafka_broker: KafkaBroker, tm
         assert consumed(broker.bootstrap_servers, "kept", 1) == [b"1"]
 
 
-@pytest.fixture(scope="module")
-def secured_broker() -> Iterator[KafkaBroker]:
-    with KafkaBroker(security="sasl_ssl", auto_create_topics=True) as broker:
-        yield broker
-
-
 def login(broker: KafkaBroker, mechanism: str, **other: Any) -> dict[str, Any]:
     return {
         "security.protocol": "SASL_SSL",
@@ -188,52 +182,53 @@ def login(broker: KafkaBroker, mechanism: str, **other: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-def test_a_secured_broker_lets_its_user_in(
-    kafka_broker: KafkaBroker, secured_broker: KafkaBroker, mechanism: str
-) -> None:
-    settings = login(secured_broker, mechanism)
-    produce(secured_broker.bootstrap_servers, mechanism, b"1", **settings)
-    assert consumed(secured_broker.bootstrap_servers, mechanism, 1, **settings) == [b"1"]
+def test_a_secured_listener_lets_its_user_in(kafka_broker: KafkaBroker, topic_prefix: str, mechanism: str) -> None:
+    settings, address = login(kafka_broker, mechanism), kafka_broker.address("sasl_ssl")
+    create_topic(kafka_broker.bootstrap_servers, f"{topic_prefix}{mechanism}")
+    produce(address, f"{topic_prefix}{mechanism}", b"1", **settings)
+    assert consumed(address, f"{topic_prefix}{mechanism}", 1, **settings) == [b"1"]
 
 
-def test_a_secured_broker_lets_nobody_else_in(
-    kafka_broker: KafkaBroker, secured_broker: KafkaBroker, tmp_path: Path
-) -> None:
+def test_a_secured_listener_lets_nobody_else_in(kafka_broker: KafkaBroker, tmp_path: Path) -> None:
     wrong: dict[str, dict[str, Any]] = {
         "no login": {},
-        "password": login(secured_broker, "PLAIN", **{"sasl.password": "guessed"}),
-        "scram": login(secured_broker, "SCRAM-SHA-256", **{"sasl.password": "guessed"}),
+        "password": login(kafka_broker, "PLAIN", **{"sasl.password": "guessed"}),
+        "scram": login(kafka_broker, "SCRAM-SHA-256", **{"sasl.password": "guessed"}),
         "authority": login(
-            secured_broker, "PLAIN", **{"ssl.ca.location": str(make_certificates(tmp_path / "other").ca_file)}
+            kafka_broker, "PLAIN", **{"ssl.ca.location": str(make_certificates(tmp_path / "other").ca_file)}
         ),
     }
-    said = {what: let_in(secured_broker, **settings) for what, settings in wrong.items()}
+    said = {what: let_in(kafka_broker.address("sasl_ssl"), **settings) for what, settings in wrong.items()}
     assert said.pop("authority") in ("_SSL", "no connection")
     assert said == {"no login": "no connection", "password": "_AUTHENTICATION", "scram": "_AUTHENTICATION"}
-    assert let_in(secured_broker, **login(secured_broker, "PLAIN")) == "yes"
+    assert let_in(kafka_broker.address("sasl_ssl"), **login(kafka_broker, "PLAIN")) == "yes"
 
 
-def test_a_broker_that_asks_for_a_certificate(kafka_broker: KafkaBroker) -> None:
-    with KafkaBroker(security="ssl", properties={"ssl.client.auth": "required"}) as broker:
-        made = broker.certificates
-        without = {"security.protocol": "SSL", "ssl.ca.location": str(made.ca_file)}
-        shown = {"ssl.certificate.location": str(made.certificate_file), "ssl.key.location": str(made.key_file)}
-        assert let_in(broker, **without, **shown) == "yes"
-        assert let_in(broker, **without) in ("_SSL", "no connection")
+def test_a_listener_that_asks_for_a_certificate(kafka_broker: KafkaBroker) -> None:
+    made = kafka_broker.certificates
+    without = {"security.protocol": "SSL", "ssl.ca.location": str(made.ca_file)}
+    shown = {"ssl.certificate.location": str(made.certificate_file), "ssl.key.location": str(made.key_file)}
+    assert let_in(kafka_broker.address("mutual"), **without, **shown) == "yes"
+    assert let_in(kafka_broker.address("mutual"), **without) in ("_SSL", "no connection")
+    assert let_in(kafka_broker.address("ssl"), **without) == "yes"
 
 
-def test_a_broker_that_asks_for_a_password_alone(kafka_broker: KafkaBroker) -> None:
-    with KafkaBroker(security="sasl_plaintext") as broker:
-        said = {"sasl.mechanism": "PLAIN", "sasl.username": broker.username, "sasl.password": broker.password}
-        assert let_in(broker, **{"security.protocol": "SASL_PLAINTEXT"}, **said) == "yes"
-        assert let_in(broker) == "no connection"
+def test_a_listener_that_asks_for_a_password_alone(kafka_broker: KafkaBroker) -> None:
+    said = {
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": kafka_broker.username,
+        "sasl.password": kafka_broker.password,
+    }
+    assert let_in(kafka_broker.address("sasl_plaintext"), **said) == "yes"
+    assert let_in(kafka_broker.address("sasl_plaintext")) == "no connection"
 
 
-def test_a_secured_broker_takes_tokens(kafka_broker: KafkaBroker, secured_broker: KafkaBroker) -> None:
+def test_a_secured_listener_takes_tokens(kafka_broker: KafkaBroker) -> None:
     from base64 import urlsafe_b64encode
 
     now = int(time.time())
-    parts = ({"alg": "none"}, {"sub": secured_broker.username, "iat": now, "exp": now + 600})
+    parts = ({"alg": "none"}, {"sub": kafka_broker.username, "iat": now, "exp": now + 600})
     header, claims = (urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts)
 
     def token(_: str) -> tuple[str, float]:
@@ -241,20 +236,20 @@ def test_a_secured_broker_takes_tokens(kafka_broker: KafkaBroker, secured_broker
 
     settings: dict[str, Any] = {
         "security.protocol": "SASL_SSL",
-        "ssl.ca.location": str(secured_broker.certificates.ca_file),
+        "ssl.ca.location": str(kafka_broker.certificates.ca_file),
         "sasl.mechanism": "OAUTHBEARER",
         "oauth_cb": token,
     }
-    assert let_in(secured_broker, **settings) == "yes"
+    assert let_in(kafka_broker.address("sasl_ssl"), **settings) == "yes"
 
 
-def let_in(broker: KafkaBroker, **settings: Any) -> str:
+def let_in(address: str, **settings: Any) -> str:
     """What becomes of a client with these settings: `yes`, or the name of the first error that it meets."""
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AdminClient
 
     errors: list[KafkaError] = []
-    configuration: dict[str, Any] = {**QUIET, "bootstrap.servers": broker.bootstrap_servers, "error_cb": errors.append}
+    configuration: dict[str, Any] = {**QUIET, "bootstrap.servers": address, "error_cb": errors.append}
     admin = AdminClient(configuration | settings)
     deadline = time.monotonic() + 20
     while not errors and time.monotonic() < deadline:
@@ -380,7 +375,7 @@ def test_a_broker_behind_a_proxy(kafka_broker: KafkaBroker, toxiproxy: Toxiproxy
         assert broker.bootstrap_servers == proxy.address
         produce(broker.bootstrap_servers, "cut", b"1")
         proxy.cut()
-        assert let_in(broker) == "no connection"
+        assert let_in(broker.bootstrap_servers) == "no connection"
         proxy.restore()
         assert consumed(broker.bootstrap_servers, "cut", 1) == [b"1"]
 

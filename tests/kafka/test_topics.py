@@ -168,20 +168,19 @@ def test_a_property_that_does_not_exist_is_named() -> None:
         create_topics({"bootstrap.servers": "127.0.0.1:9", "nosuch": 1})
 
 
-def test_a_wrong_password_is_said_and_not_shown() -> None:
-    with KafkaBroker(security="sasl_plaintext") as broker:
-        login = {
-            "bootstrap.servers": broker.bootstrap_servers,
-            "security.protocol": "SASL_PLAINTEXT",
-            "sasl.mechanism": "PLAIN",
-            "sasl.username": broker.username,
-        }
-        assert describe_topics({**login, "sasl.password": broker.password}) == {}
-        with pytest.raises(EngineUnavailableError, match="it rejects the login") as raised:
-            describe_topics({**login, "sasl.password": "guessed-wrong"}, timeout=3)
-        assert "guessed-wrong" not in str(raised.value)
-        with pytest.raises(EngineUnavailableError):  # in the clear it closes the connection, or does not answer
-            describe_topics({"bootstrap.servers": broker.bootstrap_servers}, timeout=2)
+def test_a_wrong_password_is_said_and_not_shown(kafka_broker: KafkaBroker, topic_prefix: str) -> None:
+    login = {
+        "bootstrap.servers": kafka_broker.address("sasl_plaintext"),
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": kafka_broker.username,
+    }
+    assert describe_topics({**login, "sasl.password": kafka_broker.password}, prefix=topic_prefix) == {}
+    with pytest.raises(EngineUnavailableError, match="it rejects the login") as raised:
+        describe_topics({**login, "sasl.password": "guessed-wrong"}, timeout=3)
+    assert "guessed-wrong" not in str(raised.value)
+    with pytest.raises(EngineUnavailableError):  # in the clear it closes the connection, or does not answer
+        describe_topics({"bootstrap.servers": kafka_broker.address("sasl_plaintext")}, timeout=2)
 
 
 LOG, REGISTER, CONNECTOR = TOPICS[0], TOPICS[1], TOPICS[-1]
