@@ -163,6 +163,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         super().__init__(asset_uuid, self._own_client or ksqlClient, bootstrap_servers, asset_router_url)
         self.ksql = ksqlClient or self._own_client
         _configure_library_logger(asset_uuid)
+        self._found_commands = call_on_thread("openfactory-commands", self._read_commands)
         earlier = [event for event in self._state.events() if self._predates_app(event)]
         types = self._engine.types([asset_uuid])
         self._idle_since = idle_since(earlier, types)
@@ -359,14 +360,20 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         for attribute in (*methods, *standard, *(field.attribute() for field in declared.values())):
             super().add_attribute(attribute, wait_to_become_available=False)
         if registration is not None:
-            self._writes.register(registration)
+            for receipt in self._writes.register(registration):
+                if receipt.event is not None:
+                    self._state.write(receipt.event, receipt)
         super().flush()
-        super().resync_state()  # for the attributes that the registration has written
 
-    def _accept_commands(self) -> None:
+    def _read_commands(self) -> tuple[list[AssetEvent], list[AssetEvent]]:
+        """Return the newest commands and replies in the log, which takes two round trips beside the other steps."""
         commands, replies = (
             self._engine.history(self.asset_uuid, tag=tag, limit=REMEMBERED) for tag in (COMMAND_TAG, REPLY_TAG)
         )
+        return commands, replies
+
+    def _accept_commands(self) -> None:
+        commands, replies = self._found_commands.result()
         earlier = [event for event in commands if self._predates_app(event)]
         self._commands.start(earlier, replies, self.logger, self._idle_since)
 

@@ -204,6 +204,11 @@ class Delivery:
                 self._discard(self._producer)
                 self._call_hooks(1.0)
 
+    def abandon(self) -> None:
+        """Close a delivery that has published nothing, because the engine cannot be opened."""
+        self.close(0)
+        self.join()
+
     def join(self) -> None:
         """Wait for the end of the thread after `close`, and free the threads and sockets of librdkafka."""
         if threading.current_thread() is not self._thread:  # a hook for failed deliveries may close the engine

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from openfactory.engines.base import Servers, Snapshot
 from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.kafka_engine.delivery import Delivery
 from openfactory.engines.kafka_engine.fold import Fold, is_deregistration
 from openfactory.engines.kafka_engine.location import KafkaLocation
 from openfactory.engines.kafka_engine.log_engine import LogEngine, TopicNames
@@ -72,21 +74,33 @@ class KafkaEngine(LogEngine):
         if servers.bootstrap_servers and servers.bootstrap_servers != location.bootstrap_servers:
             _logger.info("The broker is the one in %s; %s is not used.", url, servers.bootstrap_servers)
         connection = BrokerConnection(location.bootstrap_servers, servers.resolve(url).credentials)
-        with Waiting(_logger, f"Opening {redacted(url)}", "the list of topics") as waiting:
-            assets, uns_map = (location.prefix + name for name in NEEDED_TOPICS)
+        with Waiting(_logger, f"Opening {redacted(url)}", "the list of topics") as waiting, ExitStack() as opened:
+            # All clients exist before the first answer, so that they connect at the same time.
             reader = LogReader(connection)
-            try:
-                watch, cluster, identity = _watched(connection, reader, location.prefix)
-                tables = FoldedTables(location.state, _mark_of(cluster, identity))
-            except BaseException:
-                reader.close()
-                raise
-            tombstones = tuple(name for topic in _TOMBSTONES if (name := location.prefix + topic) in cluster.topics)
-            super().__init__(
-                url, connection, reader, TopicNames(assets, uns_map, tombstones), watch, identity, location.linger_ms
+            opened.callback(reader.close)
+            feed = LogFeed(
+                connection,
+                reader,
+                lambda: self._dispatcher.lock,
+                self._apply,
+                self._on_lost,
+                self._on_rewritten,
+                self._on_idle,
             )
+            opened.callback(feed.close, 0)
+            delivery = Delivery(connection, location.linger_ms)
+            opened.callback(delivery.abandon)
+            watch, cluster, identity = _watched(connection, reader, location.prefix)
+            opened.callback(watch.close)
+            tables = FoldedTables(location.state, _mark_of(cluster, identity))
+            opened.pop_all()  # from here on, `close` closes them
+            assets, uns_map = (location.prefix + name for name in NEEDED_TOPICS)
+            tombstones = tuple(name for topic in _TOMBSTONES if (name := location.prefix + topic) in cluster.topics)
+            topics = TopicNames(assets, uns_map, tombstones)
+            super().__init__(url, connection, reader, topics, watch, identity, delivery)
             self._cluster = cluster
             self._fold = Fold()
+            self._feed = feed
             self._tables = tables
             self._saved_at = time.monotonic()
             self._replay: dict[Partition, int] = {}  # the ends up to which the log is read before events are delivered
@@ -96,15 +110,6 @@ class KafkaEngine(LogEngine):
             self._expected: Mapping[Partition, RecordMark] = {}  # the record at each position of the state file
             self._held_back = Outage(
                 _logger, meanwhile="Answers lack these events.", over="The log can be read up to its end again."
-            )
-            self._feed = LogFeed(
-                connection,
-                reader,
-                lambda: self._dispatcher.lock,
-                self._apply,
-                self._on_lost,
-                self._on_rewritten,
-                self._on_idle,
             )
             waiting.step = f"the records of {assets}"
             try:

@@ -78,7 +78,7 @@ class LogEngine(SharedEngine):
         topics: the topics for events, places and tombstones.
         watch: watch over the topics of the log; the engine closes it.
         identity: the identity of the topics.
-        linger_ms: milliseconds that a message waits for others, to be sent in one batch.
+        delivery: the writer of the log; the engine closes it.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class LogEngine(SharedEngine):
         topics: TopicNames,
         watch: LogWatch,
         identity: Identity,
-        linger_ms: float = 0,
+        delivery: Delivery,
     ) -> None:
         super().__init__(url)
         self._connection = connection
@@ -103,7 +103,7 @@ class LogEngine(SharedEngine):
         self._partitions = self._partitions_of(topics.assets)
         self._map_partitions = self._partitions_of(topics.uns_map)
         self._dispatcher = Dispatcher()
-        self._delivery = Delivery(connection, linger_ms)
+        self._delivery = delivery
         self._known_ends: dict[Partition, int] = {}
         self._catching_up: int | None = None  # id of the thread that delivers past events to a new subscription
         self._newest: dict[str, int] = {}  # by asset, the position of the newest event that the feed has passed

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from openfactory.engines.base import LogPosition, OnEvent, OnGap, Servers, Snapshot, Subscription
 from openfactory.engines.fanout import AssetRouter
 from openfactory.engines.fanout.nats_live import NatsLive
 from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.kafka_engine.delivery import Delivery
 from openfactory.engines.kafka_engine.fold import Fold, is_deregistration
 from openfactory.engines.kafka_engine.log_engine import LogEngine
 from openfactory.engines.kafka_engine.log_feed import LogFeed
@@ -62,10 +64,17 @@ class KsqlDBEngine(LogEngine):
                 f"The Kafka broker of the ksqlDB server {redacted(url)} is not set. "
                 "Set KAFKA_BROKER=host:9092, or set KSQLDB_URL=sqlite:///factory.db to run without a server."
             )
-        self._server = KsqlDBServer(url, credentials=credentials)
-        connection = BrokerConnection(resolved.bootstrap_servers, credentials)
-        reader, watch = LogReader(connection), LogWatch(connection, (topics.assets, topics.uns_map))
-        try:
+        with ExitStack() as opened:
+            self._server = KsqlDBServer(url, credentials=credentials)
+            opened.callback(self._server.close)
+            connection = BrokerConnection(resolved.bootstrap_servers, credentials)
+            # All clients exist before the first answer, so that they connect at the same time.
+            reader = LogReader(connection)
+            opened.callback(reader.close)
+            delivery = Delivery(connection)
+            opened.callback(delivery.abandon)
+            watch = LogWatch(connection, (topics.assets, topics.uns_map))
+            opened.callback(watch.close)
             identity = watch.answer(watch.ask()) or {}
             if topics.assets not in identity:
                 raise EngineUnavailableError(
@@ -73,12 +82,8 @@ class KsqlDBEngine(LogEngine):
                     f"{self._server.url} reads. Set KAFKA_BROKER to the broker of that ksqlDB.",
                     address=connection.bootstrap_servers,
                 )
-        except BaseException:
-            self._server.close()
-            watch.close()
-            reader.close()
-            raise
-        super().__init__(url, connection, reader, topics, watch, identity)
+            opened.pop_all()  # from here on, `close` closes them
+        super().__init__(url, connection, reader, topics, watch, identity, delivery)
         self._tables = KsqlDBTables(self._server)
         self._feed: LogFeed | None = None
         self._nats: NatsLive | None = None
