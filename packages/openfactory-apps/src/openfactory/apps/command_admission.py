@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from openfactory.apps.command_memory import CommandMemory
 from openfactory.commands.envelope import CommandEnvelope
 from openfactory.events.event import AssetEvent
-from openfactory.events.timestamp import aware
+from openfactory.events.timestamp import aware, openfactory_timestamp
 
 __all__ = ["STOPPING", "Admission", "Refusal"]
 
@@ -63,9 +63,12 @@ class Admission:
         sent = aware(envelope.header.timestamp)
         if sent <= self._memory.forgotten_until:
             return Refusal(f"The command is older than commands that the app has forgotten. {_MAY_HAVE_RUN}", "unknown")
-        age = (datetime.now(UTC) - sent).total_seconds()
-        if age > self._window:
-            reason = f"The command is {age:.0f} s old by the app's clock, and COMMAND_WINDOW is {self._window:g} s. "
+        if (datetime.now(UTC) - sent).total_seconds() > self._window:
+            # The text does not change with time, so a command that comes twice gets the same reply.
+            reason = (
+                f"The command was sent at {openfactory_timestamp(sent)}, by the app's clock more than "
+                f"COMMAND_WINDOW, {self._window:g} s, ago. "
+            )
             if self.idle_since != 0 and sent < self._built:
                 return Refusal(reason + _MAY_HAVE_RUN, "unknown")
             return Refusal(reason + "Call again; if this repeats, compare the clocks of both machines.")
