@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import weakref
-from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from openfactory.exceptions import OpenFactoryError
 
-__all__ = ["close_abandoned", "close_with"]
+__all__ = ["abandon", "close_abandoned"]
 
 _logger = logging.getLogger("openfactory.assets")
 
@@ -23,23 +21,17 @@ class _Closable(Protocol):
 _abandoned: SimpleQueue[_Closable] = SimpleQueue()
 
 
-def close_with(owner: object, closable: _Closable) -> Callable[[], object]:
-    """Close an object when its owner is garbage, at the next call of `close_abandoned`.
-
-    Returns:
-        a function that forgets the object, because it was closed.
-    """
-    end = weakref.finalize(owner, _abandoned.put, closable)
-    end.atexit = False
-    return end.detach
+def abandon(closable: _Closable) -> None:
+    """Close an object at the next call of `close_abandoned`, because its owner is garbage."""
+    _abandoned.put(closable)
 
 
 def close_abandoned() -> None:
     """Close the objects whose owner is garbage. Call it before each new subscription."""
-    while True:
+    while not _abandoned.empty():
         try:
             _abandoned.get_nowait().close()
-        except Empty:
+        except Empty:  # another thread was faster
             return
         except OpenFactoryError as error:
             _logger.error("An asset that was not closed could not be ended: %s", error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Collection
 
-from openfactory.assets.abandoned import close_abandoned, close_with
+from openfactory.assets.abandoned import abandon, close_abandoned
 from openfactory.assets.subscriptions import Listener
 from openfactory.engines.base import Engine, Subscription
 from openfactory.events.event import AssetEvent
@@ -40,7 +40,7 @@ class AllAssets:
             the last event of each attribute, if `current_values` is true; new events follow after them.
         """
         close_abandoned()
-        self._listener, self._attribute_ids = weakref.ref(listener), attribute_ids
+        self._listener, self._attribute_ids = weakref.ref(listener, self._on_abandoned), attribute_ids
         current: list[AssetEvent] = []
         position: int | None = None
         if current_values:
@@ -51,13 +51,16 @@ class AllAssets:
                 if event.is_attribute and self._is_wanted(event):
                     current.append(event)
         self._subscription = self._engine.subscribe(None, self._receive, self._on_gap, position)
-        close_with(listener, self._subscription)
         return current
 
     def remove_listener(self, listener: Listener) -> None:  # noqa: ARG002 - there is only one
         """Stop the delivery of events."""
         if self._subscription is not None:
             self._subscription.close()
+
+    def _on_abandoned(self, _: object) -> None:
+        if self._subscription is not None:
+            abandon(self._subscription)
 
     def _receive(self, event: AssetEvent) -> None:
         self._note(event)

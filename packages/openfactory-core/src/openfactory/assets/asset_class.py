@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from openfactory.assets.abandoned import close_with
 from openfactory.assets.asset_feed import AssetFeed
 from openfactory.assets.caller import Caller, CommandArguments
 from openfactory.assets.event_stream import EventStream
@@ -114,7 +113,6 @@ class Asset:
         except BaseException:
             self._reference.close()
             raise
-        close_with(self, self._reference)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.asset_uuid!r})"
@@ -468,7 +466,7 @@ class Asset:
     def _start_feed(self, asset_uuid: str) -> tuple[list[AssetEvent], int]:
         """Load the last events of an asset, receive each event that follows, and return the last and their position."""
         self._caller = Caller(asset_uuid, self._publish, self._state)
-        self._feed = AssetFeed(self._engine, asset_uuid, self, self._subscriptions.kept)
+        self._feed = AssetFeed(self._reference, asset_uuid, self, self._subscriptions.kept)
         return self._feed.start()
 
     def _publish(self, event: AssetEvent) -> Receipt:

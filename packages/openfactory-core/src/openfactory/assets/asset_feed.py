@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from openfactory.assets.abandoned import close_abandoned, close_with
+from openfactory.assets.abandoned import abandon, close_abandoned
 from openfactory.assets.state import AssetState
-from openfactory.engines.base import Engine, Snapshot, Subscription
+from openfactory.engines import EngineReference
+from openfactory.engines.base import Snapshot, Subscription
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.timestamp import current_timestamp, is_before
@@ -31,22 +33,23 @@ class AssetFeed:
 
     After a gap, it delivers the last event of each attribute that was missed. If another log has taken the place of the
     log, it delivers the last events of that log, and `UNAVAILABLE` for each attribute that only the former log had. The
-    engine keeps the feed, and the feed does not keep the asset: the delivery ends with an asset that is not closed and
-    not used any more.
+    engine keeps the feed, and the feed does not keep the asset: with an asset that is not closed and not used any more,
+    the delivery ends, and the reference to the engine is released.
 
     Args:
-        engine: engine of the asset.
+        reference: reference of the asset to its engine.
         asset_uuid: UUID of the asset.
         asset: the asset.
         kept: contains the asset while it must be kept.
     """
 
-    __slots__ = ("_asset", "_asset_uuid", "_engine", "_forget", "_kept", "_log", "_subscription")
+    __slots__ = ("_asset", "_asset_uuid", "_engine", "_kept", "_log", "_reference", "_subscription")
 
-    def __init__(self, engine: Engine, asset_uuid: str, asset: _Asset, kept: list[object]) -> None:
-        self._engine = engine
+    def __init__(self, reference: EngineReference, asset_uuid: str, asset: _Asset, kept: list[object]) -> None:
+        self._reference = reference
+        self._engine = reference.engine
         self._asset_uuid = asset_uuid
-        self._asset = weakref.ref(asset)
+        self._asset: Callable[[], _Asset | None] = weakref.ref(asset, self._on_abandoned)
         self._kept = kept
         self._subscription: Subscription | None = None
         self._log = 0
@@ -59,14 +62,18 @@ class AssetFeed:
         if (asset := self._asset()) is not None:
             asset._state.load(events)
             self._subscription = self._engine.subscribe(self._asset_uuid, self._on_event, self._on_gap, position)
-            self._forget = close_with(asset, self._subscription)
         return events, position
 
     def close(self) -> None:
         """End the delivery."""
+        self._asset = _no_asset
         if self._subscription is not None:
             self._subscription.close()
-            self._forget()
+
+    def _on_abandoned(self, _: object) -> None:
+        if self._subscription is not None:
+            abandon(self._subscription)
+        abandon(self._reference)
 
     def _events(self, snapshot: Snapshot) -> list[AssetEvent]:
         return snapshot.events.get(self._asset_uuid, [])
@@ -95,6 +102,10 @@ class AssetFeed:
             return self._subscription.position
         # A gap before `subscribe` has returned: the state holds what was loaded and delivered, and no own writes yet.
         return max((event.position or 0 for event in state.events()), default=0)
+
+
+def _no_asset() -> None:
+    """Return None, as the weak reference to an asset that is garbage."""
 
 
 def _forget_others(asset: _Asset, events: list[AssetEvent], position: int) -> None:

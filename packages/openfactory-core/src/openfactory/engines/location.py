@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -51,6 +52,7 @@ class Location:
     query: str
 
     @classmethod
+    @lru_cache(maxsize=64)  # each asset that is watched has the URL of its engine, mostly the same
     def of(cls, url: str) -> Location:
         """Parse a URL.
 

@@ -149,6 +149,8 @@ def open_engine_of(
 
 
 def _differ(shared: _Shared, url: str, servers: Servers) -> bool:
+    if url == shared.engine.url and servers == shared.servers:
+        return False
     opened, location = Location.of(shared.engine.url), Location.of(url)
     if (opened.userinfo, opened.query) != (location.userinfo, location.query):
         return True
