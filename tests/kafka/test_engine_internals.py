@@ -37,7 +37,7 @@ pytestmark = pytest.mark.timeout(60)
 
 _INVALID_PRODUCER_EPOCH = 47
 _DUPLICATE_SEQUENCE_NUMBER = 46
-_PRODUCE = 0
+_PRODUCE, _LIST_OFFSETS = 0, 2
 
 
 def event(value: object, asset_uuid: str = "MILL") -> AssetEvent:
@@ -264,8 +264,8 @@ def test_producer_that_cannot_go_on_is_made_anew(engine: KafkaEngine) -> None:
 
 
 @pytest.fixture
-def mock_cluster(request: pytest.FixtureRequest) -> tuple[str, Callable[[int], None]]:
-    """A broker inside librdkafka, and how its next answer to a writer is made an error."""
+def mock_cluster(request: pytest.FixtureRequest) -> tuple[str, Callable[..., None]]:
+    """A broker inside librdkafka, and how its next answer, to a writer if nothing else is said, is made an error."""
     rtt = getattr(request, "param", 0)
     host = confluent_kafka.Producer(
         {"bootstrap.servers": "x", "test.mock.num.brokers": 1, "test.mock.broker.rtt": rtt, "log_level": 0}
@@ -276,22 +276,22 @@ def mock_cluster(request: pytest.FixtureRequest) -> tuple[str, Callable[[int], N
     library.rd_kafka_mock_push_request_errors.argtypes = [ctypes.c_void_p, ctypes.c_int16, ctypes.c_size_t]
     (broker,) = host.list_topics(timeout=5).brokers.values()
 
-    def answer(code: int) -> None:
+    def answer(code: int, to: int = _PRODUCE) -> None:
         cluster = library.rd_kafka_handle_mock_cluster(handle_of(host))
-        library.rd_kafka_mock_push_request_errors(cluster, _PRODUCE, 1, ctypes.c_int(code))
+        library.rd_kafka_mock_push_request_errors(cluster, to, 1, ctypes.c_int(code))
 
     return f"{broker.host}:{broker.port}", answer
 
 
 @pytest.fixture
-def delivery(mock_cluster: tuple[str, Callable[[int], None]]) -> Iterator[Delivery]:
+def delivery(mock_cluster: tuple[str, Callable[..., None]]) -> Iterator[Delivery]:
     delivery = Delivery(BrokerConnection(mock_cluster[0], Credentials()))
     yield delivery
     delivery.close(10)
 
 
 def test_write_that_the_broker_had_already_is_acknowledged(
-    delivery: Delivery, mock_cluster: tuple[str, Callable[[int], None]]
+    delivery: Delivery, mock_cluster: tuple[str, Callable[..., None]]
 ) -> None:
     """Its place is not told then; the thread for reports goes on."""
     first = delivery.publish("t", "MILL", b"1", event(1)).wait()
@@ -299,6 +299,21 @@ def test_write_that_the_broker_had_already_is_acknowledged(
     second = delivery.publish("t", "MILL", b"2", event(2)).wait()
     assert second == first + 1
     delivery.flush(timeout=60)
+
+
+@pytest.mark.parametrize("code", [5, 6, 9, 56, 74, 75, 78])
+def test_an_error_that_passes_by_itself_is_retried(
+    delivery: Delivery, mock_cluster: tuple[str, Callable[..., None]], code: int
+) -> None:
+    """Brokers answer so while the leader of a partition changes, and soon after a topic was created."""
+    delivery.publish("t", "MILL", b"1", event(1)).wait()
+    reader = LogReader(BrokerConnection(mock_cluster[0], Credentials()))
+    try:
+        partition = Partition("t", delivery.furthest.popitem()[0][1])
+        mock_cluster[1](code, _LIST_OFFSETS)
+        assert reader.ends([partition]) == {partition: 1}
+    finally:
+        reader.close()
 
 
 def test_flush_waits_for_a_report_that_another_thread_still_handles(delivery: Delivery) -> None:

@@ -37,8 +37,18 @@ _BATCH = 1_000
 _END = -1
 _BEGINNING = -2
 
-# Errors of a topic that was just created, or whose leader changes: the request is retried.
-_TRANSIENT = ("NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION")
+# Errors of a topic that was just created, or whose leader changes or is behind: the request is retried.
+_TRANSIENT = (
+    "NOT_LEADER_FOR_PARTITION",
+    "LEADER_NOT_AVAILABLE",
+    "UNKNOWN_TOPIC_OR_PART",
+    "_UNKNOWN_PARTITION",
+    "REPLICA_NOT_AVAILABLE",
+    "KAFKA_STORAGE_ERROR",
+    "FENCED_LEADER_EPOCH",
+    "UNKNOWN_LEADER_EPOCH",
+    "OFFSET_NOT_AVAILABLE",
+)
 _PAUSE_SECONDS = 0.05
 
 
