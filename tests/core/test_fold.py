@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openfactory.commands import CommandEnvelope, CommandReply
 from openfactory.engines.kafka_engine.fold import DEREGISTERED, Fold, Place, is_deregistration, place_of_message
+from openfactory.engines.kafka_engine.recent_commands import MAX_COMMANDS
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.exceptions import InvalidEventError
 
@@ -52,11 +54,43 @@ def test_asset_that_nobody_has_written_is_not_in_the_events() -> None:
 
 def test_only_the_latest_commands_are_remembered() -> None:
     fold = Fold()
-    for position in range(1, fold.max_commands + 11):
+    for position in range(1, MAX_COMMANDS + 11):
         fold.apply(AssetEvent("A", "x_CMD", position, "Method", COMMAND_TAG, TIME, position))
     remembered = fold.commands["A", COMMAND_TAG]
-    assert len(remembered) == fold.max_commands
-    assert remembered[0].position == 11
+    assert len(remembered) == MAX_COMMANDS
+    assert next(iter(remembered)).position == 11
+    assert [event.position for event in remembered.newest(2)] == [MAX_COMMANDS + 9, MAX_COMMANDS + 10]
+
+
+def test_large_commands_and_replies_are_known_again_without_taking_much_memory() -> None:
+    fold = Fold()
+    large = "x" * 50_000
+    for position in range(1, 301):
+        command = CommandEnvelope.addressed("HMI", {"text": large}).event("A", "move")
+        reply = CommandReply(CommandEnvelope.parse(command.value).header.correlation_id, "succeeded", large)
+        fold.apply(command.with_position(2 * position))
+        fold.apply(reply.event("A", "move").with_position(2 * position + 1))
+    commands, replies = (list(fold.commands["A", tag]) for tag in (COMMAND_TAG, REPLY_TAG))
+    assert len(commands) == len(replies) == 300
+    assert sum(len(event.value) for event in (*commands, *replies)) < 3_000_000
+    for command, answer in zip(commands, replies, strict=True):
+        parsed = CommandReply.parse(answer.value)
+        assert parsed.correlation_id == CommandEnvelope.parse(command.value).header.correlation_id
+        assert parsed.status == "succeeded"
+    assert CommandEnvelope.parse(commands[-1].value).arguments == {"text": large}
+    assert parsed.result == large
+
+
+@pytest.mark.parametrize(
+    "value", ["{" * 500_000, "[1]", {"header": "x" * 500_000}, [1] * 200_000], ids=["cut", "short", "header", "list"]
+)
+def test_malformed_large_commands_stop_no_fold(value: object) -> None:
+    fold = Fold()
+    for position in range(1, 4):
+        fold.apply(AssetEvent("A", "x_CMD", value, "Method", COMMAND_TAG, TIME, position))
+    remembered = list(fold.commands["A", COMMAND_TAG])
+    assert len(remembered) == 3
+    assert sum(len(str(event.value)) for event in remembered) < 1_100_000
 
 
 def test_type_stays_readable_after_a_deregistration() -> None:

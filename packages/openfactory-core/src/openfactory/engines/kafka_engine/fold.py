@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
+from openfactory.engines.kafka_engine.recent_commands import RecentCommands
 from openfactory.events.decoding import decode_json
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.exceptions import InvalidEventError
@@ -16,9 +17,6 @@ __all__ = ["DEREGISTERED", "Fold", "Place", "is_deregistration", "place_of_messa
 
 #: The value of `AssetType` that deregisters an asset.
 DEREGISTERED = "delete"
-
-# Number of commands, and of replies, that are kept for each asset.
-_MAX_COMMANDS = 4_096
 
 _COMMAND_TAGS = frozenset((COMMAND_TAG, REPLY_TAG))
 
@@ -43,21 +41,15 @@ class Fold:
         places: by asset UUID, the place in the namespace.
         changed: asset UUID and attribute id of each attribute that has changed since `clear_changes`.
         changed_registrations: UUIDs of the assets whose registration has changed since `clear_changes`.
-        changed_commands: commands and replies since `clear_changes`.
-        max_commands: maximum number of commands, and of replies, that are kept for an asset.
     """
 
     def __init__(self) -> None:
         self.assets: defaultdict[str, dict[str, AssetEvent]] = defaultdict(dict)
-        self.commands: defaultdict[tuple[str, str], deque[AssetEvent]] = defaultdict(
-            lambda: deque(maxlen=_MAX_COMMANDS)
-        )
+        self.commands: defaultdict[tuple[str, str], RecentCommands] = defaultdict(RecentCommands)
         self.deregistered: dict[str, int] = {}
         self.places: dict[str, Place] = {}
         self.changed: set[tuple[str, str]] = set()
         self.changed_registrations: set[str] = set()
-        self.changed_commands: deque[AssetEvent] = deque(maxlen=100 * _MAX_COMMANDS)
-        self.max_commands = _MAX_COMMANDS
 
     @classmethod
     def of_statements(cls, events: Iterable[AssetEvent]) -> Fold:
@@ -80,7 +72,6 @@ class Fold:
         self.changed.add((asset_uuid, attribute_id))
         if event.tag in _COMMAND_TAGS:
             self.commands[asset_uuid, event.tag].append(event)
-            self.changed_commands.append(event)
 
     def deregister(self, event: AssetEvent) -> None:
         """Apply a deregistration; the last type of the asset stays readable."""
@@ -96,7 +87,8 @@ class Fold:
         """Clear the records of changes, after the changes were saved."""
         self.changed.clear()
         self.changed_registrations.clear()
-        self.changed_commands.clear()
+        for recent in self.commands.values():
+            recent.unsaved = 0
 
     def events(self, asset_uuids: Collection[str] | None = None) -> dict[str, list[AssetEvent]]:
         """Return the last event of each attribute of some assets or of all, in the order of the log."""

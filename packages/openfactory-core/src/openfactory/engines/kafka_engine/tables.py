@@ -17,6 +17,7 @@ from openfactory.concurrency.file_lock import FileLock
 from openfactory.concurrency.group_access import create_for_group
 from openfactory.engines.kafka_engine.fold import Fold, Place
 from openfactory.engines.kafka_engine.positions import Partition
+from openfactory.engines.kafka_engine.recent_commands import MAX_COMMANDS
 from openfactory.engines.tables import read_pairs, run_select, schema_of_topology
 from openfactory.events.event import AssetEvent
 from openfactory.exceptions import EngineUnavailableError
@@ -251,12 +252,13 @@ class FoldedTables:
         marks: Mapping[Partition, RecordMark],
         base: int,
     ) -> None:
-        changed = (event.with_position((event.position or 0) - base) for event in fold.changed_commands)
+        unsaved = (event for recent in fold.commands.values() for event in recent.newest(recent.unsaved))
+        changed = (event.with_position((event.position or 0) - base) for event in unsaved)
         commands = ((event.asset_uuid, event.tag, event.position, _encode(event).decode()) for event in changed)
         connection.executemany("INSERT OR REPLACE INTO command VALUES (?, ?, ?, ?)", commands)
-        for (asset_uuid, tag), events in fold.commands.items():
-            if len(events) == events.maxlen:
-                oldest = (events[0].position or 0) - base
+        for (asset_uuid, tag), recent in fold.commands.items():
+            if len(recent) == MAX_COMMANDS:
+                oldest = (next(iter(recent)).position or 0) - base
                 connection.execute(
                     "DELETE FROM command WHERE asset = ? AND tag = ? AND id < ?", (asset_uuid, tag, oldest)
                 )
