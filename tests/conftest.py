@@ -38,7 +38,6 @@ FILES_OF_ONE_WORKER = (
     "tests/kafka/test_ksqldb_engine.py",
     "tests/kafka/test_ksqldb_engine_conforms.py",
     "tests/kafka/test_nats_repair.py",
-    "tests/kafka/test_security.py",
     "tests/kafka/test_servers.py",
     "tests/storage_servers/",
 )
