@@ -30,6 +30,8 @@ class Writes:
         engine: engine that writes.
     """
 
+    __slots__ = ("_engine", "_failures", "_lock", "_sort_at", "_writers", "_writes")  # each watched asset has one
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()

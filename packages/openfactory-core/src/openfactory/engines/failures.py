@@ -70,6 +70,8 @@ class UntoldFailures:
     other strands as well, once; these are told nevertheless.
     """
 
+    __slots__ = ("_by_strand", "_lock")  # each watched asset has one
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_strand: dict[Strand | None, _Failed] = {}
