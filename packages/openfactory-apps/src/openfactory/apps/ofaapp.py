@@ -163,9 +163,9 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         super().__init__(asset_uuid, self._own_client or ksqlClient, bootstrap_servers, asset_router_url)
         self.ksql = ksqlClient or self._own_client
         _configure_library_logger(asset_uuid)
-        self._found_commands = call_on_thread("openfactory-commands", self._read_commands)
         earlier = [event for event in self._state.events() if self._predates_app(event)]
         types = self._engine.types([asset_uuid])
+        self._found_commands = call_on_thread("openfactory-commands", self._read_commands)
         self._idle_since = idle_since(earlier, types)
         self.storage = _storage_from_environment()
         handle_signals(self._lifecycle, self.logger)

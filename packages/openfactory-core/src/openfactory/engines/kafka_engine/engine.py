@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.base import Servers, Snapshot
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.delivery import Delivery
@@ -88,14 +89,16 @@ class KafkaEngine(LogEngine):
                 self._on_rewritten,
                 self._on_idle,
             )
-            opened.callback(feed.close, 0)
+            opened.callback(feed.close, _STALL_SECONDS)  # at most until its request ends
+            assets, uns_map = (location.prefix + name for name in NEEDED_TOPICS)
+            feed.connect(assets, uns_map)
             delivery = Delivery(connection, location.linger_ms)
             opened.callback(delivery.abandon)
-            watch, cluster, identity = _watched(connection, reader, location.prefix)
+            watch = LogWatch(connection, (assets, uns_map))
             opened.callback(watch.close)
+            cluster, identity, bounds = _found_log(connection, reader, watch, location.prefix)
             tables = FoldedTables(location.state, _mark_of(cluster, identity))
             opened.pop_all()  # from here on, `close` closes them
-            assets, uns_map = (location.prefix + name for name in NEEDED_TOPICS)
             tombstones = tuple(name for topic in _TOMBSTONES if (name := location.prefix + topic) in cluster.topics)
             topics = TopicNames(assets, uns_map, tombstones)
             super().__init__(url, connection, reader, topics, watch, identity, delivery)
@@ -114,7 +117,7 @@ class KafkaEngine(LogEngine):
             )
             waiting.step = f"the records of {assets}"
             try:
-                self._read_state()
+                self._read_state(bounds)
             except BaseException:
                 self.close()
                 raise
@@ -169,10 +172,8 @@ class KafkaEngine(LogEngine):
     def _can_answer_offline(self) -> bool:
         return True
 
-    def _read_state(self) -> None:
+    def _read_state(self, bounds: Mapping[Partition, tuple[int, int]]) -> None:
         """Load the state file, start the feed after it, and wait until the feed has reached the end of the log."""
-        partitions = [*self._partitions, *self._map_partitions]
-        bounds = self._reader.bounds(partitions)
         state = self._tables.load(self._fold)
         ends = {partition: high for partition, (_, high) in bounds.items()}
         self._lows = {partition: low for partition, (low, _) in bounds.items()}
@@ -332,23 +333,25 @@ def _mark_of(cluster: Cluster, identity: Identity) -> str:
     return " ".join([cluster.id, *(f"{topic}={known.id}/{known.partitions}" for topic, known in identity.items())])
 
 
-def _watched(connection: BrokerConnection, reader: LogReader, prefix: str) -> tuple[LogWatch, Cluster, Identity]:
-    """Create the needed topics that do not exist, and return a watch over them, the cluster, and their identity."""
+def _found_log(
+    connection: BrokerConnection, reader: LogReader, watch: LogWatch, prefix: str
+) -> tuple[Cluster, Identity, dict[Partition, tuple[int, int]]]:
+    """Create the needed topics that do not exist, and return the cluster, their identity, and their bounds."""
     topics = {prefix + name for name in NEEDED_TOPICS}
-    watch = LogWatch(connection, topics)
-    try:
-        question = watch.ask()  # answered while the reader connects
-        cluster = _ensure_topics(connection, reader, prefix)
-        identity = watch.answer(question) or {}
-        deadline = time.monotonic() + _STALL_SECONDS
-        while identity.keys() < topics:  # they were created a moment ago
-            if time.monotonic() >= deadline:
-                raise connection.unavailable(f"it does not describe the topics {', '.join(topics - identity.keys())}")
-            identity = watch.answer(watch.ask()) or {}
-    except BaseException:
-        watch.close()
-        raise
-    return watch, cluster, dict(sorted(identity.items()))
+    question = watch.ask()  # answered while the reader connects, and finds the bounds
+    cluster = _ensure_topics(connection, reader, prefix)
+    partitions = [Partition(topic, number) for topic in sorted(topics) for number in range(cluster.topics[topic])]
+    bounds = call_on_thread("openfactory-bounds", reader.bounds, partitions)
+    identity = watch.answer(question) or {}
+    deadline = time.monotonic() + _STALL_SECONDS
+    while identity.keys() < topics:  # they were created a moment ago
+        if time.monotonic() >= deadline:
+            raise connection.unavailable(f"it does not describe the topics {', '.join(topics - identity.keys())}")
+        identity = watch.answer(watch.ask()) or {}
+    found = bounds.result()
+    if any(known.partitions != cluster.topics[topic] for topic, known in identity.items()):  # it has more by now
+        found = reader.bounds(Partition(topic, n) for topic, known in identity.items() for n in range(known.partitions))
+    return cluster, dict(sorted(identity.items())), found
 
 
 def _ensure_topics(connection: BrokerConnection, reader: LogReader, prefix: str) -> Cluster:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from openfactory.engines.kafka_engine.connection import BrokerConnection
@@ -21,6 +22,9 @@ __all__ = ["LogFeed"]
 _logger = logging.getLogger("openfactory.kafka")
 
 _POLL_SECONDS = 0.1
+
+# Seconds to wait for the leaders of the partitions before the start.
+_CONNECT_SECONDS = 3.0
 
 # Seconds to wait for records that an open transaction seems to hold back.
 _PATIENCE_SECONDS = 1.0
@@ -77,6 +81,7 @@ class LogFeed:
         self._partitions: dict[tuple[str | None, int | None], Partition] = {}
         self._base = 0
         self._restarted = False
+        self._started = threading.Event()
         self._thread: threading.Thread | None = None
         self._outage = Outage(
             _logger, meanwhile="Reading is retried until it succeeds.", over="The log can be read again."
@@ -85,10 +90,19 @@ class LogFeed:
         self._rewritten: set[Partition] = set()  # those of them where other records took the place of the lost
         self._held: dict[Partition, int] = {}  # positions at which a wait was given up because of an open transaction
 
+    def connect(self, *topics: str) -> None:
+        """Ask for the leaders of the partitions of some topics, on the thread of the feed, before `start`."""
+        self._begin(*topics)
+
     def start(self, offsets: Mapping[Partition, int]) -> None:
         """Start to follow partitions, each from an offset."""
         self.restart(offsets)
-        self._thread = threading.Thread(target=self._run, name="openfactory-log", daemon=True)
+        if self._thread is None:
+            self._begin()
+        self._started.set()
+
+    def _begin(self, *topics: str) -> None:
+        self._thread = threading.Thread(target=self._run, args=topics, name="openfactory-log", daemon=True)
         self._thread.start()
 
     def restart(self, offsets: Mapping[Partition, int]) -> None:
@@ -158,6 +172,7 @@ class LogFeed:
             timeout: seconds to wait for the thread.
         """
         self._closed = True
+        self._started.set()
         with self._moved:
             self._moved.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -165,7 +180,13 @@ class LogFeed:
         elif self._thread is None:
             self._consumer.close()
 
-    def _run(self) -> None:
+    def _run(self, *topics: str) -> None:
+        from confluent_kafka import KafkaException
+
+        with suppress(KafkaException):  # the reader reports it
+            for topic in topics:
+                self._consumer.list_topics(topic, timeout=_CONNECT_SECONDS)
+        self._started.wait()
         while not self._closed:
             count = 0
             try:
