@@ -106,6 +106,26 @@ def test_none_is_lost_when_threads_give_up_as_calls_come(
     eventually(lambda: request_threads_alive() == 0)
 
 
+def test_a_thread_whose_call_another_thread_took_gives_up_too(
+    monkeypatch: pytest.MonkeyPatch, calls: Calls, eventually: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.05)
+    calls.threads.call("wait")
+    begin = threading.Event()
+    run = calls.threads._run
+
+    def run_later() -> None:
+        assert begin.wait(30)
+        run()
+
+    monkeypatch.setattr(calls.threads, "_run", run_later)
+    calls.threads.call("one")
+    calls.go_on.set()
+    eventually(lambda: len(calls.seen) == 2)  # the thread of the first call has taken the second
+    begin.set()
+    eventually(lambda: request_threads_alive() == 0)
+
+
 def test_threads_end_after_a_close(calls: Calls, eventually: Callable[..., None]) -> None:
     calls.threads.call("wait")
     calls.threads.call("one")

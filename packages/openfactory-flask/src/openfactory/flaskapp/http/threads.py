@@ -54,7 +54,7 @@ class RequestThreads:
             self._free = 0
 
     def _run(self) -> None:
-        call = self._calls.get()
+        call = self._wait()
         while call is not None:
             contextvars.Context().run(self._function, *call)
             del call  # so that its arguments are freed while this thread is idle
@@ -66,11 +66,15 @@ class RequestThreads:
             if self._closed or self._free >= _MAX_IDLE:
                 return None
             self._free += 1
-        try:
-            return self._calls.get(timeout=_IDLE_SECONDS)
-        except Empty:
-            with self._lock:
-                if self._free:
-                    self._free -= 1
-                    return None
-        return self._calls.get()  # a call has reserved this thread in the meantime
+        return self._wait()
+
+    def _wait(self) -> tuple[Any, ...] | None:
+        while True:
+            try:
+                return self._calls.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                with self._lock:
+                    if self._free:
+                        self._free -= 1
+                        return None
+            # A call has reserved this thread in the meantime. If another thread takes the call, this one is free again.
