@@ -263,6 +263,33 @@ def test_producer_that_cannot_go_on_is_made_anew(engine: KafkaEngine) -> None:
     assert [one.value for one in engine.history("MILL")] == [1, 2]
 
 
+class _NoAnswerAtFirst:
+    """A consumer whose first requests fail, as while a broker starts again."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+        self.failures = 3
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    def list_topics(self, *arguments: Any, **keywords: Any) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise confluent_kafka.KafkaException(confluent_kafka.KafkaError(confluent_kafka.KafkaError._TRANSPORT))
+        return self._consumer.list_topics(*arguments, **keywords)
+
+
+def test_a_new_log_is_followed_although_the_broker_does_not_answer_at_first(engine: KafkaEngine) -> None:
+    heard: list[AssetEvent] = []
+    engine.subscribe("MILL", heard.append)
+    engine._feed._consumer = consumer = _NoAnswerAtFirst(engine._feed._consumer)  # type: ignore[assignment]
+    engine._read_anew(engine._identity, "The log is taken for another one")
+    eventually(lambda: not consumer.failures)
+    engine.publish(event(1)).wait()
+    eventually(lambda: [one.value for one in heard] == [1])
+
+
 @pytest.fixture
 def mock_cluster(request: pytest.FixtureRequest) -> tuple[str, Callable[..., None]]:
     """A broker inside librdkafka, and how its next answer, to a writer if nothing else is said, is made an error."""

@@ -363,8 +363,10 @@ class Delivery:
                 self._replace_producer()
             if self._topic_unknown and not self._closed:
                 self._topic_unknown = False
-                with suppress(self._kafka_exception):
+                try:
                     self._producer.list_topics(timeout=1.0)  # otherwise a new topic is unknown for minutes
+                except self._kafka_exception:
+                    self._topic_unknown = True
             before, published = published, self._published
             if published >= before + _PUBLISHES_BETWEEN_REPORTS and not self._awaited:
                 time.sleep(_PAUSE_SECONDS)

@@ -213,17 +213,25 @@ class LogFeed:
         self._consumer.close()
 
     def _assign(self) -> None:
-        from confluent_kafka import TopicPartition
+        """Assign the partitions of the last `restart`; if the broker does not answer, the next round tries again."""
+        from confluent_kafka import KafkaException, TopicPartition
 
         with self._lock():
-            self._restarted = False
-            self._base = base = self._connection.positions.base
-            self._partitions = {(partition.topic, partition.number): partition for partition in self.positions}
-            assignment = [TopicPartition(*partition, offset - base) for partition, offset in self.positions.items()]
-        if base:
-            for topic in {partition.topic for partition in self.positions}:
-                self._consumer.list_topics(topic, timeout=1.0)  # otherwise new partitions are unknown for minutes
+            positions, base = self.positions, self._connection.positions.base
+            assignment = [TopicPartition(*partition, offset - base) for partition, offset in positions.items()]
+        try:
+            if base:
+                for topic in {partition.topic for partition in positions}:
+                    self._consumer.list_topics(topic, timeout=1.0)  # otherwise new partitions are unknown for minutes
+        except KafkaException as error:
+            self._begin_outage(error.args[0].str())
+            return
         self._consumer.assign(assignment)
+        with self._lock():
+            if positions is self.positions:  # else there was another restart
+                self._restarted = False
+                self._base = base
+                self._partitions = {(partition.topic, partition.number): partition for partition in positions}
 
     def _deliver(self, messages: list[Message]) -> None:
         with self._lock():
