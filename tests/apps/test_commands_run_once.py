@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from openfactory.apps import OpenFactoryApp, command_memory, ofa_method
+from openfactory.apps import OpenFactoryApp, command_handler, command_memory, ofa_method, ofaapp
 from openfactory.apps.command_memory import CommandMemory, OpenCommand
 from openfactory.assets import Asset
 from openfactory.commands import CommandEnvelope, CommandHeader, CommandReply
@@ -178,6 +178,24 @@ def test_a_command_that_may_have_run_is_not_told_as_rejected(
     assert reply.status == status
     assert ("may have run it: check the asset" in str(reply.error)) == (status == "unknown")
     assert mill.ran == []
+
+
+def test_a_command_whose_reply_stands_before_those_that_a_start_reads_is_not_answered_again(
+    start: Start, url: str, engine: Engine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After some starts of an app that is killed, its newest replies are not those to its newest commands."""
+    monkeypatch.setattr(command_handler, "REMEMBERED", 8)
+    monkeypatch.setattr(ofaapp, "REMEMBERED", 8)
+    earlier = start(Mill, url, app_uuid="MILL")
+    for n in range(8):
+        send(engine, command(to=str(n)))
+    eventually(lambda: len(replies(engine)) == 8)
+    earlier.shutdown()
+    for _ in range(8):
+        engine.publish(replies(engine)[0].event("MILL", "move"))
+    send(engine, command(to="while it was away"))
+    start(Mill, url, app_uuid="MILL").call("turn", speed=1, sender_uuid="HMI")
+    assert [reply.status for reply in replies(engine)] == ["succeeded"] * 16 + ["rejected"]
 
 
 def test_a_late_command_of_an_earlier_run_may_have_run(

@@ -99,8 +99,11 @@ class CommandHandler:
         """
         self._logger = logger
         self._admission.idle_since = idle_since
-        self._load_replies(list(replies))
-        self._refuse_older(commands)
+        replies = list(replies)
+        self._load_replies(replies)
+        # A command may have its reply among those that are not read if it stands before the replies that are.
+        decidable = replies[0].position if len(replies) >= REMEMBERED else None
+        self._refuse_older(event for event in commands if (event.position or 0) > (decidable or 0))
         while True:
             with self._lock:
                 if not self._early:
