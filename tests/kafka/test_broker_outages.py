@@ -222,8 +222,12 @@ def test_without_a_broker_the_start_ends_soon_with_one_sentence(
     assert len(said) < 400
     assert "KafkaError{" not in said
     assert len(logged(logging.WARNING)) <= 1
-    new = set(threading.enumerate()) - threads
-    assert not [thread for thread in new if thread.name.startswith("openfactory-")]
+
+    def left() -> list[threading.Thread]:
+        new = set(threading.enumerate()) - threads
+        return [thread for thread in new if thread.name.startswith("openfactory-")]
+
+    eventually(lambda: not left())
 
 
 def test_an_app_without_a_broker_ends_with_the_sentence(start: Callable[..., Worker]) -> None:

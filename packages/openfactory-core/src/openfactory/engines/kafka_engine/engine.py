@@ -89,7 +89,7 @@ class KafkaEngine(LogEngine):
                 self._on_rewritten,
                 self._on_idle,
             )
-            opened.callback(feed.close, _STALL_SECONDS)  # at most until its request ends
+            opened.callback(feed.close, 0)  # its thread ends with its request
             assets, uns_map = (location.prefix + name for name in NEEDED_TOPICS)
             feed.connect(assets, uns_map)
             delivery = Delivery(connection, location.linger_ms)

@@ -24,7 +24,7 @@ _logger = logging.getLogger("openfactory.kafka")
 _POLL_SECONDS = 0.1
 
 # Seconds to wait for the leaders of the partitions before the start.
-_CONNECT_SECONDS = 3.0
+_CONNECT_SECONDS = 10.0
 
 # Seconds to wait for records that an open transaction seems to hold back.
 _PATIENCE_SECONDS = 1.0

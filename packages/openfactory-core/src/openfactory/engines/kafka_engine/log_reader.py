@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "LogReader", "Partition", "key_of", "new_consumer"]
 
-# Seconds to wait for the first answer of the broker, which takes six ways there and back, for each further answer, and
-# for the next records of a part.
-_FIRST_ANSWER_SECONDS = 7.0
+# Seconds to wait for the first answer of the broker, for each further answer, and for the next records of a part. The
+# first answer takes two round trips, and two more if the patience ends in between: librdkafka then connects again.
+_FIRST_ANSWER_SECONDS = 10.0
 _ANSWER_SECONDS = 5.0
 _STALL_SECONDS = 10.0
 

@@ -20,6 +20,7 @@ _logger = logging.getLogger("openfactory.kafka")
 _INTERVAL_SECONDS = 5.0
 _OUTAGE_SECONDS = 1.0
 _ANSWER_SECONDS = 5.0
+_FIRST_ANSWER_SECONDS = 10.0
 
 
 class TopicIdentity(NamedTuple):
@@ -69,10 +70,11 @@ class LogWatch:
         self._thread: threading.Thread | None = None
 
     def ask(self) -> Question:
-        """Ask for the identity; `answer` waits for it."""
+        """Ask for the identity; `answer` waits for it. The first answer takes longer, because the client connects."""
         from confluent_kafka import TopicCollection
 
-        question: Question = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=_ANSWER_SECONDS)
+        seconds = _ANSWER_SECONDS if self._connection.on_doubt else _FIRST_ANSWER_SECONDS
+        question: Question = self._admin.describe_topics(TopicCollection(self._topics), request_timeout=seconds)
         return question
 
     def answer(self, question: Question) -> Identity | None:
