@@ -10,6 +10,7 @@ from typing import Any
 from openfactory.apps.attributes import AttributeField, declared_attributes
 from openfactory.apps.identity import standard_attributes
 from openfactory.apps.methods import MethodContract, UnknownAnnotationError, is_published, published_methods
+from openfactory.commands.contract import contract_attribute_id
 from openfactory.commands.envelope import command_attribute_id, reply_attribute_id
 
 __all__ = ["check_app", "check_app_class", "check_data", "check_main_loop_result", "checked_methods", "reserved_names"]
@@ -100,7 +101,7 @@ def checked_methods(app_class: type) -> dict[str, MethodContract]:
     methods = published_methods(app_class)
     attributes = {*declared_attributes(app_class), *(attribute.id for attribute in standard_attributes())}
     for name, contract in methods.items():
-        for taken in (name, command_attribute_id(name), reply_attribute_id(name)):
+        for taken in (name, command_attribute_id(name), reply_attribute_id(name), contract_attribute_id(name)):
             if taken in attributes or (taken != name and taken in methods):
                 raise TypeError(
                     f"{app_class.__name__}.{contract.attribute} needs the id {taken!r}, which another attribute or "

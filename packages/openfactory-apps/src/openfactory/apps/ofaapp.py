@@ -171,7 +171,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         handle_signals(self._lifecycle, self.logger)
         check_data(self, data_of_class)
         self._announce(
-            [contract.published() for contract in methods.values()],
+            [attribute for contract in methods.values() for attribute in contract.published()],
             None if types else registration_of(asset_uuid, earlier),
         )
         self._built = dict(vars(self))

@@ -16,7 +16,7 @@ from openfactory.assets.producer import EngineProducer
 from openfactory.assets.references import ABOVE, BELOW, add_reference, references_in
 from openfactory.assets.state import AssetState
 from openfactory.assets.subscriptions import ALL_EVENTS, AssetCallback, Submit, Subscriptions
-from openfactory.assets.values import changed_event, contract, rows
+from openfactory.assets.values import changed_event, contracts, rows
 from openfactory.assets.writes import Writes
 from openfactory.concurrency import OrderedExecutor
 from openfactory.engines.location import Servers
@@ -170,8 +170,12 @@ class Asset:
         return rows(self._state, "Condition")
 
     def methods(self) -> dict[str, Any]:
-        """Return the contract of each method by id: its description and its arguments."""
-        return {event.id: contract(event.value) for event in self._state.events() if event.type == "Method"}
+        """Return the contract of each method by id: its description, and the arguments with all that is known of them.
+
+        An argument of an app has a name, a description, a type, whether it is required, its default and its limits. The
+        methods of other programs may have less.
+        """
+        return contracts(self._state)
 
     @property
     def ofa_attributes(self) -> dict[str, AssetAttribute]:
@@ -180,7 +184,7 @@ class Asset:
 
     @property
     def ofa_methods(self) -> dict[str, Any]:
-        """Contracts of the methods by id, as they are written to the log."""
+        """Contracts of the methods by id, as the log has them for every program: without types, defaults and limits."""
         return {event.id: event.value for event in self._state.events() if event.type == "Method"}
 
     def history(
