@@ -192,7 +192,8 @@ def test_a_ksqldb_that_is_starting_or_old(kafka_broker: KafkaBroker, ksqldb: Ksq
     ksqldb.unavailable = True
     found = by_check(examine(of(ksqldb, kafka_broker)))
     assert found["ksqlDB"].status == "failed"
-    assert "half a minute" in found["ksqlDB"].remedy
+    assert found["ksqlDB"].found.startswith(f"The ksqlDB server at {ksqldb.url} is starting: ")
+    assert found["ksqlDB"].remedy == "Wait until it has started, which takes half a minute."
     assert found["clock"].status == "unchecked"
     with KsqlDBStandIn(lambda sql: []) as plain:  # one that knows no SHOW QUERIES
         assert statuses(examine(of(plain, kafka_broker)))["queries"] == "unchecked"

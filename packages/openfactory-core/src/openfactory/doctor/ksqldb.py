@@ -10,6 +10,7 @@ import msgspec
 from openfactory.doctor.factory import Factory
 from openfactory.doctor.finding import Finding, advised, failed, fine
 from openfactory.engines.base import ASSETS_STREAM, ASSETS_TOPIC
+from openfactory.engines.ksqldb.answers import STARTING
 from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBUnavailableError
 from openfactory.engines.ksqldb.topology import statements
 from openfactory.events.decoding import decode_json
@@ -67,7 +68,7 @@ def examine_ksqldb(factory: Factory) -> Iterator[Finding]:
                     yield Finding(name, "unchecked", failed(name, error).found)
         except KSQLDBUnavailableError as error:
             finding = failed("ksqlDB", error)
-            if not str(error.code).startswith(_REFUSALS) and "KSQLDB_SSL" not in finding.remedy:
+            if error.code != STARTING and not str(error.code).startswith(_REFUSALS) and "SSL" not in finding.remedy:
                 finding = finding._replace(remedy="Start it and wait half a minute, or correct KSQLDB_URL.")
             yield finding
         except OpenFactoryError as error:
