@@ -94,7 +94,7 @@ def test_kafka_alone_that_is_well(kafka_url: str, topics: None, topic_prefix: st
         "asset router": "unchecked",
     }
     assert found["environment"].found == f"{kafka_url} uses Kafka alone"
-    assert found["topics"].found == f"{len(TOPICS)} exist, partitions: 2; {topic_prefix}ofa_assets keeps 30 days"
+    assert found["topics"].found == f"{len(TOPICS)} exist, partitions: 2; {topic_prefix}ofa_assets keeps 720 hours"
     assert found["clock"].remedy
 
 
@@ -169,6 +169,27 @@ def test_settings_of_ksqldb_are_advice(kafka_broker: KafkaBroker, ksqldb: Ksqldb
     for one, name in zip(found, sorted(SETTINGS, reverse=True), strict=True):
         assert one.found.startswith(f"{name} ")
         assert one.remedy.startswith("Set it ")
+
+
+def test_the_handler_that_ksqldb_7_9_reports_is_the_setting(kafka_broker: KafkaBroker, ksqldb: Ksqldb) -> None:
+    def settings(handler: str) -> list[Finding]:
+        util = "class io.confluent.ksql.errors.ProductionExceptionHandlerUtil"
+        ksqldb.properties = {name: value for name, value in SETTINGS.items() if "production" not in name}
+        ksqldb.properties["ksql.streams.default.production.exception.handler"] = f"{util}${handler}"
+        return [one for one in examine(of(ksqldb, kafka_broker)) if one.check == "ksqlDB settings"]
+
+    assert [one.status for one in settings("LogAndContinueProductionExceptionHandler")] == ["ok"]
+    [advice] = settings("LogAndFailProductionExceptionHandler")
+    assert advice.found.startswith("ksql.fail.on.production.error is not false")
+
+
+def test_a_retention_of_minutes_is_a_failed_check(kafka_broker: KafkaBroker, kafka_url: str, topic_prefix: str) -> None:
+    configuration = {"bootstrap.servers": kafka_broker.bootstrap_servers}
+    create_topics(configuration, prefix=topic_prefix, retention_hours=0.25)
+    log = f"{topic_prefix}ofa_assets"
+    [found] = [one for one in examine(Factory.of(kafka_url)) if one.check == "topics" and f"{log} " in one.found]
+    assert (found.status, found.found.startswith(f"{log} keeps records for 15 minutes only")) == ("failed", True)
+    assert found.remedy.endswith(f"--entity-name {log} --add-config retention.ms=2592000000")
 
 
 def of(ksqldb: KsqlDBStandIn, broker: KafkaBroker) -> Factory:

@@ -12,6 +12,7 @@ from openfactory.doctor.finding import Finding, advised, failed, fine
 from openfactory.engines.base import ASSETS_STREAM, ASSETS_TOPIC
 from openfactory.engines.ksqldb.answers import STARTING
 from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBUnavailableError
+from openfactory.engines.ksqldb.setup import check_server
 from openfactory.engines.ksqldb.topology import statements
 from openfactory.events.decoding import decode_json
 from openfactory.exceptions import OpenFactoryError
@@ -58,6 +59,8 @@ def examine_ksqldb(factory: Factory) -> Iterator[Finding]:
             info = server.info()
             yield fine("ksqlDB", f"{server.url} answers, version {_version(info)}")
             yield _health(server)
+            if factory.prefix:
+                check_server(server, factory.prefix)
             yield _topology(server, prefix_of(factory, server))
             for name, check in (("queries", _queries), ("ksqlDB settings", examine_settings)):
                 try:
@@ -91,7 +94,9 @@ def examine_settings(server: KsqlDBServer) -> Iterator[Finding]:
             f"ksql.streams.commit.interval.ms is {commit}, so a table that reads another table lags as long. "
             f"Set it to {_SLOWEST_COMMIT} or less."
         )
-    if values.get("ksql.fail.on.production.error", "true") != "false":
+    # ksqlDB 7.9 reports the handler that it has chosen by the setting, and not the setting itself.
+    handler = values.get("default.production.exception.handler", "")
+    if values.get("ksql.fail.on.production.error") != "false" and "LogAndContinue" not in handler:
         advice.append(
             "ksql.fail.on.production.error is not false, so one value of more than 512 KiB stops a table permanently. "
             "Set it to false, or KSQL_KSQL_FAIL_ON_PRODUCTION_ERROR=false in its container."
