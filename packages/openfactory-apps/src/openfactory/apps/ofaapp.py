@@ -23,6 +23,7 @@ from openfactory.apps.class_check import (
     check_app,
     check_app_class,
     check_data,
+    check_data_of_class,
     check_main_loop_result,
     checked_methods,
     reserved_names,
@@ -171,6 +172,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self.storage = open_storage()
         handle_signals(self._lifecycle, self.logger)
         check_data(self, data_of_class)
+        check_data_of_class(self, vars(self).keys() - data_of_class.keys(), self._reserved)
         self._announce(
             [attribute for contract in methods.values() for attribute in contract.published()],
             None if types else registration_of(asset_uuid, earlier),
@@ -226,9 +228,9 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
                 check_main_loop_result(self.main_loop())  # type: ignore[func-returns-value]
             except Exception as error:
                 status = 1
+                explain_missing_storage(self, error)
                 self.logger.exception("%s crashed; stopping.", self.asset_uuid)
             self._lifecycle.main_loop_ended()
-                explain_missing_storage(self, error)
         except (StopRequested, KeyboardInterrupt):
             status = 0
         finally:
