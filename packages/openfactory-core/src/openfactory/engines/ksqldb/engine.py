@@ -205,7 +205,7 @@ class KsqlDBEngine(LogEngine):
                     self._reader,
                     lambda: self._dispatcher.lock,
                     self._deliver_record,
-                    self._on_lost,
+                    self._notify_gaps,
                     self._on_rewritten,
                 )
                 feed.start(self._reader.ends(self._partitions))
