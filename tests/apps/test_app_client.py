@@ -248,6 +248,30 @@ def test_it_crashes(run_app):
 """
 
 
+def test_the_plugin_imports_nothing_of_ours_until_a_fixture_is_used(pytester: pytest.Pytester) -> None:
+    """The tests of others may replace our modules before they are imported."""
+    pytester.makeconftest("""
+        import sys
+        OWN = ("openfactory", "openfactory.testing", "openfactory.testing.fixtures")
+        LOADED = sorted(name for name in sys.modules if name.partition(".")[0] == "openfactory" and name not in OWN)
+    """)
+    pytester.makepyfile("""
+        import sys, types
+        from conftest import LOADED
+
+        def test_modules_can_be_replaced(monkeypatch):
+            assert LOADED == []
+            assert "confluent_kafka" not in sys.modules
+            monkeypatch.setitem(sys.modules, "openfactory.kafka", types.SimpleNamespace(KSQLDBClient="theirs"))
+            from openfactory.kafka import KSQLDBClient
+            assert KSQLDBClient == "theirs"
+    """)
+    installed = any(one.value == "openfactory.testing.fixtures" for one in entry_points(group="pytest11"))
+    by_name = () if installed else ("-p", "openfactory.testing.fixtures")
+    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", *by_name)
+    result.assert_outcomes(passed=1)
+
+
 def test_the_fixtures_are_there_for_the_tests_of_a_user(pytester: pytest.Pytester) -> None:
     """As somebody sees them who has installed the distributions and written nothing into a conftest.py."""
     pytester.makepyfile(textwrap.dedent(_TESTS_OF_A_USER))

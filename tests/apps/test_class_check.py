@@ -129,6 +129,29 @@ def test_private_data_of_a_class_and_of_the_runtime_do_not_mix(start: Start, nam
         start(Worker)
 
 
+@pytest.mark.parametrize("name", ["_state", "_submit", "_is_app"])
+def test_private_data_at_class_level_is_refused_when_the_class_is_defined(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"Plant\.{name} has a name that OpenFactory itself uses"):
+        define(**{name: "mine"})
+
+
+@pytest.mark.parametrize("name", ["_engine", "_clock", "_commands", "_lifecycle", "_reference"])
+def test_private_data_at_class_level_that_the_constructor_would_hide_is_refused(start: Start, name: str) -> None:
+    with pytest.raises(TypeError, match=rf"Plant\.{name} has a name that OpenFactory itself uses"):
+        start(define(**{name: {}, "_hall": 3}))
+
+
+def test_private_data_of_a_class_that_openfactory_does_not_use_stays(start: Start) -> None:
+    class Worker(OpenFactoryApp):
+        _parts = 0
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self._parts = 3
+            super().__init__(*arguments, **options)
+
+    assert start(Worker)._parts == 3
+
+
 def test_a_function_under_the_name_of_data_is_refused() -> None:
     with pytest.raises(TypeError, match=r"Plant\.storage has a name"):
         define(storage=lambda self: "shelf 1")

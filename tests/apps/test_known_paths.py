@@ -27,7 +27,7 @@ NAMES = {
     "openfactory.kafka": "AssetProducer CaseInsensitiveDict KSQLDBClient KafkaAssetConsumer KafkaAssetUNSConsumer",
     "openfactory.kafka.ksql": "KSQLDBClient KSQLDBClientException",
     "openfactory.schemas.command_header": "CommandEnvelope CommandHeader",
-    "openfactory.utils": "deregister_asset register_asset",
+    "openfactory.utils": "deregister_asset deregister_device_connector register_asset register_device_connector",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
@@ -76,6 +77,15 @@ def test_others_are_told_of_every_method(start: Start) -> None:
     event = app._state.get("move")
     assert (event.type, event.tag) == ("Method", "Method")
     assert isinstance(event.value, str)
+    assert {key for one in json.loads(event.value)["arguments"] for key in one} == {"name", "description"}
+    assert "move_CONTRACT" not in app.attributes()
+
+
+def test_a_caller_can_check_its_arguments(start: Start) -> None:
+    x, y, side, _ = start(Base).methods()["move"]["arguments"]
+    assert (x["type"], x["required"], "default" in x) == ("float", True, False)
+    assert (y["type"], y["required"], y["default"]) == ("float", False, 0.5)
+    assert (side["required"], side["default"]) == (False, "l")
 
 
 def test_a_method_has_the_name_that_it_is_given(start: Start) -> None:

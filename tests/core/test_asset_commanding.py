@@ -26,6 +26,7 @@ from openfactory.exceptions import (
     CommandTimeout,
     CommandUnknown,
     DeliveryTimeout,
+    UnknownAttributeError,
 )
 from openfactory.kafka import CaseInsensitiveDict, KSQLDBClient
 
@@ -56,6 +57,23 @@ def test_a_method_is_sent_and_not_waited_for(mill: Asset, engine: Engine) -> Non
     assert str(envelope.header.correlation_id) == correlation_id == str(UUID(correlation_id))
     assert envelope.header.sender_uuid == "HMI"
     assert envelope.arguments == {"x": "1", "y": "2.5"}
+
+
+def test_the_first_command_may_be_assigned_in_its_wire_format(mill: Asset, open_asset: Open, engine: Engine) -> None:
+    first, second = (CommandEnvelope.addressed("HMI", {"x": x}).event("MILL", "move").value for x in (1, 2))
+    mill.move_CMD = first
+    open_asset()["move_CMD"] = second
+    assert [envelope.arguments for envelope in commands_in(engine)] == [{"x": "1"}, {"x": "2"}]
+    assert {(event.type, event.tag) for event in engine.history("MILL", "move_CMD")} == {
+        ("OpenFactory", "Method.Command")
+    }
+
+
+def test_a_command_that_is_assigned_to_an_unknown_method_is_refused(mill: Asset, engine: Engine) -> None:
+    with pytest.raises(UnknownAttributeError, match=r"no method 'turn', so the command is not sent\. It has move"):
+        mill.turn_CMD = "{}"
+    mill.last_CMD = 7  # not in the wire format: an attribute of the Python object
+    assert (mill.last_CMD, engine.history("MILL", "last_CMD")) == (7, [])
 
 
 def test_a_method_is_an_attribute_that_can_be_called(mill: Asset, engine: Engine) -> None:

@@ -171,6 +171,14 @@ def test_an_id_that_a_message_cannot_carry_is_refused(open_asset: Open, name: An
     assert mill.attributes() == []
 
 
+def test_an_empty_id_is_refused_however_it_is_written(mill: Asset) -> None:
+    with pytest.raises(InvalidEventError, match="An empty string cannot be an attribute id"):
+        setattr(mill, "", 1)
+    with pytest.raises(UnknownAttributeError):
+        mill[""] = 1
+    assert "" not in mill
+
+
 @pytest.mark.parametrize("name", [".a", "a.", "a..b", "."])
 def test_an_id_with_an_empty_part_is_refused(open_asset: Open, name: str) -> None:
     with pytest.raises(InvalidEventError, match="Name every part, or use '_'") as caught:

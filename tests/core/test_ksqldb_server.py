@@ -543,6 +543,21 @@ def test_what_was_not_begun_is_repeated(ksqldb: KsqlDBServer, server: ReplyServe
 
 
 @pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("starting", r"is starting: KSQL is .* requests\. Wait until it has started, which takes half a minute\."),
+        ("busy_with_a_command", r"999999\. Repeat the request when it has run its earlier statements\."),
+    ],
+)
+def test_a_server_that_has_not_begun_says_what_to_wait_for(
+    ksqldb: KsqlDBServer, server: ReplyServer, name: str, sentence: str
+) -> None:
+    server.answers(name)
+    with pytest.raises(KSQLDBUnavailableError, match=sentence + "$"):
+        ksqldb.statement("SHOW TABLES;")
+
+
+@pytest.mark.parametrize(
     ("name", "code", "said"),
     [
         ("create_stream_avro", 42801, "Use a format such as JSON"),

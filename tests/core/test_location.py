@@ -73,6 +73,17 @@ def test_the_router_is_the_first_that_is_named(
     assert given.resolve(url).asset_router_url == expected
 
 
+@pytest.mark.parametrize("url", ["memory://client", "http://ksqldb:8088"])
+def test_a_client_in_the_place_of_an_address_is_told_where_it_belongs(url: str) -> None:
+    client = KSQLDBClient(url)
+    with pytest.raises(ConfigurationError, match=r"bootstrap_servers is a KSQLDBClient.*Pass the client as ksql"):
+        Servers.of(None, client)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"asset_router_url is a KSQLDBClient"):
+        Servers.of(client, None, client)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"The client is 'MILL', a text\. Pass an object, such as KSQL"):
+        Servers.of("MILL", "plant:9092")
+
+
 @pytest.mark.parametrize(
     ("servers", "expected"),
     [

@@ -12,7 +12,12 @@ from openfactory.engines import Engine
 from openfactory.events.event import AssetEvent
 from openfactory.exceptions import ConfigurationError, InvalidEventError
 from openfactory.kafka import KSQLDBClient
-from openfactory.utils import deregister_asset, register_asset
+from openfactory.utils import (
+    deregister_asset,
+    deregister_device_connector,
+    register_asset,
+    register_device_connector,
+)
 
 Open = Callable[..., Asset]
 Eventually = Callable[..., None]
@@ -142,3 +147,12 @@ def test_deregistering_what_nobody_knows_harms_nobody(client: KSQLDBClient, engi
     deregister_asset("MILL", client)
     assert engine.types() == {"ROBOT": "Device"}
     assert engine.uns_map() == {"ROBOT": "ACME/7/mill"}
+
+
+def test_a_device_connector_needs_a_ksqldb_and_a_device_with_a_uuid(client: KSQLDBClient) -> None:
+    with pytest.raises(ConfigurationError, match=r"of the device MILL cannot be written.*URL of a ksqlDB server"):
+        register_device_connector({"uuid": "MILL"}, client)
+    with pytest.raises(ConfigurationError, match=r"of the device MILL cannot be written"):
+        deregister_device_connector("MILL", client)
+    with pytest.raises(ConfigurationError, match=r"has no UUID\. Pass a device with a uuid"):
+        register_device_connector({"connector": {}}, client)

@@ -311,3 +311,16 @@ def test_each_request_is_told_of_its_own_failed_writes() -> None:
         assert [client.get(f"/{kind}").status_code for kind in ("bad", "silent", "good", "bad")] == [500, 200, 200, 500]
     finally:
         book.shutdown()
+
+
+def test_a_page_that_uses_a_missing_storage_logs_that_it_is_not_set(
+    build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Recipes(Panel):
+        def configure_routes(self) -> None:
+            @self.app.get("/recipes")
+            def recipes() -> str:
+                return str(self.storage.get("recipes").root)
+
+    assert build(Recipes).test_client().get("/recipes").status_code == 500
+    assert "app.storage is None, because STORAGE is not set." in caplog.text

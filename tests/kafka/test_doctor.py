@@ -94,7 +94,7 @@ def test_kafka_alone_that_is_well(kafka_url: str, topics: None, topic_prefix: st
         "asset router": "unchecked",
     }
     assert found["environment"].found == f"{kafka_url} uses Kafka alone"
-    assert found["topics"].found == f"{len(TOPICS)} exist, partitions: 2; {topic_prefix}ofa_assets keeps 30 days"
+    assert found["topics"].found == f"{len(TOPICS)} exist, partitions: 2; {topic_prefix}ofa_assets keeps 720 hours"
     assert found["clock"].remedy
 
 
@@ -171,6 +171,27 @@ def test_settings_of_ksqldb_are_advice(kafka_broker: KafkaBroker, ksqldb: Ksqldb
         assert one.remedy.startswith("Set it ")
 
 
+def test_the_handler_that_ksqldb_7_9_reports_is_the_setting(kafka_broker: KafkaBroker, ksqldb: Ksqldb) -> None:
+    def settings(handler: str) -> list[Finding]:
+        util = "class io.confluent.ksql.errors.ProductionExceptionHandlerUtil"
+        ksqldb.properties = {name: value for name, value in SETTINGS.items() if "production" not in name}
+        ksqldb.properties["ksql.streams.default.production.exception.handler"] = f"{util}${handler}"
+        return [one for one in examine(of(ksqldb, kafka_broker)) if one.check == "ksqlDB settings"]
+
+    assert [one.status for one in settings("LogAndContinueProductionExceptionHandler")] == ["ok"]
+    [advice] = settings("LogAndFailProductionExceptionHandler")
+    assert advice.found.startswith("ksql.fail.on.production.error is not false")
+
+
+def test_a_retention_of_minutes_is_a_failed_check(kafka_broker: KafkaBroker, kafka_url: str, topic_prefix: str) -> None:
+    configuration = {"bootstrap.servers": kafka_broker.bootstrap_servers}
+    create_topics(configuration, prefix=topic_prefix, retention_hours=0.25)
+    log = f"{topic_prefix}ofa_assets"
+    [found] = [one for one in examine(Factory.of(kafka_url)) if one.check == "topics" and f"{log} " in one.found]
+    assert (found.status, found.found.startswith(f"{log} keeps records for 15 minutes only")) == ("failed", True)
+    assert found.remedy.endswith(f"--entity-name {log} --add-config retention.ms=2592000000")
+
+
 def of(ksqldb: KsqlDBStandIn, broker: KafkaBroker) -> Factory:
     from openfactory.engines.base import Servers
 
@@ -192,7 +213,8 @@ def test_a_ksqldb_that_is_starting_or_old(kafka_broker: KafkaBroker, ksqldb: Ksq
     ksqldb.unavailable = True
     found = by_check(examine(of(ksqldb, kafka_broker)))
     assert found["ksqlDB"].status == "failed"
-    assert "half a minute" in found["ksqlDB"].remedy
+    assert found["ksqlDB"].found.startswith(f"The ksqlDB server at {ksqldb.url} is starting: ")
+    assert found["ksqlDB"].remedy == "Wait until it has started, which takes half a minute."
     assert found["clock"].status == "unchecked"
     with KsqlDBStandIn(lambda sql: []) as plain:  # one that knows no SHOW QUERIES
         assert statuses(examine(of(plain, kafka_broker)))["queries"] == "unchecked"

@@ -59,6 +59,10 @@ NO_EVENTS: dict[str, tuple[bytes | None, str]] = {
     "deep": (with_value("[" * DEEP + "]" * DEEP), "not JSON"),
     "no id": (text(VALUE=1, TAG="X", TYPE="Events", attributes={}), "lacks an ID"),
     "empty id": (text(ID="", VALUE=1, TAG="X", TYPE="Events", attributes={}), "lacks an ID"),
+    "empty id of a whole message": (
+        text(ID="", VALUE=1, TAG="X", TYPE="Events", attributes={"timestamp": T}),
+        "lacks an ID",
+    ),
     "id is a number": (text(ID=7, VALUE=1, TAG="X", TYPE="Events", attributes={}), "lacks an ID"),
     "no type": (text(ID="x", VALUE=1), "lacks an ID or a TYPE"),
     "type is null": (text(ID="x", VALUE=1, TYPE=None), "its type is None"),

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from ksqldb_factory import KsqlDBFactory
-from openfactory.assets import Asset
+from openfactory.assets import Asset, AssetAttribute
 from openfactory.engines import open_engine
 from openfactory.events.event import new_event
 from openfactory.events.registration import Registration
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.kafka import KSQLDBClient
+from openfactory.utils import deregister_device_connector, register_device_connector
 from servers import KafkaBroker
+from workers.bare_log import read_topic
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +70,45 @@ def test_the_broker_of_another_ksqldb_is_told_from_ours(
         pytest.raises(EngineUnavailableError, match=r"Set KAFKA_BROKER to the broker of that ksqlDB\."),
     ):
         Asset("MILL", client)
+
+
+def test_the_configuration_of_a_device_is_a_row_for_its_connector(
+    factory: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = factory.ksqldb.tables["DEVICE_CONNECTOR_SOURCE"] = f"{factory.prefix}device_connector_topic"
+    device = {"uuid": "OVEN", "connector": {"type": "opcua", "uri": "opc.tcp://oven:4840"}}
+    with KSQLDBClient(factory.entered(monkeypatch)) as client:
+        register_device_connector(device, client)
+        deregister_device_connector("OVEN", ksqlClient=client, bootstrap_servers=factory.bootstrap_servers)
+    written, removed = read_topic(factory.bootstrap_servers, topic)
+    assert (written.key, removed.key, removed.value) == (b"OVEN", b"OVEN", None)
+    assert written.said.keys() == {"CONNECTOR_CONFIG"}
+    assert json.loads(written.said["CONNECTOR_CONFIG"]) == device
+
+
+def test_a_row_of_records_with_an_empty_id_is_no_attribute(
+    factory: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = factory.ksqldb.query
+    row = {"KEY": "LATHE|", "ASSET_UUID": "LATHE", "ID": "", "VALUE": "7", "TYPE": "Events", "TAG": "X"}
+
+    def with_the_row(sql: str) -> list[dict[str, Any]]:
+        rows = query(sql)
+        return [*rows, rows[0] | row] if rows and "ID" in rows[0] and "LATHE" in sql else rows
+
+    with KSQLDBClient(factory.entered(monkeypatch)) as client:
+        with Asset("LATHE", client) as lathe:
+            lathe.add_attribute(AssetAttribute(id="speed", value=3, type="Samples", tag="Speed"))
+        monkeypatch.setattr(factory.ksqldb, "query", with_the_row)
+        monkeypatch.setattr("openfactory.engines.ksqldb.engine._LAG_SECONDS", 0.0)
+        with Asset("LATHE", client) as lathe:
+            assert lathe.attributes() == ["speed"]
+
+
+def test_a_prefix_in_the_url_is_that_of_the_factory_on_the_server(
+    factory: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = factory.entered(monkeypatch)
+    open_engine(f"{url}?prefix={factory.prefix}").close()
+    with pytest.raises(ConfigurationError, match=f"has a factory already.*Use the prefix {factory.prefix}, or"):
+        open_engine(f"{url}?prefix=hall2_")

@@ -220,13 +220,43 @@ def test_new_topics_have_as_many_partitions_as_those_that_are_there(
     ]
 
 
+def test_fewer_partitions_are_left_alone_and_no_topic_is_to_be_deleted(
+    setup: Setup, kafka_broker: KafkaBroker, topic_prefix: str
+) -> None:
+    create_topics({"bootstrap.servers": kafka_broker.bootstrap_servers}, prefix=topic_prefix, partitions=3)
+    found = setup("--partitions", "1")
+    assert found.exit_code == 0
+    assert found.stderr == (
+        f"Warning: {topic_prefix}ofa_assets has 3 partitions, and partitions cannot be removed. "
+        "Leave out --partitions 1.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "remedy"), [("", "Leave out the prefix, or"), ("hall2_", "Use the prefix hall2_, or")]
+)
+def test_a_ksqldb_with_another_factory_gets_no_second_one(
+    setup: Setup, ksqldb: KsqlDBStandIn, kafka_broker: KafkaBroker, topic_prefix: str, other: str, remedy: str
+) -> None:
+    ksqldb.streams["ASSETS_STREAM"] = f"{other}ofa_assets"
+    found = setup("--ksqldb-server", ksqldb.url)
+    assert found.exit_code == 1
+    assert found.stderr == (
+        f"The ksqlDB at {ksqldb.url} has a factory already: its ASSETS_STREAM is on the topic {other}ofa_assets and "
+        f"not on {topic_prefix}ofa_assets. {remedy} use another ksqlDB for another factory.\n"
+    )
+    assert describe_topics({"bootstrap.servers": kafka_broker.bootstrap_servers}, prefix=topic_prefix) == {}
+    assert posted(ksqldb) == []
+
+
 def test_a_stream_on_another_topic_is_said(setup: Setup, ksqldb: KsqlDBStandIn, topic_prefix: str) -> None:
-    ksqldb.streams["ASSETS_STREAM"] = "ofa_assets"
+    ksqldb.streams["ENRICHED_ASSETS_STREAM"] = "enriched_assets_stream_topic"
     found = setup("--ksqldb-server", ksqldb.url)
     assert found.exit_code == 0
     assert found.stderr == (
-        f"Warning: ASSETS_STREAM is on the topic ofa_assets, not on {topic_prefix}ofa_assets. Use the prefix of that "
-        "topic, or another ksqlDB for this factory.\n"
+        f"Warning: ENRICHED_ASSETS_STREAM is on the topic enriched_assets_stream_topic, not on "
+        f"{topic_prefix}enriched_assets_stream_topic. Use the prefix of that topic, or another ksqlDB for this "
+        "factory.\n"
     )
 
 

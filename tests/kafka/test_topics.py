@@ -16,6 +16,7 @@ from openfactory.engines.kafka_engine.topic_differences import differences
 from openfactory.engines.kafka_engine.topics import (
     FOR_EVER_MS,
     MAX_MESSAGE_BYTES,
+    SHORTEST_RETENTION_MS,
     TOPICS,
     Topic,
     TopicError,
@@ -223,9 +224,29 @@ def test_what_is_not_as_it_should_be_is_said_with_the_command(
     assert found.endswith(command)
 
 
+def test_a_retention_of_minutes_is_wrong() -> None:
+    [found] = differences(
+        LOG, state(LOG, retention_ms=60_000), partitions=2, address="b:1", shortest_ms=SHORTEST_RETENTION_MS
+    )
+    assert found.startswith("ofa_assets keeps records for 1 minute only and should keep them for 1 hour at least, ")
+    assert found.endswith("--entity-name ofa_assets --add-config retention.ms=2592000000")
+
+
+def test_a_topic_is_never_to_be_deleted_without_its_data() -> None:
+    [found] = differences(LOG, state(LOG, partitions=3), partitions=2, address="b:1")
+    advice, _, deletion = found.partition("Or, if all data of ofa_assets may be lost, ")
+    assert "give the other topics 3 partitions" in advice
+    assert "--delete" not in advice
+    assert "--delete --topic ofa_assets" in deletion
+
+
 def test_what_is_nobodys_business_is_not_said() -> None:
     assert differences(REGISTER, state(REGISTER, retention_ms=1), partitions=2, address="b:1", retention_ms=5) == []
     assert differences(LOG, state(LOG, retention_ms=1), partitions=2, address="b:1") == []
+    hour: dict[str, Any] = {"partitions": 2, "address": "b:1", "shortest_ms": SHORTEST_RETENTION_MS}
+    assert differences(LOG, state(LOG, retention_ms=SHORTEST_RETENTION_MS), **hour) == []
+    assert differences(LOG, state(LOG, retention_ms=-1), **hour) == []
+    assert differences(REGISTER, state(REGISTER, retention_ms=1), **hour) == []
     # No other topic is joined with this one.
     assert differences(CONNECTOR, state(CONNECTOR, partitions=1), partitions=2, address="b:1") == []
 

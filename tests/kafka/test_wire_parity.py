@@ -248,11 +248,12 @@ def test_a_method_is_announced_by_its_contract(saw: Asset, records: Any) -> None
     assert contracts.keys() == {"cut", "halt"}
     assert {said["TYPE"] for said in contracts.values()} == {"Method"}
     cut = json.loads(contracts["cut"]["VALUE"])
-    assert cut["description"] == "Cut a piece."
-    known = [{key: argument[key] for key in ("name", "description")} for argument in cut["arguments"]]  # ours say more
-    assert known == [{"name": "length", "description": "in millimetres"}, {"name": "name", "description": ""}]
+    arguments = [{"name": "length", "description": "in millimetres"}, {"name": "name", "description": ""}]
+    assert cut == {"description": "Cut a piece.", "arguments": arguments}
     assert json.loads(contracts["halt"]["VALUE"]) == {"description": "Stop the blade.", "arguments": []}
     assert all(isinstance(said["VALUE"], str) for said in contracts.values())
+    (full,) = of_tag(records(), "Method.Contract")  # for our own callers, and no attribute or method for others
+    assert (full.said["ID"], full.said["TYPE"]) == ("cut_CONTRACT", "OpenFactory")
 
 
 def test_a_command_is_one_message_with_an_envelope_and_so_is_its_reply(saw: Asset, records: Any) -> None:

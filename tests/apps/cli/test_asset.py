@@ -200,6 +200,22 @@ def test_a_command_that_may_have_run_has_status_3(ofa: Ofa, tmp_path: Path) -> N
     assert found.stderr == "lathe.turn may have run: The app stopped before the method ended.\n"
 
 
+def test_a_command_to_a_program_that_does_not_reply_is_sent_without_waiting(ofa: Ofa, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/lathe.db"
+    with KSQLDBClient(url) as client, Asset("lathe", client) as lathe:
+        lathe.add_attribute(AssetAttribute("turn", '{"description":"","arguments":[]}', "Method", "Method"))
+        found = ofa("asset", "call", "lathe", "turn", "speed=3", "--no-wait", "--url", url, "--json")
+        printed = ofa("asset", "call", "lathe", "turn", "--no-wait", "--url", url)
+        commands = [json.loads(event.value) for event in client.engine.history("lathe", "turn_CMD")]
+    assert found.returncode == 0, found.stderr
+    answer = json.loads(found.stdout)
+    assert (list(answer), answer["method"]) == (["asset_uuid", "method", "correlation_id"], "turn")
+    assert commands[0]["arguments"] == {"speed": "3"}
+    first, second = (command["header"]["correlation_id"] for command in commands)
+    assert answer["correlation_id"] == first
+    assert printed.stdout == f"lathe.turn is sent, with the correlation id {second}.\n"
+
+
 def test_the_sender_of_a_command_can_be_named(ofa: Ofa, workshop: Path) -> None:
     for options, sender in ([], "ofa"), (["--sender", "HMI-1"], "HMI-1"):
         ofa("asset", "call", "press", "release", *options)

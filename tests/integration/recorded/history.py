@@ -59,6 +59,10 @@ class Row(NamedTuple):
     def is_command_or_reply(self) -> bool:
         return self.tag in ("Method.Command", "Method.Reply")
 
+    @property
+    def is_attribute(self) -> bool:
+        return self.type != "Method" and self.tag != "Method.Contract" and not self.is_command_or_reply
+
 
 class Stop(NamedTuple):
     """A time in which a process could not run, on the monotonic clock of the machine."""

@@ -127,7 +127,7 @@ def wrong_states(log: Sequence[Row], watches: Sequence[Watch]) -> Iterator[str]:
     newest = max((row.epoch for row in log), default=0)
     ends: dict[str, dict[str, Any]] = {}
     for row in log:
-        if row.epoch == newest and row.is_heard and row.type != "Method" and not row.is_command_or_reply:
+        if row.epoch == newest and row.is_heard and row.is_attribute:
             ends.setdefault(row.asset, {})[row.attribute] = row.value
     for number, watch in enumerate(watches):
         if not watch.lived:

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from openfactory.apps.attributes import AttributeField, declared_attributes
 from openfactory.apps.identity import standard_attributes
 from openfactory.apps.methods import MethodContract, UnknownAnnotationError, is_published, published_methods
+from openfactory.commands.contract import contract_attribute_id
 from openfactory.commands.envelope import command_attribute_id, reply_attribute_id
 
-__all__ = ["check_app", "check_app_class", "check_data", "check_main_loop_result", "checked_methods", "reserved_names"]
+__all__ = [
+    "check_app",
+    "check_app_class",
+    "check_data",
+    "check_data_of_class",
+    "check_main_loop_result",
+    "checked_methods",
+    "reserved_names",
+]
 
 # Private data that an async callback may set while the constructors still run.
 _REPLACED = ("_loop", "_loop_thread")
 
+# Private data that each class has for itself.
+_OF_EACH_CLASS = ("_abc_impl", "_is_protocol", "_is_runtime_protocol", "_names", "_reserved")
+
 
 def reserved_names(runtime_class: type) -> dict[str, Any]:
-    """Return the names that the runtime uses on an app: the functions of the class, and None for each annotated datum.
+    """Return the names that the runtime uses on an app: the members of the class, and None for each annotated datum.
 
     The public functions of `Asset` and `close` stay free, because a valve closes and a pump flushes: the runtime never
     calls these by name.
@@ -30,7 +42,8 @@ def reserved_names(runtime_class: type) -> dict[str, Any]:
         name: member
         for base in reversed(runtime_class.__mro__)
         for name, member in vars(base).items()
-        if inspect.isfunction(member) and (base is runtime_class or name.startswith("_"))
+        if (name.startswith("_") and name not in _OF_EACH_CLASS)
+        or (inspect.isfunction(member) and base is runtime_class)
     }
     return {name: reserved[name] for name in sorted(reserved) if not name.startswith("__") and name != "close"}
 
@@ -64,6 +77,22 @@ def check_data(app: object, data: Mapping[str, Any]) -> None:
             raise _taken(f"{type(app).__name__}.{name}")
 
 
+def check_data_of_class(app: object, names: Iterable[str], reserved: Mapping[str, Any]) -> None:
+    """Check that no class of an app has private data under the name of OpenFactory's, which would hide it.
+
+    Args:
+        names: names of the data that OpenFactory has set on the app.
+        reserved: names that the runtime uses, by `reserved_names`.
+
+    Raises:
+        TypeError: a class has such data.
+    """
+    for name in names:
+        member = inspect.getattr_static(type(app), name, None)
+        if name.startswith("_") and member is not None and member is not reserved.get(name):
+            raise _taken(f"{type(app).__name__}.{name}")
+
+
 def check_app(app: object, reserved: Mapping[str, Any]) -> None:
     """Check that no constructor has replaced a function that the runtime calls by a value.
 
@@ -71,7 +100,7 @@ def check_app(app: object, reserved: Mapping[str, Any]) -> None:
         TypeError: a constructor has replaced one.
     """
     for name in vars(app).keys() & reserved:
-        if reserved[name] is not None and not callable(vars(app)[name]):
+        if inspect.isfunction(reserved[name]) and not callable(vars(app)[name]):
             raise _taken(f"{type(app).__name__}.{name}")
 
 
@@ -100,7 +129,7 @@ def checked_methods(app_class: type) -> dict[str, MethodContract]:
     methods = published_methods(app_class)
     attributes = {*declared_attributes(app_class), *(attribute.id for attribute in standard_attributes())}
     for name, contract in methods.items():
-        for taken in (name, command_attribute_id(name), reply_attribute_id(name)):
+        for taken in (name, command_attribute_id(name), reply_attribute_id(name), contract_attribute_id(name)):
             if taken in attributes or (taken != name and taken in methods):
                 raise TypeError(
                     f"{app_class.__name__}.{contract.attribute} needs the id {taken!r}, which another attribute or "

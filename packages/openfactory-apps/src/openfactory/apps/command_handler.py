@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from openfactory.apps.app_storage import explain_missing_storage
 from openfactory.apps.command_admission import STOPPING, Admission, Refusal
 from openfactory.apps.command_memory import REMEMBERED, CommandMemory, OpenCommand
 from openfactory.apps.methods import MethodContract
@@ -218,11 +219,12 @@ class CommandHandler:
         hint = ""
         if isinstance(error, RuntimeError) and "no running event loop" in str(error):
             hint = ". A plain method has no event loop: make it an async def"
+        explain_missing_storage(self._owner, error)
         kind = type(error).__name__
         self._logger.error(
             "Method %s failed with %s (command %s)%s.", contract.name, kind, correlation_id, hint, exc_info=error
         )
-        text = _shortened(f"{kind}: {error}" if str(error) else kind)
+        text = _shortened("\n".join((f"{kind}: {error}" if str(error) else kind, *getattr(error, "__notes__", ()))))
         self._reply(contract.name, CommandReply(uuid.UUID(correlation_id), "failed", error=text))
 
     def _refuse(self, method: str, correlation_id: str, refusal: Refusal) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from openfactory.apps.conversion import check_annotation, converted
 from openfactory.apps.limits import limited, published_limits, unlimited
+from openfactory.commands.contract import contract_attributes
 from openfactory.events.attribute import AssetAttribute
 from openfactory.events.event import check_attribute_id
 
@@ -57,11 +58,10 @@ class MethodContract(NamedTuple):
     arguments: tuple[Argument, ...]
     is_async: bool
 
-    def published(self) -> AssetAttribute:
-        """Return the attribute that publishes this method."""
+    def published(self) -> list[AssetAttribute]:
+        """Return the attributes that publish this method."""
         arguments = [_published_argument(argument) for argument in self.arguments]
-        value = msgspec.json.encode({"description": self.description, "arguments": arguments}).decode()
-        return AssetAttribute(id=self.name, value=value, type="Method", tag="Method")
+        return contract_attributes(self.name, {"description": self.description, "arguments": arguments})
 
     def bind(self, texts: Mapping[str, str]) -> dict[str, Any]:
         """Convert the arguments of a command to the types of the method.

@@ -16,12 +16,14 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from openfactory.apps.app_storage import explain_missing_storage, open_storage
 from openfactory.apps.attributes import declared_attributes
 from openfactory.apps.banner import banner_text
 from openfactory.apps.class_check import (
     check_app,
     check_app_class,
     check_data,
+    check_data_of_class,
     check_main_loop_result,
     checked_methods,
     reserved_names,
@@ -42,10 +44,9 @@ from openfactory.concurrency.bounded import call_on_thread
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, check_asset_uuid
 from openfactory.events.registration import Registration
-from openfactory.exceptions import DeliveryError, DeliveryTimeout, MissingDistributionError
+from openfactory.exceptions import DeliveryError, DeliveryTimeout
 from openfactory.kafka import KSQLDBClient
 from openfactory.logs import configure_prefixed_logger
-from openfactory.settings import setting
 from openfactory.settings.credentials import redacted
 
 __all__ = ["OpenFactoryApp"]
@@ -67,7 +68,8 @@ class _AppMeta(type(Protocol), ABCMeta):  # type: ignore[misc]
                     raise TypeError(f"{cls.__name__} was built without super().__init__(). Call it in __init__.")
                 check_app(app, cls._reserved)
                 check_data(app, app._built)
-            except BaseException:
+            except BaseException as error:
+                explain_missing_storage(app, error)
                 if "_engine" in vars(app):
                     vars(app).update(vars(app).get("_built", {}))  # what the class has replaced, so that a stop works
                     app._lifecycle.stop()
@@ -167,11 +169,12 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         types = self._engine.types([asset_uuid])
         self._found_commands = call_on_thread("openfactory-commands", self._read_commands)
         self._idle_since = idle_since(earlier, types)
-        self.storage = _storage_from_environment()
+        self.storage = open_storage()
         handle_signals(self._lifecycle, self.logger)
         check_data(self, data_of_class)
+        check_data_of_class(self, vars(self).keys() - data_of_class.keys(), self._reserved)
         self._announce(
-            [contract.published() for contract in methods.values()],
+            [attribute for contract in methods.values() for attribute in contract.published()],
             None if types else registration_of(asset_uuid, earlier),
         )
         self._built = dict(vars(self))
@@ -223,8 +226,9 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
                 self._lifecycle.main_loop_begins()
                 self._open_for_business()
                 check_main_loop_result(self.main_loop())  # type: ignore[func-returns-value]
-            except Exception:
+            except Exception as error:
                 status = 1
+                explain_missing_storage(self, error)
                 self.logger.exception("%s crashed; stopping.", self.asset_uuid)
             self._lifecycle.main_loop_ended()
         except (StopRequested, KeyboardInterrupt):
@@ -254,7 +258,8 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
                 raise
             if task is not None and hasattr(task, "uncancel"):
                 task.uncancel()
-        except Exception:
+        except Exception as error:
+            explain_missing_storage(self, error)
             self.logger.exception("%s crashed; stopping.", self.asset_uuid)
             raise
         finally:
@@ -433,17 +438,3 @@ def _configure_library_logger(asset_uuid: str) -> None:
     library = logging.getLogger("openfactory")
     if not library.handlers:
         configure_prefixed_logger("openfactory", level=library.level or "WARNING", prefix=asset_uuid.upper())
-
-
-def _storage_from_environment() -> Any:
-    text = setting("STORAGE")
-    if not text:
-        return None
-    try:
-        from openfactory.storage import storage_from_environment
-    except ImportError as error:
-        raise MissingDistributionError(
-            "STORAGE is set and openfactory-storage is not installed. "
-            "Install it: pip install 'openfactory-apps[storage]'."
-        ) from error
-    return storage_from_environment(text)

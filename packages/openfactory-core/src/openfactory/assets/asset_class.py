@@ -16,13 +16,14 @@ from openfactory.assets.producer import EngineProducer
 from openfactory.assets.references import ABOVE, BELOW, add_reference, references_in
 from openfactory.assets.state import AssetState
 from openfactory.assets.subscriptions import ALL_EVENTS, AssetCallback, Submit, Subscriptions
-from openfactory.assets.values import changed_event, contract, rows
+from openfactory.assets.values import changed_event, contracts, rows
 from openfactory.assets.writes import Writes
+from openfactory.commands.envelope import method_of_command
 from openfactory.concurrency import OrderedExecutor
 from openfactory.engines.location import Servers
 from openfactory.engines.registry import Client, open_engine, open_engine_of
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
-from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, check_attribute_id
 from openfactory.events.period import Bound
 from openfactory.events.receipt import Receipt
 from openfactory.events.timestamp import current_timestamp
@@ -170,8 +171,12 @@ class Asset:
         return rows(self._state, "Condition")
 
     def methods(self) -> dict[str, Any]:
-        """Return the contract of each method by id: its description and its arguments."""
-        return {event.id: contract(event.value) for event in self._state.events() if event.type == "Method"}
+        """Return the contract of each method by id: its description, and the arguments with all that is known of them.
+
+        An argument of an app has a name, a description, a type, whether it is required, its default and its limits. The
+        methods of other programs may have less.
+        """
+        return contracts(self._state)
 
     @property
     def ofa_attributes(self) -> dict[str, AssetAttribute]:
@@ -180,7 +185,7 @@ class Asset:
 
     @property
     def ofa_methods(self) -> dict[str, Any]:
-        """Contracts of the methods by id, as they are written to the log."""
+        """Contracts of the methods by id, as the log has them for every program: without types, defaults and limits."""
         return {event.id: event.value for event in self._state.events() if event.type == "Method"}
 
     def history(
@@ -233,12 +238,19 @@ class Asset:
     # Writing
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name[0] == "_" or name in self._names or name in self.__dict__:
+        if name[:1] == "_" or name in self._names or name in self.__dict__:
             object.__setattr__(self, name, value)
-        elif name in self._state:
+        elif name in self._state or (isinstance(value, str) and self._before_first_command(name) is not None):
             self._write(name, value)
         elif isinstance(value, AssetAttribute):
             raise UnknownAttributeError(f"{self.asset_uuid} has no attribute {name!r}. Add it with add_attribute().")
+        elif isinstance(value, str) and method_of_command(name) != name and not self._is_app:
+            method, known = method_of_command(name), ", ".join(Asset.methods(self)) or "no methods"
+            raise UnknownAttributeError(
+                f"{self.asset_uuid} has no method {method!r}, so the command is not sent. It has {known}."
+            )
+        elif not name:
+            check_attribute_id(name)
         else:
             object.__setattr__(self, name, value)
 
@@ -474,8 +486,15 @@ class Asset:
         self._state.write(event, receipt)
         return receipt
 
+    def _before_first_command(self, attribute_id: str) -> AssetEvent | None:
+        """Return an empty command if the id is that of the commands to a known method, which has never had one."""
+        method = self._state.get(method_of_command(attribute_id))
+        if method is None or method.id == attribute_id or method.type != "Method":
+            return None
+        return AssetEvent(self.asset_uuid, attribute_id, "", "OpenFactory", COMMAND_TAG, UNAVAILABLE)
+
     def _write(self, attribute_id: str, value: Any) -> Receipt:
-        known = self._state.get(attribute_id)
+        known = self._state.get(attribute_id) or self._before_first_command(attribute_id)
         return self._publish(changed_event(self.asset_uuid, attribute_id, known, value, self._clock))
 
     def _open_assets(self, asset_uuids: list[str]) -> list[Asset]:

@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 
 from openfactory.assets.state import AssetState
+from openfactory.commands.contract import common_part, contract_attribute_id
 from openfactory.events.attribute import AssetAttribute
 from openfactory.events.decoding import decode_json
-from openfactory.events.event import AssetEvent, new_event
+from openfactory.events.event import CONTRACT_TAG, AssetEvent, new_event
 from openfactory.exceptions import ConfigurationError, UnknownAttributeError
 
-__all__ = ["changed_event", "contract", "rows"]
+__all__ = ["changed_event", "contract", "contracts", "rows"]
 
 
 def rows(state: AssetState, type_name: str) -> list[dict[str, Any]]:
@@ -29,14 +30,31 @@ def rows(state: AssetState, type_name: str) -> list[dict[str, Any]]:
     ]
 
 
-def contract(value: Any) -> Any:
-    """Return the contract of a method from the value of its event, which stays as it is if it is not JSON."""
-    if not isinstance(value, str):
-        return value
+def contract(value: Any, full: Any = None) -> Any:
+    """Return the contract of a method, with all facts about its arguments if they are known.
+
+    A value that is not JSON is returned as it is.
+
+    Args:
+        value: value of the attribute that makes the method known.
+        full: value of the attribute with all facts. It counts only if it describes the same contract: another program
+            may have published the method anew.
+    """
+    published, candidate = _decoded(value), _decoded(full)
     try:
-        return decode_json(value)
-    except msgspec.DecodeError:
-        return value
+        return candidate if common_part(candidate) == published else published
+    except (KeyError, TypeError):
+        return published
+
+
+def contracts(state: AssetState) -> dict[str, Any]:
+    """Return the contract of each method by id."""
+    found: dict[str, Any] = {}
+    for event in state.events():
+        if event.type == "Method":
+            full = state.get(contract_attribute_id(event.id))
+            found[event.id] = contract(event.value, full.value if full and full.tag == CONTRACT_TAG else None)
+    return found
 
 
 def changed_event(
@@ -67,3 +85,10 @@ def changed_event(
             f"Set its id to {attribute_id!r}, or write it as {value.id!r}."
         )
     return AssetEvent.of(asset_uuid, value)
+
+
+def _decoded(value: Any) -> Any:
+    try:
+        return decode_json(value) if isinstance(value, str) else value
+    except msgspec.DecodeError:
+        return value

@@ -7,8 +7,14 @@ from collections.abc import Iterator
 from openfactory.doctor.factory import Factory
 from openfactory.doctor.finding import Finding, failed, fine
 from openfactory.engines.kafka_engine.broker_admin import BrokerAdmin
-from openfactory.engines.kafka_engine.topic_differences import differences
-from openfactory.engines.kafka_engine.topics import ASSETS_TOPIC, NEEDED_TOPICS, TOPICS, describe_topics
+from openfactory.engines.kafka_engine.topic_differences import differences, duration
+from openfactory.engines.kafka_engine.topics import (
+    ASSETS_TOPIC,
+    NEEDED_TOPICS,
+    SHORTEST_RETENTION_MS,
+    TOPICS,
+    describe_topics,
+)
 from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["examine_broker", "examine_topics"]
@@ -51,15 +57,16 @@ def examine_topics(factory: Factory, prefix: str) -> Iterator[Finding]:
     wrong = False
     for topic in TOPICS:
         state = topics.get(prefix + topic.name)
-        for text in (
-            ()
-            if state is None
-            else differences(topic, state, partitions=partitions, address=factory.bootstrap_servers or "")
+        if state is None:
+            continue
+        address = factory.bootstrap_servers or ""
+        for text in differences(
+            topic, state, partitions=partitions, address=address, shortest_ms=SHORTEST_RETENTION_MS
         ):
             wrong = True
             found, _, remedy = text.partition(": ")
             yield Finding("topics", "failed", found, remedy)
     if topics and not missing and not wrong:
         log_name = prefix + ASSETS_TOPIC
-        days = topics[log_name].retention_ms / 86_400_000
-        yield fine("topics", f"{len(topics)} exist, partitions: {partitions}; {log_name} keeps {days:g} days")
+        kept = duration(topics[log_name].retention_ms)
+        yield fine("topics", f"{len(topics)} exist, partitions: {partitions}; {log_name} keeps {kept}")

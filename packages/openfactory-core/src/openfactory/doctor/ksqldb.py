@@ -10,7 +10,9 @@ import msgspec
 from openfactory.doctor.factory import Factory
 from openfactory.doctor.finding import Finding, advised, failed, fine
 from openfactory.engines.base import ASSETS_STREAM, ASSETS_TOPIC
+from openfactory.engines.ksqldb.answers import STARTING
 from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBUnavailableError
+from openfactory.engines.ksqldb.setup import check_server
 from openfactory.engines.ksqldb.topology import statements
 from openfactory.events.decoding import decode_json
 from openfactory.exceptions import OpenFactoryError
@@ -57,6 +59,8 @@ def examine_ksqldb(factory: Factory) -> Iterator[Finding]:
             info = server.info()
             yield fine("ksqlDB", f"{server.url} answers, version {_version(info)}")
             yield _health(server)
+            if factory.prefix:
+                check_server(server, factory.prefix)
             yield _topology(server, prefix_of(factory, server))
             for name, check in (("queries", _queries), ("ksqlDB settings", examine_settings)):
                 try:
@@ -67,7 +71,7 @@ def examine_ksqldb(factory: Factory) -> Iterator[Finding]:
                     yield Finding(name, "unchecked", failed(name, error).found)
         except KSQLDBUnavailableError as error:
             finding = failed("ksqlDB", error)
-            if not str(error.code).startswith(_REFUSALS) and "KSQLDB_SSL" not in finding.remedy:
+            if error.code != STARTING and not str(error.code).startswith(_REFUSALS) and "SSL" not in finding.remedy:
                 finding = finding._replace(remedy="Start it and wait half a minute, or correct KSQLDB_URL.")
             yield finding
         except OpenFactoryError as error:
@@ -90,7 +94,9 @@ def examine_settings(server: KsqlDBServer) -> Iterator[Finding]:
             f"ksql.streams.commit.interval.ms is {commit}, so a table that reads another table lags as long. "
             f"Set it to {_SLOWEST_COMMIT} or less."
         )
-    if values.get("ksql.fail.on.production.error", "true") != "false":
+    # ksqlDB 7.9 reports the handler that it has chosen by the setting, and not the setting itself.
+    handler = values.get("default.production.exception.handler", "")
+    if values.get("ksql.fail.on.production.error") != "false" and "LogAndContinue" not in handler:
         advice.append(
             "ksql.fail.on.production.error is not false, so one value of more than 512 KiB stops a table permanently. "
             "Set it to false, or KSQL_KSQL_FAIL_ON_PRODUCTION_ERROR=false in its container."

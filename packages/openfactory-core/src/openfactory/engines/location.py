@@ -166,7 +166,22 @@ class Servers(NamedTuple):
 
     @classmethod
     def of(cls, client: object, bootstrap_servers: str | None = None, asset_router_url: str | None = None) -> Servers:
-        """Return the servers in the arguments, and those of a client where an argument is missing."""
+        """Return the servers in the arguments, and those of a client where an argument is missing.
+
+        Raises:
+            ConfigurationError: an argument has the place of another; the clients of early apps were the second one.
+        """
+        if isinstance(client, str):
+            raise ConfigurationError(
+                f"The client is {redacted(client)!r}, a text. Pass an object, such as "
+                "KSQLDBClient('http://ksqldb:8088'), and the UUID of an app as app_uuid= or in APP_UUID."
+            )
+        for name, address in (("bootstrap_servers", bootstrap_servers), ("asset_router_url", asset_router_url)):
+            if address is not None and not isinstance(address, str):
+                raise ConfigurationError(
+                    f"{name} is a {type(address).__name__} and not the text of an address. Pass the client as "
+                    f"ksqlClient=, the UUID of an app as app_uuid= or in APP_UUID, and {name}= as text."
+                )
         return cls(
             bootstrap_servers or getattr(client, "bootstrap_servers", None),
             asset_router_url or getattr(client, "asset_router_url", None),

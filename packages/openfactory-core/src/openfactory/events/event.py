@@ -17,6 +17,7 @@ from openfactory.exceptions import InvalidEventError
 
 __all__ = [
     "COMMAND_TAG",
+    "CONTRACT_TAG",
     "MAX_VALUE_BYTES",
     "REPLY_TAG",
     "AssetEvent",
@@ -30,6 +31,9 @@ __all__ = [
 #: Tags of the events that carry a command and its reply.
 COMMAND_TAG = "Method.Command"
 REPLY_TAG = "Method.Reply"
+
+#: Tag of the event with all facts about the arguments of a method.
+CONTRACT_TAG = "Method.Contract"
 
 #: The largest value, in bytes of JSON. A value of about twice this size stalls a ksqlDB table for good, for all assets.
 MAX_VALUE_BYTES = 256 * 1024
@@ -85,8 +89,13 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def is_attribute(self) -> bool:
-        """Whether the event is the value of an attribute, and not a method, a command or a reply."""
-        return self.type != "Method" and self.tag not in (COMMAND_TAG, REPLY_TAG)
+        """Whether the event is the value of an attribute, and not a method, its contract, a command or a reply."""
+        return self.type != "Method" and self.tag not in (COMMAND_TAG, REPLY_TAG, CONTRACT_TAG)
+
+    @property
+    def announces_method(self) -> bool:
+        """Whether the event tells of a method and its arguments, as an app does when it starts."""
+        return self.type == "Method" or self.tag == CONTRACT_TAG
 
     def normalized(self) -> AssetEvent:
         """Return this event with its type as `ATTRIBUTE_TYPES` spells it; an unknown type becomes `UNAVAILABLE`."""

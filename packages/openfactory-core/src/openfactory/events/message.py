@@ -7,7 +7,7 @@ Keys are read in any case.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -29,7 +29,7 @@ class _Attributes(msgspec.Struct, gc=False):
 class _Message(msgspec.Struct, gc=False):
     """A message with its keys as almost all programs spell them, which decodes fast."""
 
-    ID: str
+    ID: Annotated[str, msgspec.Meta(min_length=1)]
     VALUE: Any
     TAG: str
     TYPE: str

@@ -1,6 +1,7 @@
 """Test tools: a client that runs an app in memory, and the conformance suite for engines.
 
-They need pytest, which loads the fixtures `run_app` and `factory_client` of `fixtures` automatically.
+They need pytest, which loads the fixtures `run_app` and `factory_client` of `fixtures` automatically, in every test run
+where openfactory-core is installed. So this package imports nothing of OpenFactory before a name of it is used.
 
 To test an engine, derive a class from the suite and override the fixture `engine_url`:
 
@@ -12,6 +13,11 @@ To test an engine, derive a class from the suite and override the fixture `engin
         def engine_url(self, tmp_path):
             return f"myengine:///{tmp_path}/data"
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 try:
     import pytest
@@ -39,8 +45,17 @@ pytest.register_assert_rewrite(
     )
 )
 
-from openfactory.testing.app_client import AppClient  # noqa: E402
-from openfactory.testing.conformance import EngineConformance  # noqa: E402
-from openfactory.testing.waiting import eventually  # noqa: E402
+if TYPE_CHECKING:
+    from openfactory.testing.app_client import AppClient
+    from openfactory.testing.conformance import EngineConformance
+    from openfactory.testing.waiting import eventually
 
 __all__ = ["AppClient", "EngineConformance", "eventually"]
+
+_MODULES = {"AppClient": "app_client", "EngineConformance": "conformance", "eventually": "waiting"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"{__name__} has no attribute {name!r}. It has {', '.join(__all__)}.")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

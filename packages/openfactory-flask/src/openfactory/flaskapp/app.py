@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask
+from flask import Flask, got_request_exception
 from prometheus_client import CollectorRegistry
 
 from openfactory.apps import OpenFactoryApp
+from openfactory.apps.app_storage import explain_missing_storage
 from openfactory.concurrency.strand import new_strand
 from openfactory.exceptions import ConfigurationError
 from openfactory.flaskapp.endpoints import View, checked_path, serve_pages
@@ -281,6 +282,10 @@ class OpenFactoryFlaskApp(OpenFactoryApp, is_runtime=True):
         serve_pages(app, pages)
         configure_for_gateway(app)
         app.wsgi_app = _strand_per_request(app.wsgi_app)  # type: ignore[method-assign]
+        got_request_exception.connect(self._explain_error, app)  # before Flask logs the error
+
+    def _explain_error(self, app: Flask, exception: Exception) -> None:  # noqa: ARG002 - the names that Flask calls by
+        explain_missing_storage(self, exception)
 
 
 def _strand_per_request(application: WSGIApplication) -> Any:

@@ -19,7 +19,7 @@ from openfactory.engines.kafka_engine.topics import (
     check_prefix,
     describe_topics,
 )
-from openfactory.engines.ksqldb.setup import Piece, set_up_ksqldb, set_up_topics
+from openfactory.engines.ksqldb.setup import Piece, check_server, set_up_ksqldb, set_up_topics
 from openfactory.engines.ksqldb.topology import statements
 from openfactory.engines.location import HTTP, Servers, scheme_of
 from openfactory.exceptions import OpenFactoryError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from openfactory.doctor.factory import Factory
+    from openfactory.engines.ksqldb.server import KsqlDBServer
 
 __all__ = ["setup_kafka"]
 
@@ -91,7 +92,9 @@ def setup_kafka(
     """
     factory = _factory(broker, ksqldb_server, prefix)
     pieces: list[Piece] = []
-    with _progress(len(TOPICS) + (len(statements()) if factory.ksqldb_url else 0)) as advance:
+    with _ksqldb(factory) as server, _progress(len(TOPICS) + (len(statements()) if server else 0)) as advance:
+        if server is not None:
+            check_server(server, factory.prefix)
         for piece in set_up_topics(
             factory.kafka,
             prefix=factory.prefix,
@@ -103,7 +106,7 @@ def setup_kafka(
         ):
             pieces.append(piece)
             advance(piece)
-        for piece in _ksqldb_pieces(factory, dry_run):
+        for piece in () if server is None else _ksqldb_pieces(factory, server, dry_run):
             pieces.append(piece)
             advance(piece)
     _report(pieces, factory, dry_run)
@@ -135,16 +138,16 @@ def _factory(broker: str | None, ksqldb_server: str | None, prefix: str | None) 
     )
 
 
-def _ksqldb_pieces(factory: Factory, dry_run: bool) -> Iterator[Piece]:
+@contextmanager
+def _ksqldb(factory: Factory) -> Generator[KsqlDBServer | None]:
+    """Yield a client of the factory's ksqlDB, or None if the factory uses Kafka alone."""
     if factory.ksqldb_url is None:
+        yield None
         return
     from openfactory.engines.ksqldb.server import KsqlDBServer
 
     # Its warnings between retries are not printed: after the last retry, the problem is an error.
     logging.getLogger("openfactory.ksqlDB").addHandler(logging.NullHandler())
-    retention = {
-        name: state.retention_ms for name, state in describe_topics(factory.kafka, prefix=factory.prefix).items()
-    }
     with KsqlDBServer(
         factory.ksqldb_url,
         max_retries=_RETRIES,
@@ -152,7 +155,13 @@ def _ksqldb_pieces(factory: Factory, dry_run: bool) -> Iterator[Piece]:
         timeout=_STATEMENT_SECONDS,
         credentials=factory.credentials,
     ) as server:
-        yield from set_up_ksqldb(server, prefix=factory.prefix, retention_ms=retention, dry_run=dry_run)
+        yield server
+
+
+def _ksqldb_pieces(factory: Factory, server: KsqlDBServer, dry_run: bool) -> Iterator[Piece]:
+    topics = describe_topics(factory.kafka, prefix=factory.prefix)
+    retention = {name: state.retention_ms for name, state in topics.items()}
+    yield from set_up_ksqldb(server, prefix=factory.prefix, retention_ms=retention, dry_run=dry_run)
 
 
 def _advice(factory: Factory) -> list[str]:

@@ -93,7 +93,7 @@ def _take(events: EventBuffer, count: int | None, seconds: float | None) -> Iter
         event = events.get(None if deadline is None else max(deadline - time.monotonic(), 0))
         if event is None:
             return
-        if event.type != "Method":  # an app announces its methods this way
+        if not event.announces_method:
             yield event
             count = None if count is None else count - 1
 

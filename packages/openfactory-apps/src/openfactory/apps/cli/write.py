@@ -64,8 +64,9 @@ def set_attribute(
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Seconds to wait for the reply.",
+    help="Seconds to wait for the reply, or with --no-wait until the command is written.",
 )
+@click.option("--no-wait", is_flag=True, help="Send the command, and do not wait for its result.")
 @url_option
 @json_option
 def call(
@@ -74,18 +75,21 @@ def call(
     arguments: tuple[str, ...],
     sender: str,
     timeout: float,
+    no_wait: bool,
     url: str | None,
     as_json: bool,
 ) -> None:
     """Call a method and print its result.
 
-    The app converts each VALUE to the type of the argument.
+    The app converts each VALUE to the type of the argument. With --no-wait, the correlation id of the command is
+    printed instead, which the app writes to its log: for a method that takes long, or a program that does not reply.
 
     \b
-    exit status 0  the method succeeded
-                1  the app rejected the command, the method failed, or no reply arrived in time
+    exit status 0  the method succeeded, or with --no-wait the command is written
+                1  the app rejected the command, the method failed, no reply arrived in time, or the command could
+                   not be written
                 3  the app replied that the method may have run, because it was stopped or killed meanwhile
-    --json         {"asset_uuid", "method", "result"}
+    --json         {"asset_uuid", "method", "result"}, with --no-wait {"asset_uuid", "method", "correlation_id"}
     """
     values = _parse_arguments(arguments)
     if not sender:
@@ -94,9 +98,16 @@ def call(
         if method not in asset.methods():
             names = ", ".join(asset.methods()) or "no methods"
             raise Failure(f"{asset_uuid} has no method {method!r}. It has {names}.")
-        result = asset.call(method, values, sender_uuid=sender, timeout=timeout)
+        if no_wait:
+            outcome: dict[str, Any] = {"correlation_id": asset.method(method, sender, values)}
+            asset.flush(timeout)
+        else:
+            outcome = {"result": asset.call(method, values, sender_uuid=sender, timeout=timeout)}
+    result = outcome.get("result")
     if as_json:
-        print_json({"asset_uuid": asset_uuid, "method": method, "result": result})
+        print_json({"asset_uuid": asset_uuid, "method": method, **outcome})
+    elif no_wait:
+        click.echo(f"{asset_uuid}.{method} is sent, with the correlation id {outcome['correlation_id']}.")
     elif result is None:
         click.echo(f"{asset_uuid}.{method} succeeded.")
     else:

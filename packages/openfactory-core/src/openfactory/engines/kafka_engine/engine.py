@@ -85,7 +85,7 @@ class KafkaEngine(LogEngine):
                 reader,
                 lambda: self._dispatcher.lock,
                 self._apply,
-                self._on_lost,
+                self._notify_gaps,
                 self._on_rewritten,
                 self._on_idle,
             )

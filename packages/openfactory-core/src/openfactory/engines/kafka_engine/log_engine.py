@@ -245,15 +245,6 @@ class LogEngine(SharedEngine):
                 if event is not None and not is_deregistration(event):
                     yield offset + 1, event
 
-    def _on_lost(self, partition: Partition) -> None:
-        """Notify the subscriptions of a gap, after a partition has lost unread records.
-
-        The caller owns the dispatcher's lock.
-        """
-        for subscription in list(self._dispatcher.subscriptions()):
-            if subscription.asset_uuid is None or self._partition_of(subscription.asset_uuid) == partition:
-                self._dispatcher.notify_gap(subscription)
-
     # A log that takes the place of another
 
     def _on_identity(self, identity: Identity) -> None:
@@ -311,10 +302,12 @@ class LogEngine(SharedEngine):
             starts: by partition, the first offset.
         """
 
-    def _notify_gaps(self) -> None:
-        """Notify all subscriptions of a gap. The caller owns the dispatcher's lock."""
+    def _notify_gaps(self, partition: Partition | None = None) -> None:
+        """Notify the subscriptions to assets in a partition of a gap, or all. The caller owns the dispatcher's lock."""
         for subscription in list(self._dispatcher.subscriptions()):
-            self._dispatcher.notify_gap(subscription)
+            asset_uuid = subscription.asset_uuid
+            if partition is None or asset_uuid is None or self._partition_of(asset_uuid) == partition:
+                self._dispatcher.notify_gap(subscription)
 
     # Positions
 

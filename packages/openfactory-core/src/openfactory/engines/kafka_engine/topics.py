@@ -31,6 +31,7 @@ __all__ = [
     "METRICS_TARGETS_TOPIC",
     "NEEDED_TOPICS",
     "RETENTION_HOURS",
+    "SHORTEST_RETENTION_MS",
     "TOPICS",
     "Topic",
     "TopicError",
@@ -54,6 +55,9 @@ RETENTION_HOURS = 720.0
 
 #: The default time after which a compacted topic drops a record that a newer record of its key has replaced.
 COMPACTION_HOURS = 24.0
+
+#: The shortest retention of a log that is of use: a reader knows only the attributes that were written since.
+SHORTEST_RETENTION_MS = 3_600_000
 
 #: A hundred years. Some statements of ksqlDB reject -1, Kafka's value for an unlimited retention.
 FOR_EVER_MS = 3_153_600_000_000

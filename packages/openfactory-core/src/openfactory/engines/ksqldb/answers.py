@@ -10,7 +10,7 @@ import msgspec
 
 from openfactory.events.decoding import decode_json
 
-__all__ = ["Failure", "Repeat", "failure_of", "read_entities", "read_object", "read_rows", "sources_of"]
+__all__ = ["STARTING", "Failure", "Repeat", "failure_of", "read_entities", "read_object", "read_rows", "sources_of"]
 
 # Messages of a server that is stopping or has just started. Its error codes are also those of permanent errors.
 _TRANSIENT_MESSAGES = (
@@ -21,7 +21,14 @@ _TRANSIENT_MESSAGES = (
 )
 
 # Error codes of a server that has not started the request: it runs another command, is starting, or is overloaded.
-_NOT_STARTED = frozenset({50301, 50302, 42900})
+_BUSY = 50301
+STARTING = 50302
+_NOT_STARTED = frozenset({_BUSY, STARTING, 42900})
+
+_REMEDIES_OF_503 = {
+    _BUSY: "Repeat the request when it has run its earlier statements.",
+    STARTING: "Wait until it has started, which takes half a minute.",
+}
 
 _SHOWN_CHARACTERS = 500
 
@@ -147,7 +154,8 @@ def _failure(status: int, fields: dict[str, Any]) -> Failure:
     code = fields["error_code"] if isinstance(fields["error_code"], int) else None
     shown = _one_line(message)
     stop = "" if shown.endswith((".", "!", "?")) else "."
-    return Failure(code, f"{shown}{stop} {_remedy(status)}", _repeat(code, status, message))
+    remedy = _REMEDIES_OF_503.get(code or 0) or _remedy(status)
+    return Failure(code, f"{shown}{stop} {remedy}", _repeat(code, status, message))
 
 
 def _repeat(code: int | None, status: int, message: str) -> Repeat:

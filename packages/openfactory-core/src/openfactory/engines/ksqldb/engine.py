@@ -21,6 +21,7 @@ from openfactory.engines.kafka_engine.log_watch import LogWatch
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.ksqldb.server import KsqlDBServer
 from openfactory.engines.ksqldb.tables import KsqlDBTables, topics_of_server
+from openfactory.engines.ksqldb.topology import check_factory
 from openfactory.engines.shared import HistoryQuery
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
@@ -51,7 +52,7 @@ class KsqlDBEngine(LogEngine):
         servers: addresses of the broker and the router, and credentials.
 
     Raises:
-        ConfigurationError: the broker is not set, or the URL is invalid.
+        ConfigurationError: the broker is not set, the URL is invalid, or the factory has another prefix than the URL.
         EngineUnavailableError: the server or the broker does not answer, or the broker is not that of the server.
     """
 
@@ -59,6 +60,8 @@ class KsqlDBEngine(LogEngine):
         resolved = servers.resolve(url)
         credentials = resolved.credentials
         topics = topics_of_server(url, credentials)
+        if (prefix := resolved.location.options.get("prefix")) is not None:
+            check_factory(topics.assets, prefix, resolved.location.server)
         if not resolved.bootstrap_servers:
             raise ConfigurationError(
                 f"The Kafka broker of the ksqlDB server {redacted(url)} is not set. "
@@ -202,7 +205,7 @@ class KsqlDBEngine(LogEngine):
                     self._reader,
                     lambda: self._dispatcher.lock,
                     self._deliver_record,
-                    self._on_lost,
+                    self._notify_gaps,
                     self._on_rewritten,
                 )
                 feed.start(self._reader.ends(self._partitions))

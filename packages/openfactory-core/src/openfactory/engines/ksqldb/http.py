@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
-from openfactory.engines.ksqldb.answers import Failure, Repeat, failure_of
+from openfactory.engines.ksqldb.answers import STARTING, Failure, Repeat, failure_of
 from openfactory.engines.ksqldb.errors import WAY_OUT, KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
 from openfactory.engines.location import Location
 from openfactory.exceptions import MissingDistributionError
@@ -211,6 +211,11 @@ class KsqlDBHttp:
     def _server_failure(self, request: Request, status: int, failure: Failure) -> _FailedRequest:
         code, message, repeat = failure
         statement = request.statement
+        if code == STARTING:
+            text = f"The ksqlDB server at {self.url} is starting: {message}"
+            return _FailedRequest(
+                KSQLDBUnavailableError(text, address=self.url, statement=statement, code=code), repeat
+            )
         if code is None or status in (401, 403) or repeat in (Repeat.READS, Repeat.ALL):
             text = f"The request to the ksqlDB server at {self.url} failed: {message}"
             return _FailedRequest(

@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from openfactory.engines.base import ASSETS_STREAM
 from openfactory.engines.kafka_engine.topic_differences import differences
 from openfactory.engines.kafka_engine.topics import (
     ASSETS_TOPIC,
     COMPACTION_HOURS,
     RETENTION_HOURS,
+    SHORTEST_RETENTION_MS,
     TOPICS,
     TopicState,
     create_topics,
     describe_topics,
 )
 from openfactory.engines.ksqldb.errors import KSQLDBClientException
-from openfactory.engines.ksqldb.topology import Statement, statements
+from openfactory.engines.ksqldb.topology import Statement, check_factory, statements
 
 if TYPE_CHECKING:
     from openfactory.engines.ksqldb.server import KsqlDBServer
 
-__all__ = ["Piece", "set_up_ksqldb", "set_up_topics"]
+__all__ = ["Piece", "check_server", "set_up_ksqldb", "set_up_topics"]
 
 
 class Piece(NamedTuple):
@@ -36,6 +38,17 @@ class Piece(NamedTuple):
     name: str
     made: bool
     warnings: tuple[str, ...] = ()
+
+
+def check_server(server: KsqlDBServer, prefix: str = "") -> None:
+    """Check that a server has no factory with another prefix, before the topics of a factory are created.
+
+    Raises:
+        ConfigurationError: it has one.
+        KSQLDBClientException: the server does not answer.
+    """
+    if ASSETS_STREAM in server.streams():
+        check_factory(server.topic_of(ASSETS_STREAM), prefix, server.url)
 
 
 def set_up_topics(
@@ -54,7 +67,7 @@ def set_up_topics(
         configuration: properties of librdkafka, with `bootstrap.servers` and the security settings.
         prefix: prefix of the names of all topics.
         partitions: partitions of each topic, 1 by default. If topics exist already, new topics get their number of
-            partitions.
+            partitions, and a higher number is a difference.
         replication_factor: replicas of each new topic; -1 uses the default of the broker.
         retention_hours: retention of the log; None uses the default for new topics and does not check existing topics.
         compaction_hours: hours after which new compacted topics delete replaced records.
@@ -66,6 +79,7 @@ def set_up_topics(
     """
     existing = describe_topics(configuration, prefix=prefix)
     count = _partitions_of(existing, prefix) or partitions or 1
+    fewer = partitions is not None and partitions < count
     hours = RETENTION_HOURS if retention_hours is None else retention_hours
     for topic in TOPICS:
         name = prefix + topic.name
@@ -85,7 +99,20 @@ def set_up_topics(
             continue
         wanted = None if retention_hours is None else topic.retention_ms(hours)
         address = str(configuration["bootstrap.servers"])
-        warnings = differences(topic, state, partitions=partitions or count, address=address, retention_ms=wanted)
+        warnings = differences(
+            topic,
+            state,
+            partitions=max(partitions or 0, count),
+            address=address,
+            retention_ms=wanted,
+            shortest_ms=SHORTEST_RETENTION_MS,
+        )
+        if fewer and topic.joined:
+            fewer = False  # the same holds for the other topics
+            warnings.append(
+                f"{name} has {state.partitions} partitions, and partitions cannot be removed. "
+                f"Leave out --partitions {partitions}."
+            )
         yield Piece("topic", name, made=False, warnings=tuple(warnings))
 
 

@@ -45,10 +45,10 @@ class KsqlDBTables:
     def events(self, asset_uuids: list[str] | None) -> list[AssetEvent]:
         """Return the last event of each attribute of some or all assets, the oldest first.
 
-        The table has only text values and no positions.
+        The table has only text values and no positions, and a row for records with an empty id, which are no events.
         """
         rows = self._rows("assets", "key", lambda: self._server.rows_of_assets(asset_uuids))
-        return [_event_of(row) for row in sorted(rows, key=lambda row: str(row["TIMESTAMP"]))]
+        return [_event_of(row) for row in sorted(rows, key=lambda row: str(row["TIMESTAMP"])) if row["ID"]]
 
     def column(self, table: str, column: str, asset_uuids: list[str] | None = None) -> dict[str, Any]:
         """Return one column of a table by asset, for some or all assets."""

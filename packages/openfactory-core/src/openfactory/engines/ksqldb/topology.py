@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
 
-from openfactory.engines.kafka_engine.topics import ASSETS_TOPIC, RETENTION_HOURS, TOPICS, check_prefix
+from openfactory.engines.base import ASSETS_STREAM, ASSETS_TOPIC
+from openfactory.engines.kafka_engine.topics import RETENTION_HOURS, TOPICS, check_prefix
+from openfactory.exceptions import ConfigurationError
 
-__all__ = ["Statement", "statements"]
+__all__ = ["Statement", "check_factory", "statements"]
 
 _CREATE = re.compile(r"CREATE (?:SOURCE )?(STREAM|TABLE) IF NOT EXISTS (\w+)")
 _TOPIC = re.compile(r"KAFKA_TOPIC = '([^']+)'")
@@ -51,6 +53,29 @@ def statements(prefix: str = "", retention_ms: Mapping[str, int] | None = None) 
     text = _COMMENT.sub("", files("openfactory.engines.ksqldb").joinpath("topology.sql").read_text(encoding="utf-8"))
     parts = [part.strip() for part in text.replace("${prefix}", prefix).split(";")]
     return [_statement(part, retention_ms, retention_ms.get(prefix + ASSETS_TOPIC)) for part in parts if part]
+
+
+def check_factory(topic: str, prefix: str, address: str) -> None:
+    """Check that the factory on a server has a prefix. A server has one factory, because its streams have fixed names.
+
+    Args:
+        topic: topic of the stream of all events.
+        prefix: prefix of the names of all topics.
+        address: address of the server, for the error.
+
+    Raises:
+        ConfigurationError: the factory has another prefix.
+    """
+    if topic == prefix + ASSETS_TOPIC:
+        return
+    remedy = "Use its topics"
+    if topic.endswith(ASSETS_TOPIC):
+        other = topic.removesuffix(ASSETS_TOPIC)
+        remedy = f"Use the prefix {other}" if other else "Leave out the prefix"
+    raise ConfigurationError(
+        f"The ksqlDB at {address} has a factory already: its {ASSETS_STREAM} is on the topic {topic} and not on "
+        f"{prefix}{ASSETS_TOPIC}. {remedy}, or use another ksqlDB for another factory."
+    )
 
 
 def _statement(sql: str, retention_ms: Mapping[str, int], inherited: int | None) -> Statement:
