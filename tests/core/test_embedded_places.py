@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 from openfactory.engines import open_engine
 from openfactory.engines.embedded import EmbeddedEngine
 from openfactory.events.event import new_event
+from openfactory.events.registration import Registration
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError, OpenFactoryError
 from openfactory.testing import eventually
 
@@ -115,6 +116,46 @@ def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     error = str(refused(f"sqlite:///{path}"))
     assert "99" in error
     assert "pip install --upgrade openfactory-core" in error
+
+
+_FORMER_VIEWS = """
+DROP VIEW asset_to_uns_map;
+CREATE VIEW asset_to_uns_map AS SELECT asset_uuid, uns_id, uns_levels, updated_at FROM uns;
+DROP VIEW assets_uns;
+CREATE VIEW assets_uns AS
+SELECT assets.key AS asset_uuid_key, uns.uns_id || '|' || assets.id AS uns_key, uns.uns_id AS uns_id,
+       assets.asset_uuid AS asset_uuid, assets.id AS id, assets.value AS value, assets.type AS type, assets.tag AS tag,
+       assets.timestamp AS timestamp
+FROM assets JOIN uns ON uns.asset_uuid = assets.asset_uuid
+WHERE uns.uns_id IS NOT NULL;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_with_the_former_columns_gets_the_present_ones_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "factory.db"
+    registration = Registration("MILL", "Device", "mill-7", {}, "ACME/mill", {"line": "7"})
+    with open_engine(f"sqlite:///{path}") as reference:
+        reference.engine.register(registration)
+        reference.engine.deregister("SAW")
+        reference.engine.flush()
+        events = reference.engine.history("MILL")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(_FORMER_VIEWS)
+        connection.execute("UPDATE uns SET updated_at = 1795963983256 WHERE asset_uuid = 'MILL'")
+    for _ in range(2):
+        with open_engine(f"sqlite:///{path}") as reference:
+            engine = reference.engine
+            assert engine.history("MILL") == events
+            assert (engine.types(), engine.uns_map()) == ({"MILL": "Device"}, {"MILL": "ACME/mill"})
+            [place] = engine.query("SELECT * FROM asset_to_uns_map WHERE asset_uuid = 'MILL'")
+            assert place == {
+                "ASSET_UUID": "MILL",
+                "UNS_ID": "ACME/mill",
+                "UNS_LEVELS": {"line": "7"},
+                "UPDATED_AT": "2026-11-29T14:53:03.256",
+            }
+            assert engine.query("SELECT key FROM assets_uns WHERE id = 'line'") == [{"KEY": "ACME/mill|line"}]
 
 
 def test_an_empty_file_is_a_new_one(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def test_type_stays_readable_after_a_deregistration() -> None:
     ("id", "value", "type", "is_one"),
     [
         ("AssetType", "delete", "OpenFactory", True),
+        ("AssetType", "delete", "UNAVAILABLE", True),
         ("AssetType", "Delete", "OpenFactory", False),
         ("AssetType", "delete", "Events", False),
         ("status", "delete", "OpenFactory", False),
@@ -132,6 +133,7 @@ def test_deregistration(id: str, value: object, type: str, is_one: bool) -> None
         ({"asset_uuid": "A", "uns_id": None, "uns_levels": None, "updated_at": 5}, Place(None, None, 5)),
         ({"UNS_ID": "a", "UNS_LEVELS": {"level": 1}, "UPDATED_AT": "soon"}, Place("a", {"level": "1"}, 0)),
         ({"UNS_ID": "a", "UPDATED_AT": 2**70}, Place("a", None, 0)),
+        ({"UNS_ID": "a", "UPDATED_AT": "2026-11-29T14:53:03.256Z"}, Place("a", None, 1795963983256)),
         ({}, Place(None, None, 0)),
     ],
 )

@@ -22,8 +22,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from openfactory.engines.ksqldb.columns import COLUMNS
 from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBQueryError, KSQLDBUnavailableError
 from openfactory.engines.ksqldb.server import KsqlDBServer
+from openfactory.engines.ksqldb.tables import KsqlDBTables
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError, QueryError
 from openfactory.settings.credentials import Credentials
 
@@ -195,6 +197,23 @@ def test_every_type_of_ksqldb_has_its_value(ksqldb: KsqlDBServer, server: ReplyS
     assert (row["S"], row["A"], row["D"], row["B"]) == ({"X": 1, "Y": "z"}, [1.5, 2.0], 1.1, "aGk=")
     assert (row["TS"], row["T"], row["N"]) == ("2023-11-14T22:13:20.123", True, None)
     assert row["lower case"] == "DEV-1|temp"
+
+
+@pytest.mark.parametrize("form", ['"2026-11-29T14:53:03.256"', '"2026-11-29T14:53:03.256Z"', "1795963983256"])
+def test_the_time_of_a_place_is_read_in_each_form(server: ReplyServer, form: str) -> None:
+    reply = recorded("places_with_timestamp")
+    server.answers(reply._replace(body=reply.body.replace(b'"2026-11-29T14:53:03.256"', form.encode())))
+    with KsqlDBServer(server.url) as ksqldb:
+        assert KsqlDBTables(ksqldb).places() == {"DEV-1": ("F/WC1/dev", 1795963983256), "DEV-2": (None, 0)}
+
+
+def test_the_columns_of_a_table_have_their_types(ksqldb: KsqlDBServer, server: ReplyServer) -> None:
+    server.answers("describe_table")
+    assert ksqldb.columns("assets") == COLUMNS["ASSETS"]
+    assert server.seen[-1].sql == "DESCRIBE `ASSETS`;"
+    server.answers("show_tables")
+    with pytest.raises(KSQLDBClientException, match="does not describe the columns of assets"):
+        ksqldb.columns("assets")
 
 
 def test_half_a_character_in_the_data_spoils_nothing_else(ksqldb: KsqlDBServer, server: ReplyServer) -> None:

@@ -10,6 +10,7 @@ import pytest
 from openfactory.assets import Asset, AssetAttribute
 from openfactory.engines import Engine
 from openfactory.events.event import AssetEvent
+from openfactory.events.timestamp import milliseconds_of
 from openfactory.exceptions import ConfigurationError, InvalidEventError
 from openfactory.kafka import KSQLDBClient
 from openfactory.utils import (
@@ -58,7 +59,7 @@ def test_a_registered_asset_is_in_every_table_when_the_call_returns(client: KSQL
     assert engine.uns_map() == {"MILL": "ACME/7/mill"}
     [row] = engine.query("SELECT * FROM asset_to_uns_map")
     assert row["UNS_LEVELS"] == UNS["levels"]
-    assert row["UPDATED_AT"] > 1_600_000_000_000  # milliseconds
+    assert milliseconds_of(row["UPDATED_AT"]) > 1_600_000_000_000
     [row] = engine.query("SELECT * FROM docker_services")
     assert row == {"ASSET_UUID": "MILL", "DOCKER_SERVICE": "mill-7"}
 

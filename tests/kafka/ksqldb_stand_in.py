@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
+from openfactory.engines.ksqldb.columns import COLUMNS
 from openfactory.exceptions import QueryError
 
 __all__ = ["KsqlDBStandIn"]
@@ -74,6 +75,7 @@ class KsqlDBStandIn:
         silent: take requests and never answer.
         empty: answer queries as just after a kill: without rows and without an error.
         requests: the method, the path and the SQL of each request.
+        columns: by stream or table, the type of each column that a DESCRIBE tells.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class KsqlDBStandIn:
         self.requests: list[tuple[str, str, str]] = []
         self.streams = {name: prefix + topic for name, topic in {"ASSETS_STREAM": topic, **_STREAMS}.items()}
         self.tables = {name: prefix + topic for name, topic in _TABLES.items()}
+        self.columns = {name: dict(columns) for name, columns in COLUMNS.items()}
         self.properties = {"ksql.streams.producer.linger.ms": "0", "ksql.service.id": "ofa_"}
         self._port = 0
         self._server: _Server | None = None
@@ -211,6 +214,10 @@ class KsqlDBStandIn:
             "type": "STREAM" if name in self.streams else "TABLE",
             "topic": topic,
             "partitions": self.partitions,
+            "fields": [
+                {"name": column, "schema": {"type": type, "fields": None, "memberSchema": None}}
+                for column, type in self.columns.get(name, {}).items()
+            ],
         }
         return {"@type": "sourceDescription", "statementText": statement, "sourceDescription": description}
 

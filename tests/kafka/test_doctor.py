@@ -125,6 +125,7 @@ def test_a_whole_factory_that_is_well(
         "ksqlDB",
         "ksqlDB health",
         "streams and tables",
+        "columns",
         "queries",
         "ksqlDB settings",
         "asset router",
@@ -207,6 +208,25 @@ def test_tables_that_are_missing_and_queries_that_stand(
     assert found["streams and tables"].found == "Missing: ASSETS_UNS."
     assert found["streams and tables"].remedy == f"Create them: ofa setup-kafka --prefix {topic_prefix}"
     assert found["queries"].found == "Not running: CTAS_ASSETS_3."
+
+
+def test_columns_that_are_not_those_of_the_existing_system(
+    kafka_broker: KafkaBroker, ksqldb: Ksqldb, topic_prefix: str
+) -> None:
+    ksqldb.columns["ASSETS_UNS"]["UNS_KEY"] = ksqldb.columns["ASSETS_UNS"].pop("KEY")
+    ksqldb.columns["METRICS_TARGETS"] = {"ASSET_UUID": "STRING", "HOST": "STRING", "PORT": "INTEGER", "PATH": "STRING"}
+    ksqldb.columns["ASSET_TO_UNS_MAP"]["UPDATED_AT"] = "BIGINT"
+    found = by_check(examine(of(ksqldb, kafka_broker)), "failed")["columns"]
+    assert found.found == (
+        "ASSET_TO_UNS_MAP.UPDATED_AT is BIGINT, not TIMESTAMP; ASSETS_UNS has no column KEY; "
+        "METRICS_TARGETS has no column APPLICATION_UUID."
+    )
+    assert found.remedy == (
+        "Stop all apps, run `DROP TABLE METRICS_TARGETS; DROP TABLE ASSETS_UNS; DROP STREAM ASSETS_STREAM_UNS; "
+        "DROP TABLE ASSET_TO_UNS_MAP;` in ksqlDB (without DELETE TOPIC), then "
+        f"`ofa setup-kafka --prefix {topic_prefix}`. "
+        "No record is lost: the topics stay, and the new tables are filled from them."
+    )
 
 
 def test_a_ksqldb_that_is_starting_or_old(kafka_broker: KafkaBroker, ksqldb: Ksqldb) -> None:

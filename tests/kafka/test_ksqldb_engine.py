@@ -41,7 +41,7 @@ def emptied(factory: KsqlDBFactory) -> Iterator[None]:
 def test_tables_that_are_empty_after_a_kill_are_asked_again(
     factory: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openfactory.engines.ksqldb.engine._LAG_SECONDS", 0.0)  # the tables alone tell
+    monkeypatch.setattr("openfactory.engines.ksqldb.engine.LAG_SECONDS", 0.0)  # the tables alone tell
     with open_engine(factory.entered(monkeypatch)) as reference:
         engine = reference.engine
         engine.register(Registration("OVEN", "Device", uns_id="plant/oven"))

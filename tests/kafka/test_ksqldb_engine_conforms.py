@@ -25,6 +25,12 @@ def from_nats(
         yield factory
 
 
+@pytest.fixture(scope="module")
+def existing(kafka_broker: KafkaBroker, nats_server: NatsServer) -> Iterator[KsqlDBFactory]:
+    with KsqlDBFactory(kafka_broker.bootstrap_servers, nats_server.url, existing=True) as factory:
+        yield factory
+
+
 @pytest.mark.thorough  # with live events from the log, which TestKafkaAlone hears too
 class TestKsqlDB(EngineConformance):
     @pytest.fixture
@@ -45,3 +51,14 @@ class TestKsqlDBAndNATS(EngineConformance):
     @pytest.fixture
     def engine_url(self, from_nats: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> str:
         return from_nats.entered(monkeypatch)
+
+
+@pytest.mark.thorough  # test_beside_the_existing_system.py has what differs, in each run
+class TestKsqlDBOfTheExistingSystem(EngineConformance):
+    @pytest.fixture
+    def unwritable(self) -> str:
+        return "x" * 2_000_000  # larger than a message may be
+
+    @pytest.fixture
+    def engine_url(self, existing: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+        return existing.entered(monkeypatch)

@@ -179,6 +179,24 @@ def test_a_restart_reads_only_what_is_new(kafka_broker: KafkaBroker, topic_prefi
     assert values["number"] == "new"
 
 
+def test_a_state_file_with_the_former_columns_gets_the_present_ones_and_loses_nothing(
+    kafka_broker: KafkaBroker, topic_prefix: str, state_url: str, tmp_path: Path
+) -> None:
+    with opened(state_url) as engine:
+        fill(engine)
+        known = all_that_is_known(engine)
+        [place] = engine.query("SELECT * FROM asset_to_uns_map WHERE asset_uuid = 'A'")
+    lose_all(kafka_broker, topic_prefix, state_url)  # so that all that is known now comes from the file
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as connection:
+        connection.executescript("DROP VIEW asset_to_uns_map; DROP VIEW assets_uns; PRAGMA user_version = 2;")
+        connection.execute("CREATE VIEW asset_to_uns_map AS SELECT asset_uuid, uns_id, uns_levels, updated_at FROM uns")
+    with opened(state_url) as owner, opened(state_url) as reader:
+        for engine in (owner, reader):
+            assert all_that_is_known(engine) == known
+            assert engine.query("SELECT * FROM asset_to_uns_map WHERE asset_uuid = 'A'") == [place]
+            assert engine.query("SELECT key FROM assets_uns WHERE id = 'line'") == [{"KEY": "acme/a|line"}]
+
+
 def test_what_others_wrote_while_we_were_away_is_read(
     kafka_broker: KafkaBroker, topic_prefix: str, state_url: str
 ) -> None:

@@ -15,6 +15,7 @@ from distributions import ROOT
 from ksqldb_stand_in import KsqlDBStandIn
 from openfactory.apps.cli.root import ofa
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics, describe_topics
+from openfactory.engines.ksqldb.columns import COLUMNS
 from openfactory.engines.ksqldb.errors import KSQLDBClientException
 from openfactory.engines.ksqldb.server import KsqlDBServer
 from openfactory.engines.ksqldb.setup import set_up_ksqldb
@@ -247,6 +248,41 @@ def test_a_ksqldb_with_another_factory_gets_no_second_one(
     )
     assert describe_topics({"bootstrap.servers": kafka_broker.bootstrap_servers}, prefix=topic_prefix) == {}
     assert posted(ksqldb) == []
+
+
+def test_other_columns_are_brought_over_by_dropping_what_reads_them(
+    setup: Setup, ksqldb: KsqlDBStandIn, topic_prefix: str
+) -> None:
+    assert setup("--ksqldb-server", ksqldb.url).exit_code == 0
+    present = ksqldb.columns["DEVICE_CONNECTOR_SOURCE"]
+    ksqldb.columns["DEVICE_CONNECTOR_SOURCE"] = {"DEVICE_UUID": "STRING", "CONNECTOR_CONFIG": "STRING"}
+    found = setup("--ksqldb-server", ksqldb.url)
+    assert found.exit_code == 0
+    drops = ["DROP TABLE DEVICE_CONNECTOR;", "DROP TABLE DEVICE_CONNECTOR_SOURCE;"]
+    assert found.stderr == (
+        "Warning: DEVICE_CONNECTOR_SOURCE has no column ASSET_UUID. "
+        f"Stop all apps, run `{' '.join(drops)}` in ksqlDB (without DELETE TOPIC), then `ofa setup-kafka --prefix "
+        f"{topic_prefix}`. No record is lost: the topics stay, and the new tables are filled from them.\n"
+    )
+    with KsqlDBServer(ksqldb.url) as server:
+        for drop in drops:
+            server.statement(drop)
+    ksqldb.columns["DEVICE_CONNECTOR_SOURCE"] = present
+    found = setup("--ksqldb-server", ksqldb.url)
+    assert [row[1] for row in rows(found) if row[2] == "created"] == ["DEVICE_CONNECTOR_SOURCE", "DEVICE_CONNECTOR"]
+    assert found.stderr == ""
+
+
+def test_the_columns_are_those_that_the_statements_make() -> None:
+    made = {one.name: one.sql.upper() for one in statements()}
+    assert COLUMNS.keys() == made.keys()
+    for name, columns in COLUMNS.items():
+        assert [column for column in columns if not re.search(rf"\b{column}\b", made[name])] == []
+    # As the existing system has them.
+    assert COLUMNS["DEVICE_CONNECTOR"].keys() == {"ASSET_UUID", "CONNECTOR_CONFIG"}
+    assert COLUMNS["METRICS_TARGETS"].keys() == {"APPLICATION_UUID", "HOST", "PORT", "PATH"}
+    assert "KEY" in COLUMNS["ASSETS_UNS"]
+    assert COLUMNS["ASSET_TO_UNS_MAP"]["UPDATED_AT"] == COLUMNS["ASSET_TO_UNS_MAP_RAW"]["UPDATED_AT"] == "TIMESTAMP"
 
 
 def test_a_stream_on_another_topic_is_said(setup: Setup, ksqldb: KsqlDBStandIn, topic_prefix: str) -> None:

@@ -24,8 +24,6 @@ _logger = logging.getLogger("openfactory.assets")
 # Seconds between two reads of the map; one thread reads it for all assets of a process.
 _POLL_SECONDS = 0.5
 
-_MAP = "SELECT asset_uuid, uns_id, updated_at FROM asset_to_uns_map"
-
 
 class AssetUNS(Asset):
     """The asset that has a place in the unified namespace.
@@ -205,5 +203,4 @@ _watcher = _MappingWatcher()
 
 def _read_map(engine: Engine) -> dict[str, str]:
     """Return the asset at each place; of two assets at one place, the one registered last."""
-    rows = sorted(engine.query(_MAP), key=lambda row: int(row["UPDATED_AT"] or 0))
-    return {row["UNS_ID"]: row["ASSET_UUID"] for row in rows if row["UNS_ID"] is not None}
+    return {uns_id: asset_uuid for asset_uuid, uns_id in engine.uns_map().items()}

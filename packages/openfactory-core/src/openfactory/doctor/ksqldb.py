@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from openfactory.doctor.factory import Factory
-from openfactory.doctor.finding import Finding, advised, failed, fine
+from openfactory.doctor.finding import Finding, advised, failed, fine, unchecked
 from openfactory.engines.base import ASSETS_STREAM, ASSETS_TOPIC
 from openfactory.engines.ksqldb.answers import STARTING
+from openfactory.engines.ksqldb.columns import COLUMNS, foreign_columns
 from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBUnavailableError
 from openfactory.engines.ksqldb.setup import check_server
 from openfactory.engines.ksqldb.topology import statements
@@ -62,6 +63,7 @@ def examine_ksqldb(factory: Factory) -> Iterator[Finding]:
             if factory.prefix:
                 check_server(server, factory.prefix)
             yield _topology(server, prefix_of(factory, server))
+            yield _columns(server, prefix_of(factory, server))
             for name, check in (("queries", _queries), ("ksqlDB settings", examine_settings)):
                 try:
                     yield from check(server)
@@ -129,6 +131,17 @@ def _topology(server: KsqlDBServer, prefix: str) -> Finding:
         option = f" --prefix {prefix}" if prefix else ""
         return failed("streams and tables", f"Missing: {', '.join(missing)}. Create them: ofa setup-kafka{option}")
     return fine("streams and tables", f"all {len(needed)} exist")
+
+
+def _columns(server: KsqlDBServer, prefix: str) -> Finding:
+    existing = {*server.streams(), *server.tables()}
+    try:
+        columns = {name: server.columns(name) for name in COLUMNS if name in existing}
+    except KSQLDBClientException as error:  # without its Kafka, the server does not answer
+        return unchecked("columns", str(error))
+    if text := foreign_columns(columns, prefix):
+        return failed("columns", text)
+    return fine("columns", f"{len(columns)} streams and tables have the names and types that other programs expect")
 
 
 def _queries(server: KsqlDBServer) -> Iterator[Finding]:

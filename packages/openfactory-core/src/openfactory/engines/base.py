@@ -282,7 +282,10 @@ class Engine(ABC):
 
     @abstractmethod
     def uns_map(self) -> dict[str, str]:
-        """Return the UNS id of each asset that has a place in the unified namespace, by UUID."""
+        """Return the UNS id of each asset that has a place in the unified namespace, by UUID.
+
+        The asset that got its place last is the last: of two assets at one place, it is the one that has the place.
+        """
 
     @abstractmethod
     def history(

@@ -18,7 +18,7 @@ from openfactory.concurrency.bounded import call_on_thread
 from openfactory.events.decoding import decode_json
 from openfactory.exceptions import QueryError
 
-__all__ = ["TABLES", "read_pairs", "run_select", "schema_of_topology"]
+__all__ = ["TABLES", "read_pairs", "read_places", "renew_topology", "run_select", "schema_of_topology"]
 
 #: Tables that users may SELECT from, by their names in the ksqlDB topology.
 TABLES = ("ASSETS", "ASSETS_AVAIL", "ASSETS_TYPE", "ASSETS_UNS", "ASSET_TO_UNS_MAP", "DOCKER_SERVICES")
@@ -45,6 +45,21 @@ _IN_LIST = "IN (SELECT value FROM json_each(?))"
 def schema_of_topology() -> str:
     """Return the statements that create the tables. The database must have a table or view `last`."""
     return resources.files("openfactory.engines").joinpath("topology.sql").read_text(encoding="utf-8")
+
+
+def renew_topology(connection: sqlite3.Connection, version: int) -> None:
+    """Give the database of an earlier version the present views; its tables stay as they are.
+
+    Args:
+        connection: the database.
+        version: version of the schema that the database has afterwards.
+    """
+    connection.executescript(f"BEGIN; {schema_of_topology()}\nPRAGMA user_version = {version}; COMMIT;")
+
+
+def read_places(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the UNS id of each asset that has one; the asset that got its place last is the last."""
+    return dict(connection.execute("SELECT asset_uuid, uns_id FROM uns WHERE uns_id IS NOT NULL ORDER BY updated_at"))
 
 
 def read_pairs(

@@ -15,6 +15,7 @@ __all__ = [
     "instant_of_datetime",
     "is_before",
     "is_wire_timestamp",
+    "milliseconds_of",
     "openfactory_timestamp",
 ]
 
@@ -105,6 +106,19 @@ def aware(moment: datetime) -> datetime:
 def instant_of_datetime(moment: datetime) -> int:
     """Return a datetime with a time zone as nanoseconds since 1970."""
     return (moment - EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def milliseconds_of(moment: object) -> int:
+    """Return a time as milliseconds since 1970, or 0 if it is not a time after 1970.
+
+    It may be a number of milliseconds, as in a record, or a text in ISO 8601, as ksqlDB returns a TIMESTAMP.
+
+    >>> milliseconds_of(500), milliseconds_of("1970-01-01T00:00:00.500"), milliseconds_of("soon")
+    (500, 500, 0)
+    """
+    if isinstance(moment, str):
+        moment = (instant_of(moment) or 0) // 1_000_000
+    return moment if isinstance(moment, int) and 0 <= moment < 2**63 else 0
 
 
 def is_before(first: str, second: str) -> bool:

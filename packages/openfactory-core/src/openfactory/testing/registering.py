@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from openfactory.engines import Engine
 from openfactory.events.event import new_event
 from openfactory.events.registration import Registration
@@ -56,6 +58,16 @@ class RegisteringConformance:
         assert engine.types([asset_uuid]) == {asset_uuid: "Device"}
         assert engine.types()[asset_uuid] == "Device"
         assert engine.uns_map()[asset_uuid] == "ACME/7/mill"
+
+    def test_of_two_assets_at_one_place_the_last_is_last_in_the_map(self, engine: Engine, asset_uuid: str) -> None:
+        for number in ("2", "1", "3", "1"):
+            now = time.time_ns() // 1_000_000
+            while time.time_ns() // 1_000_000 == now:  # the map has times in milliseconds
+                pass
+            engine.register(Registration(f"{asset_uuid}-{number}", "Device", uns_id=f"{asset_uuid}/mill"))
+            engine.flush()
+            here = [uuid for uuid, uns_id in engine.uns_map().items() if uns_id == f"{asset_uuid}/mill"]
+            assert here[-1] == f"{asset_uuid}-{number}"
 
     def test_types_contains_only_the_requested_assets(self, engine: Engine, asset_uuid: str) -> None:
         _register(engine, asset_uuid)
@@ -118,10 +130,11 @@ class RegisteringConformance:
 
     def test_the_type_delete_removes_an_asset_from_the_register(self, engine: Engine, asset_uuid: str) -> None:
         _register(engine, asset_uuid)
-        _publish(engine, asset_uuid, "AssetType", "delete")
-        assert engine.types([asset_uuid]) == {}
-        _publish(engine, asset_uuid, "AssetType", "Device")
-        assert engine.types([asset_uuid]) == {asset_uuid: "Device"}
+        for type in ("OpenFactory", "UNAVAILABLE"):
+            _publish(engine, asset_uuid, "AssetType", "delete", type)
+            assert engine.types([asset_uuid]) == {}
+            _publish(engine, asset_uuid, "AssetType", "Device")
+            assert engine.types([asset_uuid]) == {asset_uuid: "Device"}
 
     def test_the_availability_delete_removes_the_availability(self, engine: Engine, asset_uuid: str) -> None:
         _register(engine, asset_uuid)

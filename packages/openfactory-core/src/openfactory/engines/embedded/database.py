@@ -20,12 +20,12 @@ from openfactory.concurrency.group_access import create_for_group
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.embedded.open_files import OpenFiles
 from openfactory.engines.embedded.wake import DatagramWake, LocalWake, Wake
-from openfactory.engines.tables import schema_of_topology
+from openfactory.engines.tables import renew_topology, schema_of_topology
 from openfactory.exceptions import EngineUnavailableError
 
 __all__ = ["Database", "FileDatabase", "MemoryDatabase"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Marks a file as a database of OpenFactory: "OFAe".
 _APPLICATION_ID = 0x4F464165
@@ -165,8 +165,11 @@ class FileDatabase:
             self._writer = self._connect()
             _refuse_foreign(self._writer, self.path)
             self._writer.execute("PRAGMA journal_mode = WAL")  # stored in the file
-            if self._writer.execute("PRAGMA user_version").fetchone()[0] == 0:
+            version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
                 _create_schema(self._writer)
+            elif version < SCHEMA_VERSION:
+                renew_topology(self._writer, SCHEMA_VERSION)
             _refuse_damaged(self._writer)
             self._reader, self._tailer = self._connect(), self._connect()
             for connection in (self._reader, self._tailer):

@@ -24,7 +24,7 @@ from openfactory.engines.embedded.retention import Retention
 from openfactory.engines.embedded.tail import Tail
 from openfactory.engines.embedded.writer import Writer
 from openfactory.engines.shared import HistoryQuery, SharedEngine
-from openfactory.engines.tables import TABLES, read_pairs, run_select
+from openfactory.engines.tables import TABLES, read_pairs, read_places, run_select
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
@@ -112,7 +112,9 @@ class EmbeddedEngine(SharedEngine):
         return self._pairs("assets_avail", "availability", asset_uuids)
 
     def uns_map(self) -> dict[str, str]:
-        return self._pairs("asset_to_uns_map", "uns_id")
+        self._check_open()
+        with self._database.reading() as connection:
+            return read_places(connection)
 
     def _history(self, query: HistoryQuery) -> list[AssetEvent]:
         with self._database.reading() as connection:

@@ -1,4 +1,4 @@
--- Version 1 of the schema. `log` has the events of all writers in one order; the other tables are derived from it.
+-- Version 2 of the schema, whose tables are those of version 1. `log` has the events of all writers in one order; the other tables are derived from it.
 -- topology.sql builds the tables that users query from `last`. With keep_days, `committed` has the time of some positions.
 
 CREATE TABLE log (

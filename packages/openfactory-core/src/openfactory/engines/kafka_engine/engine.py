@@ -49,8 +49,12 @@ _STALL_SECONDS = 10.0
 # Seconds between two updates of the state file.
 _SAVE_SECONDS = 5.0
 
-# Topics whose tombstones ksqlDB reads.
-_TOMBSTONES = (ASSETS_TYPES_TOPIC, ASSETS_AVAIL_TOPIC, DOCKER_SERVICES_TOPIC)
+# By table of ksqlDB, the topic whose tombstones it reads.
+_TOMBSTONES = {
+    "assets_type": ASSETS_TYPES_TOPIC,
+    "assets_avail": ASSETS_AVAIL_TOPIC,
+    "docker_services": DOCKER_SERVICES_TOPIC,
+}
 
 
 class KafkaEngine(LogEngine):
@@ -99,7 +103,8 @@ class KafkaEngine(LogEngine):
             cluster, identity, bounds = _found_log(connection, reader, watch, location.prefix)
             tables = FoldedTables(location.state, _mark_of(cluster, identity))
             opened.pop_all()  # from here on, `close` closes them
-            tombstones = tuple(name for topic in _TOMBSTONES if (name := location.prefix + topic) in cluster.topics)
+            tombstones = {table: location.prefix + topic for table, topic in _TOMBSTONES.items()}
+            tombstones = {table: topic for table, topic in tombstones.items() if topic in cluster.topics}
             topics = TopicNames(assets, uns_map, tombstones)
             super().__init__(url, connection, reader, topics, watch, identity, delivery)
             self._cluster = cluster
@@ -146,7 +151,7 @@ class KafkaEngine(LogEngine):
         return self._synchronised().pairs("assets_avail", "availability", asset_uuids)
 
     def uns_map(self) -> dict[str, str]:
-        return self._synchronised().pairs("asset_to_uns_map", "uns_id")
+        return self._synchronised().places()
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         return self._synchronised().select(sql, parameters)

@@ -9,14 +9,20 @@ from typing import NamedTuple
 import msgspec
 
 from openfactory.engines.kafka_engine.recent_commands import RecentCommands
+from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.decoding import decode_json
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.timestamp import milliseconds_of
 from openfactory.exceptions import InvalidEventError
 
 __all__ = ["DEREGISTERED", "Fold", "Place", "is_deregistration", "place_of_message"]
 
 #: The value of `AssetType` that deregisters an asset.
 DEREGISTERED = "delete"
+
+# Types of the event that deregisters an asset. OpenFactory writes the second: from the first, the statements of another
+# set-up of ksqlDB derive a row with the type `delete`.
+_DEREGISTERING_TYPES = ("OpenFactory", UNAVAILABLE)
 
 _COMMAND_TAGS = frozenset((COMMAND_TAG, REPLY_TAG))
 
@@ -100,7 +106,7 @@ class Fold:
 
 def is_deregistration(event: AssetEvent) -> bool:
     """Return whether an event deregisters its asset."""
-    return event.id == "AssetType" and event.value == DEREGISTERED and event.type == "OpenFactory"
+    return event.id == "AssetType" and event.value == DEREGISTERED and event.type in _DEREGISTERING_TYPES
 
 
 def place_of_message(value: bytes | None) -> Place:
@@ -125,5 +131,5 @@ def place_of_message(value: bytes | None) -> Place:
     return Place(
         uns_id,
         {str(name): str(value) for name, value in levels.items()} if isinstance(levels, Mapping) else None,
-        updated_at if isinstance(updated_at, int) and 0 <= updated_at < 2**63 else 0,
+        milliseconds_of(updated_at),
     )

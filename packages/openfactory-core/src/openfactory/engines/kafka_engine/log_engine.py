@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -35,6 +35,7 @@ from openfactory.engines.kafka_engine.log_watch import Identity, LogWatch, Topic
 from openfactory.engines.kafka_engine.partitioning import partition_of
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.kafka_engine.records import Records
+from openfactory.engines.kafka_engine.register_rows import RegisterRows
 from openfactory.engines.shared import HistoryQuery, SharedEngine
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent, new_event
@@ -60,12 +61,12 @@ class TopicNames(NamedTuple):
     Attributes:
         assets: topic of all events.
         uns_map: topic of the places in the unified namespace.
-        tombstones: topics of ksqlDB's tables that exist, for the tombstones of deregistered assets.
+        tombstones: by table of ksqlDB, its topic if that exists, for the tombstones of deregistered assets.
     """
 
     assets: str
     uns_map: str
-    tombstones: tuple[str, ...] = ()
+    tombstones: Mapping[str, str] = {}
 
 
 class LogEngine(SharedEngine):
@@ -109,6 +110,7 @@ class LogEngine(SharedEngine):
         self._newest: dict[str, int] = {}  # by asset, the position of the newest event that the feed has passed
         self._replacing = threading.Lock()  # owned while another log takes the place of the present one
         self._records = Records(self._positions)
+        self._rows = RegisterRows(connection, reader, self._records, topics.tombstones)
 
     # Writing
 
@@ -160,11 +162,12 @@ class LogEngine(SharedEngine):
             "uns_levels": None,
             "updated_at": time.time_ns() // 1_000_000,
         }
-        return [
-            self.publish(new_event(asset_uuid, "AssetType", DEREGISTERED, "OpenFactory", "AssetType")),
-            *(self._delivery.publish(topic, asset_uuid, None) for topic in self._topics.tombstones),
-            self._publish_place(asset_uuid, place),
-        ]
+        written = self.publish(new_event(asset_uuid, "AssetType", DEREGISTERED, UNAVAILABLE, "AssetType"))
+        receipts = [written, self._publish_place(asset_uuid, place)]
+        if self._rows.wait_until_deletable(asset_uuid, written, self._partitions, self._partition_of(asset_uuid)):
+            tombstones = self._topics.tombstones.values()
+            receipts += [self._delivery.publish(topic, asset_uuid, None) for topic in tombstones]
+        return receipts
 
     # Reading the log
 

@@ -183,6 +183,13 @@ class LogReader:
         finally:
             self._finish_read(token)
 
+    def read_newest(self, ends: Mapping[Partition, int], seconds: float) -> Iterator[tuple[Partition, int, Message]]:
+        """Yield the records of the last seconds of some partitions, up to the given ends."""
+        starts = self.offsets_at(ends, time.time() - seconds)
+        for partition, end in ends.items():
+            for offset, message in self.read(partition, starts[partition], end):
+                yield partition, offset, message
+
     def close(self) -> None:
         """Close the consumer as soon as no thread uses it; closing twice does nothing."""
         with self._unused:

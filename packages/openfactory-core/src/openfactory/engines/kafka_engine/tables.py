@@ -18,7 +18,7 @@ from openfactory.concurrency.group_access import create_for_group
 from openfactory.engines.kafka_engine.fold import Fold, Place
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.kafka_engine.recent_commands import MAX_COMMANDS
-from openfactory.engines.tables import read_pairs, run_select, schema_of_topology
+from openfactory.engines.tables import read_pairs, read_places, renew_topology, run_select, schema_of_topology
 from openfactory.events.event import AssetEvent
 from openfactory.exceptions import EngineUnavailableError
 
@@ -29,7 +29,10 @@ __all__ = ["FoldedState", "FoldedTables", "RecordMark"]
 
 _logger = logging.getLogger("openfactory.kafka")
 
-_VERSION = 2
+_VERSION = 3
+
+# The earlier version whose tables are the same.
+_FORMER_VERSION = 2
 
 # Seconds that a close waits for a query.
 _CLOSE_SECONDS = 5.0
@@ -167,6 +170,11 @@ class FoldedTables:
         with self._lock:
             return read_pairs(self._connection, view, column, asset_uuids)
 
+    def places(self) -> dict[str, str]:
+        """Return the UNS id of each asset that has one; the asset that got its place last is the last."""
+        with self._lock:
+            return read_places(self._connection)
+
     def select(self, sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
         """Run a user's SELECT and return its rows.
 
@@ -188,7 +196,7 @@ class FoldedTables:
             yield self._connection
 
     def _load(self, connection: sqlite3.Connection, fold: Fold) -> FoldedState:
-        if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+        if connection.execute("PRAGMA user_version").fetchone()[0] not in (_VERSION, _FORMER_VERSION):
             return FoldedState()  # the process that writes the file replaces it
         log = connection.execute("SELECT id FROM log").fetchone()
         if log is not None and log[0] != self._log:
@@ -282,12 +290,14 @@ def _open(path: str) -> sqlite3.Connection:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         is_new = connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
-        if application == _APPLICATION_ID and version < _VERSION:
+        if application == _APPLICATION_ID and version < _FORMER_VERSION:
             connection.close()
             for suffix in ("", "-wal", "-shm"):  # the log has all that an earlier version has written
                 Path(path + suffix).unlink(missing_ok=True)
             return _open(path)
-        if (application, version) != (_APPLICATION_ID, _VERSION) and not is_new:
+        if (application, version) == (_APPLICATION_ID, _FORMER_VERSION):
+            renew_topology(connection, _VERSION)
+        elif (application, version) != (_APPLICATION_ID, _VERSION) and not is_new:
             raise EngineUnavailableError(
                 f"{path} is not a state file of this version. Name another file by state= in the URL.",
                 address=path,

@@ -1,4 +1,4 @@
--- Version 2: the state computed from the log, for queries and for the next start. topology.sql runs after this script.
+-- Version 3, whose tables are those of version 2: the state computed from the log, for queries and for the next start. topology.sql runs after this script.
 
 CREATE TABLE last (
     asset TEXT NOT NULL,

@@ -10,7 +10,17 @@ import msgspec
 
 from openfactory.events.decoding import decode_json
 
-__all__ = ["STARTING", "Failure", "Repeat", "failure_of", "read_entities", "read_object", "read_rows", "sources_of"]
+__all__ = [
+    "STARTING",
+    "Failure",
+    "Repeat",
+    "columns_of",
+    "failure_of",
+    "read_entities",
+    "read_object",
+    "read_rows",
+    "sources_of",
+]
 
 # Messages of a server that is stopping or has just started. Its error codes are also those of permanent errors.
 _TRANSIENT_MESSAGES = (
@@ -147,6 +157,16 @@ def sources_of(entities: list[dict[str, Any]]) -> dict[str, str]:
         for entity in entities
         for source in (*entity.get("streams", ()), *entity.get("tables", ()))
     }
+
+
+def columns_of(entities: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the type of each column that a DESCRIBE lists; of a map or a list, without that of its items.
+
+    Raises:
+        LookupError: the result is not that of a DESCRIBE.
+    """
+    fields = entities[0]["sourceDescription"]["fields"]
+    return {str(field["name"]): str(field["schema"]["type"]) for field in fields}
 
 
 def _failure(status: int, fields: dict[str, Any]) -> Failure:

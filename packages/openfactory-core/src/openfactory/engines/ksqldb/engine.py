@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from openfactory.engines.base import LogPosition, OnEvent, OnGap, Servers, Snapshot, Subscription
@@ -19,6 +19,7 @@ from openfactory.engines.kafka_engine.log_feed import LogFeed
 from openfactory.engines.kafka_engine.log_reader import LogReader, key_of
 from openfactory.engines.kafka_engine.log_watch import LogWatch
 from openfactory.engines.kafka_engine.positions import Partition
+from openfactory.engines.kafka_engine.register_rows import LAG_SECONDS
 from openfactory.engines.ksqldb.server import KsqlDBServer
 from openfactory.engines.ksqldb.tables import KsqlDBTables, topics_of_server
 from openfactory.engines.ksqldb.topology import check_factory
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["KsqlDBEngine"]
 
 _logger = logging.getLogger("openfactory.engines")
-
-# Upper bound for the lag of the tables, in seconds; newer events are read from the log.
-_LAG_SECONDS = 30.0
 
 # Age of a command after which no caller waits for its reply any more, in seconds.
 _COMMAND_SECONDS = 600.0
@@ -87,6 +85,7 @@ class KsqlDBEngine(LogEngine):
                 )
             opened.pop_all()  # from here on, `close` closes them
         super().__init__(url, connection, reader, topics, watch, identity, delivery)
+        self._rows.are_certain = True
         self._tables = KsqlDBTables(self._server)
         self._feed: LogFeed | None = None
         self._nats: NatsLive | None = None
@@ -151,16 +150,15 @@ class KsqlDBEngine(LogEngine):
 
     def uns_map(self) -> dict[str, str]:
         self._check_open()
-        places = self._tables.column("asset_to_uns_map", "uns_id")
-        ends = self._ends(self._map_partitions)
-        starts = self._reader.offsets_at(self._map_partitions, time.time() - _LAG_SECONDS)
-        for partition, end in ends.items():
-            for offset, message in self._reader.read(partition, starts[partition], end):
-                record = self._records.place_of(message, partition, offset)
-                if record is not None:
+        places = self._tables.places()
+        with suppress(EngineUnavailableError):  # an outage is logged, and the table has all but the newest
+            ends = self._ends(self._map_partitions)
+            for partition, offset, message in self._reader.read_newest(ends, LAG_SECONDS):
+                if (record := self._records.place_of(message, partition, offset)) is not None:
                     asset_uuid, place = record
-                    places[asset_uuid] = place.uns_id
-        return {asset_uuid: uns_id for asset_uuid, uns_id in places.items() if uns_id is not None}
+                    places[asset_uuid] = place.uns_id, place.updated_at
+        in_order = sorted(places.items(), key=lambda entry: entry[1][1])
+        return {asset_uuid: uns_id for asset_uuid, (uns_id, _) in in_order if uns_id is not None}
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         self._check_open()
@@ -257,13 +255,11 @@ class KsqlDBEngine(LogEngine):
         newer: list[AssetEvent] = []
         wanted = None if asset_uuids is None else set(asset_uuids)
         try:
-            starts = self._reader.offsets_at(ends, time.time() - _LAG_SECONDS)
-            for partition, end in ends.items():
-                for offset, message in self._reader.read(partition, starts[partition], end):
-                    if wanted is None or key_of(message) in wanted:
-                        event = self._records.event_of(message, partition, offset)
-                        if event is not None:
-                            newer.append(event)
+            for partition, offset, message in self._reader.read_newest(ends, LAG_SECONDS):
+                if wanted is None or key_of(message) in wanted:
+                    event = self._records.event_of(message, partition, offset)
+                    if event is not None:
+                        newer.append(event)
         except EngineUnavailableError as error:
             _logger.warning("The newest events cannot be read from the log, so state may be outdated: %s", error)
         return newer
@@ -286,13 +282,22 @@ class KsqlDBEngine(LogEngine):
             return {}
         values = self._tables.column(table, column, wanted)
         partitions = self._partitions if wanted is None else list(dict.fromkeys(map(self._partition_of, wanted)))
-        newer = Fold.of_statements(self._newer(wanted, self._ends(partitions)))
+        events = self._newer(wanted, self._ends(partitions))
+        newer = Fold.of_statements(events)
         for asset_uuid in newer.deregistered:
             values.pop(asset_uuid, None)
         for asset_uuid in list(newer.assets):
             if (value := newest(newer, asset_uuid)) is not None:
                 values[asset_uuid] = value
+        for asset_uuid in self._deleted_rows(table, events):
+            values.pop(asset_uuid, None)
         return {asset_uuid: value for asset_uuid, value in values.items() if value not in (None, "delete")}
+
+    def _deleted_rows(self, table: str, events: list[AssetEvent]) -> set[str]:
+        """Return the assets whose row was deleted after their newest events, as other programs deregister an asset."""
+        with suppress(EngineUnavailableError):  # an outage is logged, and the table has all but the newest
+            return self._rows.deleted(table, events)
+        return set()
 
     def _trouble(self) -> str:
         return self._tables.trouble or ("" if self._nats is None else self._nats.trouble())

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from openfactory.engines.ksqldb.answers import Failure, read_entities, read_object, read_rows, sources_of
+from openfactory.engines.ksqldb.answers import Failure, columns_of, read_entities, read_object, read_rows, sources_of
 from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBQueryError
 from openfactory.engines.ksqldb.http import KsqlDBHttp, Request
 from openfactory.engines.ksqldb.quoting import bind, code_of, identifier, literal, source_name, terminated
@@ -171,6 +171,20 @@ class KsqlDBServer:
                 + (f", or use one of {', '.join(sorted(topics))}." if topics else ".")
             )
         return topics[wanted]
+
+    def columns(self, name: str) -> dict[str, str]:
+        """Return the type of each column of a stream or table; without its Kafka, the server takes minutes.
+
+        Raises:
+            KSQLDBClientException: the stream or table does not exist, or the server describes no columns.
+        """
+        _, entities = self._run(f"DESCRIBE {identifier(name)};")
+        try:
+            return columns_of(entities)
+        except (LookupError, TypeError) as error:
+            raise KSQLDBClientException(
+                f"{self.url} does not describe the columns of {name}. Use ksqlDB 7.7 or later."
+            ) from error
 
     def insert_values(self, stream: str, rows: Iterable[Mapping[str, Any]]) -> int:
         """Write rows in their order, with one INSERT INTO … VALUES for each row.

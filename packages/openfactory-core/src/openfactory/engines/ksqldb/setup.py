@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from openfactory.engines.base import ASSETS_STREAM
@@ -17,6 +17,7 @@ from openfactory.engines.kafka_engine.topics import (
     create_topics,
     describe_topics,
 )
+from openfactory.engines.ksqldb.columns import COLUMNS, foreign_columns
 from openfactory.engines.ksqldb.errors import KSQLDBClientException
 from openfactory.engines.ksqldb.topology import Statement, check_factory, statements
 
@@ -134,10 +135,13 @@ def set_up_ksqldb(
         KSQLDBClientException: the server does not answer, or rejects a statement.
     """
     existing = {*server.streams(), *server.tables()}
+    warnings = _other_columns(server, existing, prefix)
     for statement in statements(prefix, retention_ms):
         kind: Literal["stream", "table"] = "stream" if statement.kind == "STREAM" else "table"
         if statement.name in existing:
-            yield Piece(kind, statement.name, made=False, warnings=_other_topic(server, statement, prefix))
+            warnings += _other_topic(server, statement, prefix)
+            yield Piece(kind, statement.name, made=False, warnings=warnings)
+            warnings = ()
             continue
         if not dry_run:
             _run(server, statement, kind)
@@ -154,6 +158,15 @@ def _partitions_of(topics: Mapping[str, TopicState], prefix: str) -> int:
         topics[prefix + topic.name].partitions for topic in TOPICS if topic.joined and prefix + topic.name in topics
     ]
     return log.partitions if log is not None else max(joined, default=0)
+
+
+def _other_columns(server: KsqlDBServer, existing: Collection[str], prefix: str) -> tuple[str, ...]:
+    """Return a warning if streams or tables have other columns than the programs of a factory expect."""
+    try:
+        text = foreign_columns({name: server.columns(name) for name in COLUMNS if name in existing}, prefix)
+    except KSQLDBClientException as error:
+        text = f"The columns of the existing streams and tables are not checked. {error}"
+    return (text,) if text else ()
 
 
 def _other_topic(server: KsqlDBServer, statement: Statement, prefix: str) -> tuple[str, ...]:

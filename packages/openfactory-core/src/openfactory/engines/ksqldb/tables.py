@@ -13,6 +13,7 @@ from openfactory.engines.ksqldb.errors import WAY_OUT, KSQLDBClientException, KS
 from openfactory.engines.ksqldb.server import KsqlDBServer
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
+from openfactory.events.timestamp import milliseconds_of
 from openfactory.exceptions import EngineUnavailableError, QueryError
 from openfactory.settings.credentials import Credentials, redacted
 
@@ -28,7 +29,7 @@ _START_SECONDS = 4.0
 _START_GRACE_SECONDS = 1.5
 
 _MAP_TABLE = "ASSET_TO_UNS_MAP_RAW"
-_TABLES_WITH_TOMBSTONES = ("ASSETS_TYPE", "ASSETS_AVAIL", "DOCKER_SERVICES")
+_TABLES_WITH_TOMBSTONES = ("assets_type", "assets_avail", "docker_services")
 
 
 class KsqlDBTables:
@@ -61,6 +62,12 @@ class KsqlDBTables:
             return [row for asset_uuid in asset_uuids for row in self._server.query(by_asset, asset_uuid)]
 
         return {row["ASSET_UUID"]: row[column.upper()] for row in self._rows(table, "asset_uuid", read)}
+
+    def places(self) -> dict[str, tuple[str | None, int]]:
+        """Return the UNS id of each asset, and the milliseconds since 1970 at which it was set."""
+        select = "SELECT asset_uuid, uns_id, updated_at FROM asset_to_uns_map"
+        rows = self._rows("asset_to_uns_map", "asset_uuid", lambda: self._server.query(select))
+        return {row["ASSET_UUID"]: (row["UNS_ID"], milliseconds_of(row["UPDATED_AT"])) for row in rows}
 
     def select(self, sql: str, parameters: tuple[Any, ...]) -> list[dict[str, Any]]:
         """Return the rows of a user's SELECT.
@@ -134,6 +141,6 @@ def _topics_of_server(url: str, credentials: Credentials) -> TopicNames:
     with KsqlDBServer(url, max_retries=0, timeout=_START_SECONDS, credentials=credentials) as server:
         assets = server.topic_of(ASSETS_STREAM)
         tables = set(server.tables())
-        tombstones = tuple(server.topic_of(name) for name in _TABLES_WITH_TOMBSTONES if name in tables)
+        tombstones = {name: server.topic_of(name) for name in _TABLES_WITH_TOMBSTONES if name.upper() in tables}
         uns_map = server.topic_of(_MAP_TABLE) if _MAP_TABLE in tables else ASSET_TO_UNS_MAP_TOPIC
         return TopicNames(assets, uns_map, tombstones)

@@ -16,6 +16,7 @@ __all__ = ["Statement", "check_factory", "statements"]
 
 _CREATE = re.compile(r"CREATE (?:SOURCE )?(STREAM|TABLE) IF NOT EXISTS (\w+)")
 _TOPIC = re.compile(r"KAFKA_TOPIC = '([^']+)'")
+_SOURCE = re.compile(r"\b(?:FROM|JOIN) (\w+)")
 _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
 
 
@@ -28,12 +29,14 @@ class Statement:
         kind: `STREAM` or `TABLE`.
         topic: name of its topic, with the prefix.
         sql: the statement, with a semicolon.
+        sources: names of the streams and tables that it reads.
     """
 
     name: str
     kind: Literal["STREAM", "TABLE"]
     topic: str
     sql: str
+    sources: frozenset[str]
 
 
 def statements(prefix: str = "", retention_ms: Mapping[str, int] | None = None) -> list[Statement]:
@@ -87,4 +90,6 @@ def _statement(sql: str, retention_ms: Mapping[str, int], inherited: int | None)
     if derived and retention is not None and retention != inherited:
         # By default the server expects the retention of the source topic, and rejects a different one.
         sql = sql.replace(stored[0], f"{stored[0]}, RETENTION_MS = {retention}")
-    return Statement(created[2].upper(), "STREAM" if created[1] == "STREAM" else "TABLE", topic, f"{sql};")
+    kind: Literal["STREAM", "TABLE"] = "STREAM" if created[1] == "STREAM" else "TABLE"
+    sources = frozenset(name.upper() for name in _SOURCE.findall(sql))
+    return Statement(created[2].upper(), kind, topic, f"{sql};", sources)

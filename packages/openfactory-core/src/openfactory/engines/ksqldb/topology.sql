@@ -42,12 +42,12 @@ GROUP BY key
 EMIT CHANGES;
 
 -- The type of each registered asset. One query writes both types and tombstones, so that they stay in order. Only an
--- unwrapped value can become a tombstone.
+-- unwrapped value can become a tombstone. A deregistration has the type UNAVAILABLE, or OpenFactory from other programs.
 CREATE STREAM IF NOT EXISTS assets_type_stream
 WITH (KAFKA_TOPIC = '${prefix}assets_types_topic', VALUE_FORMAT = 'JSON', WRAP_SINGLE_VALUE = false) AS
 SELECT asset_uuid, CASE WHEN value = 'delete' THEN CAST(NULL AS VARCHAR) ELSE value END AS type
 FROM assets_stream
-WHERE id = 'AssetType' AND type = 'OpenFactory'
+WHERE id = 'AssetType' AND (type = 'OpenFactory' OR (type = 'UNAVAILABLE' AND value = 'delete'))
 PARTITION BY asset_uuid
 EMIT CHANGES;
 
@@ -59,7 +59,8 @@ CREATE STREAM IF NOT EXISTS assets_avail_stream
 WITH (KAFKA_TOPIC = '${prefix}assets_avail_topic', VALUE_FORMAT = 'JSON', WRAP_SINGLE_VALUE = false) AS
 SELECT asset_uuid, CASE WHEN value = 'delete' THEN CAST(NULL AS VARCHAR) ELSE value END AS availability
 FROM assets_stream
-WHERE id = 'avail' OR id = 'agent_avail' OR (id = 'AssetType' AND type = 'OpenFactory' AND value = 'delete')
+WHERE id = 'avail' OR id = 'agent_avail'
+  OR (id = 'AssetType' AND value = 'delete' AND (type = 'OpenFactory' OR type = 'UNAVAILABLE'))
 PARTITION BY asset_uuid
 EMIT CHANGES;
 
@@ -78,12 +79,12 @@ EMIT CHANGES;
 CREATE SOURCE TABLE IF NOT EXISTS docker_services (asset_uuid VARCHAR PRIMARY KEY, docker_service VARCHAR)
 WITH (KAFKA_TOPIC = '${prefix}docker_services_topic', VALUE_FORMAT = 'JSON');
 
--- The place of each asset in the unified namespace.
+-- The place of each asset in the unified namespace. In the topic, the time is a number of milliseconds since 1970.
 CREATE TABLE IF NOT EXISTS asset_to_uns_map_raw (
   asset_uuid VARCHAR PRIMARY KEY,
   uns_id VARCHAR,
   uns_levels MAP<VARCHAR, VARCHAR>,
-  updated_at BIGINT
+  updated_at TIMESTAMP
 ) WITH (KAFKA_TOPIC = '${prefix}asset_to_uns_map_topic', VALUE_FORMAT = 'JSON');
 
 CREATE TABLE IF NOT EXISTS asset_to_uns_map WITH (KAFKA_TOPIC = '${prefix}ASSET_TO_UNS_MAP') AS
@@ -112,7 +113,7 @@ EMIT CHANGES;
 CREATE TABLE IF NOT EXISTS assets_uns WITH (KAFKA_TOPIC = '${prefix}ASSETS_UNS') AS
 SELECT
   state.key AS asset_uuid_key,
-  place.uns_id + '|' + state.id AS uns_key,
+  place.uns_id + '|' + state.id AS key,
   place.uns_id AS uns_id,
   state.asset_uuid AS asset_uuid,
   state.id AS id,
@@ -126,23 +127,23 @@ WHERE place.uns_id IS NOT NULL
 EMIT CHANGES;
 
 -- The configuration of device connectors and the targets for metrics, which other programs write and read.
-CREATE TABLE IF NOT EXISTS device_connector_source (device_uuid VARCHAR PRIMARY KEY, connector_config VARCHAR)
+CREATE TABLE IF NOT EXISTS device_connector_source (asset_uuid VARCHAR PRIMARY KEY, connector_config VARCHAR)
 WITH (KAFKA_TOPIC = '${prefix}device_connector_topic', VALUE_FORMAT = 'JSON');
 
 CREATE TABLE IF NOT EXISTS device_connector WITH (KAFKA_TOPIC = '${prefix}DEVICE_CONNECTOR') AS
-SELECT device_uuid, connector_config
+SELECT asset_uuid, connector_config
 FROM device_connector_source
 EMIT CHANGES;
 
 CREATE TABLE IF NOT EXISTS metrics_targets_source (
-  asset_uuid VARCHAR PRIMARY KEY,
+  application_uuid VARCHAR PRIMARY KEY,
   host VARCHAR,
   port INTEGER,
   path VARCHAR
 ) WITH (KAFKA_TOPIC = '${prefix}metrics_targets_topic', VALUE_FORMAT = 'JSON');
 
 CREATE TABLE IF NOT EXISTS metrics_targets WITH (KAFKA_TOPIC = '${prefix}METRICS_TARGETS') AS
-SELECT asset_uuid, host, port, path
+SELECT application_uuid, host, port, path
 FROM metrics_targets_source
 EMIT CHANGES;
 
