@@ -12,7 +12,10 @@ import pytest
 
 from openfactory.kafka import KSQLDBClient
 
-HEAVY = ("confluent_kafka", "httpx", "nats", "flask", "werkzeug", "click", "rich", "fsspec", "openfactory.storage")
+HEAVY = (
+    *("confluent_kafka", "httpx", "nats", "click", "rich", "fsspec", "openfactory.storage"),
+    *("fastapi", "flask", "prometheus_client", "uvicorn", "werkzeug"),
+)
 
 BLOCK = """
 import sys
@@ -72,21 +75,34 @@ def test_without_storage_nothing_of_it_is_needed() -> None:
     assert (found.stdout, found.returncode) == ("None\n", 0), found.stderr
 
 
-@pytest.mark.parametrize("absent", ["flask", "werkzeug", "openfactory.flaskapp"])
+@pytest.mark.parametrize(
+    ("framework", "name", "absent"),
+    [
+        ("flask", "OpenFactoryFlaskApp", "flask"),
+        ("flask", "OpenFactoryFlaskApp", "werkzeug"),
+        ("flask", "OpenFactoryFlaskApp", "openfactory.flaskapp"),
+        ("fastapi", "OpenFactoryFastAPIApp", "fastapi"),
+        ("fastapi", "OpenFactoryFastAPIApp", "uvicorn"),
+        ("fastapi", "OpenFactoryFastAPIApp", "openfactory.fastapiapp"),
+    ],
+)
 @pytest.mark.parametrize(
     "program",
     [
-        "import openfactory.apps.ofa_flask_app",
-        "from openfactory.apps.ofa_flask_app import OpenFactoryFlaskApp",
-        "from openfactory.apps import OpenFactoryFlaskApp",
+        "import openfactory.apps.ofa_{0}_app",
+        "from openfactory.apps.ofa_{0}_app import {1}",
+        "from openfactory.apps import {1}",
     ],
 )
-def test_a_flask_app_without_flask_says_what_installs_it(absent: str, program: str) -> None:
-    guarded = f"try:\n    {program}\nexcept ImportError as error:\n    print(type(error).__name__, error)"
+def test_an_app_without_its_framework_says_what_installs_it(
+    framework: str, name: str, absent: str, program: str
+) -> None:
+    statement = program.format(framework, name)
+    guarded = f"try:\n    {statement}\nexcept ImportError as error:\n    print(type(error).__name__, error)"
     found = run(BLOCK.format(names=[absent]) + guarded)
     assert found.stdout == (
-        "MissingDistributionError OpenFactoryFlaskApp needs openfactory-flask. "
-        "Install it: pip install openfactory-flask\n"
+        f"MissingDistributionError {name} needs openfactory-{framework}. "
+        f"Install it: pip install openfactory-{framework}\n"
     ), found.stderr
 
 

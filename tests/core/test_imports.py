@@ -10,7 +10,7 @@ import pytest
 pytestmark = pytest.mark.smoke
 
 # What is heavy, or belongs to one engine or one use.
-HEAVY = ("confluent_kafka", "httpx", "nats", "flask", "click", "rich", "pytest", "hypothesis")
+HEAVY = ("confluent_kafka", "httpx", "nats", "flask", "fastapi", "click", "rich", "pytest", "hypothesis")
 
 
 def loaded_by(program: str) -> list[str]:

@@ -16,10 +16,7 @@ from flask import Flask, current_app, redirect, session, url_for
 
 import openfactory.flaskapp.app
 from openfactory.apps import EventAttribute, OpenFactoryApp, OpenFactoryFlaskApp, ofa_method
-from openfactory.assets import Asset, AssetAttribute
-from openfactory.events.event import AssetEvent
-from openfactory.events.timestamp import current_timestamp
-from openfactory.exceptions import ConfigurationError
+from openfactory.assets import Asset
 from openfactory.kafka import KSQLDBClient
 
 
@@ -92,11 +89,6 @@ def test_a_test_client_reaches_routes_attributes_and_methods_without_a_server(bu
     assert client.get("/").json == {"status": "busy"}
 
 
-def test_redirects_keep_the_prefix_that_the_gateway_strips(build: Build) -> None:
-    client = build(Panel).app.test_client()
-    assert client.get("/start", headers={"X-Forwarded-Prefix": "/my-app"}).headers["Location"] == "/my-app/"
-
-
 # APPLICATION_ROOT
 
 
@@ -148,30 +140,6 @@ def test_the_app_is_complete_when_it_makes_its_flask_app(build: Build) -> None:
     assert build(Curious).app.config["STATUS"] == "idle"
 
 
-def test_an_asset_attribute_named_app_is_not_written_by_the_flask_app() -> None:
-    url = f"memory://{uuid4().hex}"
-    uuid = f"PANEL-{uuid4().hex}"
-    with KSQLDBClient(url) as client, Asset(uuid, client) as before:
-        before.add_attribute(AssetAttribute("app", "a value", "Events", "A.Tag"))
-        app = Panel(client, app_uuid=uuid)
-        assert isinstance(app.app, Flask)
-        assert app["app"].value == "a value"
-        app.shutdown()
-
-
-def test_an_app_whose_routes_fail_is_off_the_register() -> None:
-    class Broken(OpenFactoryFlaskApp):
-        def configure_routes(self) -> None:
-            raise KeyError("no such page")
-
-    uuid = f"PANEL-{uuid4().hex}"
-    with KSQLDBClient(f"memory://{uuid4().hex}") as client, Asset(uuid, client) as panel:
-        with pytest.raises(KeyError, match="no such page"):
-            Broken(client, app_uuid=uuid)
-        assert panel.application_version.value == "latest"  # it had begun
-        assert panel.type == "UNAVAILABLE"
-
-
 def test_a_factory_that_returns_no_flask_app_is_refused() -> None:
     class Forgetful(OpenFactoryFlaskApp):
         def create_flask_app(self) -> Flask:
@@ -184,13 +152,6 @@ def test_a_factory_that_returns_no_flask_app_is_refused() -> None:
 # Rules
 
 
-def test_a_class_that_overrides_main_loop_is_refused_when_it_is_built() -> None:
-    with pytest.raises(TypeError, match=r"Old overrides main_loop.*Override async_main_loop instead"):
-
-        class Old(OpenFactoryFlaskApp):
-            def main_loop(self) -> None: ...
-
-
 def test_a_main_loop_that_is_mixed_in_is_refused_too() -> None:
     class Loop:
         def main_loop(self) -> None: ...
@@ -198,16 +159,6 @@ def test_a_main_loop_that_is_mixed_in_is_refused_too() -> None:
     with pytest.raises(TypeError, match="async_main_loop"):
 
         class Mixed(Loop, OpenFactoryFlaskApp): ...
-
-
-@pytest.mark.parametrize("port", ["None", "http", "-1", "65536"])
-def test_a_port_that_is_none_is_refused_before_anything_is_written(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
-    monkeypatch.setenv("PORT", port)
-    uuid = f"PANEL-{uuid4().hex}"
-    with KSQLDBClient(f"memory://{uuid4().hex}") as client, Asset(uuid, client) as panel:
-        with pytest.raises(ConfigurationError, match=f"PORT='?{port}'? is not a .*number. Set a number"):
-            Panel(client, app_uuid=uuid)
-        assert panel.attributes() == []
 
 
 # Runs
@@ -248,33 +199,6 @@ def test_run_returns_when_the_main_loop_returns(eventually: Callable[..., None])
 
 
 @pytest.mark.usefixtures("any_port")
-def test_run_ends_with_status_1_when_the_main_loop_raises(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
-    app = build(Visited)
-    app.failure = ValueError("out of oil")
-    with pytest.raises(SystemExit) as ended:
-        app.run()
-    assert ended.value.code == 1
-    assert capsys.readouterr().err.count("ValueError: out of oil") == 1
-
-
-@pytest.mark.usefixtures("any_port")
-def test_async_run_hands_on_what_the_main_loop_raises(build: Build) -> None:
-    app = build(Visited)
-    app.failure = ValueError("out of oil")
-    with pytest.raises(ValueError, match="out of oil"):
-        asyncio.run(app.async_run())
-
-
-@pytest.mark.usefixtures("any_port")
-def test_a_host_of_another_machine_fails_the_start_and_the_app_is_off_the_register() -> None:
-    with KSQLDBClient(f"memory://{uuid4().hex}") as client:
-        app = Panel(client, app_uuid=f"PANEL-{uuid4().hex}", host="192.0.2.1")
-        with pytest.raises(ConfigurationError, match=r"Port 0 of '192\.0\.2\.1' cannot be opened.*set PORT"):
-            asyncio.run(app.async_run())
-        assert client.engine.types([app.asset_uuid]) == {}
-
-
-@pytest.mark.usefixtures("any_port")
 @pytest.mark.parametrize("wanted", [True, False])
 def test_requests_are_logged_unless_that_is_switched_off(
     build: Build, capsys: pytest.CaptureFixture[str], wanted: bool
@@ -286,31 +210,6 @@ def test_requests_are_logged_unless_that_is_switched_off(
     assert len(logged) == wanted
     assert all(text.startswith(line) for text in logged)
     assert all(text.endswith(r'INFO 127.0.0.1 "GET /?\x1b[31m HTTP/1.1" 200 -') for text in logged)
-
-
-def test_each_request_is_told_of_its_own_failed_writes() -> None:
-    """A thread serves many requests, and a request need not ask how its writes ended."""
-
-    class Book(OpenFactoryFlaskApp):
-        note = EventAttribute(value="", tag="Note")
-
-        def configure_routes(self) -> None:
-            @self.app.route("/<kind>")
-            def write(kind: str) -> Any:
-                if kind == "good":
-                    self.note = kind
-                else:
-                    self._publish(AssetEvent(self.asset_uuid, "note", "\ud800", "Events", "Note", current_timestamp()))
-                if kind != "silent":
-                    self.flush()
-                return kind
-
-    book = Book(None, test_mode=True, app_uuid="BOOK")
-    try:
-        client = book.test_client()
-        assert [client.get(f"/{kind}").status_code for kind in ("bad", "silent", "good", "bad")] == [500, 200, 200, 500]
-    finally:
-        book.shutdown()
 
 
 def test_a_page_that_uses_a_missing_storage_logs_that_it_is_not_set(

@@ -140,13 +140,3 @@ def test_redirects_and_blueprints_have_the_prefix_of_the_request(
     assert get(browser, "/book", **headers).headers["Location"].endswith(f"{root}book/")  # the slash that was left out
 
 
-def test_the_last_value_of_each_header_is_what_the_gateway_says(client: Callable[..., FlaskClient]) -> None:
-    seen = get(
-        client(),
-        "/seen",
-        X_Forwarded_For="203.0.113.9, 192.0.2.7",
-        X_Forwarded_Proto="http, https",
-        X_Forwarded_Host="claimed.example, factory.example",
-        X_Forwarded_Prefix="/claimed, /my-app",
-    )
-    assert seen.json == {"client": "192.0.2.7", "scheme": "https", "root": "https://factory.example/my-app/"}

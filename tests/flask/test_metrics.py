@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -21,7 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from openfactory.apps import EventAttribute, OpenFactoryFlaskApp, ofa_method
-from openfactory.exceptions import CommandFailed, CommandRejected, DeliveryError
+from openfactory.exceptions import DeliveryError
 from openfactory.flaskapp import sse
 from openfactory.kafka import KSQLDBClient
 from openfactory.testing import AppClient
@@ -132,39 +131,6 @@ def panel(run_app: RunApp) -> AppClient[Panel]:
 # Requests
 
 
-def test_requests_are_counted_by_method_route_and_status(panel: AppClient[Panel]) -> None:
-    assert told_to(panel.http)("openfactory_http_requests_total") == 0
-    for number in range(5):
-        assert panel.http.get(f"/parts/{number}?color=red").status_code == 200
-    panel.http.head("/parts/1")
-    panel.http.put("/store/bins/left")
-    told = told_to(panel.http)
-    requests = "openfactory_http_requests_total"
-    assert told(requests, method="GET", route="/parts/<int:number>", status="200") == 5
-    assert told(requests, method="HEAD", route="/parts/<int:number>", status="200") == 1
-    assert told(requests, method="PUT", route="/store/bins/<name>", status="200") == 1
-    assert told(requests) == 7
-    assert told.families["openfactory_http_requests"].type == "counter"
-
-
-def test_what_has_no_route_is_counted_under_none_whatever_the_address(panel: AppClient[Panel]) -> None:
-    for address in ("/wp-admin", "/.env", "/parts/many"):
-        assert panel.http.get(address).status_code == 404
-    assert panel.http.delete("/parts/1").status_code == 405
-    told = told_to(panel.http)
-    assert told("openfactory_http_requests_total", method="GET", route="", status="404") == 3
-    assert told("openfactory_http_requests_total", method="DELETE", route="", status="405") == 1
-    assert told.labels("openfactory_http_requests_total", "route") == {""}
-
-
-def test_methods_that_a_stranger_invents_are_one(panel: AppClient[Panel]) -> None:
-    for method in ("BREW", "PROPFIND", "get"):
-        panel.http.open("/parts/1", method=method)
-    told = told_to(panel.http)
-    assert told.labels("openfactory_http_requests_total", "method") <= {"other", "GET"}
-    assert told("openfactory_http_requests_total", method="other") >= 2
-
-
 def test_a_route_that_raises_counts_as_500(panel: AppClient[Panel]) -> None:
     assert panel.http.get("/broken").status_code == 500
     assert told_to(panel.http)("openfactory_http_requests_total", route="/broken", status="500") == 1
@@ -172,29 +138,6 @@ def test_a_route_that_raises_counts_as_500(panel: AppClient[Panel]) -> None:
     with pytest.raises(ValueError, match="out of oil"):
         panel.http.get("/broken")
     assert told_to(panel.http)("openfactory_http_requests_total", status="500") == 2
-
-
-def test_a_body_over_the_limit_counts_as_413(run_app: RunApp) -> None:
-    panel = run_app(Panel, max_request_bytes=10)
-    assert panel.http.post("/body", data=b"1234567890").text == "10"
-    assert panel.http.post("/body", data=b"12345678901").status_code == 413
-    told = told_to(panel.http)
-    assert told("openfactory_http_requests_total", route="/body", status="200") == 1
-    assert told("openfactory_http_requests_total", route="/body", status="413") == 1
-
-
-def test_the_time_until_an_answer_begins_is_told(panel: AppClient[Panel]) -> None:
-    for _ in range(3):
-        panel.http.get("/parts/1")
-    panel.http.get("/slow")
-    told = told_to(panel.http)
-    seconds = "openfactory_http_request_seconds"
-    assert told.families[seconds].type == "histogram"
-    assert told(f"{seconds}_count", method="GET", route="/parts/<int:number>") == 3
-    assert told(f"{seconds}_bucket", route="/parts/<int:number>", le="+Inf") == 3
-    assert told(f"{seconds}_sum", route="/slow") >= SLOW_SECONDS
-    assert told(f"{seconds}_bucket", route="/slow", le="0.05") == 0
-    assert told(f"{seconds}_bucket", route="/slow", le="+Inf") == 1
 
 
 def test_a_stream_counts_when_it_begins(panel: AppClient[Panel]) -> None:
@@ -251,60 +194,6 @@ def _with_middleware(wrap: Callable[[WSGIApplication], WSGIApplication]) -> type
     return Wrapped
 
 
-def test_who_looks_after_the_app_is_not_counted(panel: AppClient[Panel]) -> None:
-    for path in ("/health/live", "/health/ready", "/metrics"):
-        panel.http.get(path)
-    assert told_to(panel.http)("openfactory_http_requests_total") == 0
-
-
-def test_connections_and_streams_that_are_open_are_told(panel: AppClient[Panel], eventually: Eventually) -> None:
-    def now() -> tuple[float, float]:
-        told = told_to(panel.http)
-        return told("openfactory_http_connections"), told("openfactory_event_streams")
-
-    assert now() == (0, 0)
-    panel.run()
-    panel.wait_until("avail", "AVAILABLE", timeout=60)
-    eventually(lambda: panel.http.get("/health/ready").status_code == 200)
-    assert panel.app._server is not None
-    port = panel.app._server.port
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as silent:
-        eventually(lambda: now() == (1, 0))
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as reader:
-            reader.sendall(b"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            assert reader.recv(1)
-            eventually(lambda: now() == (2, 1))
-        eventually(lambda: now() == (1, 0))
-        assert silent.fileno() >= 0
-    eventually(lambda: now() == (0, 0))
-
-
-# Commands
-
-
-def test_commands_are_counted_by_their_outcome(panel: AppClient[Panel], eventually: Eventually) -> None:
-    def now(name: str, **labels: str) -> float:
-        return told_to(panel.http)(name, **labels)
-
-    statuses = ("succeeded", "failed", "rejected")
-    assert [now("openfactory_commands_total", status=status) for status in statuses] == [0, 0, 0]
-    for x in range(3):
-        panel.call("move", x=x)
-    for _ in range(2):
-        with pytest.raises(CommandFailed):
-            panel.call("move", x=-1)
-    with pytest.raises(CommandRejected):
-        panel.call("move", x="far")
-    assert [now("openfactory_commands_total", status=status) for status in statuses] == [3, 2, 1]
-
-    for _ in range(2):
-        panel.asset.method("block", sender_uuid="TEST")
-    eventually(lambda: now("openfactory_commands_waiting") == 2)
-    panel.app.go_on.set()
-    eventually(lambda: now("openfactory_commands_waiting") == 0)
-    assert now("openfactory_commands_total", status="succeeded") == 5
-
-
 # The engine
 
 
@@ -341,28 +230,9 @@ def test_what_the_engine_cannot_write_is_counted(tmp_path: Path, file_url: str) 
 # The app
 
 
-def test_it_tells_which_app_it_is_and_whether_it_is_available(panel: AppClient[Panel]) -> None:
-    told = told_to(panel.http)
-    assert told("openfactory_app_info", asset_uuid="PANEL") == 1
-    assert told("openfactory_app_available") == 0
-    panel.app.avail = "AVAILABLE"
-    assert told_to(panel.http)("openfactory_app_available") == 1
-
-
 def test_it_tells_what_its_process_takes_where_the_system_says_so(panel: AppClient[Panel]) -> None:
     told = told_to(panel.http)
     assert (told("process_resident_memory_bytes") > 0) is Path("/proc/self/stat").exists()
-
-
-def test_apps_of_one_process_count_apart(run_app: RunApp) -> None:
-    one, other = run_app(Panel, app_uuid="ONE"), run_app(Panel, app_uuid="OTHER")
-    one.http.get("/parts/1")
-    one.call("move", x=1)
-    for client, count in ((one, 1), (other, 0)):
-        told = told_to(client.http)
-        assert told("openfactory_http_requests_total") == count
-        assert told("openfactory_commands_total", status="succeeded") == count
-        assert told.labels("openfactory_app_info", "asset_uuid") == {client.app.asset_uuid}
 
 
 def test_apps_on_one_engine_count_requests_and_commands_apart() -> None:
@@ -398,34 +268,6 @@ def test_openmetrics_is_told_to_who_asks_for_it(panel: AppClient[Panel]) -> None
     told = Told(openmetrics_families(answer.text))  # type: ignore[no-untyped-call]
     assert told("openfactory_http_requests_total", route="/parts/<int:number>") == 1
     assert told("openfactory_app_info", asset_uuid="PANEL") == 1
-
-
-def test_head_is_get_without_a_body(panel: AppClient[Panel]) -> None:
-    head = panel.http.head("/metrics")
-    assert (head.status_code, head.data) == (200, b"")
-    assert int(head.headers["Content-Length"]) > 0
-    assert head.headers["Cache-Control"] == "no-store"
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-def test_other_methods_are_the_apps(panel: AppClient[Panel], method: str) -> None:
-    assert panel.http.open("/metrics", method=method).status_code == 404
-
-
-def test_it_may_be_elsewhere_or_nowhere(run_app: RunApp) -> None:
-    elsewhere = run_app(Panel, metrics_path="/-/metrics").http
-    assert told_to(elsewhere, "/-/metrics")("openfactory_http_requests_total") == 0
-    assert elsewhere.get("/metrics").status_code == 404
-    nowhere = run_app(Panel, metrics_path=None).http
-    assert nowhere.get("/metrics").status_code == 404
-    assert nowhere.get("/parts/1").text == "part 1"
-    assert nowhere.get("/health/live").status_code == 200
-
-
-def test_a_page_of_the_users_own_comes_first_whenever_it_is_added(panel: AppClient[Panel]) -> None:
-    assert told_to(panel.http)("openfactory_http_requests_total") == 0
-    panel.app.app.add_url_rule("/metrics", view_func=lambda: "the user's")
-    assert panel.http.get("/metrics").text == "the user's"
 
 
 def test_a_page_of_the_users_own_may_be_in_a_blueprint_or_for_posts_only(run_app: RunApp) -> None:

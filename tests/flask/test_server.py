@@ -19,6 +19,7 @@ import pytest
 from flask import Flask, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from openfactory.apps.web.listener import listening_socket
 from openfactory.flaskapp.http import HttpServer, strict_request_class
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Site:
         logger.addHandler(handler)
         options = {"log_requests": False, **options}
         self.app = self._app()
-        self.server = HttpServer("127.0.0.1", 0, self.app, logger, **options)
+        self.server = HttpServer(listening_socket("127.0.0.1", 0), self.app, logger, **options)
         self.logger = logger
 
     def _app(self) -> Flask:
@@ -228,13 +229,14 @@ def test_who_comes_when_the_machine_has_no_thread_to_give_is_told_to_come_back(m
 SHORT_OF_FILES = """
 import logging, os, resource, signal, time
 from flask import Flask
+from openfactory.apps.web.listener import listening_socket
 from openfactory.flaskapp.http import HttpServer, strict_request_class
 
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 app = Flask("site")
 app.route("/")(lambda: "here")
 logging.basicConfig(level="INFO")
-server = HttpServer("127.0.0.1", 0, app, logging.getLogger("site"), log_requests=False)
+server = HttpServer(listening_socket("127.0.0.1", 0), app, logging.getLogger("site"), log_requests=False)
 server.start(lambda error: print("failed", error, flush=True))
 logging.info("Serving on %s", server.url)
 

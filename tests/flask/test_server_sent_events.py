@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import signal
-import socket
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from flask import Response, request
 
 from openfactory.apps import EventAttribute, OpenFactoryFlaskApp, SampleAttribute
-from openfactory.assets import Asset
 from openfactory.exceptions import SubscriptionError
 from openfactory.flaskapp import current_ofa_app, sse
-from openfactory.kafka import KSQLDBClient
-
-if TYPE_CHECKING:
-    from tests.flask.conftest import StartApp
 
 Eventually = Callable[..., None]
 
@@ -165,94 +157,3 @@ def test_the_streams_end_when_the_app_stops(oven: Oven) -> None:
         assert list(messages) == []
         assert list(others) == []
     assert len(oven.open_streams) == 0
-
-
-# With a server between
-
-FURNACE = """
-import os
-from openfactory.apps import EventAttribute, OpenFactoryFlaskApp
-from openfactory.flaskapp import current_ofa_app, sse
-from openfactory.kafka import KSQLDBClient
-
-class Furnace(OpenFactoryFlaskApp):
-    status = EventAttribute(value="cold", tag="Furnace.Status")
-
-    def configure_routes(self):
-        @self.app.route("/events")
-        def events():
-            return sse(current_ofa_app(), attributes=["status"])
-
-        @self.app.route("/open")
-        def open_streams():
-            return {"streams": len(self.open_streams)}
-
-app = Furnace(KSQLDBClient(os.environ["KSQLDB_URL"]), host="127.0.0.1", stop_timeout=20)
-app.run()
-"""
-
-
-@contextmanager
-def connected(port: int) -> Generator[http.client.HTTPResponse]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request("GET", "/events")
-        with connection.getresponse() as response:
-            assert response.status == 200
-            yield response
-
-
-def next_value(response: http.client.HTTPResponse) -> Any:
-    while not (line := response.readline()).startswith(b"data: "):
-        assert line, "the stream has ended"
-    return json.loads(line[6:])["value"]
-
-
-def open_streams(app: Any) -> int:
-    streams: int = json.loads(app.ask("/open").text)["streams"]
-    return streams
-
-
-def test_an_event_of_another_process_reaches_many_readers(start_app: StartApp, file_url: str) -> None:
-    app = start_app(FURNACE)
-    with connected(app.port) as one, connected(app.port) as other:
-        assert [next_value(one), next_value(other)] == ["cold", "cold"]
-        with KSQLDBClient(file_url) as client, Asset("PANEL", client) as furnace:
-            furnace.status = "hot"
-        assert [next_value(one), next_value(other)] == ["hot", "hot"]
-
-
-def test_a_reader_that_leaves_is_noticed_without_any_event(start_app: StartApp, eventually: Eventually) -> None:
-    app = start_app(FURNACE)
-    with connected(app.port) as response:
-        assert next_value(response) == "cold"
-        assert open_streams(app) == 1
-    eventually(lambda: open_streams(app) == 0)
-    assert "Traceback" not in app.log
-
-
-def test_a_stop_ends_the_streams_well(start_app: StartApp) -> None:
-    app = start_app(FURNACE)
-    with connected(app.port) as response:
-        assert next_value(response) == "cold"
-        app.process.send_signal(signal.SIGTERM)
-        rest = response.read()  # would raise IncompleteRead if it were cut
-    assert b"data" not in rest
-    assert app.ends() == 0
-    assert "cut off" not in app.log
-
-
-def test_a_reader_that_reads_nothing_does_not_stop_the_stop(
-    start_app: StartApp, file_url: str, eventually: Eventually
-) -> None:
-    app = start_app(FURNACE)
-    with socket.socket() as reader, KSQLDBClient(file_url) as client, Asset("PANEL", client) as furnace:
-        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        reader.connect(("127.0.0.1", app.port))
-        reader.sendall(b"GET /events HTTP/1.1\r\nHost: panel\r\n\r\n")
-        eventually(lambda: open_streams(app) == 1)
-        for n in range(400):  # far more than the buffers between hold
-            furnace.status = f"{n} {'x' * 60_000}"
-        furnace.flush(60)
-        app.process.send_signal(signal.SIGTERM)
-        assert app.ends(timeout=40) == 0
-    assert "1 HTTP requests did not end in time" in app.log

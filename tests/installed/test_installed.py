@@ -30,10 +30,11 @@ def test_there_is_something_to_import() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_imports(module: str) -> None:
-    if "flask" in module and "openfactory-flask" not in OURS:
-        with pytest.raises(ImportError, match="pip install openfactory-flask"):
-            importlib.import_module(module)
-        return
+    for framework in ("fastapi", "flask"):
+        if framework in module and f"openfactory-{framework}" not in OURS:
+            with pytest.raises(ImportError, match=f"pip install openfactory-{framework}"):
+                importlib.import_module(module)
+            return
     importlib.import_module(module)
 
 

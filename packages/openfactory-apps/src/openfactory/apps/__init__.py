@@ -1,7 +1,8 @@
 """Apps: write a class, give it attributes and methods, and run it.
 
 Read in this order: `attributes` and `methods` (what a class declares), `ofaapp` (the app), `lifecycle` and
-`command_handler` (how an app stops, and how it runs commands), `cli` (the `ofa` command).
+`command_handler` (how an app stops, and how it runs commands), `web` (what apps with web pages have in common), `cli`
+(the `ofa` command).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from openfactory.apps.methods import ofa_method
 from openfactory.apps.ofaapp import OpenFactoryApp
 
 if TYPE_CHECKING:
+    from openfactory.fastapiapp import OpenFactoryFastAPIApp as OpenFactoryFastAPIApp
     from openfactory.flaskapp import OpenFactoryFlaskApp as OpenFactoryFlaskApp
 
 __all__ = [
@@ -27,9 +29,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import `OpenFactoryFlaskApp` when it is first used, because it needs openfactory-flask."""
+    """Import an app class with web pages when it is first used, because it needs a distribution of its own."""
     if name == "OpenFactoryFlaskApp":
         from openfactory.apps.ofa_flask_app import OpenFactoryFlaskApp
 
         return OpenFactoryFlaskApp
+    if name == "OpenFactoryFastAPIApp":
+        from openfactory.apps.ofa_fastapi_app import OpenFactoryFastAPIApp
+
+        return OpenFactoryFastAPIApp
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

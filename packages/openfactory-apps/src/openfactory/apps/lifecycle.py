@@ -60,7 +60,7 @@ class Lifecycle:
     ) -> None:
         self.signal_handler = signal_handler
         self._steps = steps
-        self._budget = budget
+        self.budget = budget
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._loop_ended = False
@@ -105,10 +105,10 @@ class Lifecycle:
         with self._lock:
             first, self._begun = not self._begun, True
         if not first:
-            self._done.wait(self._budget)
+            self._done.wait(self.budget)
             return
         try:
-            self._steps(self._budget if self._deadline is None else max(self._deadline - time.monotonic(), 0.5))
+            self._steps(self.budget if self._deadline is None else max(self._deadline - time.monotonic(), 0.5))
         finally:
             self._done.set()
             self._end_main_loop()
@@ -132,7 +132,7 @@ class Lifecycle:
             whether the caller, in the main thread, must end the main loop by raising `StopRequested`.
         """
         self._arrived = self._arrived or time.monotonic()
-        self._deadline = self._arrived + self._budget
+        self._deadline = self._arrived + self.budget
         threading.Thread(target=self._watch, args=(self._deadline,), name="openfactory-watchdog", daemon=True).start()
         if self._loop_ended or self._begun:
             return False
@@ -144,7 +144,7 @@ class Lifecycle:
     def _watch(self, deadline: float) -> None:
         """Stop the app if the main loop does not end, and end the process at the deadline."""
         ends_by_itself = self._task is not None or self._runner in (None, threading.main_thread())
-        give_up = deadline - self._budget * (1 - _PATIENCE if ends_by_itself else 1)
+        give_up = deadline - self.budget * (1 - _PATIENCE if ends_by_itself else 1)
         while time.monotonic() < give_up and not self._begun:
             time.sleep(0.02)
         self.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
 import signal
 import threading
@@ -44,12 +45,15 @@ from openfactory.concurrency.bounded import call_on_thread
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, check_asset_uuid
 from openfactory.events.registration import Registration
-from openfactory.exceptions import DeliveryError, DeliveryTimeout
+from openfactory.exceptions import DeliveryError, DeliveryTimeout, OFAException
 from openfactory.kafka import KSQLDBClient
-from openfactory.logs import configure_prefixed_logger
+from openfactory.logs import configure_library_logger, configure_prefixed_logger
 from openfactory.settings.credentials import redacted
 
 __all__ = ["OpenFactoryApp"]
+
+# Type of the asset that collects the targets of Prometheus.
+_METRICS_REGISTRY = "Prometheus.Registry"
 
 
 class _AppMeta(type(Protocol), ABCMeta):  # type: ignore[misc]
@@ -164,7 +168,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
         super().__init__(asset_uuid, self._own_client or ksqlClient, bootstrap_servers, asset_router_url)
         self.ksql = ksqlClient or self._own_client
-        _configure_library_logger(asset_uuid)
+        configure_library_logger("openfactory", asset_uuid)
         earlier = [event for event in self._state.events() if self._predates_app(event)]
         types = self._engine.types([asset_uuid])
         self._found_commands = call_on_thread("openfactory-commands", self._read_commands)
@@ -208,6 +212,31 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         values = {name: str(self[name].value) for name in super().attributes()}
         print(banner_text(self.asset_uuid, redacted(self._engine.url), values), flush=True)  # noqa: T201 - the banner
 
+    # Metrics
+
+    def register_prometheus_metrics(self, metrics_port: int, metrics_path: str = "/metrics") -> None:
+        """Register the app with the metrics registry of the factory, from which Prometheus takes its targets.
+
+        The host of the target is the UUID of the app in lower case, the name of its container.
+
+        Args:
+            metrics_port: port of the app's metrics.
+            metrics_path: path of the app's metrics.
+
+        Raises:
+            OFAException: the factory does not have a metrics registry.
+            ConfigurationError: the engine does not have a table of targets; only a ksqlDB has the table.
+            DeliveryError, DeliveryTimeout: the target could not be written.
+        """
+        if _METRICS_REGISTRY not in self._engine.types().values():
+            raise OFAException(
+                f"The factory of {self.asset_uuid} does not have a metrics registry, an app whose AssetType is "
+                f"{_METRICS_REGISTRY!r}. Start the registry first."
+            )
+        target = {"HOST": self.asset_uuid.lower(), "PORT": str(metrics_port), "PATH": metrics_path}
+        topic = self._engine.topic_of("METRICS_TARGETS_SOURCE")
+        self._writes.produce(topic, self.asset_uuid, json.dumps(target)).wait()
+
     # Start and stop
 
     def __exit__(self, *exc_info: object) -> None:
@@ -224,7 +253,8 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         try:
             try:
                 self._lifecycle.main_loop_begins()
-                self._open_for_business()
+                self.welcome_banner()
+                self._become_available()
                 check_main_loop_result(self.main_loop())  # type: ignore[func-returns-value]
             except Exception as error:
                 status = 1
@@ -251,8 +281,10 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._loop = asyncio.get_running_loop()
         try:
             self._lifecycle.main_loop_begins(task)
-            self._open_for_business()
-            await self.async_main_loop()
+            self.welcome_banner()
+            await self._prepare_serving()
+            self._become_available()
+            await self._work()
         except asyncio.CancelledError:
             if not (self._lifecycle.requested or self._lifecycle.done):
                 raise
@@ -286,10 +318,16 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         """
         self._lifecycle.stop()
 
-    def _open_for_business(self) -> None:
-        self.welcome_banner()
+    async def _prepare_serving(self) -> None:
+        """Prepare the web server, which a plain app does not have."""
+
+    def _become_available(self) -> None:
         self["avail"] = "AVAILABLE"
         self.logger.info("Starting the main loop.")
+
+    async def _work(self) -> None:
+        """Run the main loop, and whatever keeps the app running after it."""
+        await self.async_main_loop()
 
     def _stop(self, seconds: float) -> None:
         """Run the steps of a stop in order. An error in one step does not prevent the next.
@@ -433,8 +471,3 @@ def _call_with_timeout(hook: Callable[[], None], seconds: float) -> None:
         ) from None
 
 
-def _configure_library_logger(asset_uuid: str) -> None:
-    """Format log lines of the library like those of the app, unless its logger has handlers already."""
-    library = logging.getLogger("openfactory")
-    if not library.handlers:
-        configure_prefixed_logger("openfactory", level=library.level or "WARNING", prefix=asset_uuid.upper())

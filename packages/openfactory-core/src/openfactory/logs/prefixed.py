@@ -8,7 +8,7 @@ import sys
 
 from openfactory.exceptions import ConfigurationError
 
-__all__ = ["configure_prefixed_logger"]
+__all__ = ["configure_library_logger", "configure_prefixed_logger"]
 
 _LINE_ENDS = re.compile("\r\n|[\r\n]")
 _ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) != "\t"}
@@ -66,3 +66,13 @@ def configure_prefixed_logger(name: str, level: str | int = "INFO", prefix: str 
     shown = prefix.replace("%", "%%")  # it may be the UUID of an app, and the text is a format
     handler.setFormatter(_SafeFormatter(f"[{shown}] (%(asctime)s) %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     return logger
+
+
+def configure_library_logger(library: str, asset_uuid: str) -> None:
+    """Format log lines of a library like those of an app, unless its logger has handlers already.
+
+    Without a level of its own, the logger shows warnings and errors.
+    """
+    logger = logging.getLogger(library)
+    if not logger.handlers:
+        configure_prefixed_logger(library, level=logger.level or "WARNING", prefix=asset_uuid.upper())

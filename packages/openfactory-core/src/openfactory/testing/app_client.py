@@ -106,14 +106,17 @@ class AppClient(Generic[App]):
 
     @property
     def http(self) -> Any:
-        """Flask's test client, which requests the app's routes without a server and keeps the cookies.
+        """The test client of Flask or FastAPI, which requests the app's routes without a server and keeps the cookies.
 
         Raises:
             TypeError: the app has no web pages.
         """
         if self._http is None:
             if not hasattr(type(self.app), "test_client"):
-                raise TypeError(f"{type(self.app).__name__} has no web pages. Derive it from OpenFactoryFlaskApp.")
+                raise TypeError(
+                    f"{type(self.app).__name__} has no web pages. "
+                    "Derive it from OpenFactoryFlaskApp or OpenFactoryFastAPIApp."
+                )
             self._http = self.app.test_client()  # type: ignore[attr-defined]
         return self._http
 

@@ -1,54 +1,22 @@
-"""Serve pages for operations, such as health and metrics, in front of a Flask app."""
+"""Serve pages for operations, such as health and metrics, in front of a Flask app, and count its requests."""
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import MapAdapter, RequestRedirect, Rule
 
-from openfactory.exceptions import ConfigurationError
+from openfactory.apps.web.metrics import Metrics
+from openfactory.apps.web.pages import View
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["Page", "View", "checked_path", "serve_pages"]
-
-
-class Page(NamedTuple):
-    """The response to a request for a page."""
-
-    status: str
-    content_type: str
-    body: bytes
-
-    @classmethod
-    def of_json(cls, status: str, content: object) -> Page:
-        """Return a page with a JSON body."""
-        return cls(status, "application/json", json.dumps(content).encode() + b"\n")
-
-
-#: A function that returns the page for a request.
-View = Callable[["WSGIEnvironment"], Page]
-
-
-def checked_path(option: str, path: str | None) -> str | None:
-    """Return a path if it begins with a slash, has no empty part and does not end with a slash; None is allowed.
-
-    Args:
-        option: name of the option for the error text.
-        path: path to check.
-
-    Raises:
-        ConfigurationError: the path is not valid.
-    """
-    if path is not None and (not path.startswith("/") or path.endswith("/") or "//" in path):
-        example = "/" + option.removesuffix("_path")
-        raise ConfigurationError(f"{option} is {path!r}, which is not a valid path. Pass {example!r}, or None.")
-    return path
+__all__ = ["count_requests", "serve_pages"]
 
 
 def serve_pages(app: Flask, pages: Mapping[str, View]) -> None:
@@ -68,12 +36,44 @@ def serve_pages(app: Flask, pages: Mapping[str, View]) -> None:
         view = pages.get(environ["PATH_INFO"])
         if view is None or environ["REQUEST_METHOD"] not in ("GET", "HEAD") or _has_route(app, environ):
             return flask_wsgi_app(environ, start_response)
-        status, content_type, body = view(environ)
-        headers = [("Content-Type", content_type), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
-        start_response(status, headers)
-        return [body] if environ["REQUEST_METHOD"] == "GET" else []
+        page = view(environ.get("HTTP_ACCEPT", ""))
+        start_response(f"{page.status.value} {page.status.phrase}", page.headers)
+        return [page.body] if environ["REQUEST_METHOD"] == "GET" else []
 
     app.wsgi_app = serve  # type: ignore[method-assign]
+
+
+def count_requests(app: Flask, metrics: Metrics) -> None:
+    """Count the requests of a Flask app."""
+    flask_wsgi_app = app.wsgi_app
+
+    def counted_wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        started = time.perf_counter()
+        is_counted = False
+
+        def count(status: str) -> None:
+            nonlocal is_counted
+            if not is_counted:
+                is_counted = True
+                route = _route_of(environ)  # read here, as Flask discards it at the end of the request
+                metrics.count(environ["REQUEST_METHOD"], route, status, time.perf_counter() - started)
+
+        def start(status_line: str, *rest: object) -> Callable[[bytes], object]:
+            count(status_line[:3])  # here, as middleware may start its response only when it is read
+            return start_response(status_line, *rest)  # type: ignore[arg-type]
+
+        try:
+            return flask_wsgi_app(environ, start)
+        except BaseException:
+            count("500")
+            raise
+
+    app.wsgi_app = counted_wsgi_app  # type: ignore[method-assign]
+
+
+def _route_of(environ: WSGIEnvironment) -> str:
+    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
+    return "" if rule is None else str(rule.rule)
 
 
 def _has_route(app: Flask, environ: WSGIEnvironment) -> bool:

@@ -1,7 +1,4 @@
-"""Stream attributes to web pages as server-sent events, which browsers read with `EventSource`.
-
-The format is defined in the HTML standard: https://html.spec.whatwg.org/multipage/server-sent-events.html
-"""
+"""Stream attributes to web pages as server-sent events, which browsers read with `EventSource`."""
 
 from __future__ import annotations
 
@@ -9,18 +6,16 @@ import selectors
 import socket
 import time
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 from flask import Response, request
 
-from openfactory.assets import EventQueue
-from openfactory.exceptions import SubscriptionError
+from openfactory.apps.web.event_messages import HEADERS, HEARTBEAT, START, event_message, lost_message, queue_of
+from openfactory.apps.web.streams import OpenStreams
 from openfactory.flaskapp.current import current_ofa_app
-from openfactory.flaskapp.streams import OpenStreams
 
 if TYPE_CHECKING:
-    from openfactory.assets import Asset, AssetEvent
+    from openfactory.assets import Asset, EventQueue
 
 __all__ = ["sse"]
 
@@ -57,15 +52,10 @@ def sse(
             not positive.
         RuntimeError: no request of an OpenFactoryFlaskApp is active.
     """
-    if heartbeat <= 0:
-        raise SubscriptionError(f"heartbeat={heartbeat} is not positive. Pass a number above 0.")
-    events = EventQueue(*assets, attributes=attributes, max_queued=max_queued)
+    events = queue_of(assets, attributes, heartbeat, max_queued)
     streams = current_ofa_app().open_streams
     messages = _messages(events, streams, heartbeat, connection=request.environ.get("werkzeug.socket"))
-    response = Response(messages, mimetype="text/event-stream")
-    response.headers["Cache-Control"] = "no-cache"
-    response.headers["X-Accel-Buffering"] = "no"  # nginx delivers each event at once
-    return response
+    return Response(messages, mimetype="text/event-stream", headers=HEADERS)
 
 
 def _messages(
@@ -75,37 +65,21 @@ def _messages(
     lost = 0
     quiet_since = time.monotonic()
     with streams.opened(events):
-        yield ": current values, then each change\n\n"  # a first message shows the page that it is connected
+        yield START
         while not _has_disconnected(connection):
             event = events.take(timeout=min(_CHECK_SECONDS, heartbeat))
             if events.lost > lost:
-                yield _message({"lost": events.lost - lost}, name="lost")
+                yield lost_message(events.lost - lost)
                 lost = events.lost
             if event is not None:
-                yield _message(_fields(event))
+                yield event_message(event)
             elif events.ended:
                 return
             elif time.monotonic() - quiet_since >= heartbeat:
-                yield ": heartbeat\n\n"
+                yield HEARTBEAT
             else:
                 continue
             quiet_since = time.monotonic()
-
-
-def _fields(event: AssetEvent) -> dict[str, Any]:
-    return {
-        "asset": event.asset_uuid,
-        "id": event.id,
-        "value": event.value,
-        "type": event.type,
-        "tag": event.tag,
-        "timestamp": event.timestamp,
-    }
-
-
-def _message(data: dict[str, Any], name: str = "") -> str:
-    text = msgspec.json.encode(data).decode()  # one line: JSON escapes line breaks
-    return f"event: {name}\ndata: {text}\n\n" if name else f"data: {text}\n\n"
 
 
 def _has_disconnected(connection: socket.socket | None) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.serving import ThreadedWSGIServer
 
 from openfactory.flaskapp.http.connections import Connections, shut_down
-from openfactory.flaskapp.http.listener import Refusals, listening_socket
+from openfactory.flaskapp.http.refusals import Refusals
 from openfactory.flaskapp.http.request_handler import RequestHandler
 from openfactory.flaskapp.http.threads import RequestThreads
 from openfactory.logs.outage import Outage
@@ -41,22 +41,21 @@ class HttpServer(ThreadedWSGIServer):
     """An HTTP server, which listens from its construction on, and serves from `start` until `stop`.
 
     Args:
-        host: address of this machine to listen on.
-        port: port to listen on; 0 selects a free port, which the attribute `port` then names.
+        listener: socket that listens on a port, which the server takes over.
         wsgi_app: the application that answers the requests.
         logger: logger for requests and errors.
         log_requests: whether requests are logged.
         silence_timeout: seconds after which a client that neither sends nor reads is disconnected.
         max_connections: number of open connections above which clients get the status 503.
 
-    Raises:
-        ConfigurationError: the port cannot be opened.
+    Attributes:
+        host: address of the port.
+        port: number of the port.
     """
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        listener: socket.socket,
         wsgi_app: WSGIApplication,
         logger: logging.Logger,
         *,
@@ -75,8 +74,8 @@ class HttpServer(ThreadedWSGIServer):
         self._request_threads = RequestThreads(self.process_request_thread)
         self._shortage = Outage(logger, over="Connections no longer have to wait.")
         self._overload = Outage(logger, over="Connections no longer get status 503.")
-        # werkzeug gets a bound socket, as it would print and exit if it could not bind.
-        with listening_socket(host, port) as listener:
+        with listener:  # werkzeug makes a socket of its own for the port
+            host, port = listener.getsockname()[:2]
             super().__init__(host, port, wsgi_app, RequestHandler, fd=listener.fileno())
 
     @property

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from http import HTTPStatus
 
-from flask import Flask
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from openfactory.flaskapp.endpoints import Page
-from openfactory.flaskapp.health import AppHealth
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
+from openfactory.apps.web.health import AppHealth
+from openfactory.apps.web.pages import Page
 
 __all__ = ["Metrics"]
 
@@ -41,7 +36,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, health: Callable[[], AppHealth], logger: logging.Logger) -> None:
         self._registry = registry
         self._logger = logger
-        self._warned: set[str] = set()  # names of metrics, or empty for the default registry
+        self._warned: set[str] = set()  # names of metrics, or empty for a registry
         self._requests = Counter(
             "openfactory_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
         )
@@ -55,63 +50,15 @@ class Metrics:
         self._cache: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         registry.register(_AppCollector(health))
 
-    def count_requests(self, app: Flask) -> None:
-        """Count the requests of a Flask app."""
-        flask_wsgi_app = app.wsgi_app
+    def count(self, method: str, route: str, status: str, seconds: float) -> None:
+        """Count a request whose response begins.
 
-        def counted_wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            started = time.perf_counter()
-            is_counted = False
-
-            def count(status: str) -> None:
-                nonlocal is_counted
-                if not is_counted:
-                    is_counted = True
-                    route = _route_of(environ)  # read here, as Flask discards it at the end of the request
-                    self._count(environ["REQUEST_METHOD"], route, status, time.perf_counter() - started)
-
-            def start(status_line: str, *rest: object) -> Callable[[bytes], object]:
-                count(status_line[:3])  # here, as middleware may start its response only when it is read
-                return start_response(status_line, *rest)  # type: ignore[arg-type]
-
-            try:
-                return flask_wsgi_app(environ, start)
-            except BaseException:
-                count("500")
-                raise
-
-        app.wsgi_app = counted_wsgi_app  # type: ignore[method-assign]
-
-    def page(self, environ: WSGIEnvironment) -> Page:
-        """Return all metrics in the format that the client accepts."""
-        encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
-        return Page("200 OK", content_type, encode(self._all_metrics()))
-
-    def _all_metrics(self) -> CollectorRegistry:
-        """Return the metrics of the app's registry, then those of the default registry whose names are not taken."""
-        metrics = CollectorRegistry(auto_describe=True)
-        for metric in (*self._registry.collect(), *self._default_metrics()):
-            try:
-                metrics.register(_Collected(metric))
-            except ValueError:
-                text = f"The metric {metric.name!r} is not shown: another metric already has its name. Rename it."
-                self._warn_once(metric.name, text)
-        return metrics
-
-    def _default_metrics(self) -> Iterator[Metric]:
-        """Yield the metrics of the default registry, to which any library may have added some."""
-        try:
-            yield from REGISTRY.collect()
-        except Exception as error:  # noqa: BLE001 - foreign code, which must not hide the app's metrics
-            text = f"The default registry of prometheus_client cannot be read: {error!r}. Repair it."
-            self._warn_once("", text)
-
-    def _warn_once(self, subject: str, text: str) -> None:
-        if subject not in self._warned:
-            self._warned.add(subject)
-            self._logger.warning("%s", text)
-
-    def _count(self, method: str, route: str, status: str, seconds: float) -> None:
+        Args:
+            method: method of the request.
+            route: rule of the route, or empty if the request matches no route.
+            status: status of the response, such as `200`.
+            seconds: time until the response begins.
+        """
         labels = (method if method in _METHODS else "other", route, status)
         metrics = self._cache.get(labels)
         if metrics is None:  # cached, because the lookup takes longer than counting
@@ -120,6 +67,42 @@ class Metrics:
         requests, durations = metrics
         requests.inc()
         durations.observe(seconds)
+
+    def page(self, accept: str, foreign: CollectorRegistry = REGISTRY) -> Page:
+        """Return all metrics in the format that the client accepts.
+
+        Args:
+            accept: value of the header `Accept`.
+            foreign: registry of the metrics beside those of the app.
+        """
+        encode, content_type = choose_encoder(accept)
+        return Page(HTTPStatus.OK, content_type, encode(self._all_metrics(foreign)))
+
+    def _all_metrics(self, foreign: CollectorRegistry) -> CollectorRegistry:
+        """Return the metrics of the app's registry, then those of another registry whose names are not taken."""
+        metrics = CollectorRegistry(auto_describe=True)
+        others = () if foreign is self._registry else self._read(foreign)
+        for metric in (*self._registry.collect(), *others):
+            try:
+                metrics.register(_Collected(metric))
+            except ValueError:
+                text = f"The metric {metric.name!r} is not shown: another metric already has its name. Rename it."
+                self._warn_once(metric.name, text)
+        return metrics
+
+    def _read(self, registry: CollectorRegistry) -> Iterator[Metric]:
+        """Yield the metrics of a registry to which any library may have added some."""
+        try:
+            yield from registry.collect()
+        except Exception as error:  # noqa: BLE001 - foreign code, which must not hide the app's metrics
+            name = "The default registry" if registry is REGISTRY else "A registry"
+            text = f"{name} of prometheus_client cannot be read: {error!r}. Repair it."
+            self._warn_once("", text)
+
+    def _warn_once(self, subject: str, text: str) -> None:
+        if subject not in self._warned:
+            self._warned.add(subject)
+            self._logger.warning("%s", text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,11 +134,6 @@ class _AppCollector:
         yield GaugeMetricFamily("openfactory_engine_connected", "Whether the engine works.", engine.connected)
         yield GaugeMetricFamily("openfactory_engine_queued_events", "Events that wait to be written.", engine.queued)
         yield _counters("openfactory_engine_events", "Events of the engine, by outcome.", "outcome", engine.counters)
-
-
-def _route_of(environ: WSGIEnvironment) -> str:
-    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
-    return "" if rule is None else str(rule.rule)
 
 
 def _counters(name: str, text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:

@@ -1,19 +1,13 @@
-"""Open the port of an app, and refuse connections above the limit."""
+"""Refuse connections above the limit."""
 
 from __future__ import annotations
 
-import errno
 import socket
 import time
 from collections import deque
 from contextlib import suppress
 
-from openfactory.exceptions import ConfigurationError
-
-__all__ = ["Refusals", "listening_socket"]
-
-# Connections that the system queues while the server is busy.
-_BACKLOG = 1024
+__all__ = ["Refusals"]
 
 _SERVICE_UNAVAILABLE = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -24,28 +18,6 @@ _SERVICE_UNAVAILABLE = (
 # A refused connection stays open this long, in seconds, so that the client can read the response.
 _READING_SECONDS = 5.0
 _MAX_OPEN = 32
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Open a port and listen on it.
-
-    Raises:
-        ConfigurationError: the port cannot be opened.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            text = f"Port {port} is taken by another program. Stop that program, or set PORT to a free port."
-        elif error.errno == errno.EACCES:
-            text = f"Port {port} may not be opened by this user. Set PORT to a number above 1023."
-        else:
-            text = (
-                f"Port {port} of {host!r} cannot be opened: {error.strerror}. Pass host='0.0.0.0' or an address of "
-                "this machine, and set PORT to a free port."
-            )
-        raise ConfigurationError(text) from error
 
 
 class Refusals:

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from http import HTTPStatus
 
+from openfactory.apps.web.pages import Page, View
 from openfactory.engines import EngineHealth
-from openfactory.flaskapp.endpoints import Page, View
-
-if TYPE_CHECKING:
-    from wsgiref.types import WSGIEnvironment
 
 __all__ = ["AppHealth", "health_pages"]
 
@@ -65,13 +62,13 @@ def health_pages(path: str, health: Callable[[], AppHealth]) -> dict[str, View]:
         health: function that returns the health of the app.
     """
 
-    def live(environ: WSGIEnvironment) -> Page:  # noqa: ARG001 - a View has this signature
-        return Page.of_json("200 OK", {"status": "alive"})
+    def live(accept: str) -> Page:  # noqa: ARG001 - a View has this signature
+        return Page.of_json(HTTPStatus.OK, {"status": "alive"})
 
-    def ready(environ: WSGIEnvironment) -> Page:  # noqa: ARG001 - a View has this signature
+    def ready(accept: str) -> Page:  # noqa: ARG001 - a View has this signature
         reasons = health().reasons
         if not reasons:
-            return Page.of_json("200 OK", {"status": "ready"})
-        return Page.of_json("503 Service Unavailable", {"status": "not ready", "reasons": reasons})
+            return Page.of_json(HTTPStatus.OK, {"status": "ready"})
+        return Page.of_json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "not ready", "reasons": reasons})
 
     return {f"{path}/live": live, f"{path}/ready": ready}

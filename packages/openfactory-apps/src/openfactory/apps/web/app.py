@@ -1,0 +1,257 @@
+"""The base class of apps with web pages, on whatever framework."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prometheus_client import CollectorRegistry
+
+from openfactory.apps.ofaapp import OpenFactoryApp
+from openfactory.apps.web.health import AppHealth, health_pages
+from openfactory.apps.web.listener import checked_port, listening_socket
+from openfactory.apps.web.metrics import Metrics
+from openfactory.apps.web.pages import View, checked_path
+from openfactory.apps.web.settings import VARIABLES
+from openfactory.apps.web.streams import OpenStreams
+from openfactory.exceptions import ConfigurationError
+from openfactory.settings import declare, integer, setting
+
+if TYPE_CHECKING:
+    import socket
+
+    from openfactory.kafka import KSQLDBClient
+
+__all__ = ["WebApp", "WebServer"]
+
+declare(VARIABLES)
+
+_MAX_REQUEST_BYTES = 64 * 1024 * 1024
+
+
+class WebServer(Protocol):
+    """The web server of an app, which listens from its construction on."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        """URL of the server."""
+        ...
+
+    @property
+    def serving(self) -> bool:
+        """Whether the server accepts requests."""
+        ...
+
+    @property
+    def connections(self) -> int:
+        """Number of open connections."""
+        ...
+
+    def start(self, on_failure: Callable[[Exception], None]) -> None:
+        """Start to answer requests.
+
+        Args:
+            on_failure: called if an error ends the server.
+        """
+        ...
+
+    def stop(self, timeout: float, before_waiting: Callable[[], object] | None = None) -> None:
+        """Stop accepting requests, wait for the running requests, and disconnect those that do not end in time.
+
+        Args:
+            timeout: seconds to wait for the running requests.
+            before_waiting: called when no more requests arrive, to end responses that would not end by themselves.
+        """
+        ...
+
+
+class WebApp(OpenFactoryApp, is_runtime=True):
+    """An app with web pages: port, health, metrics and streams, and a life with a web server.
+
+    The class of a framework creates the pages and the server.
+
+    Args:
+        ksqlClient, bootstrap_servers, asset_router_url, loglevel, test_mode, app_uuid, stop_timeout: as in
+            `OpenFactoryApp`.
+        host: address of this machine to serve on, OPENFACTORY_HOST by default.
+        port: port to serve on, PORT by default; 0 selects a free port.
+        log_http_requests: whether each request is logged.
+        health_path: path of the pages `/live` and `/ready`, or None to leave them out.
+        metrics_path: path of the metrics for Prometheus, or None to leave them out.
+        max_request_bytes: size of the largest request body; a larger one gets the status 413.
+
+    Attributes:
+        metrics_registry: registry for metrics of the app, which the page of the metrics shows.
+        open_streams: streams of `sse` that are open.
+    """
+
+    log_http_requests: bool
+    metrics_registry: CollectorRegistry
+    open_streams: OpenStreams
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.main_loop is not OpenFactoryApp.main_loop:
+            raise TypeError(
+                f"{cls.__name__} overrides main_loop, which an app with web pages does not call. "
+                "Override async_main_loop instead: async def async_main_loop(self)."
+            )
+
+    def __init__(
+        self,
+        ksqlClient: KSQLDBClient | None,  # noqa: N803 - apps pass it by this name
+        bootstrap_servers: str | None = None,
+        asset_router_url: str | None = None,
+        loglevel: str | int = "INFO",
+        test_mode: bool = False,
+        *,
+        app_uuid: str | None = None,
+        stop_timeout: float = 5.0,
+        host: str | None = None,
+        port: int | None = None,
+        log_http_requests: bool = True,
+        health_path: str | None = "/health",
+        metrics_path: str | None = "/metrics",
+        max_request_bytes: int | None = _MAX_REQUEST_BYTES,
+    ) -> None:
+        self._host = host or setting("OPENFACTORY_HOST") or ""
+        self._port = checked_port(integer("PORT") if port is None else port)
+        self._health_path = checked_path("health_path", health_path)
+        self._metrics_path = checked_path("metrics_path", metrics_path)
+        self._max_request_bytes = max_request_bytes
+        self.metrics_registry = CollectorRegistry()
+        self.open_streams = OpenStreams()
+        self._server: WebServer | None = None
+        self._server_failure: Exception | None = None
+        self._main_task: asyncio.Task[Any] | None = None
+        super().__init__(
+            ksqlClient,
+            bootstrap_servers,
+            asset_router_url,
+            loglevel,
+            test_mode,
+            app_uuid=app_uuid,
+            stop_timeout=stop_timeout,
+        )
+        self.log_http_requests = log_http_requests
+        self._metrics = Metrics(self.metrics_registry, self.app_health, self.logger)
+        try:
+            self._create_pages()
+        except BaseException:
+            self.shutdown()  # the app is registered by now, and the caller cannot stop it
+            raise
+
+    # Defined by an app
+
+    async def async_main_loop(self) -> None:
+        """Run the app's work beside its web pages. The default waits forever."""
+        await asyncio.Event().wait()
+
+    def app_health(self) -> AppHealth:
+        """Return the state of the app, which its health pages and its metrics show."""
+        server = self._server
+        return AppHealth(
+            asset_uuid=self.asset_uuid,
+            availability=self.avail.value,
+            serving=server is not None and server.serving,
+            connections=0 if server is None else server.connections,
+            streams=len(self.open_streams),
+            commands=dict(self._commands.counters),
+            waiting_commands=self._commands.waiting,
+            engine=self._engine.health(),
+        )
+
+    # Defined by the class of a framework
+
+    @abstractmethod
+    def _create_pages(self) -> None:
+        """Create the application of the framework and its routes, with the pages of `_operations`."""
+
+    @abstractmethod
+    def _create_server(self, listener: socket.socket) -> WebServer:
+        """Create the server, which takes over the open port."""
+
+    def _operations(self) -> dict[str, View]:
+        """Return the pages of health and metrics, by their paths."""
+        pages: dict[str, View] = {}
+        if self._health_path is not None:
+            pages |= health_pages(self._health_path, self.app_health)
+        if self._metrics_path is not None:
+            pages[self._metrics_path] = self._metrics.page
+        return pages
+
+    # Lifecycle
+
+    def run(self) -> None:
+        """Serve the web pages and run `async_main_loop`, until it returns or raises, or a signal arrives.
+
+        Returns when the main loop returns. A signal ends the process with status 0. An error of the main loop or the
+        server, or a port that cannot be opened, is logged and ends the process with status 1. The app is stopped in the
+        same way in each case.
+        """
+        try:
+            status = asyncio.run(self._run_to_status())
+        except KeyboardInterrupt:
+            status = 0
+        finally:
+            self._lifecycle.stop()
+        if self._lifecycle.status:
+            status = 1
+        if status is not None:
+            raise SystemExit(status)
+
+    async def _run_to_status(self) -> int | None:
+        try:
+            await self.async_run()
+        except Exception:  # noqa: BLE001 - async_run has logged it
+            return 1
+        return 0 if self._lifecycle.requested else None
+
+    async def async_run(self) -> None:
+        """Serve the web pages and run `async_main_loop`, until it returns or a signal arrives.
+
+        Raises:
+            ConfigurationError: the port cannot be opened. The app has not become AVAILABLE.
+            Exception: the error of the main loop or the server, after the app is stopped.
+        """
+        try:
+            self._server = self._create_server(listening_socket(self._host, self._port))
+        except Exception as error:
+            if isinstance(error, ConfigurationError):
+                self.logger.error("%s", error)
+            else:
+                self.logger.exception("The web server of %s could not be opened; stopping.", self.asset_uuid)
+            await asyncio.shield(asyncio.to_thread(self.shutdown))
+            raise
+        self._main_task = asyncio.current_task()
+        try:
+            await super().async_run()
+        except asyncio.CancelledError:
+            if self._server_failure is None:
+                raise
+        if self._server_failure is not None:
+            if self._main_task is not None:
+                self._main_task.uncancel()
+            raise self._server_failure
+
+    def _become_available(self) -> None:
+        super()._become_available()
+        if self._server is not None:
+            # The port is open already. Said first, so that the line stands before those of the first requests.
+            self.logger.info("Serving on %s", self._server.url)
+            self._server.start(self._on_server_failure)
+
+    def _on_server_failure(self, error: Exception) -> None:
+        """End the main loop. Called on any thread."""
+        self.logger.error("The web server of %s failed; stopping.", self.asset_uuid, exc_info=error)
+        self._server_failure = error
+        if self._loop is not None and self._main_task is not None:
+            self._loop.call_soon_threadsafe(self._main_task.cancel)
+
+    def _stop_serving(self, timeout: float) -> None:
+        if self._server is not None:
+            self._server.stop(timeout, before_waiting=self.open_streams.end)
