@@ -138,5 +138,3 @@ def test_redirects_and_blueprints_have_the_prefix_of_the_request(
     assert get(browser, "/leave", **headers).headers["Location"] == root
     assert get(browser, "/book/", **headers).text == f"{root}book/"
     assert get(browser, "/book", **headers).headers["Location"].endswith(f"{root}book/")  # the slash that was left out
-
-

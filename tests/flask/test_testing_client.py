@@ -119,9 +119,7 @@ def test_an_app_without_pages_has_nothing_to_ask(run_app: RunApp) -> None:
     mill = run_app(Mill)
     with pytest.raises(TypeError) as caught:
         mill.http  # noqa: B018 - reading it is what fails
-    assert str(caught.value) == (
-        "Mill has no web pages. Derive it from OpenFactoryFlaskApp or OpenFactoryFastAPIApp."
-    )
+    assert str(caught.value) == ("Mill has no web pages. Derive it from OpenFactoryFlaskApp or OpenFactoryFastAPIApp.")
 
 
 def test_an_app_that_says_something_of_a_test_client_has_no_pages_by_that(run_app: RunApp) -> None:

@@ -469,5 +469,3 @@ def _call_with_timeout(hook: Callable[[], None], seconds: float) -> None:
         raise TimeoutError(
             f"it did not return within {seconds:g} s. Make it faster, or increase stop_timeout."
         ) from None
-
-
