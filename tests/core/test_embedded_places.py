@@ -117,6 +117,23 @@ def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     assert "pip install --upgrade openfactory-core" in error
 
 
+def test_a_file_of_the_first_version_is_read_and_written_on(tmp_path: Path) -> None:
+    path = tmp_path / "factory.db"
+    EmbeddedEngine(f"sqlite:///{path}").close()
+    connection = sqlite3.connect(path)
+    connection.executescript("""
+        ALTER TABLE log DROP COLUMN attributes;
+        PRAGMA user_version = 1;
+        INSERT INTO log (asset, attr, value, type, tag, ts) VALUES ('MILL', 'x', '1', 'Events', 'Test', 't');
+    """)
+    connection.close()
+    first, second = (EmbeddedEngine(f"sqlite:///{path}") for _ in range(2))
+    first.publish(new_event("MILL", "x", 2, "Events", "Test", "t", {"line": 7})).wait()
+    assert [(event.value, event.attributes) for event in second.history("MILL")] == [(1, None), (2, {"line": 7})]
+    first.close()
+    second.close()
+
+
 def test_an_empty_file_is_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "factory.db").touch()
     EmbeddedEngine(f"sqlite:///{tmp_path}/factory.db").close()

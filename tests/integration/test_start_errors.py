@@ -163,7 +163,7 @@ def a_factory(folder: Path) -> str:
 def later_schema(folder: Path) -> str:
     url = a_factory(folder)
     with closing(sqlite3.connect(folder / "factory.db")) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     return url
 
 

@@ -25,7 +25,15 @@ from openfactory.exceptions import EngineUnavailableError
 
 __all__ = ["Database", "FileDatabase", "MemoryDatabase"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+# Processes of the earlier version that have the file open keep working: they name the columns that they write.
+_TO_VERSION_2 = """
+BEGIN;
+ALTER TABLE log ADD COLUMN attributes TEXT CHECK (attributes IS NULL OR json_valid(attributes));
+PRAGMA user_version = 2;
+COMMIT;
+"""
 
 # Marks a file as a database of OpenFactory: "OFAe".
 _APPLICATION_ID = 0x4F464165
@@ -165,8 +173,11 @@ class FileDatabase:
             self._writer = self._connect()
             _refuse_foreign(self._writer, self.path)
             self._writer.execute("PRAGMA journal_mode = WAL")  # stored in the file
-            if self._writer.execute("PRAGMA user_version").fetchone()[0] == 0:
+            version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
                 _create_schema(self._writer)
+            elif version == 1:
+                self._writer.executescript(_TO_VERSION_2)
             _refuse_damaged(self._writer)
             self._reader, self._tailer = self._connect(), self._connect()
             for connection in (self._reader, self._tailer):

@@ -29,7 +29,7 @@ __all__ = ["FoldedState", "FoldedTables", "RecordMark"]
 
 _logger = logging.getLogger("openfactory.kafka")
 
-_VERSION = 2
+_VERSION = 3
 
 # Seconds that a close waits for a query.
 _CLOSE_SECONDS = 5.0
@@ -44,7 +44,8 @@ _events = msgspec.json.Decoder(list[AssetEvent])
 _levels = msgspec.json.Decoder(dict[str, str])
 
 _ROWS = """
-SELECT json_group_array(json_array(asset, attr, json(value), type, tag, ts, id)) FROM (SELECT * FROM last ORDER BY id)
+SELECT json_group_array(json_array(asset, attr, json(value), type, tag, ts, id, json(attributes)))
+FROM (SELECT * FROM last ORDER BY id)
 """
 _COMMANDS = "SELECT json_group_array(json(event)) FROM (SELECT * FROM command ORDER BY id)"
 
@@ -233,7 +234,7 @@ class FoldedTables:
     def _write(self, connection: sqlite3.Connection, fold: Fold, base: int) -> None:
         changed = (fold.assets[asset_uuid][attribute_id] for asset_uuid, attribute_id in fold.changed)
         rows = (_row(event, base) for event in changed)
-        connection.executemany("INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         registrations = fold.changed_registrations
         connection.executemany(
             "INSERT OR REPLACE INTO deregistered VALUES (?, ?)",
@@ -322,7 +323,8 @@ def _unusable(state: Path | None, error: Exception) -> EngineUnavailableError:
 
 def _row(event: AssetEvent, base: int) -> tuple[Any, ...]:
     value, position = _encode(event.value).decode(), (event.position or 0) - base
-    return event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp, position
+    attributes = None if event.attributes is None else _encode(event.attributes).decode()
+    return event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp, position, attributes
 
 
 def _row_of_place(asset_uuid: str, place: Place) -> tuple[Any, ...]:
