@@ -10,7 +10,7 @@ from logging import LogRecord
 
 import pytest
 
-from openfactory.assets import Asset, AssetAttribute
+from openfactory.assets import Asset, AssetAttribute, EventQueue
 from openfactory.engines import Engine
 from openfactory.events.event import new_event
 from openfactory.exceptions import SubscriptionError
@@ -65,6 +65,22 @@ def test_a_callback_gets_the_subject_and_the_message(mill: Asset, open_asset: Op
     }
     assert message["value"] == message["Value"] == "busy"
     assert "ATTRIBUTES" in message
+
+
+def test_what_travels_with_a_message_reaches_callbacks_queues_and_the_history(
+    mill: Asset, open_asset: Open, eventually: Eventually
+) -> None:
+    calls: list[CaseInsensitiveDict] = []
+    mill.subscribe_to_events(lambda _subject, message: calls.append(message))
+    properties = {"ingestion_timestamp": "2026-11-21T07:30:00.012Z", "kafka_timestamp_type": "broker", "line": 7}
+    attribute = AssetAttribute("status", "busy", "Events", "Status", "2026-11-21T07:30:00.000Z")
+    with EventQueue(mill, attributes=["status"]) as queue:
+        open_asset("CELL").producer.send_asset_attribute("MILL", attribute, properties).wait()
+        _current, event = queue.take(timeout=60), queue.take(timeout=60)
+    eventually(lambda: calls)
+    assert calls[0]["attributes"] == {"timestamp": "2026-11-21T07:30:00.000Z", **properties}
+    assert event is not None
+    assert event.attributes == properties
 
 
 def test_own_writes_are_heard_too(mill: Asset, eventually: Eventually) -> None:

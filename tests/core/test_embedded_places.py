@@ -128,6 +128,7 @@ SELECT assets.key AS asset_uuid_key, uns.uns_id || '|' || assets.id AS uns_key, 
        assets.timestamp AS timestamp
 FROM assets JOIN uns ON uns.asset_uuid = assets.asset_uuid
 WHERE uns.uns_id IS NOT NULL;
+ALTER TABLE log DROP COLUMN attributes;
 PRAGMA user_version = 1;
 """
 
@@ -156,6 +157,23 @@ def test_a_file_with_the_former_columns_gets_the_present_ones_and_loses_nothing(
                 "UPDATED_AT": "2026-11-29T14:53:03.256",
             }
             assert engine.query("SELECT key FROM assets_uns WHERE id = 'line'") == [{"KEY": "ACME/mill|line"}]
+
+
+def test_a_file_of_the_first_version_is_read_and_written_on(tmp_path: Path) -> None:
+    path = tmp_path / "factory.db"
+    EmbeddedEngine(f"sqlite:///{path}").close()
+    connection = sqlite3.connect(path)
+    connection.executescript("""
+        ALTER TABLE log DROP COLUMN attributes;
+        PRAGMA user_version = 1;
+        INSERT INTO log (asset, attr, value, type, tag, ts) VALUES ('MILL', 'x', '1', 'Events', 'Test', 't');
+    """)
+    connection.close()
+    first, second = (EmbeddedEngine(f"sqlite:///{path}") for _ in range(2))
+    first.publish(new_event("MILL", "x", 2, "Events", "Test", "t", {"line": 7})).wait()
+    assert [(event.value, event.attributes) for event in second.history("MILL")] == [(1, None), (2, {"line": 7})]
+    first.close()
+    second.close()
 
 
 def test_an_empty_file_is_a_new_one(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,8 @@ events = st.builds(
     st.sampled_from(sorted(ATTRIBUTE_TYPES)),
     texts,
     texts.filter(bool),
+    st.none(),
+    st.none() | st.dictionaries(texts.filter(lambda name: name.upper() != "TIMESTAMP"), values, min_size=1, max_size=3),
 )
 
 
@@ -66,8 +69,16 @@ def test_event_is_read_as_it_was_encoded(event: AssetEvent) -> None:
 def test_event_is_read_from_the_payload_of_a_forwarder(event: AssetEvent) -> None:
     said = json.loads(encode_message(event))
     attribute_id = said.pop("ID")
-    said["attributes"] |= {"asset_forwarder_timestamp": "2026-01-01T00:00:00.000Z", "kafka_timestamp_type": "broker"}
-    assert read_payload("MILL", attribute_id, json.dumps(said).encode()) == event
+    added = {"asset_forwarder_timestamp": "2026-01-01T00:00:00.000Z", "kafka_timestamp_type": "broker"}
+    said["attributes"] |= added
+    expected = msgspec.structs.replace(event, attributes={**(event.attributes or {}), **added})
+    assert read_payload("MILL", attribute_id, json.dumps(said).encode()) == expected
+
+
+def test_what_a_forwarder_adds_to_another_spelling_is_read_too() -> None:
+    payload = b'{"TYPE":"Events","ATTRIBUTES":{"timestamp":"t","line":7},"attributes":{"kafka_timestamp":"k"}}'
+    event = read_payload("MILL", "x", payload)
+    assert (event.timestamp, event.attributes) == ("t", {"line": 7, "kafka_timestamp": "k"})
 
 
 @given(events, st.lists(st.booleans(), min_size=5, max_size=5))

@@ -41,7 +41,15 @@ def test_a_timestamp_beside_an_attribute_stands_for_its_own(cell: Asset, engine:
     cell.producer.send_asset_attribute("MILL", attribute, {key: WHEN, "ingestion_timestamp": "later"})
     cell.producer.flush()
     assert last(engine).timestamp == WHEN
+    assert last(engine).attributes == {"ingestion_timestamp": "later"}
     assert attribute.timestamp != WHEN
+
+
+def test_a_property_that_cannot_be_carried_is_refused(cell: Asset, engine: Engine) -> None:
+    attribute = AssetAttribute(id="speed", value=7, type="Samples", tag="Speed")
+    with pytest.raises(InvalidEventError, match=r"MILL\.speed was not written: .* bytes"):
+        cell.producer.send_asset_attribute("MILL", attribute, {"picture": b"\x89PNG"})
+    assert engine.history("MILL") == []
 
 
 @pytest.mark.parametrize("timestamp", [7, "", "\n", ["now"]])
@@ -76,7 +84,8 @@ def test_the_case_of_keys_and_type_and_further_keys_do_not_matter(
 ) -> None:
     cell.producer.produce("ofa_assets", b"MILL", json.dumps(message).encode()).wait()
     event = last(engine)
-    assert event == AssetEvent("MILL", "status", "busy", "Events", "Status", WHEN, event.position)
+    further = {"x": 1} if "Attributes" in message else None
+    assert event == AssetEvent("MILL", "status", "busy", "Events", "Status", WHEN, event.position, further)
 
 
 @pytest.mark.parametrize("rest", [{}, {"attributes": None}, {"attributes": {}}, {"TAG": None, "VALUE": None}])

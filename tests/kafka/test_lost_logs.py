@@ -188,7 +188,8 @@ def test_a_state_file_with_the_former_columns_gets_the_present_ones_and_loses_no
         [place] = engine.query("SELECT * FROM asset_to_uns_map WHERE asset_uuid = 'A'")
     lose_all(kafka_broker, topic_prefix, state_url)  # so that all that is known now comes from the file
     with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as connection:
-        connection.executescript("DROP VIEW asset_to_uns_map; DROP VIEW assets_uns; PRAGMA user_version = 2;")
+        connection.executescript("ALTER TABLE last DROP COLUMN attributes; PRAGMA user_version = 2;")
+        connection.executescript("DROP VIEW asset_to_uns_map; DROP VIEW assets_uns;")
         connection.execute("CREATE VIEW asset_to_uns_map AS SELECT asset_uuid, uns_id, uns_levels, updated_at FROM uns")
     with opened(state_url) as owner, opened(state_url) as reader:
         for engine in (owner, reader):

@@ -113,7 +113,8 @@ def _forget_others(asset: _Asset, events: list[AssetEvent], position: int) -> No
     present = {event.id for event in events}
     for known in asset._state.attribute_events():
         if known.id not in present and known.position is not None and known.position <= position:
-            asset._receive(msgspec.structs.replace(known, value=UNAVAILABLE, timestamp=current_timestamp()))
+            now = current_timestamp()
+            asset._receive(msgspec.structs.replace(known, value=UNAVAILABLE, timestamp=now, attributes=None))
 
 
 def _was_missed(event: AssetEvent, delivered: int, state: AssetState) -> bool:

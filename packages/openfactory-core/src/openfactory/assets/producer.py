@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from openfactory.assets.writes import Writes
-from openfactory.engines.base import ASSETS_TOPIC, Engine, OnDeliveryError
+from openfactory.engines.base import Engine, OnDeliveryError
 from openfactory.events.attribute import AssetAttribute
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
@@ -38,22 +36,17 @@ class EngineProducer:
         """Write an attribute of any asset.
 
         Args:
-            attributes: additional properties of the message. A `timestamp` replaces the timestamp of the attribute;
-                only Kafka keeps the other properties.
+            attributes: properties beside the timestamp, which readers receive as `attributes`. A `timestamp` replaces
+                the timestamp of the attribute.
 
         Raises:
-            InvalidEventError: the UUID, the id or the value is not valid in a message.
+            InvalidEventError: the UUID, the id, the value or a property is not valid in a message.
         """
         rest = dict(attributes or {})
         for key in [key for key in rest if key.lower() == "timestamp"]:
             if (timestamp := rest.pop(key)) is not None:
                 assetAttribute = replace(assetAttribute, timestamp=timestamp)  # noqa: N806
-        event = AssetEvent.of(asset_uuid, assetAttribute)
-        if not rest:
-            return self._writes.publish(event)
-        properties = {"timestamp": event.timestamp} | rest
-        message = {"ID": event.id, "VALUE": event.value, "TAG": event.tag, "TYPE": event.type, "attributes": properties}
-        return self._writes.produce(ASSETS_TOPIC, asset_uuid, msgspec.json.encode(message))
+        return self._writes.publish(AssetEvent.of(asset_uuid, assetAttribute, rest))
 
     def produce(self, topic: str, key: str | bytes, value: str | bytes | None) -> Receipt:
         """Write a message in its wire format.

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from openfactory.assets.state import AssetState
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.message import attributes_of
 from openfactory.exceptions import SubscriptionError
 
 __all__ = ["ALL_EVENTS", "AssetCallback", "CaseInsensitiveDict", "Subscriptions"]
@@ -56,7 +57,7 @@ class CaseInsensitiveDict(UserDict[str, Any]):
 
 
 #: Callback of a subscription. Its arguments are the subject `<asset uuid>.<attribute id>` and the message, whose keys
-#: are VALUE, TAG, TYPE and attributes (with the timestamp).
+#: are VALUE, TAG, TYPE and attributes (with the timestamp, and what the writer and others on the way have added).
 AssetCallback = Callable[[str, CaseInsensitiveDict], object]
 
 #: Function that starts a coroutine on an event loop.
@@ -245,7 +246,7 @@ def _call(callbacks: tuple[AssetCallback, ...], event: AssetEvent) -> None:
             "VALUE": event.value,
             "TAG": event.tag,
             "TYPE": event.type,
-            "attributes": {"timestamp": event.timestamp},
+            "attributes": attributes_of(event),
         }
         try:
             callback(subject, message)

@@ -47,14 +47,15 @@ def schema_of_topology() -> str:
     return resources.files("openfactory.engines").joinpath("topology.sql").read_text(encoding="utf-8")
 
 
-def renew_topology(connection: sqlite3.Connection, version: int) -> None:
-    """Give the database of an earlier version the present views; its tables stay as they are.
+def renew_topology(connection: sqlite3.Connection, version: int, extension: str) -> None:
+    """Extend the tables of a database of an earlier version, and give it the present views.
 
     Args:
         connection: the database.
         version: version of the schema that the database has afterwards.
+        extension: statements that extend the tables.
     """
-    connection.executescript(f"BEGIN; {schema_of_topology()}\nPRAGMA user_version = {version}; COMMIT;")
+    connection.executescript(f"BEGIN; {extension} {schema_of_topology()}\nPRAGMA user_version = {version}; COMMIT;")
 
 
 def read_places(connection: sqlite3.Connection) -> dict[str, str]:

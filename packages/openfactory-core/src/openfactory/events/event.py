@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -58,6 +58,8 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
         tag: the meaning of the value.
         timestamp: time of the value, by the clock of its writer.
         position: place in the log of the asset; a later event has a higher position. None before the event is written.
+        attributes: the properties that its writers and carriers have added beside the timestamp, such as
+            `ingestion_timestamp`; None if there are none.
     """
 
     asset_uuid: str
@@ -67,10 +69,11 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     tag: str
     timestamp: str
     position: int | None = None
+    attributes: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, asset_uuid: str, attribute: AssetAttribute) -> AssetEvent:
-        """Return the event for an attribute, checked and ready to publish.
+    def of(cls, asset_uuid: str, attribute: AssetAttribute, attributes: Mapping[str, Any] | None = None) -> AssetEvent:
+        """Return the event for an attribute, with further properties, checked and ready to publish.
 
         >>> AssetEvent.of("MILL", AssetAttribute(id="status", value="busy", type="Events", tag="Status")).value
         'busy'
@@ -85,6 +88,7 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
             attribute_type(attribute.type),
             attribute.tag,
             attribute.timestamp,
+            attributes,
         )
 
     @property
@@ -119,16 +123,24 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     def with_position(self, position: int) -> AssetEvent:
         """Return this event with a position."""
-        return AssetEvent(self.asset_uuid, self.id, self.value, self.type, self.tag, self.timestamp, position)
+        return AssetEvent(
+            self.asset_uuid, self.id, self.value, self.type, self.tag, self.timestamp, position, self.attributes
+        )
 
 
 def new_event(
-    asset_uuid: str, attribute_id: str, value: Any, type: str, tag: str, timestamp: str | None = None
+    asset_uuid: str,
+    attribute_id: str,
+    value: Any,
+    type: str,
+    tag: str,
+    timestamp: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> AssetEvent:
     """Return a new event, checked and ready to publish; without a timestamp, it gets the current time.
 
     Raises:
-        InvalidEventError: the UUID, the id, the value, the tag or the timestamp is not valid.
+        InvalidEventError: the UUID, the id, the value, the tag, the timestamp or an attribute is not valid.
     """
     try:
         check_asset_uuid(asset_uuid)
@@ -137,11 +149,14 @@ def new_event(
         _check_text("tag", tag)
         if timestamp is not None:
             _check_text("timestamp", timestamp)
+        if attributes:
+            attributes = wire_value(dict(attributes))
     except InvalidEventError as error:
         raise InvalidEventError(
             f"{asset_uuid}.{attribute_id} was not written: {error}", asset_uuid=asset_uuid, attribute_id=attribute_id
         ) from error.__cause__
-    return AssetEvent(asset_uuid, attribute_id, value, type, tag, timestamp or current_timestamp())
+    timestamp = timestamp or current_timestamp()
+    return AssetEvent(asset_uuid, attribute_id, value, type, tag, timestamp, None, attributes or None)
 
 
 @lru_cache(maxsize=4096)

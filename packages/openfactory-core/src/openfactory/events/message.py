@@ -1,13 +1,13 @@
 """The wire format of events: messages in Kafka and NATS, and the rows that apps insert.
 
 `{"ID": …, "VALUE": …, "TAG": …, "TYPE": …, "attributes": {"timestamp": …}}`; the asset UUID is the key of the message.
-Keys are read in any case.
+Keys are read in any case. Writers and carriers may add attributes, which are kept as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,42 +17,55 @@ from openfactory.events.event import AssetEvent
 from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import InvalidEventError
 
-__all__ = ["checked_event", "encode_message", "event_of_fields", "read_message", "read_payload"]
+__all__ = ["attributes_of", "checked_event", "encode_message", "event_of_fields", "read_message", "read_payload"]
 
 _SHAPE = "JSON with ID, VALUE, TAG, TYPE and attributes"
 
 
-class _Attributes(msgspec.Struct, gc=False):
+A = TypeVar("A")
+
+
+class _Timestamp(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """The attributes of most messages in the log, which decode faster than a dictionary."""
+
     timestamp: str
 
 
-class _Message(msgspec.Struct, gc=False):
+class _Message(msgspec.Struct, Generic[A], gc=False):
     """A message with its keys as almost all programs spell them, which decodes fast."""
 
     ID: Annotated[str, msgspec.Meta(min_length=1)]
     VALUE: Any
     TAG: str
     TYPE: str
-    attributes: _Attributes
+    attributes: A
 
 
 class _Payload(msgspec.Struct, gc=False):
-    """A message on NATS, where the id is in the subject."""
+    """A message on NATS, where the id is in the subject, and the asset forwarder has added attributes."""
 
     VALUE: Any
     TAG: str
     TYPE: str
-    attributes: _Attributes
+    attributes: dict[str, Any]
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_message = msgspec.json.Decoder(_Message).decode
+_decode_plain = msgspec.json.Decoder(_Message[_Timestamp]).decode
+_decode_message = msgspec.json.Decoder(_Message[dict[str, Any]]).decode
 _decode_payload = msgspec.json.Decoder(_Payload).decode
 
 
 def encode_message(event: AssetEvent) -> bytes:
     """Return the message that carries an event."""
-    return _encode(_Message(event.id, event.value, event.tag, event.type, _Attributes(event.timestamp)))
+    attributes = _Timestamp(event.timestamp) if event.attributes is None else attributes_of(event)
+    return _encode(_Message(event.id, event.value, event.tag, event.type, attributes))
+
+
+def attributes_of(event: AssetEvent) -> dict[str, Any]:
+    """Return the attributes of an event's message: the timestamp, and the properties beside it."""
+    timestamp = {"timestamp": event.timestamp}
+    return timestamp if event.attributes is None else {**timestamp, **event.attributes}
 
 
 def read_message(asset_uuid: str, message: bytes, position: int | None = None) -> AssetEvent:
@@ -61,12 +74,24 @@ def read_message(asset_uuid: str, message: bytes, position: int | None = None) -
     Raises:
         InvalidEventError: the message is not an event.
     """
+    if b"_timestamp" not in message:  # as most other timestamps end; a failed attempt to decode takes longer
+        try:
+            plain = decode_json(message, _decode_plain)
+        except msgspec.DecodeError:
+            pass
+        else:
+            timestamp = plain.attributes.timestamp
+            return AssetEvent(asset_uuid, plain.ID, plain.VALUE, plain.TYPE, plain.TAG, timestamp, position)
     try:
         fields = decode_json(message, _decode_message)
     except msgspec.DecodeError:
         return _read_any(asset_uuid, None, message, position)
+    attributes = fields.attributes
+    timestamp = attributes.pop("timestamp", None)
+    if type(timestamp) is not str:
+        return _read_any(asset_uuid, None, message, position)
     return AssetEvent(
-        asset_uuid, fields.ID, fields.VALUE, fields.TYPE, fields.TAG, fields.attributes.timestamp, position
+        asset_uuid, fields.ID, fields.VALUE, fields.TYPE, fields.TAG, timestamp, position, attributes or None
     )
 
 
@@ -80,7 +105,13 @@ def read_payload(asset_uuid: str, attribute_id: str, payload: bytes) -> AssetEve
         fields = decode_json(payload, _decode_payload)
     except msgspec.DecodeError:
         return _read_any(asset_uuid, attribute_id, payload, None)
-    return AssetEvent(asset_uuid, attribute_id, fields.VALUE, fields.TYPE, fields.TAG, fields.attributes.timestamp)
+    attributes = fields.attributes
+    timestamp = attributes.pop("timestamp", None)
+    if type(timestamp) is not str:
+        return _read_any(asset_uuid, attribute_id, payload, None)
+    return AssetEvent(
+        asset_uuid, attribute_id, fields.VALUE, fields.TYPE, fields.TAG, timestamp, None, attributes or None
+    )
 
 
 def event_of_fields(asset_uuid: str, fields: Mapping[str, Any]) -> AssetEvent:
@@ -95,7 +126,7 @@ def event_of_fields(asset_uuid: str, fields: Mapping[str, Any]) -> AssetEvent:
     try:
         timestamp = parsed.timestamp or current_timestamp()
         attribute = AssetAttribute(parsed.id, parsed.value, parsed.type, parsed.tag, timestamp)
-        return AssetEvent.of(asset_uuid, attribute)
+        return AssetEvent.of(asset_uuid, attribute, parsed.attributes)
     except (TypeError, ValueError) as error:
         if isinstance(error, InvalidEventError):
             raise
@@ -126,7 +157,9 @@ def _read_any(asset_uuid: str, attribute_id: str | None, message: bytes, positio
     if not isinstance(fields.type, str):
         raise _not_an_event(asset_uuid, f"its type is {fields.type!r}")
     timestamp = UNAVAILABLE if fields.timestamp is None else str(fields.timestamp)
-    return AssetEvent(asset_uuid, fields.id, fields.value, fields.type, str(fields.tag), timestamp, position)
+    return AssetEvent(
+        asset_uuid, fields.id, fields.value, fields.type, str(fields.tag), timestamp, position, fields.attributes
+    )
 
 
 class _Fields(NamedTuple):
@@ -137,19 +170,37 @@ class _Fields(NamedTuple):
     type: Any
     tag: Any
     timestamp: Any
+    attributes: dict[str, Any] | None
 
     @classmethod
     def of(cls, asset_uuid: str, message: object, attribute_id: str | None = None) -> _Fields:
-        fields = _in_capitals(message)
-        attributes = None if fields is None else _in_capitals(fields.get("ATTRIBUTES") or {})
+        fields, attributes = _in_capitals(message), _attributes_in(message)
         if fields is None or attributes is None:
             raise _not_an_event(asset_uuid, f"it is {str(message)[:120]!r}")
+        timestamp = (_in_capitals(attributes) or {}).get("TIMESTAMP")
+        further = {str(key): value for key, value in attributes.items() if str(key).upper() != "TIMESTAMP"}
         attribute_id = attribute_id or fields.get("ID")
         if not isinstance(attribute_id, str) or not attribute_id or "TYPE" not in fields:
             raise _not_an_event(asset_uuid, f"it lacks an ID or a TYPE and has {', '.join(fields) or 'nothing'}")
         return cls(
-            attribute_id, fields.get("VALUE"), fields["TYPE"], fields.get("TAG") or "", attributes.get("TIMESTAMP")
+            attribute_id, fields.get("VALUE"), fields["TYPE"], fields.get("TAG") or "", timestamp, further or None
         )
+
+
+def _attributes_in(message: object) -> dict[str, Any] | None:
+    """Return the attributes of a message, or None if they are not a mapping.
+
+    A message may have them under two keys: its writer's, and that of the asset forwarder, which writes `attributes`.
+    """
+    merged: dict[str, Any] = {}
+    if not isinstance(message, Mapping):
+        return None
+    spellings = [key for key, value in message.items() if str(key).upper() == "ATTRIBUTES" and value]
+    for key in sorted(spellings, key="ATTRIBUTES".__eq__):
+        if not isinstance(message[key], Mapping):
+            return None
+        merged |= message[key]
+    return merged
 
 
 def _in_capitals(message: object) -> dict[str, Any] | None:

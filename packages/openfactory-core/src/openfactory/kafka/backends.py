@@ -14,6 +14,7 @@ from openfactory.engines.base import ASSETS_STREAM
 from openfactory.engines.ksqldb.errors import KSQLDBClientException, KSQLDBQueryError
 from openfactory.engines.location import ResolvedServers
 from openfactory.events.event import AssetEvent
+from openfactory.events.message import attributes_of
 from openfactory.exceptions import ConfigurationError, QueryError
 from openfactory.settings.credentials import redacted
 
@@ -227,12 +228,15 @@ class ServerBackend:
 
 def _columns(event: AssetEvent) -> dict[str, Any]:
     """Return an event as a row of the ksqlDB stream, where values are text."""
-    value = event.value
     return {
         "ASSET_UUID": event.asset_uuid,
         "ID": event.id,
-        "VALUE": value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode(),
+        "VALUE": _as_text(event.value),
         "TAG": event.tag,
         "TYPE": event.type,
-        "ATTRIBUTES": {"timestamp": event.timestamp},
+        "ATTRIBUTES": {name: _as_text(value) for name, value in attributes_of(event).items()},
     }
+
+
+def _as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from openfactory.engines import Engine
+from openfactory.engines.base import ASSETS_TOPIC
 from openfactory.events.attribute import ATTRIBUTE_TYPES
 from openfactory.events.event import AssetEvent, new_event
 from openfactory.testing.waiting import eventually
@@ -67,6 +68,25 @@ class WritingConformance:
         published = {f"x{number}": json.dumps(value) for number, value in enumerate(_VALUES.values())}
         for events in (engine.snapshot([asset_uuid]).events[asset_uuid], engine.history(asset_uuid), seen):
             assert {event.id: json.dumps(event.value) for event in events} == published
+
+    def test_properties_beside_the_timestamp_are_read_as_they_were_published(
+        self, engine: Engine, asset_uuid: str
+    ) -> None:
+        seen: list[AssetEvent] = []
+        engine.subscribe(asset_uuid, seen.append)
+        properties = {"ingestion_timestamp": "2026-11-21T07:30:00.124Z", "line": 7, "Grüße": {"a": [None, True]}}
+        message = {"ID": "z", "VALUE": 3, "TAG": "", "TYPE": "Events", "attributes": {"timestamp": "t", **properties}}
+        engine.publish(new_event(asset_uuid, "x", 1, "Events", "Test", None, properties))
+        engine.publish(new_event(asset_uuid, "y", 2, "Events", "Test"))
+        engine.produce(ASSETS_TOPIC, asset_uuid, json.dumps(message))
+        engine.flush()
+        eventually(lambda: len(seen) == 3)
+        # An asset forwarder adds its own.
+        passed_on = [{name: (event.attributes or {}).get(name) for name in properties} for event in seen]
+        assert passed_on == [properties, dict.fromkeys(properties), properties]
+        for events in (engine.history(asset_uuid), engine.snapshot([asset_uuid]).events[asset_uuid]):
+            assert [event.attributes for event in events] == [properties, None, properties]
+        assert seen[2].timestamp == "t"
 
     def test_every_type_is_preserved(self, engine: Engine, asset_uuid: str) -> None:
         for number, type in enumerate(ATTRIBUTE_TYPES):

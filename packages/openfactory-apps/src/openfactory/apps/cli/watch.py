@@ -51,7 +51,7 @@ def watch(
 
     \b
     --json, one object per line:
-    {"asset_uuid", "id", "value", "type", "tag", "timestamp"}
+    {"asset_uuid", "id", "value", "type", "tag", "timestamp"}, and "attributes" if the event has further ones
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     wanted = None if attribute_id is None else [attribute_id]
@@ -106,6 +106,7 @@ def _fields(event: AssetEvent) -> dict[str, object]:
         "type": event.type,
         "tag": event.tag,
         "timestamp": event.timestamp,
+        **({} if event.attributes is None else {"attributes": event.attributes}),
     }
 
 

@@ -27,6 +27,9 @@ __all__ = ["Database", "FileDatabase", "MemoryDatabase"]
 
 SCHEMA_VERSION = 2
 
+# Processes of the earlier version that have the file open keep working: they name the columns that they write.
+_TO_VERSION_2 = "ALTER TABLE log ADD COLUMN attributes TEXT CHECK (attributes IS NULL OR json_valid(attributes));"
+
 # Marks a file as a database of OpenFactory: "OFAe".
 _APPLICATION_ID = 0x4F464165
 
@@ -169,7 +172,7 @@ class FileDatabase:
             if version == 0:
                 _create_schema(self._writer)
             elif version < SCHEMA_VERSION:
-                renew_topology(self._writer, SCHEMA_VERSION)
+                renew_topology(self._writer, SCHEMA_VERSION, _TO_VERSION_2)
             _refuse_damaged(self._writer)
             self._reader, self._tailer = self._connect(), self._connect()
             for connection in (self._reader, self._tailer):

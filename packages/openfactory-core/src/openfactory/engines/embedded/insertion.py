@@ -84,12 +84,13 @@ def _write_in_turn(connection: sqlite3.Connection, batch: list[Entry]) -> list[R
 
 
 def _insert(connection: sqlite3.Connection, entries: list[Entry]) -> Run:
-    parameters: list[str] = []
+    parameters: list[str | None] = []
     for entry in entries:
         event = entry.work
         assert isinstance(event, AssetEvent)
         value = _encode(event.value).decode()
-        parameters += (event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp)
+        attributes = None if event.attributes is None else _encode(event.attributes).decode()
+        parameters += (event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp, attributes)
     last = connection.execute(_insert_statement(len(entries)), parameters).lastrowid
     assert last is not None
     return Run(entries, last)
@@ -97,5 +98,5 @@ def _insert(connection: sqlite3.Connection, entries: list[Entry]) -> Run:
 
 @cache
 def _insert_statement(rows: int) -> str:
-    values = ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
-    return f"INSERT INTO log (asset, attr, value, type, tag, ts) VALUES {values}"  # noqa: S608 - only placeholders
+    values = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * rows)
+    return f"INSERT INTO log (asset, attr, value, type, tag, ts, attributes) VALUES {values}"  # noqa: S608 - only placeholders

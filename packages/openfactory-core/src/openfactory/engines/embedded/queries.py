@@ -31,12 +31,13 @@ __all__ = [
 
 _logger = logging.getLogger("openfactory.engines")
 
-_EVENT = "json_array(log.asset, log.attr, json(log.value), log.type, log.tag, log.ts, log.id)"
+_EVENT = "json_array(log.asset, log.attr, json(log.value), log.type, log.tag, log.ts, log.id, json(log.attributes))"
 _IN_LIST = "IN (SELECT value FROM json_each(?))"
 
 # The next event after a position, and the newest position. Mostly the next event is the newest, and this is quicker.
 _NEXT = """
-SELECT asset, attr, value, type, tag, ts, id, (SELECT max(id) FROM log) FROM log WHERE id > ? ORDER BY id LIMIT 1
+SELECT asset, attr, value, type, tag, ts, id, attributes, (SELECT max(id) FROM log)
+FROM log WHERE id > ? ORDER BY id LIMIT 1
 """
 _ENDS = "SELECT (SELECT coalesce(max(id), 0) FROM log), (SELECT up_to FROM trimmed)"
 _BATCH = "SELECT * FROM log WHERE id > ? AND id <= ? {only} ORDER BY id"
@@ -72,10 +73,11 @@ def read_batch(
     """Return the events after one position up to another, of the given assets or of all."""
     try:
         row = connection.execute(_NEXT, (after,)).fetchone()
-        if row is not None and row[6] == row[7] == after + 1 <= up_to:
+        if row is not None and row[6] == row[8] == after + 1 <= up_to:
             if asset_uuids is not None and row[0] not in asset_uuids:
                 return Batch(row[6], 0, [])
-            event = AssetEvent(row[0], row[1], decode_json(row[2]), row[3], row[4], row[5], row[6])
+            attributes = None if row[7] is None else decode_json(row[7])
+            event = AssetEvent(row[0], row[1], decode_json(row[2]), row[3], row[4], row[5], row[6], attributes)
             return Batch(row[6], 0, [event])
     except (sqlite3.OperationalError, msgspec.DecodeError) as error:
         _raise_unless_unreadable(error)
@@ -124,10 +126,11 @@ def _read_row_by_row(connection: sqlite3.Connection, rows: str, parameters: Sequ
         encoded = connection.execute(rows, parameters).fetchall()
     finally:
         connection.text_factory = str
-    for position, asset, attr, json_value, kind, tag, ts in encoded:
+    for position, asset, attr, json_value, kind, tag, ts, json_attributes in encoded:
         try:
-            value = decode_json(json_value)
-            yield AssetEvent(asset.decode(), attr.decode(), value, kind.decode(), tag.decode(), ts.decode(), position)
+            value, attributes = decode_json(json_value), decode_json(json_attributes or b"null")
+            texts = (kind.decode(), tag.decode(), ts.decode())
+            yield AssetEvent(asset.decode(), attr.decode(), value, *texts, position, attributes)
         except (UnicodeError, msgspec.DecodeError) as error:
             _report_unreadable(file, position, f"{asset!r}.{attr!r}", str(error))
 

@@ -1,4 +1,4 @@
--- Version 2 of the schema, whose tables are those of version 1. `log` has the events of all writers in one order; the other tables are derived from it.
+-- Version 2 of the schema. `log` has the events of all writers in one order; the other tables are derived from it.
 -- topology.sql builds the tables that users query from `last`. With keep_days, `committed` has the time of some positions.
 
 CREATE TABLE log (
@@ -8,7 +8,8 @@ CREATE TABLE log (
     value TEXT NOT NULL CHECK (json_valid(value)), -- JSON, which keeps 1, 1.0, true and "1" apart
     type  TEXT NOT NULL,
     tag   TEXT NOT NULL,
-    ts    TEXT NOT NULL
+    ts    TEXT NOT NULL,
+    attributes TEXT CHECK (attributes IS NULL OR json_valid(attributes)) -- JSON: the properties beside the timestamp
 ) STRICT; -- strict and checked, so that a foreign tool cannot write rows that stop every reader
 
 -- The position of the last event of each attribute. A position is cheaper to update than a copy of the value.

@@ -83,6 +83,8 @@ class Writer:
             size += len(value)
         elif isinstance(value, (list, dict)):
             size += len(_encode(value))
+        if event.attributes is not None:
+            size += len(_encode(event.attributes))
         return self._put(event, event, size)
 
     def execute(self, sql: str, *parameters: Any) -> Receipt:

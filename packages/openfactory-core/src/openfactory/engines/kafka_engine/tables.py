@@ -31,8 +31,9 @@ _logger = logging.getLogger("openfactory.kafka")
 
 _VERSION = 3
 
-# The earlier version whose tables are the same.
+# The earlier version of a state file that can be extended.
 _FORMER_VERSION = 2
+_FROM_FORMER_VERSION = "ALTER TABLE last ADD COLUMN attributes TEXT;"
 
 # Seconds that a close waits for a query.
 _CLOSE_SECONDS = 5.0
@@ -47,7 +48,8 @@ _events = msgspec.json.Decoder(list[AssetEvent])
 _levels = msgspec.json.Decoder(dict[str, str])
 
 _ROWS = """
-SELECT json_group_array(json_array(asset, attr, json(value), type, tag, ts, id)) FROM (SELECT * FROM last ORDER BY id)
+SELECT json_group_array(json_array(asset, attr, json(value), type, tag, ts, id, json(attributes)))
+FROM (SELECT * FROM last ORDER BY id)
 """
 _COMMANDS = "SELECT json_group_array(json(event)) FROM (SELECT * FROM command ORDER BY id)"
 
@@ -196,7 +198,7 @@ class FoldedTables:
             yield self._connection
 
     def _load(self, connection: sqlite3.Connection, fold: Fold) -> FoldedState:
-        if connection.execute("PRAGMA user_version").fetchone()[0] not in (_VERSION, _FORMER_VERSION):
+        if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
             return FoldedState()  # the process that writes the file replaces it
         log = connection.execute("SELECT id FROM log").fetchone()
         if log is not None and log[0] != self._log:
@@ -241,7 +243,7 @@ class FoldedTables:
     def _write(self, connection: sqlite3.Connection, fold: Fold, base: int) -> None:
         changed = (fold.assets[asset_uuid][attribute_id] for asset_uuid, attribute_id in fold.changed)
         rows = (_row(event, base) for event in changed)
-        connection.executemany("INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         registrations = fold.changed_registrations
         connection.executemany(
             "INSERT OR REPLACE INTO deregistered VALUES (?, ?)",
@@ -296,7 +298,7 @@ def _open(path: str) -> sqlite3.Connection:
                 Path(path + suffix).unlink(missing_ok=True)
             return _open(path)
         if (application, version) == (_APPLICATION_ID, _FORMER_VERSION):
-            renew_topology(connection, _VERSION)
+            renew_topology(connection, _VERSION, _FROM_FORMER_VERSION)
         elif (application, version) != (_APPLICATION_ID, _VERSION) and not is_new:
             raise EngineUnavailableError(
                 f"{path} is not a state file of this version. Name another file by state= in the URL.",
@@ -332,7 +334,8 @@ def _unusable(state: Path | None, error: Exception) -> EngineUnavailableError:
 
 def _row(event: AssetEvent, base: int) -> tuple[Any, ...]:
     value, position = _encode(event.value).decode(), (event.position or 0) - base
-    return event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp, position
+    attributes = None if event.attributes is None else _encode(event.attributes).decode()
+    return event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp, position, attributes
 
 
 def _row_of_place(asset_uuid: str, place: Place) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
--- Version 3, whose tables are those of version 2: the state computed from the log, for queries and for the next start. topology.sql runs after this script.
+-- Version 3: the state computed from the log, for queries and for the next start. topology.sql runs after this script.
 
 CREATE TABLE last (
     asset TEXT NOT NULL,
@@ -8,6 +8,7 @@ CREATE TABLE last (
     tag   TEXT NOT NULL,
     ts    TEXT NOT NULL,
     id    INTEGER NOT NULL, -- the position: the offset in the asset's partition plus one
+    attributes TEXT,        -- JSON: what travels with the event beside its time
     PRIMARY KEY (asset, attr)
 ) WITHOUT ROWID;
 
