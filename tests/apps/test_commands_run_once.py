@@ -198,6 +198,21 @@ def test_a_command_whose_reply_stands_before_those_that_a_start_reads_is_not_ans
     assert [reply.status for reply in replies(engine)] == ["succeeded"] * 16 + ["rejected"]
 
 
+def test_a_command_that_came_again_while_the_app_was_away_gets_its_reply_again_once(
+    start: Start, url: str, engine: Engine, eventually: Eventually
+) -> None:
+    earlier = start(Mill, url, app_uuid="MILL")
+    once, twice = command(to="once"), command(to="twice")
+    for one in (once, twice):
+        send(engine, one)
+    eventually(lambda: len(replies(engine)) == 2)
+    earlier.shutdown()
+    send(engine, twice)
+    for _ in range(2):  # the second start finds nothing to answer
+        start(Mill, url, app_uuid="MILL").shutdown()
+        assert [reply.result for reply in replies(engine)] == ["once", "twice", "twice"]
+
+
 def test_a_late_command_of_an_earlier_run_may_have_run(
     start: Start, url: str, engine: Engine, eventually: Eventually
 ) -> None:

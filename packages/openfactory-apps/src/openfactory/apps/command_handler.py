@@ -101,10 +101,10 @@ class CommandHandler:
         self._logger = logger
         self._admission.idle_since = idle_since
         replies = list(replies)
-        self._load_replies(replies)
+        answered = self._load_replies(replies)
         # A command may have its reply among those that are not read if it stands before the replies that are.
         decidable = replies[0].position if len(replies) >= REMEMBERED else None
-        self._refuse_older(event for event in commands if (event.position or 0) > (decidable or 0))
+        self._answer_older([event for event in commands if (event.position or 0) > (decidable or 0)], answered)
         while True:
             with self._lock:
                 if not self._early:
@@ -269,27 +269,43 @@ class CommandHandler:
                 self._refuse(method, correlation_id, Refusal(reason))
             return None
 
-    def _load_replies(self, replies: list[AssetEvent]) -> None:
-        """Remember the replies of earlier runs of the app, so that no command runs a second time."""
+    def _load_replies(self, replies: list[AssetEvent]) -> dict[str, int]:
+        """Remember the replies of earlier runs of the app, and return the position of the last one to each command."""
+        answered: dict[str, int] = {}
         parsed = []
         for event in replies:
             try:
-                parsed.append(CommandReply.parse(event.value))
+                reply = CommandReply.parse(event.value)
             except msgspec.MsgspecError:
                 continue  # another program wrote it
+            parsed.append(reply)
+            answered[str(reply.correlation_id)] = event.position or 0
         with self._lock:
             self._memory.load(parsed, complete=len(replies) < REMEMBERED)
+        return answered
 
-    def _refuse_older(self, commands: Iterable[AssetEvent]) -> None:
-        """Refuse the commands that were sent before the app's start and have no reply."""
+    def _answer_older(self, commands: Iterable[AssetEvent], answered: Mapping[str, int]) -> None:
+        """Answer the commands that were sent before the app's start and have no reply: none of them is run.
+
+        A command that came again gets its first reply again, so that each command in the log is followed by a reply.
+
+        Args:
+            commands: the commands, oldest first.
+            answered: by correlation id, the position of the last reply.
+        """
         for event in commands:
             correlation_id = _correlation_id_in(event.value)
-            if correlation_id is None or self._memory.reply_to(correlation_id) is not None:
+            if correlation_id is None or answered.get(correlation_id, -1) >= (event.position or 0):
                 continue
             method = method_of_command(event.id)
             with self._lock:
-                self._memory.open_command(correlation_id, OpenCommand(method, datetime.now(UTC), 0))
-            self._refuse(method, correlation_id, self._admission.refusal_of_older(event))
+                reply = self._memory.reply_to(correlation_id)
+                if reply is None:
+                    self._memory.open_command(correlation_id, OpenCommand(method, datetime.now(UTC), 0))
+            if reply is None:
+                self._refuse(method, correlation_id, self._admission.refusal_of_older(event))
+            else:
+                self._publish(reply.event(self._asset_uuid, method))
 
 
 def _shortened(text: str) -> str:
