@@ -35,6 +35,7 @@ if not _THOROUGH and "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.
 FILES_OF_ONE_WORKER = (
     "tests/apps/cli/",
     "tests/gateway/",
+    "tests/kafka/test_foreign_partitioners.py",
     "tests/kafka/test_ksqldb_engine.py",
     "tests/kafka/test_ksqldb_engine_conforms.py",
     "tests/kafka/test_nats_repair.py",

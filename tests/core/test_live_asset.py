@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from openfactory.engines.base import Subscription
+from openfactory.engines.base import LogPosition, Subscription
 from openfactory.engines.dispatcher import Dispatcher
 from openfactory.engines.fanout import live_asset
 from openfactory.engines.fanout.live_asset import LiveAsset
@@ -34,11 +34,23 @@ def unsettled(number: int) -> Receipt:
 @pytest.fixture
 def asset() -> LiveAsset:
     """One that is live, whose log has ended at offset 0."""
-    asset = LiveAsset("MILL", PARTITION, 0)
-    asset.begin_reading()
-    asset.note_log_end(0)
+    asset = LiveAsset("MILL", PARTITION, {PARTITION: 0})
+    asset.begin_reading(PARTITION)
+    asset.note_log_end(PARTITION, 0)
     asset.end_repair()
     return asset
+
+
+def hear(asset: LiveAsset, message: AssetEvent) -> AssetEvent | None:
+    """What is delivered of a message from NATS."""
+    asset.pending.append(message)
+    return asset.next_due()
+
+
+def show(asset: LiveAsset, record: AssetEvent, recorded_at: float | None = None) -> bool:
+    """A reading of the log shows a record; whether it is new."""
+    at = time.time() if recorded_at is None else recorded_at
+    return not asset.mark_delivered(record, at, PARTITION, record.position or 0)
 
 
 class Watched(RuleBasedStateMachine):
@@ -49,9 +61,10 @@ class Watched(RuleBasedStateMachine):
         self.log: list[AssetEvent] = []  # None of other assets is in it, but their places
         self.end = 0
         self.on_the_way: list[AssetEvent] = []
+        self.forwarded: list[AssetEvent] = []
         self.connected = True
         self.dispatcher = Dispatcher()
-        self.asset = LiveAsset("MILL", PARTITION, 0)
+        self.asset = LiveAsset("MILL", PARTITION, {PARTITION: 0})
         self.heard: list[list[AssetEvent]] = []
         self.starts: list[int] = []
         self.owed: list[tuple[Receipt, int]] = []
@@ -104,13 +117,18 @@ class Watched(RuleBasedStateMachine):
     def nats_is_back(self) -> None:
         self.connected = True
 
+    @precondition(lambda self: self.connected and self.forwarded)
+    @rule(back=st.integers(1, 4))
+    def the_forwarder_crashes_and_starts_over(self, back: int) -> None:
+        self.on_the_way += self.forwarded[-back:]
+
     # This process
 
     @rule(back=st.integers(0, 6))
     def one_more_subscribes(self, back: int) -> None:
         start = max(self.end - back, 0)
         subscription = self.subscribe(start)
-        self.asset.catch_up(subscription, start)
+        self.asset.catch_up(subscription, {PARTITION: start})
 
     @rule(fails_after=st.none() | st.integers(0, 3), meanwhile=st.integers(0, 2))
     def the_log_is_read(self, fails_after: int | None, meanwhile: int) -> None:
@@ -118,21 +136,22 @@ class Watched(RuleBasedStateMachine):
         if asset.live:
             return
         asset.on_nats = self.connected
-        asset.begin_reading()
-        start = asset.log_from if asset.log_from is not None else min(asset.since or 0, 0)
+        asset.note_waiting()
+        asset.begin_reading(PARTITION)
+        start = asset.log_from.get(PARTITION, 0)
         end = self.end
         for _ in range(meanwhile):
             self.append(0)
         records = [one for one in self.log if start < (one.position or 0) <= end]
         for record in records[:fails_after]:
-            if not asset.mark_delivered(record, time.time()):
-                self.dispatcher.deliver(record)
+            if show(asset, record):
+                self.dispatcher.deliver(asset.with_newest_position(record), 0, record.position)
             else:
                 for subscription in asset.fresh:
-                    self.dispatcher.call(subscription, record)
+                    self.dispatcher.call(subscription, record, 0, record.position)
         if fails_after is not None and fails_after < len(records):
             return
-        asset.note_log_end(end)
+        asset.note_log_end(PARTITION, end)
         if asset.on_nats:
             asset.end_repair()
             self.hand_on_due()
@@ -166,6 +185,7 @@ class Watched(RuleBasedStateMachine):
         self.log.append(event(number, self.end))
         if self.connected:
             self.on_the_way.append(event(number))
+            self.forwarded.append(event(number))
         return self.end
 
     def is_on_the_way(self, record: AssetEvent) -> bool:
@@ -180,17 +200,15 @@ class Watched(RuleBasedStateMachine):
             calls.append(one)
             self.take(one)
 
-        return self.dispatcher.add("MILL", hear, None, start)
+        return self.dispatcher.add("MILL", hear, None, LogPosition.of({0: start}))
 
     def take(self, one: AssetEvent) -> None:
         if (one.position or 0) >= (self.state.position or 0):
             self.state = one
 
     def hand_on_due(self) -> None:
-        for one in self.asset.take_due():
-            placed = self.asset.with_position(one)
-            if placed is not None:
-                self.dispatcher.deliver(placed)
+        while (one := self.asset.next_due()) is not None:
+            self.dispatcher.deliver(one, -1)
 
     @invariant()
     def each_hears_each_event_once_and_in_order(self) -> None:
@@ -213,7 +231,8 @@ class Watched(RuleBasedStateMachine):
         while self.on_the_way:
             self.nats_delivers(4)
         self.connected = True
-        self.the_log_is_read(None, 0)
+        for _ in range(3):  # a message that came twice is looked up in the log
+            self.the_log_is_read(None, 0)
         self.each_hears_each_event_once_and_in_order()
         for start, calls in zip(self.starts, self.heard, strict=True):
             assert len(calls) == sum((one.position or 0) > start for one in self.log)
@@ -222,6 +241,7 @@ class Watched(RuleBasedStateMachine):
 
 def test_each_subscription_hears_each_event_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_asset, "_REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(live_asset, "_TWIN_SECONDS", -1.0)  # each repetition comes late
     run_state_machine_as_test(Watched, settings=settings(stateful_step_count=40))
 
 
@@ -229,10 +249,10 @@ def test_own_write_that_comes_back_has_its_place(asset: LiveAsset) -> None:
     receipt = unsettled(1)
     asset.note_receipt(asset.expect_echo(event(1)), receipt)
     receipt.position = 50
-    placed = asset.with_position(event(1))
+    placed = hear(asset, event(1))
     assert placed is not None
     assert placed.position == 50
-    behind = asset.with_position(event(2))
+    behind = hear(asset, event(2))
     assert behind is not None
     assert behind.position == 51
 
@@ -243,7 +263,7 @@ def test_own_write_that_comes_back_before_publish_has_returned_has_its_place(ass
     receipt.position = 50
     later = threading.Timer(0.05, asset.note_receipt, (write, receipt))
     later.start()
-    placed = asset.with_position(event(1))
+    placed = hear(asset, event(1))
     later.join()
     assert placed is not None
     assert placed.position == 50
@@ -256,7 +276,7 @@ def test_own_writes_may_come_back_in_another_order(asset: LiveAsset) -> None:
         receipt = unsettled(position)
         receipt.position = position
         asset.note_receipt(write, receipt)
-    placed = [asset.with_position(event(2)), asset.with_position(event(1))]
+    placed = [hear(asset, event(2)), hear(asset, event(1))]
     assert [one.position for one in placed if one] == [50, 60]
 
 
@@ -264,7 +284,7 @@ def test_own_write_that_was_refused_is_not_expected(asset: LiveAsset, monkeypatc
     monkeypatch.setattr(live_asset, "_REPORT_SECONDS", 60.0)
     asset.note_receipt(asset.expect_echo(event(1)), None)
     started = time.monotonic()
-    placed = asset.with_position(event(1))
+    placed = hear(asset, event(1))
     assert placed is not None
     assert placed.position == 1
     assert time.monotonic() < started + 20
@@ -273,7 +293,7 @@ def test_own_write_that_was_refused_is_not_expected(asset: LiveAsset, monkeypatc
 def test_event_that_a_snapshot_has_read_keeps_its_place(asset: LiveAsset) -> None:
     """It is still on its way when the log is read."""
     asset.note_snapshot([event(1, 90), event(2, 100)], 100)
-    placed = [asset.with_position(event(number)) for number in (1, 2, 3)]
+    placed = [hear(asset, event(number)) for number in (1, 2, 3)]
     assert [one.position for one in placed if one] == [90, 100, 101]
 
 
@@ -281,31 +301,74 @@ def test_event_that_comes_while_a_snapshot_reads_waits_until_its_place_is_known(
     """Else what the snapshot has read would seem newer."""
     asset.readers += 1
     asset.pending.append(event(2))
-    assert not asset.take_due()
+    assert asset.next_due() is None
     asset.readers -= 1
     asset.note_snapshot([event(1, 90)], 100)
-    placed = [asset.with_position(one) for one in asset.take_due()]
-    assert [one.position for one in placed if one] == [101]
+    placed = asset.next_due()
+    assert placed is not None
+    assert placed.position == 101
 
 
 def test_what_was_missed_is_told_although_its_writers_clock_is_behind(
     asset: LiveAsset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_asset, "_REMEMBERED_SECONDS", 0.05)
-    assert asset.with_position(event(1)) is not None
+    assert hear(asset, event(1)) is not None
     time.sleep(0.1)
-    assert asset.with_position(event(2)) is not None  # now the first is forgotten
+    assert hear(asset, event(2)) is not None  # now the first is forgotten
     an_hour_ago = time.time() - 3_600
     asset.begin_repair(time.time())
-    asset.begin_reading()
-    told = [not asset.mark_delivered(event(number, number + 10), an_hour_ago) for number in (1, 2, 3)]
+    asset.begin_reading(PARTITION)
+    told = [show(asset, event(number, number + 10), an_hour_ago) for number in (1, 2, 3)]
     assert told == [False, False, True]
+
+
+def test_what_a_forwarder_repeats_waits_for_the_log_and_is_left_out(
+    asset: LiveAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_asset, "_TWIN_SECONDS", -1.0)
+    for number in (1, 2, 3):
+        assert hear(asset, event(number)) is not None
+    asset.pending += [event(number) for number in (2, 3, 4)]
+    assert asset.next_due() is None
+    assert not asset.live
+    asset.note_waiting()
+    asset.begin_reading(PARTITION)
+    assert [number for number in (1, 2, 3, 4) if show(asset, event(number, number))] == [4]
+    asset.note_log_end(PARTITION, 4)
+    asset.end_repair()
+    assert asset.next_due() is None
+    assert asset.live
+    heard = hear(asset, event(5))
+    assert heard is not None
+    assert heard.value == 5
+
+
+def test_event_that_a_writer_writes_twice_is_heard_twice(asset: LiveAsset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal is on, off and on again within a millisecond, and the second message comes late."""
+    monkeypatch.setattr(live_asset, "_TWIN_SECONDS", -1.0)
+    assert hear(asset, event(1)) is not None
+    assert hear(asset, event(0)) is not None
+    assert hear(asset, event(1)) is None
+    asset.note_waiting()
+    asset.begin_reading(PARTITION)
+    log = [event(1, 1), event(0, 2), event(1, 3)]
+    assert [record.position for record in log if show(asset, record)] == [3]
+    asset.note_log_end(PARTITION, 3)
+    asset.end_repair()
+    assert asset.next_due() is None
+    assert asset.live
+
+
+def test_two_equal_events_at_once_are_both_delivered_at_once(asset: LiveAsset) -> None:
+    assert [heard is not None for heard in (hear(asset, event(1)), hear(asset, event(1)))] == [True, True]
+    assert asset.live
 
 
 @given(st.integers(1, 4), st.integers(200, 400))
 @settings(max_examples=5)
 def test_many_threads_may_write_while_events_come(threads: int, writes: int) -> None:
-    asset = LiveAsset("MILL", PARTITION, 0)
+    asset = LiveAsset("MILL", PARTITION, {PARTITION: 0})
     asset.end_repair()
     ended = threading.Event()
 
@@ -315,17 +378,17 @@ def test_many_threads_may_write_while_events_come(threads: int, writes: int) -> 
             receipt.position = number + 1
             asset.note_receipt(asset.expect_echo(event(number)), receipt)
 
-    def hear(failures: list[BaseException]) -> None:
+    def listen(failures: list[BaseException]) -> None:
         try:
             number = -1
             while not ended.is_set():
-                asset.with_position(event(number))  # what others wrote
+                hear(asset, event(number))  # what others wrote
                 number -= 1
         except BaseException as error:  # noqa: BLE001 - told to the test
             failures.append(error)
 
     failures: list[BaseException] = []
-    hearer = threading.Thread(target=hear, args=(failures,))
+    hearer = threading.Thread(target=listen, args=(failures,))
     hearer.start()
     run_all([partial(write, one * writes) for one in range(threads)])
     ended.set()

@@ -411,3 +411,8 @@ def test_the_containers_have_the_names_and_the_settings_that_all_this_is_about()
         "- --entrypoints.web.address=:80",
     ):
         assert setting in services
+
+
+def test_several_partitions_come_with_what_other_writers_need(setup: Setup) -> None:
+    for options, is_told in ((["--partitions", "3"], True), (["--partitions", "1"], False), ([], False)):
+        assert ("set partitioner=murmur2_random" in setup("--dry-run", *options).output) is is_told

@@ -122,7 +122,9 @@ def _was_missed(event: AssetEvent, delivered: int, state: AssetState) -> bool:
 
     The row of a table has no position; it counts as missed if it is newer than the known event.
     """
-    if event.position is not None:
-        return event.position > delivered
     known = state.get(event.id)
+    if event.position is not None:
+        # An event outside of its asset's partition shares the position of the event before it.
+        is_other = known is None or (event.timestamp, event.value) != (known.timestamp, known.value)
+        return event.position > delivered or (event.position == delivered and is_other)
     return known is None or is_before(known.timestamp, event.timestamp)

@@ -50,7 +50,9 @@ OnDeliveryError = Callable[[AssetEvent, OpenFactoryError], object]
 
 
 class LogPosition(int):
-    """Position in a log with several partitions. Its integer value is the highest position of a partition.
+    """Position in a log with several partitions.
+
+    Its integer value is the position in the partition of the asset that was asked for, or the highest of several.
 
     Attributes:
         partitions: position in each partition, by partition number.
@@ -59,9 +61,9 @@ class LogPosition(int):
     partitions: Mapping[int, int]
 
     @classmethod
-    def of(cls, partitions: Mapping[int, int]) -> LogPosition:
-        """Create a position from the position in each partition."""
-        position = cls(max(partitions.values(), default=0))
+    def of(cls, partitions: Mapping[int, int], value: int | None = None) -> LogPosition:
+        """Create a position from the position in each partition, and from its integer value, by default the highest."""
+        position = cls(max(partitions.values(), default=0) if value is None else value)
         position.partitions = dict(partitions)
         return position
 
@@ -136,11 +138,11 @@ class Subscription:
         self._start = 0 if isinstance(position, LogPosition) else position
         self._partitions = dict(position.partitions) if isinstance(position, LogPosition) else {}
 
-    def advance(self, position: int, partition: int = 0) -> bool:
-        """Move to the position of an event, and return whether the event is new to the subscription."""
-        if position <= self._partitions.get(partition, self._start):
+    def advance(self, place: int, partition: int = 0) -> bool:
+        """Move to the place of an event in a partition, and return whether the event is new to the subscription."""
+        if place <= self._partitions.get(partition, self._start):
             return False
-        self.position = self._partitions[partition] = position
+        self._partitions[partition] = place
         return True
 
     def close(self) -> None:

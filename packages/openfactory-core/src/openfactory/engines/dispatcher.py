@@ -97,12 +97,14 @@ class Dispatcher:
         An event without a position is always delivered.
 
         Args:
-            place: the place of the event in the partition, if that is not its position: an event outside of its asset's
-                partition is before all events of the asset.
+            place: the place of the event in the partition, if that is not its position, which counts the records of the
+                asset's own partition.
         """
         place = event.position if place is None else place
         if subscription.closed or (place is not None and not subscription.advance(place, partition)):
             return
+        if event.position is not None:
+            subscription.position = event.position
         try:
             subscription.on_event(event)
         except Exception:

@@ -38,6 +38,12 @@ _STATEMENT_SECONDS = 60.0
 _RETRIES = 3
 _RETRY_SECONDS = 1.0
 
+_OF_SEVERAL_PARTITIONS = (
+    "With several partitions, set partitioner=murmur2_random in other programs that write with librdkafka: otherwise "
+    "the events of an asset are in two partitions without a common order, and ksqlDB leaves some out of "
+    "assets_stream_uns."
+)
+
 
 @click.command("setup-kafka")
 @click.option(
@@ -50,7 +56,8 @@ _RETRY_SECONDS = 1.0
 @click.option(
     "--partitions",
     type=click.IntRange(min=1),
-    help="Partitions of each topic.  [default: those of existing topics, else 1]",
+    help="Partitions of each topic. With several, other programs that write with librdkafka need "
+    "partitioner=murmur2_random.  [default: those of existing topics, else 1]",
 )
 @click.option(
     "--replication-factor",
@@ -110,6 +117,8 @@ def setup_kafka(
             pieces.append(piece)
             advance(piece)
     _report(pieces, factory, dry_run)
+    if partitions is not None and partitions > 1:
+        click.echo(_OF_SEVERAL_PARTITIONS)
     for warning in (*(text for piece in pieces for text in piece.warnings), *_advice(factory)):
         click.echo(f"Warning: {warning}", err=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from openfactory.engines.base import Subscription
 from openfactory.engines.kafka_engine.log_reader import Partition
@@ -20,6 +20,10 @@ FORWARDING_SECONDS = 10.0
 
 # For how long delivered events are remembered, so that a repair does not deliver them again, in seconds.
 _REMEMBERED_SECONDS = 40.0
+
+# Two equal events that a writer has written within a millisecond arrive within this time, in seconds. An event that was
+# delivered longer ago mostly comes again from a forwarder that has crashed and repeats its last messages.
+_TWIN_SECONDS = 0.05
 
 # The echo of an own write proves that it was acknowledged; its receipt is settled within this time, in seconds.
 _REPORT_SECONDS = 0.5
@@ -47,47 +51,52 @@ class _OwnWrite:
 class LiveAsset:
     """An asset with subscriptions.
 
-    While the asset is live, its events come from NATS. Otherwise a repair reads them from the log, until NATS carries
-    all of them again. The dispatcher's lock must be held, except for `expect_echo` and `note_receipt`.
+    While the asset is live, its events come from NATS. Otherwise a repair reads them from all partitions of the log,
+    until NATS carries all of them again: writers may choose partitions in any way. The dispatcher's lock must be held,
+    except for `expect_echo` and `note_receipt`.
 
     Args:
         asset_uuid: UUID of the asset.
-        partition: the partition with its events.
-        since: the position after which the first subscription wants events.
+        partition: the partition that OpenFactory chooses for the asset, to which its positions belong.
+        since: by partition, the offset after which the first subscription wants events.
 
     Attributes:
         live: whether events come from NATS; otherwise the log is read, and messages wait in `pending`.
         on_nats: whether NATS carries all messages of the asset, as of the last proof.
-        pending: messages from NATS that are not delivered yet.
+        pending: messages from NATS that are not delivered yet, the oldest first.
         fresh: subscriptions that want events which were already delivered to others.
         good_at: time until which no event was missed, in seconds since 1970.
-        since: the offset from which a subscription wants events, or None after a cut.
-        log_from: the offset up to which this repair has read the log, or None if it has not read to an end yet.
+        since: by partition, the offset from which a subscription wants events; empty after a cut.
+        log_from: by partition, the offset up to which this repair has read it, as soon as it has read it to an end.
         repairs: number of repairs.
         readers: number of snapshots that are read from the log. Meanwhile messages wait in `pending`, because a
             snapshot may contain their events.
     """
 
-    def __init__(self, asset_uuid: str, partition: Partition, since: int) -> None:
+    def __init__(self, asset_uuid: str, partition: Partition, since: Mapping[Partition, int]) -> None:
         self.asset_uuid = asset_uuid
         self.partition = partition
         self.live = False
         self.on_nats = False
-        self.pending: list[AssetEvent] = []
+        self.pending: deque[AssetEvent] = deque()
         self.fresh: list[Subscription] = []
         self.good_at = time.time()
-        self.since: int | None = since
-        self.log_from: int | None = None
+        self.since: Mapping[Partition, int] = since
+        self.log_from: dict[Partition, int] = {}
         self.repairs = 0
         self.readers = 0
         self._first_wanted = since
-        self._floor = since
-        # Delivered events with their times of delivery, and the time up to which they were discarded.
+        self._floor = since[partition]
+        # Delivered events with their times of delivery, the last time by event, and the time of the newest discarded.
         self._delivered: deque[tuple[float, _Content]] = deque()
+        self._delivered_at: dict[_Content, float] = {}
         self._discarded_until = 0.0
-        # Of this repair: delivered events that the log has not shown yet, and whether it has shown one of them.
+        # Of this repair: delivered events that the log has not shown yet, the partitions that have shown one of them,
+        # the events that an unfinished reading has shown, and the number of messages that waited when it began.
         self._known: Counter[_Content] = Counter()
-        self._found_known = False
+        self._found_known: set[Partition] = set()
+        self._shown: dict[Partition, Counter[_Content]] = {}
+        self._covered = 0
         # Events that were delivered from the log, whose messages may still arrive from NATS.
         self._ahead: Counter[_Content] = Counter()
         self._ahead_until = 0.0
@@ -98,50 +107,75 @@ class LiveAsset:
         self._own_changed = threading.Condition()
         self._unsettled: list[Receipt] = []
 
-    def begin_repair(self, good_at: float, since: int | None = None) -> None:
+    def begin_repair(self, good_at: float, since: Mapping[Partition, int] | None = None) -> None:
         """Read events from the log from now on, until NATS carries all of them again.
 
         Args:
             good_at: time until which no event was missed, in seconds since 1970.
-            since: the offset from which a subscription wants events, or None.
+            since: by partition, the offset from which a subscription wants events.
         """
+        since = since or {}
         if not self.live:  # the new repair replaces the current one, and also reads the rest of its events
             good_at = min(self.good_at, good_at)
-            offsets = [offset for offset in (self.since, self.log_from, since) if offset is not None]
-            since = min(offsets, default=None)
+            since = _earliest(self.since, self.log_from, since)
         self.live = False
         self.repairs += 1
-        self.good_at, self.since, self.log_from = good_at, since, None
+        self.good_at, self.since, self.log_from = good_at, since, {}
+        self._known = Counter(content for _, content in self._delivered)
+        self._found_known.clear()
+        self._shown.clear()
+        self._covered = 0
 
-    def catch_up(self, subscription: Subscription, since: int) -> None:
+    def catch_up(self, subscription: Subscription, since: Mapping[Partition, int]) -> None:
         """Begin a repair for a new subscription, which wants events that were already delivered to others."""
         self.fresh.append(subscription)
         self.begin_repair(time.time(), since)
 
-    def begin_reading(self) -> None:
-        """Prepare to read the log; until a reading has reached the end of the log, each reading starts over."""
-        if self.log_from is None:
-            self._known = Counter(content for _, content in self._delivered)
-            self._found_known = False
+    def note_waiting(self) -> None:
+        """Note that the log is about to be read up to its end, which is behind the events of all waiting messages."""
+        self._covered = len(self.pending)
+
+    def begin_reading(self, partition: Partition) -> None:
+        """Prepare to read a partition. The events that a reading has shown before it failed count as known."""
+        self._known.update(self._shown.pop(partition, ()))
+        self._shown[partition] = Counter()
+        if partition not in self.log_from:
+            self._found_known.discard(partition)
+
+    def note_log_end(self, partition: Partition, offset: int) -> None:
+        """Note that a partition was read up to an offset; all later messages from NATS are behind it."""
+        self.log_from[partition] = offset
+        del self._shown[partition]
+        if partition == self.partition:
+            self._floor = max(self._floor, offset)
 
     def end_repair(self) -> None:
-        """Deliver events from NATS from now on."""
+        """Deliver events from NATS from now on; of the messages that waited, those that the log has not shown."""
         self.live = True
-        self.since = None
+        self.since = {}
         self._known.clear()
         self.fresh.clear()
+        waiting = [self.pending.popleft() for _ in range(self._covered)]
+        self.pending.extendleft(reversed([event for event in waiting if not self._was_delivered(_content(event))]))
 
-    def take_due(self) -> list[AssetEvent]:
-        """Return the messages from NATS that can be delivered now, and remove them from `pending`."""
-        if not self.live or self.readers:
-            return []
-        due, self.pending = self.pending, []
-        return due
+    def next_due(self) -> AssetEvent | None:
+        """Return the next event from NATS that can be delivered now, with its position, or None.
 
-    def note_log_end(self, offset: int) -> None:
-        """Note that the log was read up to an offset; all later messages from NATS are behind it."""
-        self.log_from = offset
-        self._floor = max(self._floor, offset)
+        An event that was delivered a while ago is a repetition, or another event with the same content. The log decides
+        it: the message waits, and a repair begins.
+        """
+        while self.pending and self.live and not self.readers:
+            event = self.pending[0]
+            content, now = _content(event), time.monotonic()
+            delivered_at = self._delivered_at.get(content)
+            if self._take_ahead(content, now):
+                self.pending.popleft()
+            elif delivered_at is not None and now > delivered_at + _TWIN_SECONDS and content not in self._own:
+                self.begin_repair(time.time() - (now - self._delivered[-1][0]))
+            else:
+                self.pending.popleft()
+                return self._placed(event, content, now)
+        return None
 
     def note_snapshot(self, events: Iterable[AssetEvent], end: int) -> None:
         """Note the newest events of a snapshot, up to its end; all other messages from NATS are behind the end."""
@@ -168,40 +202,52 @@ class LiveAsset:
                 self._take_own(write.content, write)
             self._own_changed.notify_all()
 
-    def mark_delivered(self, event: AssetEvent, recorded_at: float) -> bool:
+    def mark_delivered(self, event: AssetEvent, recorded_at: float, partition: Partition, place: int) -> bool:
         """Mark an event of the log as delivered, and return whether it was delivered before or is not wanted.
 
         Args:
             event: the event, with its position.
             recorded_at: time of its record in the log, in seconds since 1970.
+            partition: the partition with the record.
+            place: the offset after it.
         """
-        content = _content(event)
-        position = event.position or 0
+        content, now = _content(event), time.monotonic()
+        self._shown[partition][content] += 1
         if self._known[content] > 0:
             self._known[content] -= 1
-            self._found_known = True
+            self._found_known.add(partition)
             return True
         # In the log, discarded events precede the known ones. The time alone does not prove it: a clock may be wrong.
-        discarded = recorded_at < self._discarded_until and not self._found_known
-        delivered = position <= self._first_wanted or discarded
+        discarded = recorded_at < self._discarded_until and partition not in self._found_known
+        delivered = place <= self._first_wanted.get(partition, 0) or discarded
         with self._own_changed:
             self._take_own(content)
-        self._remember(content)
+        self._remember(content, now)
         self._ahead[content] += 1
-        self._ahead_until = time.monotonic() + FORWARDING_SECONDS
-        self._floor = max(self._floor, position)
+        self._ahead_until = now + FORWARDING_SECONDS
+        self._floor = max(self._floor, event.position or 0)
         return delivered
 
-    def with_position(self, event: AssetEvent) -> AssetEvent | None:
-        """Return an event from NATS with its position, or None if it was delivered from the log."""
-        content = _content(event)
+    def with_newest_position(self, event: AssetEvent) -> AssetEvent:
+        """Return an event with the newest position: that of an event outside of the asset's partition may be older."""
+        return event if event.position == self._floor else event.with_position(self._floor)
+
+    def _was_delivered(self, content: _Content) -> bool:
+        return self._take_ahead(content, time.monotonic()) or content in self._delivered_at
+
+    def _take_ahead(self, content: _Content, now: float) -> bool:
+        """Return whether the event of a message was delivered from the log before it arrived, and expect it no more."""
         if self._ahead:
-            if time.monotonic() > self._ahead_until:
+            if now > self._ahead_until:
                 self._ahead.clear()
             elif self._ahead[content] > 0:
                 self._ahead[content] -= 1
-                return None
-        self._remember(content)
+                return True
+        return False
+
+    def _placed(self, event: AssetEvent, content: _Content, now: float) -> AssetEvent:
+        """Return an event from NATS with its position."""
+        self._remember(content, now)
         positions = self._snapshot.get(content)
         position = max(self._own_position(content), positions.popleft() if positions else 0)
         if not position and self._snapshot_end:
@@ -237,9 +283,17 @@ class LiveAsset:
                 del self._own[content]
         return taken
 
-    def _remember(self, content: _Content) -> None:
-        now = time.monotonic()
+    def _remember(self, content: _Content, now: float) -> None:
         self._delivered.append((now, content))
+        self._delivered_at[content] = now
         while self.live and self._delivered[0][0] < now - _REMEMBERED_SECONDS:
-            delivered_at, _ = self._delivered.popleft()
+            delivered_at, discarded = self._delivered.popleft()
+            if self._delivered_at[discarded] == delivered_at:
+                del self._delivered_at[discarded]
             self._discarded_until = time.time() - (now - delivered_at)
+
+
+def _earliest(*offsets: Mapping[Partition, int]) -> dict[Partition, int]:
+    """Return the smallest offset of each partition."""
+    pairs = sorted((pair for by_partition in offsets for pair in by_partition.items()), reverse=True)
+    return dict(pairs)

@@ -3,7 +3,7 @@
 A message on NATS has no offset. It is the same event as a record of the log if id, timestamp and value are equal. Its
 position is estimated as one more than the position of the event before it. The estimate is never greater than the true
 position, because the messages of an asset arrive in the order of the log. The echo of an own write has the position of
-its receipt.
+its receipt. An event outside of its asset's partition has no true position, only an estimate.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from openfactory.engines.base import OnEvent, OnGap, Subscription
+from openfactory.engines.base import LogPosition, OnEvent, OnGap, Subscription
 from openfactory.engines.dispatcher import Dispatcher
 from openfactory.engines.fanout import AssetRouter, NatsFeed
 from openfactory.engines.fanout.live_asset import FORWARDING_SECONDS, LiveAsset
@@ -38,6 +38,12 @@ _logger = logging.getLogger("openfactory.engines")
 # Time between two readings of the log for assets that NATS does not carry now, in seconds.
 _READ_SECONDS = 1.0
 
+# Good times are rounded down to this many seconds, so that one request finds the offsets for many assets.
+_ROUNDED_SECONDS = 0.5
+
+# Stands for NATS where a subscription counts the places in each partition. The estimates are not places in the log.
+_NATS = -1
+
 _EventOf = Callable[["Message", Partition, int], AssetEvent | None]
 
 
@@ -50,6 +56,7 @@ class NatsLive:
         dispatcher: delivers events to subscriptions.
         reader: reads the log; only this object uses it, and closes it.
         event_of: returns the event of a record, or None if the record is not an event.
+        partitions: returns all partitions of the log.
     """
 
     def __init__(
@@ -59,10 +66,12 @@ class NatsLive:
         dispatcher: Dispatcher,
         reader: LogReader,
         event_of: _EventOf,
+        partitions: Callable[[], list[Partition]],
     ) -> None:
         self._dispatcher = dispatcher
         self._reader = reader
         self._event_of = event_of
+        self._partitions = partitions
         self._router = router
         self._assets: dict[str, LiveAsset] = {}
         self._closed = False
@@ -78,18 +87,29 @@ class NatsLive:
         )
 
     def subscribe(
-        self, asset_uuid: str, partition: Partition, on_event: OnEvent, on_gap: OnGap | None, start: int
+        self,
+        asset_uuid: str,
+        partition: Partition,
+        on_event: OnEvent,
+        on_gap: OnGap | None,
+        starts: Mapping[Partition, int],
     ) -> Subscription:
-        """Deliver the events of an asset after a position; existing events are delivered soon after this call."""
+        """Deliver the events of an asset after an offset of each partition; existing events are delivered soon.
+
+        Args:
+            partition: the partition that OpenFactory chooses for the asset.
+            starts: by partition, the offset, for all partitions.
+        """
+        start = LogPosition.of({place.number: offset for place, offset in starts.items()}, starts[partition])
         with self._dispatcher.lock:
             asset = self._assets.get(asset_uuid)
             if asset is None:
                 self._feed.subscribe(asset_uuid)
-                self._assets[asset_uuid] = LiveAsset(asset_uuid, partition, start)
+                self._assets[asset_uuid] = LiveAsset(asset_uuid, partition, starts)
             subscription = self._dispatcher.add(asset_uuid, on_event, on_gap, start)
             subscription.when_closed(self._discard)
             if asset is not None:
-                asset.catch_up(subscription, start)
+                asset.catch_up(subscription, starts)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="openfactory-repair", daemon=True)
                 self._thread.start()
@@ -188,10 +208,12 @@ class NatsLive:
         return [self._assets[asset_uuid] for asset_uuid in asset_uuids if asset_uuid in self._assets]
 
     def _deliver_due(self, asset: LiveAsset) -> None:
-        for event in asset.take_due():
-            placed = asset.with_position(event)
-            if placed is not None and not is_deregistration(placed):
-                self._dispatcher.deliver_to_asset(placed, asset.partition.number)
+        was_live = asset.live
+        while (event := asset.next_due()) is not None:
+            if not is_deregistration(event):
+                self._dispatcher.deliver_to_asset(event, _NATS)
+        if was_live and not asset.live:
+            self._work.set()
 
     def _discard(self, subscription: Subscription) -> None:
         asset_uuid = subscription.asset_uuid
@@ -226,71 +248,89 @@ class NatsLive:
 
     def _repair(self) -> EngineUnavailableError | None:
         """Read each partition once for all assets that are not live, and return the error of a failed partition."""
-        by_partition: defaultdict[Partition, dict[str, LiveAsset]] = defaultdict(dict)
         with self._dispatcher.lock:
-            for asset_uuid, asset in self._assets.items():
-                if not asset.live:
-                    by_partition[asset.partition][asset_uuid] = asset
-        failure = None
-        for partition, assets in by_partition.items():
-            try:
-                self._repair_partition(partition, assets)
-            except EngineUnavailableError as error:
-                failure = error  # other partitions may have another leader
-        return failure
-
-    def _repair_partition(self, partition: Partition, assets: dict[str, LiveAsset]) -> None:
-        with self._dispatcher.lock:
+            assets = {asset_uuid: asset for asset_uuid, asset in self._assets.items() if not asset.live}
             on_nats = {asset_uuid for asset_uuid, asset in assets.items() if asset.on_nats}
             repairs = {asset_uuid: asset.repairs for asset_uuid, asset in assets.items()}
             for asset in assets.values():
-                asset.begin_reading()
+                asset.note_waiting()
+        failure = None
+        for partition in self._partitions() if assets else ():
+            try:
+                self._read_partition(partition, assets, repairs)
+            except EngineUnavailableError as error:
+                failure = error  # other partitions may have another leader
+        if failure is None:
+            with self._dispatcher.lock:
+                for asset_uuid, asset in assets.items():
+                    if asset_uuid in on_nats and asset.on_nats and asset.repairs == repairs[asset_uuid]:
+                        asset.end_repair()
+                        self._deliver_due(asset)
+        return failure
+
+    def _read_partition(self, partition: Partition, assets: dict[str, LiveAsset], repairs: dict[str, int]) -> None:
+        """Deliver the events of some assets in a partition that were not delivered yet.
+
+        Args:
+            repairs: the number of the repair of each asset; the events of an asset are left to a newer repair.
+        """
+        with self._dispatcher.lock:
+            for asset_uuid, asset in assets.items():
+                if asset.repairs == repairs[asset_uuid]:
+                    asset.begin_reading(partition)
         low, end = self._reader.bounds([partition])[partition]
-        starts = {asset_uuid: self._start_of(asset, low) for asset_uuid, asset in assets.items()}
+        starts = self._starts_of(assets, partition, low)
         for offset, message in self._reader.read(partition, min(starts.values()), end):
-            asset_uuid = key_of(message)
-            if asset_uuid is None or offset < starts.get(asset_uuid, end):
+            key = key_of(message)
+            if key is None or offset < starts.get(key, end):
                 continue
             event = self._event_of(message, partition, offset)
             if event is not None:
                 with self._dispatcher.lock:
-                    asset = assets[asset_uuid]
-                    if asset.repairs == repairs[asset_uuid]:  # otherwise a new repair reads the event again
-                        self._deliver_from_log(asset, event, message.timestamp()[1] / 1_000)
+                    asset = assets[key]
+                    if asset.repairs == repairs[key]:  # otherwise a new repair reads the event again
+                        self._deliver_from_log(asset, event, message.timestamp()[1] / 1_000, partition, offset + 1)
         with self._dispatcher.lock:
             for asset_uuid, asset in assets.items():
-                if asset.repairs != repairs[asset_uuid]:
-                    continue
-                asset.note_log_end(end)
-                if asset_uuid in on_nats and asset.on_nats:
-                    asset.end_repair()
-                    self._deliver_due(asset)
+                if asset.repairs == repairs[asset_uuid]:
+                    asset.note_log_end(partition, end)
 
-    def _start_of(self, asset: LiveAsset, low: int) -> int:
-        """Return the offset from which to read for an asset, and report a gap if the log begins later."""
-        start = asset.log_from
-        if start is None:
-            cut = self._reader.offsets_at([asset.partition], asset.good_at - FORWARDING_SECONDS)[asset.partition]
-            start = cut if asset.since is None else min(cut, asset.since)
-        if start < low:
-            _logger.warning(
-                "Events before offset %d of %s, partition %d are lost: NATS was away, and the log has deleted them. "
-                "Subscribers get the latest values. Set a longer retention for the log.",
-                low,
-                *asset.partition,
-            )
-            with self._dispatcher.lock:
-                for subscription in list(self._dispatcher.subscriptions()):
-                    if self._assets.get(subscription.asset_uuid or "") is asset:
-                        self._dispatcher.notify_gap(subscription)
-        return max(start, low)
+    def _starts_of(self, assets: dict[str, LiveAsset], partition: Partition, low: int) -> dict[str, int]:
+        """Return the offset from which to read for each asset, and report a gap if the partition begins later."""
+        starts: dict[str, int] = {}
+        cuts: dict[float, int] = {}
+        for asset_uuid, asset in assets.items():
+            start = asset.log_from.get(partition)
+            if start is None:
+                good_at = asset.good_at // _ROUNDED_SECONDS * _ROUNDED_SECONDS
+                if good_at not in cuts:
+                    cuts[good_at] = self._reader.offsets_at([partition], good_at - FORWARDING_SECONDS)[partition]
+                start = min(cuts[good_at], asset.since.get(partition, cuts[good_at]))
+            if start < low:
+                self._report_gap(asset, partition, low)
+            starts[asset_uuid] = max(start, low)
+        return starts
 
-    def _deliver_from_log(self, asset: LiveAsset, event: AssetEvent, recorded_at: float) -> None:
-        was_delivered = asset.mark_delivered(event, recorded_at)
+    def _report_gap(self, asset: LiveAsset, partition: Partition, low: int) -> None:
+        _logger.warning(
+            "Events before offset %d of %s, partition %d are lost: NATS was away, and the log has deleted them. "
+            "Subscribers get the latest values. Set a longer retention for the log.",
+            low,
+            *partition,
+        )
+        with self._dispatcher.lock:
+            for subscription in list(self._dispatcher.subscriptions()):
+                if self._assets.get(subscription.asset_uuid or "") is asset:
+                    self._dispatcher.notify_gap(subscription)
+
+    def _deliver_from_log(
+        self, asset: LiveAsset, event: AssetEvent, recorded_at: float, partition: Partition, place: int
+    ) -> None:
+        was_delivered = asset.mark_delivered(event, recorded_at, partition, place)
         if is_deregistration(event):
             return
         if not was_delivered:
-            self._dispatcher.deliver_to_asset(event, asset.partition.number)
+            self._dispatcher.deliver_to_asset(asset.with_newest_position(event), partition.number, place)
         else:
             for subscription in asset.fresh:
-                self._dispatcher.call(subscription, event, asset.partition.number)
+                self._dispatcher.call(subscription, event, partition.number, place)

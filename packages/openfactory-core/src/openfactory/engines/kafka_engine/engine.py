@@ -135,14 +135,10 @@ class KafkaEngine(LogEngine):
     def snapshot(self, asset_uuids: Collection[str] | None = None) -> Snapshot:
         self._check_open()
         wanted = None if asset_uuids is None else list(asset_uuids)
-
-        def partitions() -> list[Partition]:
-            return list({self._partition_of(asset_uuid): None for asset_uuid in wanted or ()}) or self._partitions
-
-        self._wait_for_feed(partitions)
+        self._wait_for_feed(lambda: self._places_of(wanted))
         with self._dispatcher.lock:
-            positions = {partition: self._feed.positions[partition] for partition in partitions()}
-            return Snapshot(self._fold.events(wanted), self._position(positions), self._positions.log)
+            positions = {partition: self._feed.positions[partition] for partition in self._partitions}
+            return Snapshot(self._fold.events(wanted), self._position(positions, wanted), self._positions.log)
 
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
         return self._synchronised().pairs("assets_type", "type", asset_uuids)

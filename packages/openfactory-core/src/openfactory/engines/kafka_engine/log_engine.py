@@ -5,11 +5,14 @@ The position of an event is its offset plus one, so that position 0 is before al
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -44,7 +47,7 @@ from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 
-__all__ = ["LogEngine", "TopicNames"]
+__all__ = ["LogEngine", "TopicNames", "in_order_of_time"]
 
 _logger = logging.getLogger("openfactory.engines")
 
@@ -172,11 +175,32 @@ class LogEngine(SharedEngine):
     # Reading the log
 
     def _history(self, query: HistoryQuery) -> list[AssetEvent]:
-        partition = self._partition_of(query.asset_uuid)
+        if query.is_of_all_commands:  # commands come from programs of OpenFactory, and a start must not take long
+            return self._newest_in([self._partition_of(query.asset_uuid)], query)
+        likely = self._places_of([query.asset_uuid])
+        return self._newest_in(likely, query) or self._newest_in(
+            [partition for partition in self._partitions if partition not in likely], query
+        )
+
+    def _newest_in(self, partitions: list[Partition], query: HistoryQuery) -> list[AssetEvent]:
+        """Return the newest events of a query in some partitions, in the order of the times of their records."""
         oldest = self._oldest(query)
-        start = self._positions.base if oldest is None else self._reader.offsets_at([partition], oldest)[partition]
-        end = self._ends([partition])[partition]
-        return query.newest(event for _, event in self._read(partition, start, end, query.asset_uuid))
+        starts = self._reader.offsets_at(partitions, oldest) if oldest is not None else {}
+        ends = self._ends(partitions)
+        found = [
+            deque(
+                (
+                    (milliseconds, event)
+                    for _, milliseconds, event in self._read(
+                        partition, starts.get(partition, self._positions.base), ends[partition], query.asset_uuid
+                    )
+                    if query.matches(event)
+                ),
+                query.limit,
+            )
+            for partition in partitions
+        ]
+        return in_order_of_time(found)[-query.limit :]
 
     def _oldest(self, query: HistoryQuery) -> float | None:
         """Return the time before which the log has no event of a query, in seconds since 1970, or None."""
@@ -192,12 +216,15 @@ class LogEngine(SharedEngine):
     ) -> Subscription:
         self._check_open()
         feed = self._started_feed()
-        partitions = self._partitions if asset_uuid is None else [self._partition_of(asset_uuid)]
+        partitions = self._partitions
+        wanted = None if asset_uuid is None else [asset_uuid]
         ends = self._ends(partitions) if from_position is None else {}
+        if from_position is not None and asset_uuid is not None:
+            from_position = self._in_each_partition(asset_uuid, from_position)
         with self._dispatcher.lock:
             if from_position is None:
                 from_position = self._position(
-                    {partition: max(end, feed.positions[partition]) for partition, end in ends.items()}
+                    {partition: max(end, feed.positions[partition]) for partition, end in ends.items()}, wanted
                 )
             subscription = self._dispatcher.add(asset_uuid, on_event, on_gap, from_position)
             outer, self._catching_up = self._catching_up, threading.get_ident()
@@ -230,23 +257,30 @@ class LogEngine(SharedEngine):
         if first >= passed:
             return
         asset_uuid = subscription.asset_uuid
-        if asset_uuid is not None and 0 < self._newest.get(asset_uuid, 0) <= first:
-            return  # the asset has no events in between
-        for place, event in self._read(partition, first, passed, asset_uuid):
+        if asset_uuid is not None and not self._may_have(asset_uuid, partition, first):
+            return
+        for place, _, event in self._read(partition, first, passed, asset_uuid):
             self._dispatcher.call(subscription, event, partition.number, place)
+
+    def _may_have(self, asset_uuid: str, partition: Partition, first: int) -> bool:
+        """Return whether a partition may have events of an asset between an offset and the position of the feed."""
+        if partition == self._partition_of(asset_uuid):
+            return not 0 < self._newest.get(asset_uuid, 0) <= first
+        return partition in self._positions.strays.get(asset_uuid, ()) or first < self._started_feed().starts[partition]
 
     def _read(
         self, partition: Partition, start: int, end: int, asset_uuid: str | None
-    ) -> Iterator[tuple[int, AssetEvent]]:
+    ) -> Iterator[tuple[int, int, AssetEvent]]:
         """Yield the events between two offsets, of one asset or of all with None; deregistrations are left out.
 
-        Each event comes with its place in the partition, which is its position if the partition is that of its asset.
+        Each event comes with its place in the partition, which is its position if the partition is that of its asset,
+        and with the time of its record in milliseconds since 1970.
         """
         for offset, message in self._reader.read(partition, start, end):
             if asset_uuid is None or key_of(message) == asset_uuid:
                 event = self._records.event_of(message, partition, offset)
                 if event is not None and not is_deregistration(event):
-                    yield offset + 1, event
+                    yield offset + 1, message.timestamp()[1], event
 
     # A log that takes the place of another
 
@@ -309,7 +343,7 @@ class LogEngine(SharedEngine):
         """Notify the subscriptions to assets in a partition of a gap, or all. The caller owns the dispatcher's lock."""
         for subscription in list(self._dispatcher.subscriptions()):
             asset_uuid = subscription.asset_uuid
-            if partition is None or asset_uuid is None or self._partition_of(asset_uuid) == partition:
+            if partition is None or asset_uuid is None or partition in self._places_of([asset_uuid]):
                 self._dispatcher.notify_gap(subscription)
 
     # Positions
@@ -323,6 +357,29 @@ class LogEngine(SharedEngine):
 
     def _partition_of(self, asset_uuid: str) -> Partition:
         return self._partitions[partition_of(asset_uuid, len(self._partitions))]
+
+    def _places_of(self, asset_uuids: Collection[str] | None) -> list[Partition]:
+        """Return the partitions in which the events of some assets may be; all partitions for None or no assets.
+
+        They are those that OpenFactory and librdkafka choose, and those in which this process has seen the assets. An
+        asset that is nowhere in them may be in any other, if its writer has a partitioner of its own.
+        """
+        if not asset_uuids or len(self._partitions) == 1:
+            return self._partitions
+        topic = self._topics.assets
+        return list(
+            dict.fromkeys(place for uuid in asset_uuids for place in self._positions.partitions_of(uuid, topic))
+        )
+
+    def _in_each_partition(self, asset_uuid: str, position: int) -> int:
+        """Return a position of an asset with the place of the same time in each partition that may have its events."""
+        if len(self._partitions) == 1 or isinstance(position, LogPosition):
+            return position
+        own, *others = self._places_of([asset_uuid])
+        starts = dict.fromkeys(others, self._positions.base)
+        for _, message in self._reader.read(own, position - 1, position):
+            starts = self._reader.offsets_at(others, message.timestamp()[1] / 1_000)
+        return LogPosition.of({place.number: start for place, start in {own: position, **starts}.items()}, position)
 
     def _ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Return the end of each partition; during an outage, the last known end.
@@ -354,11 +411,13 @@ class LogEngine(SharedEngine):
         """Return whether the engine can answer reads while no broker can be reached."""
         return False
 
-    def _position(self, offsets: dict[Partition, int]) -> int:
-        """Return the offsets of some partitions as one position."""
+    def _position(self, offsets: Mapping[Partition, int], asset_uuids: Collection[str] | None = None) -> int:
+        """Return the offsets of all partitions as one position, for some assets or for all."""
         if len(self._partitions) == 1:
             return next(iter(offsets.values()))
-        return LogPosition.of({partition.number: offset for partition, offset in offsets.items()})
+        own = [offsets[self._partition_of(asset_uuid)] for asset_uuid in asset_uuids or ()]
+        places = {partition.number: offset for partition, offset in offsets.items()}
+        return LogPosition.of(places, max(own, default=None))
 
     # State of the engine
 
@@ -393,3 +452,8 @@ def _difference(known: TopicIdentity, now: TopicIdentity) -> str:
     if known.id != now.id:
         return "was deleted and made anew"
     return f"has {now.partitions} partitions now and not {known.partitions}, so assets have moved to other partitions"
+
+
+def in_order_of_time(parts: Iterable[Iterable[tuple[int, AssetEvent]]]) -> list[AssetEvent]:
+    """Return the events of several partitions by the times of their records; each partition keeps its own order."""
+    return [event for _, event in heapq.merge(*parts, key=itemgetter(0))]

@@ -53,6 +53,7 @@ class LogFeed:
 
     Attributes:
         positions: by partition, the offset after the last delivered record, from the base; read it under the lock.
+        starts: by partition, the offset from which the feed follows it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class LogFeed:
         on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self.positions: dict[Partition, int] = {}
+        self.starts: Mapping[Partition, int] = {}
         self._connection = connection
         self._reader = reader
         self._lock = lock
@@ -107,7 +109,7 @@ class LogFeed:
 
     def restart(self, offsets: Mapping[Partition, int]) -> None:
         """Follow other partitions or the same from other offsets; the caller owns the lock."""
-        self.positions = dict(offsets)
+        self.positions, self.starts = dict(offsets), offsets
         self._lost.clear()
         self._rewritten.clear()
         self._held.clear()

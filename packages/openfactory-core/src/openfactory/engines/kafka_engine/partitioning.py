@@ -1,13 +1,15 @@
-"""The partition of a key, as every producer of OpenFactory computes it.
+"""The partition of a key, as every producer of OpenFactory computes it, and as others do.
 
-Source: `org.apache.kafka.common.utils.Utils.murmur2`; librdkafka's name for it is murmur2_random.
+Source: `org.apache.kafka.common.utils.Utils.murmur2`; librdkafka's name for it is murmur2_random. Without that setting,
+librdkafka uses CRC-32 (consistent_random).
 """
 
 from __future__ import annotations
 
+import zlib
 from functools import lru_cache
 
-__all__ = ["murmur2", "partition_of"]
+__all__ = ["murmur2", "partition_of", "usual_partitions_of"]
 
 _MULTIPLIER = 0x5BD1E995
 _SEED = 0x9747B28C
@@ -46,3 +48,14 @@ def partition_of(key: str, partitions: int) -> int:
     8
     """
     return (murmur2(key.encode(errors="surrogateescape")) & 0x7FFFFFFF) % partitions
+
+
+@lru_cache(maxsize=65536)
+def usual_partitions_of(key: str, partitions: int) -> tuple[int, ...]:
+    """Return the partitions that producers choose for an asset's events: that of OpenFactory, then that of librdkafka.
+
+    >>> usual_partitions_of("DEV-UUID", 10)
+    (8, 3)
+    """
+    crc32 = zlib.crc32(key.encode(errors="surrogateescape"))
+    return tuple(dict.fromkeys((partition_of(key, partitions), crc32 % partitions)))

@@ -6,10 +6,11 @@ higher base, so all its positions are higher than those of the former log.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from openfactory.engines.kafka_engine.partitioning import partition_of
+from openfactory.engines.kafka_engine.partitioning import partition_of, usual_partitions_of
 
 __all__ = ["Partition", "Positions"]
 
@@ -31,12 +32,14 @@ class Positions:
         base: the position before the first event of the log: 0 for the log that was there at the start.
         counts: by topic, the number of partitions.
         passed: returns the offset up to which a partition was read, from the base.
+        strays: by asset, the partitions other than its own in which a reader of this process has seen its events.
     """
 
     def __init__(self) -> None:
         self.base = 0
         self.counts: Mapping[str, int] = {}
         self.passed: Callable[[Partition], int] = lambda partition: 0  # noqa: ARG005
+        self.strays: defaultdict[str, set[Partition]] = defaultdict(set)
 
     @property
     def log(self) -> int:
@@ -47,14 +50,24 @@ class Positions:
         """Place the positions of a new log, with its partitions, after those of the present one."""
         self.base += _STEP
         self.counts = dict(counts)
+        self.strays.clear()
 
     def is_stray(self, asset_uuid: str, partition: Partition) -> bool:
-        """Return whether an event is in another partition than its asset's.
+        """Return whether an event is in another partition than its asset's, and note where it is.
 
         It was written before partitions were added, or by a program that chooses partitions differently.
         """
         count = self.counts.get(partition.topic, 1)
-        return count > 1 and partition_of(asset_uuid, count) != partition.number
+        if count == 1 or partition_of(asset_uuid, count) == partition.number:
+            return False
+        self.strays[asset_uuid].add(partition)
+        return True
+
+    def partitions_of(self, asset_uuid: str, topic: str) -> list[Partition]:
+        """Return the partitions in which an asset's events may be: its own, that of librdkafka, and those of strays."""
+        usual = usual_partitions_of(asset_uuid, self.counts.get(topic, 1))
+        strays = sorted(self.strays.get(asset_uuid, ()))
+        return list(dict.fromkeys([*(Partition(topic, number) for number in usual), *strays]))
 
     def of_record(self, asset_uuid: str, partition: Partition, offset: int) -> int:
         """Return the position of an asset's event; a stray has that of the newest event in the asset's partition.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from openfactory.engines.fanout.nats_live import NatsLive
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.delivery import Delivery
 from openfactory.engines.kafka_engine.fold import Fold, is_deregistration
-from openfactory.engines.kafka_engine.log_engine import LogEngine
+from openfactory.engines.kafka_engine.log_engine import LogEngine, in_order_of_time
 from openfactory.engines.kafka_engine.log_feed import LogFeed
 from openfactory.engines.kafka_engine.log_reader import LogReader, key_of
 from openfactory.engines.kafka_engine.log_watch import LogWatch
@@ -98,6 +98,7 @@ class KsqlDBEngine(LogEngine):
                     self._dispatcher,
                     LogReader(connection),
                     self._records.event_of,
+                    lambda: self._partitions,
                 )
         except BaseException:
             self.close()
@@ -123,8 +124,7 @@ class KsqlDBEngine(LogEngine):
     def snapshot(self, asset_uuids: Collection[str] | None = None) -> Snapshot:
         self._check_open()
         wanted = None if asset_uuids is None else list(dict.fromkeys(asset_uuids))
-        partitions = self._partitions if wanted is None else list(dict.fromkeys(map(self._partition_of, wanted)))
-        ends, newer = self._read_newest(wanted, partitions or self._partitions)
+        ends, newer = self._read_newest(wanted)
         events: dict[str, dict[str, AssetEvent]] = {}
         for event in (*([] if wanted == [] else self._tables.events(wanted)), *newer):
             if not is_deregistration(event):
@@ -132,7 +132,7 @@ class KsqlDBEngine(LogEngine):
                 last_events.pop(event.id, None)  # moves the attribute to the end: the newest event is the last
                 last_events[event.id] = event
         by_asset = {asset_uuid: list(last_events.values()) for asset_uuid, last_events in events.items()}
-        return Snapshot(by_asset, self._position(ends), self._positions.log)
+        return Snapshot(by_asset, self._position(ends, wanted), self._positions.log)
 
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
         def newest(newer: Fold, asset_uuid: str) -> str | None:
@@ -182,16 +182,13 @@ class KsqlDBEngine(LogEngine):
         if self._nats is None or asset_uuid is None:
             return super().subscribe(asset_uuid, on_event, on_gap, from_position)
         self._check_open()
-        partition = self._partition_of(asset_uuid)
-        if from_position is None or (
-            isinstance(from_position, LogPosition) and partition.number not in from_position.partitions
-        ):
-            start = self._ends([partition])[partition]
-        elif isinstance(from_position, LogPosition):
-            start = from_position.partitions[partition.number]
-        else:
-            start = from_position
-        return self._nats.subscribe(asset_uuid, partition, on_event, on_gap, start)
+        known: Mapping[int, int] = {}
+        if from_position is not None:
+            position = self._in_each_partition(asset_uuid, from_position)
+            known = position.partitions if isinstance(position, LogPosition) else {0: position}
+        ends = self._ends(partition for partition in self._partitions if partition.number not in known)
+        starts = {place: ends[place] if place in ends else known[place.number] for place in self._partitions}
+        return self._nats.subscribe(asset_uuid, self._partition_of(asset_uuid), on_event, on_gap, starts)
 
     # Inside
 
@@ -224,7 +221,8 @@ class KsqlDBEngine(LogEngine):
         """Deliver a record; a record without subscribers is not even decoded."""
         asset_uuid = key_of(message)
         if asset_uuid is not None:
-            self._newest[asset_uuid] = offset + 1
+            if not self._positions.is_stray(asset_uuid, partition):
+                self._newest[asset_uuid] = offset + 1
             if not self._dispatcher.is_needed(None if self._nats is not None else asset_uuid):
                 return
         event = self._records.event_of(message, partition, offset)
@@ -235,15 +233,13 @@ class KsqlDBEngine(LogEngine):
         else:  # subscriptions to a single asset receive its events from NATS
             self._dispatcher.deliver_to_wildcard(event, partition.number, offset + 1)
 
-    def _read_newest(
-        self, asset_uuids: list[str] | None, partitions: list[Partition]
-    ) -> tuple[dict[Partition, int], list[AssetEvent]]:
-        """Return the ends of the partitions, and the newest events before them; meanwhile messages of NATS wait."""
+    def _read_newest(self, asset_uuids: list[str] | None) -> tuple[dict[Partition, int], list[AssetEvent]]:
+        """Return the ends of all partitions, and the newest events before them; meanwhile messages of NATS wait."""
         ends: dict[Partition, int] = {}
         newer: list[AssetEvent] = []
         paused = [] if self._nats is None else self._nats.pause(asset_uuids)
         try:
-            ends = self._ends(partitions)
+            ends = self._ends(self._partitions)
             newer = [] if asset_uuids == [] else self._newer(asset_uuids, ends)
             return ends, newer
         finally:
@@ -252,17 +248,18 @@ class KsqlDBEngine(LogEngine):
 
     def _newer(self, asset_uuids: list[str] | None, ends: dict[Partition, int]) -> list[AssetEvent]:
         """Return the events that the tables may not show yet, up to the given ends."""
-        newer: list[AssetEvent] = []
+        newer: dict[Partition, list[tuple[int, AssetEvent]]] = {}
         wanted = None if asset_uuids is None else set(asset_uuids)
+        partitions = {place: ends[place] for place in self._places_of(asset_uuids) if place in ends}
         try:
-            for partition, offset, message in self._reader.read_newest(ends, LAG_SECONDS):
+            for partition, offset, message in self._reader.read_newest(partitions, LAG_SECONDS):
                 if wanted is None or key_of(message) in wanted:
                     event = self._records.event_of(message, partition, offset)
                     if event is not None:
-                        newer.append(event)
+                        newer.setdefault(partition, []).append((message.timestamp()[1], event))
         except EngineUnavailableError as error:
             _logger.warning("The newest events cannot be read from the log, so state may be outdated: %s", error)
-        return newer
+        return in_order_of_time(newer.values())
 
     def _column(
         self,
@@ -281,8 +278,7 @@ class KsqlDBEngine(LogEngine):
         if wanted == []:
             return {}
         values = self._tables.column(table, column, wanted)
-        partitions = self._partitions if wanted is None else list(dict.fromkeys(map(self._partition_of, wanted)))
-        events = self._newer(wanted, self._ends(partitions))
+        events = self._newer(wanted, self._ends(self._places_of(wanted)))
         newer = Fold.of_statements(events)
         for asset_uuid in newer.deregistered:
             values.pop(asset_uuid, None)
