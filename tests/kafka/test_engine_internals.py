@@ -280,12 +280,17 @@ class _NoAnswerAtFirst:
         return self._consumer.list_topics(*arguments, **keywords)
 
 
-def test_a_new_log_is_followed_although_the_broker_does_not_answer_at_first(engine: KafkaEngine) -> None:
+def test_a_new_log_is_followed_although_the_broker_does_not_answer_at_first(
+    engine: KafkaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard: list[AssetEvent] = []
     engine.subscribe("MILL", heard.append)
-    engine._feed._consumer = consumer = _NoAnswerAtFirst(engine._feed._consumer)  # type: ignore[assignment]
+    former = engine._feed._consumer
+    consumer = _NoAnswerAtFirst(engine._feed._new_consumer())
+    monkeypatch.setattr(engine._feed, "_new_consumer", lambda: consumer)
     engine._read_anew(engine._identity, "The log is taken for another one")
     eventually(lambda: not consumer.failures)
+    assert engine._feed._consumer is not former  # which knows the leaders of the former log
     engine.publish(event(1)).wait()
     eventually(lambda: [one.value for one in heard] == [1])
 

@@ -15,7 +15,7 @@ from openfactory.exceptions import EngineUnavailableError
 from openfactory.logs.outage import Outage
 
 if TYPE_CHECKING:
-    from confluent_kafka import KafkaError, Message
+    from confluent_kafka import Consumer, KafkaError, Message
 
 __all__ = ["LogFeed"]
 
@@ -78,8 +78,7 @@ class LogFeed:
         self._moved = threading.Condition()
         self._waiters = 0
         self._closed = False
-        # A newly assigned partition waits for the end of the current fetch, which is this long when no records arrive.
-        self._consumer = new_consumer(connection, **{"fetch.wait.max.ms": 100})
+        self._consumer = self._new_consumer()
         self._partitions: dict[tuple[str | None, int | None], Partition] = {}
         self._base = 0
         self._restarted = False
@@ -214,6 +213,10 @@ class LogFeed:
                 time.sleep(_PAUSE_SECONDS)
         self._consumer.close()
 
+    def _new_consumer(self) -> Consumer:
+        # A newly assigned partition waits for the end of the current fetch, which is this long when no records arrive.
+        return new_consumer(self._connection, **{"fetch.wait.max.ms": 100})
+
     def _assign(self) -> None:
         """Assign the partitions of the last `restart`; if the broker does not answer, the next round tries again."""
         from confluent_kafka import KafkaException, TopicPartition
@@ -221,6 +224,10 @@ class LogFeed:
         with self._lock():
             positions, base = self.positions, self._connection.positions.base
             assignment = [TopicPartition(*partition, offset - base) for partition, offset in positions.items()]
+        if base != self._base:
+            # librdkafka believes what it knows of a former topic, such as the epoch of its leader, and waits for more.
+            self._consumer.close()
+            self._consumer, self._base = self._new_consumer(), base
         try:
             if base:
                 for topic in {partition.topic for partition in positions}:
@@ -232,7 +239,6 @@ class LogFeed:
         with self._lock():
             if positions is self.positions:  # else there was another restart
                 self._restarted = False
-                self._base = base
                 self._partitions = {(partition.topic, partition.number): partition for partition in positions}
 
     def _deliver(self, messages: list[Message]) -> None:
