@@ -104,9 +104,9 @@ class DerivedRegister:
     def _derive(self, message: Message) -> None:
         try:
             fields = {name.upper(): value for name, value in json.loads(message.value() or b"").items()}
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             return
-        id, value, type = fields.get("ID"), fields.get("VALUE"), fields.get("TYPE")
+        id, value, type = fields.get("ID"), _text(fields.get("VALUE")), fields.get("TYPE")
         if id in ("avail", "agent_avail"):
             self._write("ASSETS_AVAIL", message, None if value == "delete" else value)
         elif id == "DockerService" and type == "OpenFactory":
@@ -135,3 +135,9 @@ class DerivedRegister:
         content = row[REGISTER[table][0]] if isinstance(row, dict) else row
         replace = f"INSERT OR REPLACE INTO {table} VALUES (?, ?)"  # noqa: S608
         self._connection.execute(replace, (key_of(message), content))
+
+
+def _text(value: Any) -> str | None:
+    """A value as the text that ksqlDB's column has."""
+    text = value if value is None or isinstance(value, str) else json.dumps(value)
+    return None if text is None else text.encode(errors="replace").decode()

@@ -100,7 +100,7 @@ def test_a_row_of_records_with_an_empty_id_is_no_attribute(
         with Asset("LATHE", client) as lathe:
             lathe.add_attribute(AssetAttribute(id="speed", value=3, type="Samples", tag="Speed"))
         monkeypatch.setattr(factory.ksqldb, "query", with_the_row)
-        monkeypatch.setattr("openfactory.engines.ksqldb.engine._LAG_SECONDS", 0.0)
+        monkeypatch.setattr("openfactory.engines.ksqldb.engine.LAG_SECONDS", 0.0)
         with Asset("LATHE", client) as lathe:
             assert lathe.attributes() == ["speed"]
 

@@ -285,7 +285,7 @@ class CommandHandler:
         return answered
 
     def _answer_older(self, commands: Iterable[AssetEvent], answered: Mapping[str, int]) -> None:
-        """Answer the commands that were sent before the app's start and have no reply: none of them is run.
+        """Answer the commands that were sent before the app's start and have no reply, without running them.
 
         A command that came again gets its first reply again, so that each command in the log is followed by a reply.
 
