@@ -102,7 +102,9 @@ def test_a_topic_that_is_made_anew_while_apps_run_is_read_anew_and_told_once(
         assert mill["count"].value == "after"
         eventually(lambda: heard[-1] == "after")
         assert [event.value for event in client.engine.history("MILL", limit=2)] == [149, "after"]
-        assert heard[:-1] == sorted(heard[:-1])
+        # Between its making and the first record, the new log may be read without any value.
+        values = [one for one in heard if one != UNAVAILABLE]
+        assert values[:-1] == sorted(values[:-1])
         look(client)
         assert len(warnings("made anew")) == 1
         assert not warnings("No new records")
