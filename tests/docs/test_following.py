@@ -44,7 +44,8 @@ def test_a_command_goes_on_until_it_is_interrupted(follow: Follow) -> None:
     follow(
         page(
             "```python tick.py\nimport time\n"
-            "try:\n    for n in range(10**6):\n        print(n, flush=True)\n        time.sleep(0.01)\n"
+            "try:\n    for n in range(10**6):\n        print(n, flush=True)\n"
+            "        time.sleep(0.01 if n < 45 else 60)\n"
             "except KeyboardInterrupt:\n    print('bye')\n```\n",
             console("$ python tick.py\n0\n…", "first"),
             console("$ echo beside\nbeside", "second"),
