@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -191,6 +192,19 @@ def test_outside_the_main_thread_an_app_works_and_says_that_it_has_no_signal_han
     thread.join(30)
     assert apps[0].calls == RUN
     assert sum("no signal handlers" in message for message in log.messages) == 1
+
+
+def test_an_error_of_a_main_loop_is_not_lost_when_a_stop_from_elsewhere_ends_first() -> None:
+    class Broken(OpenFactoryApp):
+        async def async_main_loop(self) -> None:
+            stop = threading.Thread(target=self.shutdown)
+            stop.start()
+            stop.join()  # without the event loop, which has to cancel the main loop afterwards
+            raise ValueError("out of oil")
+
+    app = Broken(None, test_mode=True, app_uuid="MILL")
+    with pytest.raises(ValueError, match="out of oil"):
+        asyncio.run(app.async_run())
 
 
 def test_a_stopped_app_writes_no_more(start: Start) -> None:

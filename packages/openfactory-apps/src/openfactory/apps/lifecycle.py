@@ -111,13 +111,18 @@ class Lifecycle:
             self._steps(self.budget if self._deadline is None else max(self._deadline - time.monotonic(), 0.5))
         finally:
             self._done.set()
-            self._end_main_loop()
+            self.cancel_main_loop()  # it still runs if `shutdown` was called from elsewhere
 
-    def _end_main_loop(self) -> None:
-        """Cancel a main loop that still runs as a task, because `shutdown` was called from elsewhere."""
+    def cancel_main_loop(self) -> None:
+        """Cancel a main loop that runs as a task. Any thread may call it."""
         if self._task is not None and not self._loop_ended:
             with suppress(RuntimeError):  # its event loop is closed
-                self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+                self._task.get_loop().call_soon_threadsafe(self._cancel_task)
+
+    def _cancel_task(self) -> None:
+        # Asked again by the event loop: the main loop may have ended since, and the stop is not to be cancelled.
+        if self._task is not None and not self._loop_ended:
+            self._task.cancel()
 
     def notice(self) -> bool:
         """Record the arrival of a signal, before Python handles it, and return whether it is the first."""
@@ -136,10 +141,8 @@ class Lifecycle:
         threading.Thread(target=self._watch, args=(self._deadline,), name="openfactory-watchdog", daemon=True).start()
         if self._loop_ended or self._begun:
             return False
-        if self._task is not None:
-            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
-            return False
-        return True
+        self.cancel_main_loop()
+        return self._task is None
 
     def _watch(self, deadline: float) -> None:
         """Stop the app if the main loop does not end, and end the process at the deadline."""

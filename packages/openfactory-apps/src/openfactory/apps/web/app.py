@@ -127,7 +127,6 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         self.open_streams = OpenStreams()
         self._server: WebServer | None = None
         self._server_failure: Exception | None = None
-        self._main_task: asyncio.Task[Any] | None = None
         super().__init__(
             ksqlClient,
             bootstrap_servers,
@@ -227,15 +226,14 @@ class WebApp(OpenFactoryApp, is_runtime=True):
                 self.logger.exception("The web server of %s could not be opened; stopping.", self.asset_uuid)
             await asyncio.shield(asyncio.to_thread(self.shutdown))
             raise
-        self._main_task = asyncio.current_task()
         try:
             await super().async_run()
         except asyncio.CancelledError:
             if self._server_failure is None:
                 raise
         if self._server_failure is not None:
-            if self._main_task is not None:
-                self._main_task.uncancel()
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
             raise self._server_failure
 
     def _become_available(self) -> None:
@@ -249,8 +247,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         """End the main loop. Called on any thread."""
         self.logger.error("The web server of %s failed; stopping.", self.asset_uuid, exc_info=error)
         self._server_failure = error
-        if self._loop is not None and self._main_task is not None:
-            self._loop.call_soon_threadsafe(self._main_task.cancel)
+        self._lifecycle.cancel_main_loop()
 
     def _stop_serving(self, timeout: float) -> None:
         if self._server is not None:
