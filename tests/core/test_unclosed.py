@@ -48,7 +48,7 @@ def test_assets_that_are_used_once_end(mill: Asset, client: KSQLDBClient) -> Non
 
 def test_the_asset_of_a_place_that_is_used_once_ends(mill: Asset, client: KSQLDBClient, eventually: Eventually) -> None:
     mill._engine.register(Registration("MILL", "Device", uns_id="hall/mill"))
-    mill.flush()
+    mill._engine.flush()
     before = subscribed(mill._engine)
     for _ in range(5):
         assert AssetUNS("hall/mill", client).n.value == 0
