@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import doctest
-import http.client
 import importlib
 import json
 import logging
-import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -27,6 +25,7 @@ from openfactory.exceptions import SubscriptionError
 from openfactory.fastapiapp import sse
 from openfactory.kafka import KSQLDBClient
 from openfactory.testing import AppClient
+from running_apps import ask, until
 
 pytestmark = pytest.mark.smoke
 
@@ -173,7 +172,7 @@ def test_a_stream_tells_changes_and_losses_and_has_heartbeats(run_app: RunApp) -
         for status in ("busy", "hot", "idle"):
             await asyncio.to_thread(setattr, panel, "status", status)
         [events] = panel.open_streams._open
-        await _until(lambda: events.lost == 1)
+        await until(lambda: events.lost == 1)
         said += [await anext(messages) for _ in range(3)]
         await messages.aclose()
         return said
@@ -231,7 +230,7 @@ def test_the_app_serves_on_after_its_main_loop_in_one_event_loop_and_one_lifespa
         with connect(f"ws://127.0.0.1:{server.port}/echo", additional_headers=prefix) as socket:
             socket.send("hello")
             assert socket.recv() == "LIVED hello /my-app/echo"
-        assert _get(server.port, "/loop") == b"true"
+        assert ask(server.port, "/loop", Connection="close").text == "true"
     assert lived.app.notes == [("start", "UNAVAILABLE"), ("main loop", "AVAILABLE"), ("end", "AVAILABLE")]
 
 
@@ -255,40 +254,10 @@ def test_the_error_of_a_route_is_in_the_log_of_its_app(
         panel.run()
         eventually(lambda: panel.app.app_health().reasons == [])
         assert panel.app._server is not None
-        assert b"Internal Server Error" in _get(panel.app._server.port, "/broken")
+        assert "Internal Server Error" in ask(panel.app._server.port, "/broken", Connection="close").text
         eventually(lambda: "Exception on '/broken' [GET]" in caplog.text)
     [record] = [record for record in caplog.records if record.exc_info]
     assert (record.name, str(record.exc_info and record.exc_info[1])) == ("PANEL", "out of oil")
-
-
-def test_the_stop_waits_for_a_request_while_other_tasks_of_the_event_loop_go_on() -> None:
-    class Patient(OpenFactoryFastAPIApp):
-        def configure_routes(self) -> None:
-            self.arrived, self.opened = threading.Event(), asyncio.Event()
-
-            @self.api.get("/hold")
-            async def hold() -> str:
-                self.arrived.set()
-                await self.opened.wait()
-                return "held"
-
-    async def main(app: Patient) -> bytes:
-        running = asyncio.create_task(app.async_run())
-        await _until(lambda: app._server is not None and app._server.serving)
-        assert app._server is not None
-        held = asyncio.create_task(asyncio.to_thread(_get, app._server.port, "/hold"))
-        await _until(app.arrived.is_set)
-        running.cancel()
-        await _until(lambda: app._server is not None and not app._server.serving)
-        app.opened.set()  # by this event loop, while the stop waits for the request
-        answer = await held
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        return answer
-
-    with KSQLDBClient(f"memory://{uuid4().hex}") as client:
-        app = Patient(client, app_uuid=f"PANEL-{uuid4().hex}", host="127.0.0.1", port=0, stop_timeout=300)
-        assert asyncio.run(main(app)) == b'"held"'
 
 
 def test_a_stop_by_the_event_loop_answers_the_running_requests() -> None:
@@ -300,28 +269,16 @@ def test_a_stop_by_the_event_loop_answers_the_running_requests() -> None:
                 await asyncio.sleep(0)
                 return "stopped"
 
-    async def main(app: Ending) -> bytes:
+    async def main(app: Ending) -> str:
         running = asyncio.create_task(app.async_run())
-        await _until(lambda: app._server is not None and app._server.serving)
+        await until(lambda: app._server is not None and app._server.serving)
         assert app._server is not None
-        answer = await asyncio.to_thread(_get, app._server.port, "/stop")
+        answer = await asyncio.to_thread(ask, app._server.port, "/stop", Connection="close")
         await running
-        return answer
+        return answer.text
 
     with KSQLDBClient(f"memory://{uuid4().hex}") as client, Asset("ENDING", client) as asset:
         asset.add_attribute(AssetAttribute("noise", 1, "Events", "Noise"))
         app = Ending(client, app_uuid="ENDING", host="127.0.0.1", port=0, stop_timeout=60)
-        assert asyncio.run(main(app)) == b'"stopped"'
+        assert asyncio.run(main(app)) == '"stopped"'
         assert asset.avail.value == "UNAVAILABLE"
-
-
-async def _until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-def _get(port: int, path: str) -> bytes:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-        connection.request("GET", path, headers={"Connection": "close"})
-        return connection.getresponse().read()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from flask import Blueprint, Flask, Response, abort, request
+from flask import Blueprint, Flask, Response, abort
 from prometheus_client import REGISTRY, Counter, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from openfactory.apps import EventAttribute, OpenFactoryFlaskApp, ofa_method
+import flask_site
+from openfactory.apps import OpenFactoryFlaskApp
 from openfactory.exceptions import DeliveryError
-from openfactory.flaskapp import sse
 from openfactory.kafka import KSQLDBClient
 from openfactory.testing import AppClient
+from web_promises import Told
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -35,38 +34,12 @@ if TYPE_CHECKING:
 Eventually = Callable[..., None]
 RunApp = Callable[..., AppClient[Any]]
 
-SLOW_SECONDS = 0.06
 
-
-class Panel(OpenFactoryFlaskApp):
-    """An app with routes and commands of all outcomes."""
-
-    status = EventAttribute(value="idle", tag="App.Status")
+class Panel(flask_site.Panel):
+    """The app of the promises, with a response that waits in its middle."""
 
     def configure_routes(self) -> None:
-        self.go_on = threading.Event()
-        store = Blueprint("store", __name__, url_prefix="/store")
-
-        @store.route("/bins/<name>", methods=["GET", "PUT"])
-        def bin(name: str) -> str:
-            return name
-
-        @self.app.route("/parts/<int:number>")
-        def part(number: int) -> str:
-            return f"part {number}"
-
-        @self.app.route("/body", methods=["POST"])
-        def body() -> str:
-            return str(len(request.get_data()))
-
-        @self.app.route("/broken")
-        def broken() -> str:
-            raise ValueError("out of oil")
-
-        @self.app.route("/slow")
-        def slow() -> str:
-            time.sleep(SLOW_SECONDS)
-            return "at last"
+        super().configure_routes()
 
         @self.app.route("/stream")
         def stream() -> Response:
@@ -76,44 +49,6 @@ class Panel(OpenFactoryFlaskApp):
                 yield "two"
 
             return Response(words())
-
-        @self.app.route("/live")
-        def live() -> Response:
-            return sse(self)
-
-        self.app.register_blueprint(store)
-
-    @ofa_method()
-    def move(self, x: float) -> float:
-        if x < 0:
-            raise ValueError("too far")
-        return x
-
-    @ofa_method()
-    def block(self) -> None:
-        self.go_on.wait(60)
-
-    def app_event_loop_stopped(self) -> None:
-        self.go_on.set()
-
-
-class Told:
-    """What a page of metrics says: `told("…_total", status="200")` is the sum of what has these labels."""
-
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self.families = {family.name: family for family in families}
-        samples = [sample for family in self.families.values() for sample in family.samples]
-        self._values = {(one.name, frozenset(one.labels.items())): float(one.value) for one in samples}
-        assert len(self._values) == len(samples)  # each is told once
-
-    def __call__(self, name: str, **labels: str) -> float:
-        return sum(self._values[key] for key in self._keys(name, labels))
-
-    def labels(self, name: str, label: str) -> set[str]:
-        return {dict(had)[label] for _, had in self._keys(name, {})}
-
-    def _keys(self, name: str, labels: dict[str, str]) -> list[tuple[str, frozenset[tuple[str, str]]]]:
-        return [(of, had) for of, had in self._values if of == name and had >= labels.items()]
 
 
 def told_to(client: FlaskClient, path: str = "/metrics") -> Told:

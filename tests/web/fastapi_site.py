@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Collection, Mapping
@@ -10,21 +11,16 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 
-from openfactory.apps import EventAttribute, OpenFactoryFastAPIApp, ofa_method
-from openfactory.events.event import AssetEvent
-from openfactory.events.timestamp import current_timestamp
+from openfactory.apps import OpenFactoryFastAPIApp
 from openfactory.fastapiapp import sse
 from running_apps import Answer
-from web_site import Framework
+from web_site import Framework, PanelCommands
 
 __all__ = ["FASTAPI"]
 
 
-class Panel(OpenFactoryFastAPIApp):
+class Panel(PanelCommands, OpenFactoryFastAPIApp):
     """An app with routes and commands of all outcomes: coroutines, and plain functions, which run on threads."""
-
-    status = EventAttribute(value="idle", tag="App.Status")
-    note = EventAttribute(value="", tag="Note")
 
     def configure_routes(self) -> None:
         self.go_on = threading.Event()
@@ -75,28 +71,22 @@ class Panel(OpenFactoryFastAPIApp):
 
         @self.api.get("/write/{kind}", response_class=PlainTextResponse)
         def write(kind: str) -> str:
-            if kind == "good":
-                self.note = kind
-            else:
-                self._publish(AssetEvent(self.asset_uuid, "note", "\ud800", "Events", "Note", current_timestamp()))
-            if kind != "silent":
-                self.flush()
-            return kind
+            return self.write(kind)
 
         self.api.include_router(store)
 
-    @ofa_method()
-    def move(self, x: float) -> float:
-        if x < 0:
-            raise ValueError("too far")
-        return x
 
-    @ofa_method()
-    def block(self) -> None:
-        self.go_on.wait(60)
+class Patient(OpenFactoryFastAPIApp):
+    """An app with a route that ends when it is told to."""
 
-    def app_event_loop_stopped(self) -> None:
-        self.go_on.set()
+    def configure_routes(self) -> None:
+        self.arrived, self.opened = threading.Event(), asyncio.Event()
+
+        @self.api.get("/hold", response_class=PlainTextResponse)
+        async def hold() -> str:
+            self.arrived.set()
+            await self.opened.wait()
+            return "held"
 
 
 GATE = """
@@ -150,22 +140,6 @@ app.run()
 print("run returned")
 """
 
-EARLY = """
-import os
-import signal
-from openfactory.apps import OpenFactoryFastAPIApp
-from openfactory.kafka import KSQLDBClient
-
-class Early(OpenFactoryFastAPIApp):
-    def {method}(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    def app_event_loop_stopped(self):
-        print("stopped", flush=True)
-
-Early(KSQLDBClient(os.environ["KSQLDB_URL"]), host="127.0.0.1", stop_timeout=300).run()
-"""
-
 FURNACE = """
 import os
 from openfactory.apps import EventAttribute, OpenFactoryFastAPIApp
@@ -192,8 +166,8 @@ app.run()
 class _FastAPIFramework(Framework):
     app_class = OpenFactoryFastAPIApp
     panel_class = Panel
+    patient_class = Patient
     gate = GATE
-    early = EARLY
     furnace = FURNACE
 
     def ask(

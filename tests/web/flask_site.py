@@ -10,21 +10,16 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, abort, redirect, request, url_for
 
-from openfactory.apps import EventAttribute, OpenFactoryFlaskApp, ofa_method
-from openfactory.events.event import AssetEvent
-from openfactory.events.timestamp import current_timestamp
+from openfactory.apps import OpenFactoryFlaskApp
 from openfactory.flaskapp import sse
 from running_apps import Answer
-from web_site import Framework
+from web_site import Framework, PanelCommands
 
 __all__ = ["FLASK"]
 
 
-class Panel(OpenFactoryFlaskApp):
+class Panel(PanelCommands, OpenFactoryFlaskApp):
     """An app with routes and commands of all outcomes."""
-
-    status = EventAttribute(value="idle", tag="App.Status")
-    note = EventAttribute(value="", tag="Note")
 
     def configure_routes(self) -> None:
         self.go_on = threading.Event()
@@ -74,28 +69,21 @@ class Panel(OpenFactoryFlaskApp):
 
         @self.app.route("/write/<kind>")
         def write(kind: str) -> Any:
-            if kind == "good":
-                self.note = kind
-            else:
-                self._publish(AssetEvent(self.asset_uuid, "note", "\ud800", "Events", "Note", current_timestamp()))
-            if kind != "silent":
-                self.flush()
-            return kind
+            return self.write(kind)
 
         self.app.register_blueprint(store)
 
-    @ofa_method()
-    def move(self, x: float) -> float:
-        if x < 0:
-            raise ValueError("too far")
-        return x
 
-    @ofa_method()
-    def block(self) -> None:
-        self.go_on.wait(60)
+class Patient(OpenFactoryFlaskApp):
+    """An app with a route that ends when it is told to."""
 
-    def app_event_loop_stopped(self) -> None:
-        self.go_on.set()
+    def configure_routes(self) -> None:
+        self.arrived, self.opened = threading.Event(), threading.Event()
+
+        @self.app.route("/hold")
+        def hold() -> str:
+            self.arrived.set()
+            return "held" if self.opened.wait(60) else "given up"
 
 
 GATE = """
@@ -148,22 +136,6 @@ app.run()
 print("run returned")
 """
 
-EARLY = """
-import os
-import signal
-from openfactory.apps import OpenFactoryFlaskApp
-from openfactory.kafka import KSQLDBClient
-
-class Early(OpenFactoryFlaskApp):
-    def {method}(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    def app_event_loop_stopped(self):
-        print("stopped", flush=True)
-
-Early(KSQLDBClient(os.environ["KSQLDB_URL"]), host="127.0.0.1", stop_timeout=300).run()
-"""
-
 FURNACE = """
 import os
 from openfactory.apps import EventAttribute, OpenFactoryFlaskApp
@@ -190,8 +162,8 @@ app.run()
 class _FlaskFramework(Framework):
     app_class = OpenFactoryFlaskApp
     panel_class = Panel
+    patient_class = Patient
     gate = GATE
-    early = EARLY
     furnace = FURNACE
 
     def ask(

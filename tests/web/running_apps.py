@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import re
@@ -27,12 +28,20 @@ class Answer(NamedTuple):
     headers: dict[str, str]
 
 
-def _ask(port: int, path: str, **headers: str) -> Answer:
+def ask(port: int, path: str, **headers: str) -> Answer:
+    """Request a page of a server on this machine."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request("GET", path, headers=named)
         response = connection.getresponse()
         return Answer(response.status, response.read().decode(), {k.lower(): v for k, v in response.getheaders()})
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait in an event loop until a condition holds."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 @dataclass
@@ -61,7 +70,7 @@ class RunningApp:
 
     def ask(self, path: str = "/", **headers: str) -> Answer:
         """GET a page; `X_Forwarded_For="…"` is the header X-Forwarded-For."""
-        return _ask(self.port, path, **headers)
+        return ask(self.port, path, **headers)
 
     def refuses(self) -> bool:
         """Whether nobody listens there any more."""

@@ -22,6 +22,24 @@ from web_site import Framework
 __all__ = ["LifecyclePromises", "StreamPromises"]
 
 
+# An app that stops itself before it serves.
+EARLY = """
+import os
+import signal
+from openfactory.apps import {base}
+from openfactory.kafka import KSQLDBClient
+
+class Early({base}):
+    def {method}(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def app_event_loop_stopped(self):
+        print("stopped", flush=True)
+
+Early(KSQLDBClient(os.environ["KSQLDB_URL"]), host="127.0.0.1", stop_timeout=300).run()
+"""
+
+
 class LifecyclePromises:
     framework: ClassVar[Framework]
 
@@ -144,7 +162,7 @@ class LifecyclePromises:
     def test_a_stop_before_the_server_has_started_ends_the_process(
         self, start_app: StartApp, file_url: str, method: str
     ) -> None:
-        app = start_app(self.framework.early.format(method=method))
+        app = start_app(EARLY.format(base=self.framework.app_class.__name__, method=method))
         assert app.ends() == 0
         assert app.out.read_text() == "stopped\n"
         with KSQLDBClient(file_url) as client, Asset("PANEL", client) as panel:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY, Counter, Gauge
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from openfactory.assets import Asset
@@ -20,10 +21,10 @@ from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import CommandFailed, CommandRejected, ConfigurationError
 from openfactory.kafka import KSQLDBClient
 from openfactory.testing import AppClient
-from running_apps import Answer, Eventually
+from running_apps import Answer, Eventually, ask, until
 from web_site import Framework
 
-__all__ = ["GatewayPromises", "HealthPromises", "MetricsPromises", "RunPromises"]
+__all__ = ["GatewayPromises", "HealthPromises", "MetricsPromises", "RunPromises", "Told"]
 
 RunApp = Callable[..., AppClient[Any]]
 Ask = Callable[..., Answer]
@@ -52,14 +53,14 @@ class _Promises:
         answer = self.framework.ask(app, "GET", path)
         assert answer.status == 200
         assert answer.headers["content-type"].startswith("text/plain; version=")
-        return Told(answer.text)
+        return Told(text_string_to_metric_families(answer.text))
 
 
 class Told:
     """What a page of metrics says: `told("…_total", status="200")` is the sum of what has these labels."""
 
-    def __init__(self, text: str) -> None:
-        self.families = {family.name: family for family in text_string_to_metric_families(text)}
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self.families = {family.name: family for family in families}
         samples = [sample for family in self.families.values() for sample in family.samples]
         self._values = {(one.name, frozenset(one.labels.items())): float(one.value) for one in samples}
         assert len(self._values) == len(samples)  # each is told once
@@ -448,6 +449,24 @@ class RunPromises(_Promises):
                 type("Broken", (app_class,), {"configure_routes": fail})(client, app_uuid=uuid)
             assert panel.application_version.value == "latest"  # it had begun
             assert panel.type == "UNAVAILABLE"
+
+    def test_the_stop_waits_for_a_request_while_other_tasks_of_the_event_loop_go_on(self) -> None:
+        async def main(app: Any) -> str:
+            running = asyncio.create_task(app.async_run())
+            await until(lambda: app._server is not None and app._server.serving)
+            held = asyncio.create_task(asyncio.to_thread(ask, app._server.port, "/hold", Connection="close"))
+            await until(app.arrived.is_set)
+            running.cancel()
+            await until(lambda: app._server is not None and not app._server.serving)
+            app.opened.set()  # by this event loop, while the stop waits for the request
+            answer = await held
+            with pytest.raises(asyncio.CancelledError):
+                await running
+            return answer.text
+
+        with KSQLDBClient(f"memory://{uuid4().hex}") as client:
+            options = {"app_uuid": f"PANEL-{uuid4().hex}", "host": "127.0.0.1", "stop_timeout": 300}
+            assert asyncio.run(main(self.framework.patient_class(client, **options))) == "held"
 
     def test_an_asset_attribute_named_like_the_framework_app_is_not_written(self) -> None:
         uuid = f"PANEL-{uuid4().hex}"
