@@ -31,34 +31,28 @@ def existing(kafka_broker: KafkaBroker, nats_server: NatsServer) -> Iterator[Ksq
         yield factory
 
 
-@pytest.mark.thorough  # with live events from the log, which TestKafkaAlone hears too
-class TestKsqlDB(EngineConformance):
+class _KsqlDBConformance(EngineConformance):
     @pytest.fixture
     def unwritable(self) -> str:
         return "x" * 2_000_000  # larger than a message may be
 
+
+@pytest.mark.thorough  # with live events from the log, which TestKafkaAlone hears too
+class TestKsqlDB(_KsqlDBConformance):
     @pytest.fixture
     def engine_url(self, from_the_log: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> str:
         return from_the_log.entered(monkeypatch)
 
 
 @pytest.mark.thorough  # the log is that of TestKafkaAlone, and the feed has tests of its own in each run
-class TestKsqlDBAndNATS(EngineConformance):
-    @pytest.fixture
-    def unwritable(self) -> str:
-        return "x" * 2_000_000  # larger than a message may be
-
+class TestKsqlDBAndNATS(_KsqlDBConformance):
     @pytest.fixture
     def engine_url(self, from_nats: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> str:
         return from_nats.entered(monkeypatch)
 
 
 @pytest.mark.thorough  # test_beside_the_existing_system.py has what differs, in each run
-class TestKsqlDBOfTheExistingSystem(EngineConformance):
-    @pytest.fixture
-    def unwritable(self) -> str:
-        return "x" * 2_000_000  # larger than a message may be
-
+class TestKsqlDBOfTheExistingSystem(_KsqlDBConformance):
     @pytest.fixture
     def engine_url(self, existing: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> str:
         return existing.entered(monkeypatch)
