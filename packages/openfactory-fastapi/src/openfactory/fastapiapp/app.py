@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from openfactory.apps.web.app import WebApp
 from openfactory.exceptions import OpenFactoryError
-from openfactory.fastapiapp.middleware import add_middleware
+from openfactory.fastapiapp.middleware import AppMiddleware
 from openfactory.fastapiapp.server import UvicornServer
 from openfactory.logs import configure_library_logger
 from openfactory.settings import environment
@@ -170,14 +170,14 @@ class OpenFactoryFastAPIApp(WebApp, is_runtime=True):
         self.api.state.ofa_app = self
         self.configure_routes()
         self.api.state.ofa_app = self  # again, as configure_routes of an existing app may have replaced `api`
-        add_middleware(
-            self.api,
+        middleware = AppMiddleware(
             self,
             environment("OPENFACTORY_ROOT_PATH") or "",
             self._operations(),
             None if self._metrics_path is None else self._metrics,
             self.logger if self.log_http_requests else None,
         )
+        middleware.wrap(self.api)
 
     def _register_metrics(self, path: str) -> None:
         port = self._port if self._server is None else self._server.port

@@ -24,7 +24,7 @@ from openfactory.fastapiapp.gateway import follow_gateway
 if TYPE_CHECKING:
     from openfactory.fastapiapp.app import OpenFactoryFastAPIApp
 
-__all__ = ["add_middleware", "current_app"]
+__all__ = ["AppMiddleware", "current_app"]
 
 #: The app that serves the request of a call, also in the thread of a plain function.
 current_app: ContextVar[OpenFactoryFastAPIApp] = ContextVar("openfactory_fastapi_app")
@@ -33,15 +33,8 @@ current_app: ContextVar[OpenFactoryFastAPIApp] = ContextVar("openfactory_fastapi
 _ANY_PART = f"/any-{uuid4().hex}"
 
 
-def add_middleware(
-    api: FastAPI,
-    ofa_app: OpenFactoryFastAPIApp,
-    root_path: str,
-    pages: Mapping[str, View],
-    metrics: Metrics | None,
-    logger: logging.Logger | None,
-) -> None:
-    """Put middleware around all other middleware of a FastAPI app, which has not served a request yet.
+class AppMiddleware:
+    """Middleware around all other middleware of a FastAPI app, which has not served a request yet.
 
     It serves pages at GET and HEAD requests. The other middleware, such as a login, does not run for them. A route of
     the app at the same path takes precedence, also if it is added later, unless it begins with a variable, such as
@@ -50,39 +43,39 @@ def add_middleware(
     A request is counted and logged when its response begins. It is told of the failures of its own writes.
 
     Args:
-        api: FastAPI app to extend.
         ofa_app: app that serves the requests.
         root_path: prefix of a request whose gateway does not name one.
         pages: the view for each path.
         metrics: counters of the requests, or None.
         logger: logger for requests, or None.
     """
-    build = api.build_middleware_stack  # `add_middleware` of FastAPI would put later middleware around this one
-    api.build_middleware_stack = lambda: _AppMiddleware(  # type: ignore[method-assign]
-        build(), ofa_app, api, root_path, pages, metrics, logger
-    )
 
-
-class _AppMiddleware:
-    """The outermost middleware of a FastAPI app."""
+    app: ASGIApp
+    _api: FastAPI
 
     def __init__(
         self,
-        app: ASGIApp,
         ofa_app: OpenFactoryFastAPIApp,
-        api: FastAPI,
         root_path: str,
         pages: Mapping[str, View],
         metrics: Metrics | None,
         logger: logging.Logger | None,
     ) -> None:
-        self.app = app
         self._ofa_app = ofa_app
-        self._api = api
         self._root_path = root_path
         self._pages = pages
         self._metrics = metrics
         self._logger = logger
+
+    def wrap(self, api: FastAPI) -> None:
+        """Put this middleware around a FastAPI app."""
+        build = api.build_middleware_stack  # `add_middleware` of FastAPI would put later middleware around this one
+
+        def build_within() -> AppMiddleware:
+            self.app, self._api = build(), api
+            return self
+
+        api.build_middleware_stack = build_within  # type: ignore[method-assign]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
