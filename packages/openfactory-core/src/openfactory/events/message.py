@@ -86,13 +86,8 @@ def read_message(asset_uuid: str, message: bytes, position: int | None = None) -
         fields = decode_json(message, _decode_message)
     except msgspec.DecodeError:
         return _read_any(asset_uuid, None, message, position)
-    attributes = fields.attributes
-    timestamp = attributes.pop("timestamp", None)
-    if type(timestamp) is not str:
-        return _read_any(asset_uuid, None, message, position)
-    return AssetEvent(
-        asset_uuid, fields.ID, fields.VALUE, fields.TYPE, fields.TAG, timestamp, position, attributes or None
-    )
+    event = _event_of(asset_uuid, fields.ID, fields, position)
+    return _read_any(asset_uuid, None, message, position) if event is None else event
 
 
 def read_payload(asset_uuid: str, attribute_id: str, payload: bytes) -> AssetEvent:
@@ -105,12 +100,20 @@ def read_payload(asset_uuid: str, attribute_id: str, payload: bytes) -> AssetEve
         fields = decode_json(payload, _decode_payload)
     except msgspec.DecodeError:
         return _read_any(asset_uuid, attribute_id, payload, None)
+    event = _event_of(asset_uuid, attribute_id, fields, None)
+    return _read_any(asset_uuid, attribute_id, payload, None) if event is None else event
+
+
+def _event_of(
+    asset_uuid: str, attribute_id: str, fields: _Message[dict[str, Any]] | _Payload, position: int | None
+) -> AssetEvent | None:
+    """Return the event of a message that is decoded, or None if its timestamp is not a text."""
     attributes = fields.attributes
     timestamp = attributes.pop("timestamp", None)
     if type(timestamp) is not str:
-        return _read_any(asset_uuid, attribute_id, payload, None)
+        return None
     return AssetEvent(
-        asset_uuid, attribute_id, fields.VALUE, fields.TYPE, fields.TAG, timestamp, None, attributes or None
+        asset_uuid, attribute_id, fields.VALUE, fields.TYPE, fields.TAG, timestamp, position, attributes or None
     )
 
 

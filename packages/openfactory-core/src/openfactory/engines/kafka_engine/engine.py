@@ -19,7 +19,7 @@ from openfactory.engines.kafka_engine.log_feed import LogFeed
 from openfactory.engines.kafka_engine.log_reader import Cluster, LogReader
 from openfactory.engines.kafka_engine.log_watch import Identity, LogWatch
 from openfactory.engines.kafka_engine.positions import Partition
-from openfactory.engines.kafka_engine.recent_commands import MAX_COMMANDS, RecentCommands
+from openfactory.engines.kafka_engine.recent_commands import MAX_COMMANDS
 from openfactory.engines.kafka_engine.tables import FoldedState, FoldedTables, RecordMark
 from openfactory.engines.kafka_engine.topics import (
     ASSETS_AVAIL_TOPIC,
@@ -160,7 +160,9 @@ class KafkaEngine(LogEngine):
         if query.tag is not None and query.is_of_all_commands:
             self._wait_for_feed(lambda: [self._partition_of(query.asset_uuid)])
             with self._dispatcher.lock:
-                commands = self._fold.commands.get((query.asset_uuid, query.tag), RecentCommands())
+                commands = self._fold.commands.get((query.asset_uuid, query.tag))
+                if commands is None:
+                    return []
                 if query.limit <= len(commands) or len(commands) < MAX_COMMANDS:
                     return commands.newest(query.limit)
         return super()._history(query)

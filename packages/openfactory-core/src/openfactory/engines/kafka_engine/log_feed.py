@@ -92,19 +92,16 @@ class LogFeed:
         self._held: dict[Partition, int] = {}  # positions at which a wait was given up because of an open transaction
 
     def connect(self, *topics: str) -> None:
-        """Ask for the leaders of the partitions of some topics, on the thread of the feed, before `start`."""
-        self._begin(*topics)
+        """Start the thread of the feed, which asks for the leaders of some topics while `start` is awaited."""
+        self._thread = threading.Thread(target=self._run, args=topics, name="openfactory-log", daemon=True)
+        self._thread.start()
 
     def start(self, offsets: Mapping[Partition, int]) -> None:
         """Start to follow partitions, each from an offset."""
         self.restart(offsets)
         if self._thread is None:
-            self._begin()
+            self.connect()
         self._started.set()
-
-    def _begin(self, *topics: str) -> None:
-        self._thread = threading.Thread(target=self._run, args=topics, name="openfactory-log", daemon=True)
-        self._thread.start()
 
     def restart(self, offsets: Mapping[Partition, int]) -> None:
         """Follow other partitions or the same from other offsets; the caller owns the lock."""

@@ -51,7 +51,7 @@ class RegisterRows:
         topics: by table, its topic.
 
     Attributes:
-        are_certain: whether a ksqlDB fills the topics. Otherwise they are examined.
+        are_certain: whether a ksqlDB fills the topics. Otherwise they are examined, until they have rows.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class RegisterRows:
         try:
             if not reason and not written.settles(_WAIT_SECONDS):
                 reason = "its deregistration is not acknowledged yet"
-            elif not reason and (self.are_certain or self._exist()):
+            elif not reason and self._exist():
                 if not self._wait(asset_uuid, self._events(asset_uuid, log)):
                     reason = f"they have not read its last events for {_WAIT_SECONDS:g} s"
                 if _is_registered(self._events(asset_uuid, [partition])):
@@ -102,12 +102,15 @@ class RegisterRows:
 
     def _exist(self) -> bool:
         """Return whether a ksqlDB fills the topics; without it, they have at most tombstones."""
+        if self.are_certain:
+            return True
         partitions = [Partition(topic, n) for topic in self._topics.values() for n in range(self._count(topic))]
-        return any(
+        self.are_certain = any(
             message.value() is not None
             for partition, (low, high) in self._reader.bounds(partitions).items()
             for _, message in self._reader.read(partition, max(low, high - _LAST_RECORDS), high)
         )
+        return self.are_certain
 
     def _events(self, asset_uuid: str, partitions: Collection[Partition]) -> list[AssetEvent]:
         """Return the newest events of an asset in some partitions of the log."""

@@ -6,7 +6,6 @@ from openfactory.engines.kafka_engine.topics import (
     FOR_EVER_MS,
     MAX_MESSAGE_BYTES,
     RETENTION_HOURS,
-    SHORTEST_RETENTION_MS,
     Topic,
     TopicState,
 )
@@ -64,7 +63,7 @@ def differences(
     if retention_ms is None and topic.cleanup_policy == "delete" and 0 <= state.retention_ms < shortest_ms:
         found.append(
             f"{state.name} keeps records for {duration(state.retention_ms)} only and should keep them for "
-            f"{duration(SHORTEST_RETENTION_MS)} at least, because older values are lost: "
+            f"{duration(shortest_ms)} at least, because older values are lost: "
             f"{alter} --add-config retention.ms={topic.retention_ms(RETENTION_HOURS)}"
         )
     if topic.joined and state.partitions != partitions:
