@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -152,6 +153,11 @@ class Server(ABC):
             self._remove_temporary()
 
     def _launch(self) -> None:
+        # On a thread, which no signal interrupts: a process that is started and not known yet would never be ended.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(self._start_process).result()
+
+    def _start_process(self) -> None:
         with open(self.folder / "server.log", "wb") as log:
             self._process = subprocess.Popen(
                 self._command(),

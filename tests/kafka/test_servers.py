@@ -436,6 +436,25 @@ def test_a_server_does_not_outlive_who_started_it(
             os.kill(pid, signal.SIGKILL)
 
 
+def test_ctrl_c_while_a_server_is_launched_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[int] = []
+
+    def interrupted(*arguments: Any, **keywords: Any) -> subprocess.Popen[bytes]:
+        process = popen(*arguments, **keywords)
+        if not launched:  # else it is the guard
+            launched.append(process.pid)
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.2)  # here the main thread handles the signal
+        return process
+
+    popen = subprocess.Popen
+    monkeypatch.setattr("servers.server.subprocess.Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        NatsServer().start()
+    [pid] = launched
+    assert not is_running(pid)
+
+
 @pytest.mark.parametrize("kind", [KafkaBroker, NatsServer])
 def test_a_server_that_does_not_start_says_why(
     kafka_broker: KafkaBroker, nats_server: NatsServer, kind: type[Any]
