@@ -156,7 +156,8 @@ class Furnace(OpenFactoryFastAPIApp):
 
         @self.api.get("/open")
         async def open_streams():
-            return {"streams": len(self.open_streams)}
+            unread = sum(len(events._events) for events in self.open_streams._open)
+            return {"streams": len(self.open_streams), "unread": unread, "status": self.status.value[:10]}
 
 app = Furnace(KSQLDBClient(os.environ["KSQLDB_URL"]), host="127.0.0.1", stop_timeout=20)
 app.run()

@@ -212,6 +212,14 @@ class StreamPromises:
             for n in range(400):  # far more than the buffers between hold
                 furnace.status = f"{n} {'x' * 60_000}"
             furnace.flush(60)
+            unread: list[int] = []
+
+            def waits_for_its_reader() -> bool:
+                told = json.loads(app.ask("/open").text)
+                unread.append(told["unread"] if told["status"].startswith("399 ") else 0)
+                return unread[-1] > 0 and unread[-10:] == [unread[-1]] * 10
+
+            eventually(waits_for_its_reader)
             app.process.send_signal(signal.SIGTERM)
             assert app.ends(timeout=40) == 0
         assert "1 HTTP requests did not end in time" in app.log
