@@ -1,4 +1,4 @@
-"""How long a write takes to reach a callback in another process, and a command to be answered."""
+"""How long a write takes to reach a callback in another process, a command to be answered, and a flush to return."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kafka_processes import Program, new_place, program
 from rounds import Bar, Figure, Pair, alternate, figure_of, percentile
 
 from openfactory.assets import Asset, AssetAttribute
+from openfactory.events.event import new_event
 from openfactory.kafka import KSQLDBClient
 
 __all__ = ["measure_latency"]
@@ -44,7 +45,12 @@ class _Ages:
 
 
 def measure_latency(bootstrap_servers: str, rounds: int) -> list[Figure]:
-    """An `Asset` that writes and one that watches, and a command and its reply, against a producer and a consumer."""
+    """An `Asset` that writes and one that watches, a command and its reply, and a flush, against bare ones."""
+    return [*_measure_delivery(bootstrap_servers, rounds), _measure_flush(bootstrap_servers, rounds)]
+
+
+def _measure_delivery(bootstrap_servers: str, rounds: int) -> list[Figure]:
+    """Measure write to callback, and command to reply, against a producer and a consumer."""
     with ExitStack() as stack:
         # Calls have a place of their own, so that only who takes part in a figure reads along.
         ours, bare, commanded = (new_place(bootstrap_servers, f"latency{number}_") for number in range(3))
@@ -65,12 +71,7 @@ def measure_latency(bootstrap_servers: str, rounds: int) -> list[Figure]:
             writer.write("BENCH", message("number", time.perf_counter_ns()))
 
         def call() -> float:
-            times.clear()
-            for pause in _pauses(CALLS):
-                time.sleep(pause)
-                begun = time.perf_counter_ns()
-                answering.call("ping", sender_uuid="BENCH")
-                times.append((time.perf_counter_ns() - begun) / 1e6)
+            times[:] = _times(CALLS, lambda: answering.call("ping", sender_uuid="BENCH"))
             return percentile(times, 50)
 
         pairs, commands = alternate(
@@ -92,6 +93,40 @@ def measure_latency(bootstrap_servers: str, rounds: int) -> list[Figure]:
             [f"p99 of the last {CALLS} calls: {percentile(times, 99):.2f} ms"],
         ),
     ]
+
+
+def _measure_flush(bootstrap_servers: str, rounds: int) -> Figure:
+    """Measure a write that is flushed against one whose receipt is awaited."""
+    place = new_place(bootstrap_servers, "flush_")
+    with KSQLDBClient(place.url) as client, Asset("BENCH", client) as asset:
+        asset.add_attribute(AssetAttribute(id="number", value=0, type="Events", tag="Benchmark"))
+
+        def write_and_flush() -> None:
+            asset.number = time.perf_counter_ns()
+            asset.flush()
+
+        def write_and_wait() -> None:
+            event = new_event("BENCH", "number", time.perf_counter_ns(), "Events", "Benchmark")
+            client.engine.publish(event).wait(10)
+
+        [pairs] = alternate(
+            rounds,
+            "flush",
+            lambda: percentile(_times(WRITES, write_and_flush), 50),
+            lambda: percentile(_times(WRITES, write_and_wait), 50),
+        )
+    return figure_of("write and flush, p50 / write and receipt, p50", "ms", pairs, Bar(at_most=1.5))
+
+
+def _times(count: int, act: Callable[[], object]) -> list[float]:
+    """Return the milliseconds of each act; the system is idle in between."""
+    times = []
+    for pause in _pauses(count):
+        time.sleep(pause)
+        begun = time.perf_counter_ns()
+        act()
+        times.append((time.perf_counter_ns() - begun) / 1e6)
+    return times
 
 
 def _pauses(count: int) -> list[float]:
