@@ -260,6 +260,24 @@ def test_the_error_of_a_route_is_in_the_log_of_its_app(
     assert (record.name, str(record.exc_info and record.exc_info[1])) == ("PANEL", "out of oil")
 
 
+def test_a_route_that_uses_a_missing_storage_is_told_that_it_is_not_set() -> None:
+    class Recipes(OpenFactoryFastAPIApp):
+        def configure_routes(self) -> None:
+            @self.api.get("/plain")
+            def plain() -> str:
+                return str(self.storage.get("recipes").root)
+
+            @self.api.get("/async")
+            async def coroutine() -> str:
+                return str(self.storage.get("recipes").root)
+
+    with AppClient(Recipes, app_uuid="RECIPES") as recipes:
+        for path in ("/plain", "/async"):
+            with pytest.raises(AttributeError) as caught:
+                recipes.app.test_client().get(path)
+            assert ["app.storage is None, because STORAGE is not set." in note for note in caught.value.__notes__] == [True]
+
+
 def test_a_stop_by_the_event_loop_answers_the_running_requests() -> None:
     class Ending(OpenFactoryFastAPIApp):
         def configure_routes(self) -> None:

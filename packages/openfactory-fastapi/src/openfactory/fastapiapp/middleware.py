@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openfactory.apps.app_storage import explain_missing_storage
 from openfactory.apps.web.metrics import Metrics
 from openfactory.apps.web.pages import View
 from openfactory.concurrency.strand import new_strand
@@ -118,8 +119,9 @@ class AppMiddleware:
 
         try:
             await self.app(scope, receive, send_counted)
-        except BaseException:
+        except BaseException as error:
             begin(HTTPStatus.INTERNAL_SERVER_ERROR)
+            explain_missing_storage(self._ofa_app, error)  # before the server logs the error
             raise
 
     def _log(self, scope: Scope, target: bytes, status: int) -> None:
