@@ -275,7 +275,8 @@ def test_a_route_that_uses_a_missing_storage_is_told_that_it_is_not_set() -> Non
         for path in ("/plain", "/async"):
             with pytest.raises(AttributeError) as caught:
                 recipes.app.test_client().get(path)
-            assert ["app.storage is None, because STORAGE is not set." in note for note in caught.value.__notes__] == [True]
+            [note] = caught.value.__notes__
+            assert "app.storage is None, because STORAGE is not set." in note
 
 
 def test_a_stop_by_the_event_loop_answers_the_running_requests() -> None:

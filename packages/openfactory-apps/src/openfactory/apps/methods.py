@@ -236,7 +236,7 @@ def _split_annotation(annotation: Any) -> tuple[Any, str]:
 
 
 def _published_argument(argument: Argument) -> dict[str, Any]:
-    fields = {
+    fields: dict[str, Any] = {
         "name": argument.name,
         "description": argument.description,
         "type": inspect.formatannotation(unlimited(argument.annotation)),

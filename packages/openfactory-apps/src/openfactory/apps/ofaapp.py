@@ -441,7 +441,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         return cancelled
 
 
-OpenFactoryApp._reserved = reserved_names(OpenFactoryApp)
+OpenFactoryApp._reserved = reserved_names(OpenFactoryApp)  # pyright: ignore[reportPrivateUsage]
 
 
 def _call_with_timeout(hook: Callable[[], None], seconds: float) -> None:

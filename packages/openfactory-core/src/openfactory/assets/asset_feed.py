@@ -1,5 +1,8 @@
 """Feed of an asset: its last events, then each new event, also across a gap."""
 
+# A part of `Asset`, where each public name could be the id of an attribute.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import weakref

@@ -176,7 +176,8 @@ class Servers(NamedTuple):
                 f"The client is {redacted(client)!r}, a text. Pass an object, such as "
                 "KSQLDBClient('http://ksqldb:8088'), and the UUID of an app as app_uuid= or in APP_UUID."
             )
-        for name, address in (("bootstrap_servers", bootstrap_servers), ("asset_router_url", asset_router_url)):
+        given: dict[str, object] = {"bootstrap_servers": bootstrap_servers, "asset_router_url": asset_router_url}
+        for name, address in given.items():
             if address is not None and not isinstance(address, str):
                 raise ConfigurationError(
                     f"{name} is a {type(address).__name__} and not the text of an address. Pass the client as "
