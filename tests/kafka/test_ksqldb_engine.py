@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -13,9 +14,9 @@ import pytest
 from ksqldb_factory import KsqlDBFactory
 from openfactory.assets import Asset, AssetAttribute
 from openfactory.engines import open_engine
-from openfactory.events.event import new_event
+from openfactory.events.event import AssetEvent, new_event
 from openfactory.events.registration import Registration
-from openfactory.exceptions import ConfigurationError, EngineUnavailableError
+from openfactory.exceptions import ConfigurationError, EngineUnavailableError, QueryError
 from openfactory.kafka import KSQLDBClient
 from openfactory.utils import deregister_device_connector, register_device_connector
 from servers import KafkaBroker
@@ -53,6 +54,24 @@ def test_tables_that_are_empty_after_a_kill_are_asked_again(
             assert "temperature" in {event.id for event in engine.snapshot(["OVEN"]).events["OVEN"]}
         with emptied(factory):
             assert engine.uns_map()["OVEN"] == "plant/oven"
+
+
+def test_without_nats_the_events_come_from_the_log(factory: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: SimpleQueue[AssetEvent] = SimpleQueue()
+    with open_engine(factory.entered(monkeypatch)) as reference:
+        engine = reference.engine
+        engine.subscribe("PUMP", heard.put)
+        engine.register(Registration("PUMP", "Device"))
+        engine.publish(new_event("PUMP", "pressure", 3.5, "Samples", "Pressure"))
+        assert [heard.get(timeout=60).id for _ in range(2)] == ["AssetType", "pressure"]
+
+
+def test_an_invalid_query_is_an_error_of_the_query(factory: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_engine(factory.entered(monkeypatch)) as reference:
+        with pytest.raises(QueryError) as caught:
+            reference.engine.query("SELECT * FROM NOWHERE")
+        assert caught.value.statement == "SELECT * FROM NOWHERE"
+        assert reference.engine.types([]) == reference.engine.availability([]) == {}
 
 
 def test_without_a_broker_the_variable_is_named(factory: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> None:

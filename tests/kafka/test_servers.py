@@ -519,7 +519,7 @@ def test_a_machine_without_the_server_skips_and_ci_fails(tmp_path: Path, ci: str
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "skipped_is_failed", "-ra", "-c", os.devnull, "--rootdir", ".", "."],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "scripts"), "CI": ci, "COLUMNS": "200"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "CI": ci, "COLUMNS": "200"},
         capture_output=True,
         text=True,
     )

@@ -20,7 +20,6 @@ from openfactory.storage import (
 from openfactory.storage.testing import FileBackendConformance
 
 
-@pytest.mark.thorough  # the same code runs over memory:// in each run
 class TestS3(FileBackendConformance):
     can_update = False
     has_folders = False
