@@ -10,13 +10,16 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
-__all__ = ["MAX_DEPTH", "brackets_in", "decode_json", "is_too_deep"]
+__all__ = ["FLAT_LENGTH", "MAX_DEPTH", "brackets_in", "decode_json", "is_too_deep"]
 
 T = TypeVar("T")
 
 #: Levels of lists and dictionaries that a reader accepts. Deeper values decode in some threads and not in others, and
 #: the `repr` of a value, a comparison or an encoder fails on them.
 MAX_DEPTH = 256
+
+#: Length up to which a text cannot have more levels than that. Most texts are shorter.
+FLAT_LENGTH = 2 * MAX_DEPTH
 
 _decode_any: Callable[[str | bytes], Any] = msgspec.json.Decoder().decode
 
@@ -70,8 +73,7 @@ def decode_json(
         raise _too_deep() from error
     except (ValueError, TypeError, OverflowError) as error:  # such as an unpaired surrogate, or None
         raise msgspec.DecodeError(str(error)) from error
-    # Most texts are too short to be nested so deeply.
-    if len(text) > 2 * MAX_DEPTH and brackets_in(text) > MAX_DEPTH and is_too_deep(value):
+    if len(text) > FLAT_LENGTH and brackets_in(text) > MAX_DEPTH and is_too_deep(value):
         raise _too_deep()
     return value
 

@@ -75,7 +75,8 @@ class Positions:
         Args:
             offset: offset of the record, from the base.
         """
-        if not self.is_stray(asset_uuid, partition):
+        count = self.counts.get(partition.topic, 1)
+        if count == 1 or not self.is_stray(asset_uuid, partition):
             return offset + 1
-        own = Partition(partition.topic, partition_of(asset_uuid, self.counts[partition.topic]))
+        own = Partition(partition.topic, partition_of(asset_uuid, count))
         return max(self.passed(own), self.base)
