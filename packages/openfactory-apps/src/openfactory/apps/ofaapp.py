@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import logging
 import signal
 import threading
@@ -16,6 +15,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import msgspec
 
 from openfactory.apps.app_storage import explain_missing_storage, open_storage
 from openfactory.apps.attributes import declared_attributes
@@ -235,7 +236,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             )
         target = {"HOST": self.asset_uuid.lower(), "PORT": str(metrics_port), "PATH": metrics_path}
         topic = self._engine.topic_of("METRICS_TARGETS_SOURCE")
-        self._writes.produce(topic, self.asset_uuid, json.dumps(target)).wait()
+        self._writes.produce(topic, self.asset_uuid, msgspec.json.encode(target)).wait()
 
     # Start and stop
 

@@ -15,8 +15,6 @@ import msgspec
 
 from openfactory.assets.subscriptions import CaseInsensitiveDict
 from openfactory.concurrency.bounded import call_on_thread
-from openfactory.engines.kafka_engine.broker_admin import BrokerAdmin
-from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.location import ResolvedServers, Servers
 from openfactory.events.attribute import sample_value
 from openfactory.events.decoding import decode_json
@@ -82,6 +80,8 @@ class KafkaAssetConsumer:
         ksqlClient: KSQLDBClient,  # noqa: N803 - the name that tools pass it by
         bootstrap_servers: str | None = None,
     ) -> None:
+        from openfactory.engines.kafka_engine.connection import BrokerConnection  # most programs have no consumer
+
         self.key = asset_uuid
         self.consumer_group_id = consumer_group_id
         self.on_message = on_message
@@ -231,6 +231,8 @@ def delete_consumer_group(
         ConfigurationError: no broker is named.
     """
     from confluent_kafka import KafkaError, KafkaException
+
+    from openfactory.engines.kafka_engine.broker_admin import BrokerAdmin
 
     resolved = Servers(bootstrap_servers, credentials=credentials).resolve()
     servers = _broker(resolved)
