@@ -94,7 +94,7 @@ def test_with_an_id_only_its_events_are_lines(
     assert [line.split()[1:] for line in said(workshop)[1:]] == [["speed", "1.0"], ["speed", "2.0"]]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_well(
     mill: Asset,
     workshop: Path,

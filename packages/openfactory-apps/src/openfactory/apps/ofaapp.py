@@ -38,7 +38,8 @@ from openfactory.apps.identity import (
     registration_of,
     standard_attributes,
 )
-from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process, handle_signals
+from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process
+from openfactory.apps.signals import handle_signals
 from openfactory.assets.asset_class import Asset
 from openfactory.concurrency import LoopThread
 from openfactory.concurrency.bounded import call_on_thread
@@ -304,9 +305,14 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             )
 
     def signal_handler(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - for signal.signal()
-        """End the main loop at the first signal, so that the app stops; end the process at the second."""
+        """End the main loop at the first signal, so that the app stops; end the process at a second one.
+
+        A signal within half a second after the first one repeats it, and does nothing.
+        """
         if self._lifecycle.requested:
-            end_process(128 + signum)
+            if self._lifecycle.is_second():
+                end_process(128 + signum)
+            return
         self.logger.info("Received %s, stopping.", signal.Signals(signum).name)
         if self._lifecycle.request():
             raise StopRequested
