@@ -228,6 +228,26 @@ class Publishes(Idle):
         print("assigned", self.assigned, flush=True)
 
 
+class Prints(Idle):
+    """Prints without a pause, in characters that not every encoding has, and counts its lines in an attribute."""
+
+    def print_lines(self) -> None:
+        self.lines = getattr(self, "lines", 0) + 1
+        print("20 Ω", "x" * 1000)
+        print("20 Ω", file=sys.stderr)
+        self.status = self.lines
+        time.sleep(0.01)
+
+    def main_loop(self) -> None:
+        while True:
+            self.print_lines()
+
+    async def async_main_loop(self) -> None:
+        while True:
+            self.print_lines()
+            await asyncio.sleep(0)
+
+
 class ReloadsOnHangup(Idle):
     """It reads its settings again on SIGHUP, as many servers do."""
 
@@ -333,6 +353,8 @@ WHAT: dict[str, Callable[[], None]] = {
     "hangup_reloads": run(ReloadsOnHangup),
     "leaves_slowly": run(LeavesSlowly),
     "no_wakeup": run(NoWakeup),
+    "prints": run(Prints),
+    "async_prints": run_async(Prints),
     "regular_expression": run(InRegularExpression),
     "hook_blocks": run(HookBlocks),
     "hook_raises": run(HookRaises),

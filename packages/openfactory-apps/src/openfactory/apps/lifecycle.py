@@ -170,5 +170,5 @@ def end_process(status: int) -> None:
 
 def _flush_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):  # a stream that is closed may be None
             stream.flush()

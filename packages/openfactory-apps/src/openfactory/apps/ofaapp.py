@@ -40,6 +40,7 @@ from openfactory.apps.identity import (
 )
 from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process
 from openfactory.apps.signals import handle_signals
+from openfactory.apps.standard_streams import keep_streams_going
 from openfactory.assets.asset_class import Asset
 from openfactory.concurrency import LoopThread
 from openfactory.concurrency.bounded import call_on_thread
@@ -211,7 +212,10 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
     def welcome_banner(self) -> None:
         """Print the name, the version and the data URL of the app when it starts."""
         values = {name: str(self[name].value) for name in super().attributes()}
-        print(banner_text(self.asset_uuid, redacted(self._engine.url), values), flush=True)  # noqa: T201 - the banner
+        try:
+            print(banner_text(self.asset_uuid, redacted(self._engine.url), values), flush=True)  # noqa: T201 - the banner
+        except (OSError, ValueError) as error:
+            self.logger.warning("The banner cannot be printed (%s). Check standard output.", error)
 
     # Metrics
 
@@ -254,6 +258,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         try:
             try:
                 self._lifecycle.main_loop_begins()
+                keep_streams_going()
                 self.welcome_banner()
                 self._become_available()
                 check_main_loop_result(self.main_loop())  # type: ignore[func-returns-value]
@@ -282,6 +287,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._loop = asyncio.get_running_loop()
         try:
             self._lifecycle.main_loop_begins(task)
+            keep_streams_going()
             self.welcome_banner()
             await self._prepare_serving()
             self._become_available()

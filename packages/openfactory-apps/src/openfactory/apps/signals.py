@@ -34,9 +34,8 @@ def handle_signals(app: Lifecycle, logger: logging.Logger) -> None:
     if threading.current_thread() is not threading.main_thread():
         logger.info("The app was built outside the main thread, so it sets no signal handlers.")
         return
-    for signum, previous in handle_stop_signals(_on_signal).items():
-        if previous is not _on_signal:
-            _previous_handlers[signum] = previous
+    replaced = handle_stop_signals(_on_signal).items()
+    _previous_handlers.update({signum: previous for signum, previous in replaced if previous is not _on_signal})
     _start_signal_thread()
 
 
@@ -107,8 +106,9 @@ def _read_signals(receiver: socket.socket) -> None:
 
 def _notice(signum: int) -> None:
     apps = _running_apps()
-    if any([app.notice() for app in apps]):
-        end_process(128 + signum)  # a second request
+    are_second = [app.notice() for app in apps]
+    if any(are_second):
+        end_process(128 + signum)
     threading.Thread(
         target=_request_stop_if_unhandled, args=(apps, signum), name="openfactory-signals", daemon=True
     ).start()

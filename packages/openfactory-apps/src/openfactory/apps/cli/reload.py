@@ -40,7 +40,7 @@ class _Reloader:
         self._requests = 0
 
     def run(self) -> None:
-        handle_stop_signals(lambda signum, _: self._record_signal())
+        handle_stop_signals(lambda *_: self._record_signal())
         while not self._requests:
             stamps = _file_stamps(self._file.parent)
             app = self._start()

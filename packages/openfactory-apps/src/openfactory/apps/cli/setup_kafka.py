@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from openfactory.apps.cli.failure import Failure
-from openfactory.apps.cli.output import print_table
+from openfactory.apps.cli.output import has_color, print_table
 from openfactory.engines.kafka_engine.topics import (
     COMPACTION_HOURS,
     RETENTION_HOURS,
@@ -199,7 +199,8 @@ def _progress(total: int) -> Generator[Callable[[Piece], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True, color_system="auto" if has_color(sys.stderr) else None)
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda piece: bar.update(task, advance=1, description=f"{piece.kind} {piece.name}")
 
