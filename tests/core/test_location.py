@@ -354,6 +354,6 @@ def test_no_repr_shows_a_secret() -> None:
 
 
 def test_a_login_in_the_address_of_a_broker_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="KAFKA_BROKER must not contain a user or a password") as caught:
+    with pytest.raises(ConfigurationError, match="address of a broker must not contain a user or a password") as caught:
         Servers("app:topsecret@plant:9092").resolve("http://plant:8088")
     assert "topsecret" not in str(caught.value)

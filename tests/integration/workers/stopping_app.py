@@ -231,11 +231,13 @@ class Publishes(Idle):
 class Prints(Idle):
     """Prints without a pause, in characters that not every encoding has, and counts its lines in an attribute."""
 
+    _lines = 0
+
     def print_lines(self) -> None:
-        self.lines = getattr(self, "lines", 0) + 1
+        self._lines += 1
         print("20 Ω", "x" * 1000)
         print("20 Ω", file=sys.stderr)
-        self.status = self.lines
+        self.status = self._lines
         time.sleep(0.01)
 
     def main_loop(self) -> None:

@@ -216,18 +216,21 @@ class Servers(NamedTuple):
         """
         location = Location.of(url)
         brokers = location.brokers if location.scheme == "kafka" else None
-        brokers = brokers or self.bootstrap_servers or environment("KAFKA_BROKER")
-        if brokers and "@" in brokers:
-            raise ConfigurationError(
-                "KAFKA_BROKER must not contain a user or a password, because it appears in logs. "
-                "Set KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD."
-            )
         return ResolvedServers(
             location,
-            brokers,
+            _without_login(brokers or self.bootstrap_servers or environment("KAFKA_BROKER")),
             self.asset_router_url or environment("ASSET_ROUTER_URL"),
             self.credentials,
         )
+
+
+def _without_login(brokers: str | None) -> str | None:
+    if brokers and "@" in brokers:
+        raise ConfigurationError(
+            "The address of a broker must not contain a user or a password, because it appears in logs. "
+            "Set KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD."
+        )
+    return brokers
 
 
 class ResolvedServers(NamedTuple):

@@ -27,6 +27,8 @@ def fault_in(text: str) -> str:
     """
     if len(text) > 1 and text[0] + text[-1] in _QUOTES:
         return "is in quotes. Take the quotes out: `docker run --env-file` and some other tools keep them."
+    if text.isprintable():
+        return ""  # as nearly every text, at once
     for position, char in enumerate(text, 1):
         category = unicodedata.category(char)
         if category in ("Cc", "Cf", "Zl", "Zp", "Zs") and char != " " and char not in _OF_SCRIPTS:
