@@ -1,4 +1,4 @@
-"""Standard output and error of a program that goes on when nobody can read them.
+"""Standard output and error whose errors do not end the program.
 
 The disk of a log may be full, the reader of a pipe may have ended, and an encoding may lack a character. None of these
 is a reason to end an app.
@@ -26,7 +26,7 @@ _logger = logging.getLogger("openfactory.apps")
 
 
 class _Output(io.FileIO):
-    """The file of a standard stream, which tells a function of its errors, and raises none itself.
+    """The file of a standard stream, which reports errors to a function, and raises no errors.
 
     Attributes:
         on_error: called with the error of a failed write, whose data is lost.
@@ -52,7 +52,7 @@ class _Output(io.FileIO):
 
 
 def keep_streams_going() -> None:
-    """Have standard output and error lose what they cannot take; the log tells once that standard output does."""
+    """Ignore errors of standard output and error; the log tells once that output is lost."""
     open_missing_streams()
     outage = Outage(_logger, meanwhile="What is printed is lost.", over="Standard output can be written again.")
 
@@ -88,7 +88,7 @@ def open_missing_streams() -> None:
 def watch_stream(
     name: Name, on_error: Callable[[OSError], object] = lambda _: None, on_success: Callable[[], object] = lambda: None
 ) -> None:
-    """Have a standard stream call functions when a write fails or succeeds, and escape what it cannot encode.
+    """Call functions when a write to a standard stream fails or succeeds, and escape characters that it cannot encode.
 
     A stream that a test tool or the program has replaced stays as it is.
     """
@@ -108,7 +108,7 @@ def watch_stream(
 def _text_stream(output: _Output, stream: io.TextIOWrapper) -> io.TextIOWrapper:
     """Return a stream that writes to an output as another stream does."""
     return io.TextIOWrapper(
-        output if stream.write_through else io.BufferedWriter(output),  # type: ignore[arg-type]
+        output if stream.write_through else io.BufferedWriter(output),
         encoding=stream.encoding,
         errors="backslashreplace" if stream.errors in ("strict", "surrogateescape") else stream.errors,
         newline="\n" if os.linesep == "\n" else None,

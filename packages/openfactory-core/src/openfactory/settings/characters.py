@@ -16,7 +16,7 @@ _OF_SCRIPTS = "\u200c\u200d"
 
 
 def fault_in(text: str) -> str:
-    """Return what a setting contains by mistake, and the remedy; an empty text if there is no such fault.
+    """Return the fault of a setting that contains quotes or invisible characters, and its remedy; else an empty text.
 
     >>> fault_in("'sqlite:///factory.db'")
     'is in quotes. Take the quotes out: `docker run --env-file` and some other tools keep them.'
