@@ -21,6 +21,8 @@ from click.testing import CliRunner
 
 from openfactory.apps.cli import root
 from openfactory.apps.cli.completion import COMPLETE_VARIABLE
+from openfactory.assets import Asset
+from openfactory.kafka import KSQLDBClient
 from openfactory.settings import VARIABLES
 
 OFA = [sys.executable, "-P", "-m", "openfactory.apps.cli"]
@@ -199,4 +201,6 @@ def press_workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             assert app.poll() is None, said
             assert time.monotonic() < deadline, said
             time.sleep(0.02)
+        with Asset("press", KSQLDBClient(f"sqlite:///{folder}/factory.db")) as press:
+            assert press.wait_until("avail", "AVAILABLE", timeout=60)  # it is written after the line, on a thread
         yield folder
