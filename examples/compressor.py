@@ -36,10 +36,15 @@ class Compressor(OpenFactoryFastAPIApp):
     pressure = SampleAttribute(value=0.0, tag="Tank.Pressure")
     wanted = SampleAttribute(value=0.0, tag="Tank.Pressure.Wanted")
 
+    # Every program may write the attributes, so the compressor reads its own variables.
+    _motor = "off"
+    _pressure = 0.0
+    _wanted = 0.0
+
     def configure_routes(self) -> None:
         @self.api.get("/")
         async def state() -> State:
-            return State(motor=self.motor.value, pressure=self.pressure.value, wanted=self.wanted.value)
+            return State(motor=self._motor, pressure=round(self._pressure, 2), wanted=self._wanted)
 
         @self.api.put("/pressure")
         async def want(pressure: Pressure) -> str:
@@ -55,19 +60,20 @@ class Compressor(OpenFactoryFastAPIApp):
     def keep(self, bar: float) -> str:
         if not 0 <= bar <= TOP:
             raise ValueError(f"the tank holds 0 to {TOP:g} bar, not {bar:g}")
-        self.wanted = bar
+        self.wanted = self._wanted = bar
         return f"keeping {bar:g} bar"
 
     async def async_main_loop(self) -> None:
         while True:
             await asyncio.sleep(0.25)
-            missing = self.wanted.value - self.pressure.value
-            motor = "on" if missing > 0.2 or (missing > 0 and self.motor.value == "on") else "off"
-            if motor != self.motor.value:
-                self.motor = motor
-            change = 0.4 if motor == "on" else -0.02 * self.pressure.value
+            missing = self._wanted - self._pressure
+            motor = "on" if missing > 0.2 or (missing > 0 and self._motor == "on") else "off"
+            if motor != self._motor:
+                self.motor = self._motor = motor
+            change = 0.4 if motor == "on" else -0.02 * self._pressure
             if abs(change) > 0.001:
-                self.pressure = round(self.pressure.value + change, 2)
+                self._pressure += change
+                self.pressure = round(self._pressure, 2)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ FILES = {name: HERE / f"{name}.py" for name in ("mill", "shift_leader")}
 DASHBOARD = HERE / "dashboard" / "dashboard.py"
 TICK = 0.1  # seconds
 PATIENCE = 10.0  # seconds in which an app must stop
+SAME_SIGNAL = 0.5  # seconds in which a signal that is repeated is the same one
 
 
 class Demo:
@@ -53,7 +54,7 @@ class Demo:
         if not self.missing:
             self.add_dashboard()
         self.apps: dict[str, subprocess.Popen[bytes]] = {}
-        self.signals: list[int] = []
+        self.signals: list[float] = []  # when each arrived
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.seconds = seconds
         self.deadline: float | None = None
@@ -66,8 +67,8 @@ class Demo:
 
     def run(self) -> int:
         """Show the factory until a signal, the end of an app or the time limit; return the exit status."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda signum, _: self.signals.append(signum))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: self.record_signal())
         with ExitStack() as stack:
             client = stack.enter_context(KSQLDBClient(self.url))
             assets = {name: stack.enter_context(Asset(name, client)) for name in self.files}
@@ -88,6 +89,12 @@ class Demo:
                 self.show(view, "Stopping.")
             self.show(view, "Stopped.")
         return self.report()
+
+    def record_signal(self) -> None:
+        """Record a signal, unless it repeats the first one: hatch passes on a Ctrl-C that the terminal has sent too."""
+        now = time.monotonic()
+        if not self.signals or now - self.signals[0] > SAME_SIGNAL:
+            self.signals.append(now)
 
     def view(self, assets: dict[str, Asset]) -> View:
         if not sys.stdout.isatty():

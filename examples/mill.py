@@ -19,7 +19,10 @@ Speed = Annotated[float, "turns a minute"]
 
 
 class Mill(OpenFactoryApp):
-    """A simulated mill, whose spindle follows the requested speed and gets warm."""
+    """A simulated mill, whose spindle follows the requested speed and gets warm.
+
+    It publishes its state as attributes, and never reads them back: every program may write the attributes of an asset.
+    """
 
     status = EventAttribute(value="idle", tag="App.Status")
     parts = EventAttribute(value=0, tag="Parts.Count")
@@ -27,6 +30,9 @@ class Mill(OpenFactoryApp):
     temperature = SampleAttribute(value=ROOM, tag="Spindle.Temperature")
 
     _wanted_speed = 0.0
+    _speed = 0.0
+    _temperature = ROOM
+    _parts = 0
 
     @ofa_method(description="Start milling")
     def start(self, speed: Speed = 1200.0) -> str:
@@ -36,7 +42,7 @@ class Mill(OpenFactoryApp):
 
     @ofa_method(description="Mill faster or slower")
     def set_speed(self, speed: Speed) -> str:
-        if self.status.value != "milling":
+        if not self._wanted_speed:
             raise RuntimeError("the mill is idle, start it first")
         self._turn_at(speed)
         return f"milling at {speed:g} turns a minute"
@@ -46,7 +52,7 @@ class Mill(OpenFactoryApp):
         """Stop the spindle."""
         self._wanted_speed = 0.0
         self.status = "idle"
-        return f"stopped after {self.parts.value} parts"
+        return f"stopped after {self._parts} parts"
 
     def _turn_at(self, speed: float) -> None:
         if not 0 < speed <= TOP_SPEED:
@@ -57,15 +63,15 @@ class Mill(OpenFactoryApp):
         turns = 0.0
         while True:
             time.sleep(TICK)
-            speed = self.spindle_speed.value
-            speed += max(-300.0, min(300.0, self._wanted_speed - speed))
-            warmth = ROOM + 0.03 * speed
-            self.spindle_speed = speed
-            self.temperature = round(self.temperature.value + 0.06 * (warmth - self.temperature.value), 2)
-            turns += speed / 60 * TICK
+            self._speed += max(-300.0, min(300.0, self._wanted_speed - self._speed))
+            self._temperature += 0.06 * (ROOM + 0.03 * self._speed - self._temperature)
+            self.spindle_speed = self._speed
+            self.temperature = round(self._temperature, 2)
+            turns += self._speed / 60 * TICK
             if turns >= TURNS_A_PART:
                 turns -= TURNS_A_PART
-                self.parts = self.parts.value + 1
+                self._parts += 1
+                self.parts = self._parts
 
 
 if __name__ == "__main__":

@@ -26,10 +26,14 @@ class SensorGate(OpenFactoryFlaskApp):
     passed = EventAttribute(value=0, tag="Gate.Passed")
     weight = SampleAttribute(value=0.0, tag="Gate.Weight")
 
+    # Every program may write the attributes, so the gate reads its own variables.
+    _open = False
+    _passed = 0
+
     def configure_routes(self) -> None:
         @self.app.get("/")
         def gate() -> dict[str, Any]:
-            return {"state": self.state.value, "passed": self.passed.value, "weight": self.weight.value}
+            return {"state": self.state.value, "passed": self._passed, "weight": self.weight.value}
 
         @self.app.post("/open")
         def open_gate() -> ResponseReturnValue:
@@ -39,27 +43,28 @@ class SensorGate(OpenFactoryFlaskApp):
         @self.app.get("/heaviest")  # such as /heaviest?of=20
         def heaviest() -> dict[str, float]:
             weighed = self.history("weight", limit=max(request.args.get("of", 100, int), 1))
-            return {"heaviest": max(sample.value for sample in weighed)}
+            return {"heaviest": max((s.value for s in weighed if isinstance(s.value, float)), default=0.0)}
 
     @ofa_method(description="Let pallets through")
     def let_through(self) -> str:
-        self.state = "open"
-        return f"open, {self.passed.value} pallets have passed"
+        self._open, self.state = True, "open"
+        return f"open, {self._passed} pallets have passed"
 
     @ofa_method(description="Let no pallet through")
     def shut(self, reason: str = "as ordered") -> str:
-        self.state = f"shut: {reason}"
-        return f"shut, {self.passed.value} pallets have passed"
+        self._open, self.state = False, f"shut: {reason}"
+        return f"shut, {self._passed} pallets have passed"
 
     async def async_main_loop(self) -> None:
         while True:
             await asyncio.sleep(0.5)
-            if self.state.value == "open":
-                self.weight = round(random.uniform(300.0, 1.02 * LIMIT), 1)
-                if self.weight.value > LIMIT:
+            if self._open:
+                self.weight = weight = round(random.uniform(300.0, 1.02 * LIMIT), 1)
+                if weight > LIMIT:
                     self.shut("too heavy")
                 else:
-                    self.passed = self.passed.value + 1
+                    self._passed += 1
+                    self.passed = self._passed
 
 
 if __name__ == "__main__":

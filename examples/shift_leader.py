@@ -22,12 +22,13 @@ class ShiftLeader(OpenFactoryApp):
     decision = EventAttribute(value="none yet", tag="Shift.Decision")
     batch_size = EventAttribute(value=8, tag="Shift.BatchSize")
 
+    _batch_size = 8
     _made = 0
     _slowed = False
 
     @ofa_method(description="Change how many parts are made between two stops")
     def set_batch_size(self, parts: int) -> None:
-        self.batch_size = parts
+        self.batch_size = self._batch_size = parts
 
     def on_part(self, subject: str, message: CaseInsensitiveDict) -> None:
         self._made += 1
@@ -46,10 +47,12 @@ class ShiftLeader(OpenFactoryApp):
 
     def lead(self, mill: Asset) -> None:
         temperature = mill.temperature.value
+        if not isinstance(temperature, float):
+            return  # UNAVAILABLE, or the text of another program
         if mill.status.value == "idle":
             self.order(mill, "start", "a new batch", speed=FAST)
             self._made, self._slowed = 0, False
-        elif self._made >= self.batch_size.value:
+        elif self._made >= self._batch_size:
             self.order(mill, "stop", "the batch is full")
             time.sleep(2)  # time to take the parts out
         elif temperature >= HOT and not self._slowed:

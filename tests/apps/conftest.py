@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from openfactory.apps import OpenFactoryApp
+from openfactory.apps.stop_signals import STOP_SIGNALS
 from openfactory.assets import Asset
 from openfactory.engines import Engine, open_engine
 from openfactory.kafka import KSQLDBClient
@@ -19,7 +20,7 @@ from openfactory.kafka import KSQLDBClient
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Builds apps, in test mode or at a URL, and stops them: `start(Mill)`, `start(Mill, url, app_uuid="MILL")`."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     with ExitStack() as stack:
 
         def build(app_class: type[OpenFactoryApp], url: str | None = None, **options: Any) -> OpenFactoryApp:

@@ -286,6 +286,15 @@ def test_they_are_values() -> None:
         ("http://[::1]:80/a@b", "http://[::1]:80/a@b"),
         ("http://plant:80/a@b", "http://plant:80/a@b"),
         ("sqlite:////srv/me@plant/factory.db", "sqlite:////srv/me@plant/factory.db"),
+        ("sqlite://secret@/factory.db", "sqlite:///factory.db"),
+        ("kafka://plant?prefix=x_&password=secret", "kafka://plant?prefix=x_&password=***"),
+        ("kafka://plant?sasl.password=se#cr;et&prefix=x_", "kafka://plant?sasl.password=***&prefix=x_"),
+        ("http://plant?pass%77ord=secret&y=1", "http://plant?pass%77ord=***&y=1"),
+        ("http://plant?Api-Key=secret&X-Amz-Signature=secret", "http://plant?Api-Key=***&X-Amz-Signature=***"),
+        ("s3://plant?aws_access_key_id=secret&token=secret", "s3://plant?aws_access_key_id=***&token=***"),
+        ("jdbc:sqlserver://plant;database=x;password=secret", "jdbc:sqlserver://plant;database=x;password=***"),
+        ("no answer from http://plant?pwd=secret, nor", "no answer from http://plant?pwd=*** nor"),
+        ("sqlite:///f.db?keep_days=1&synchronous=full", "sqlite:///f.db?keep_days=1&synchronous=full"),
         ("no answer from http://app:secret@plant, nor from x@y", "no answer from http://plant, nor from x@y"),
         ("", ""),
     ],
@@ -301,3 +310,9 @@ _PART = strategies.text(strategies.characters(codec="ascii", exclude_characters=
 def test_a_quoted_password_is_never_shown(user: str, password: str) -> None:
     login = f"{quote(user, safe='')}:{quote(password, safe='')}"
     assert redacted(f"nats://{login}@plant:4222/x") == "nats://plant:4222/x"
+
+
+@given(_PART, strategies.sampled_from(["password", "sasl.password", "token", "client_secret", "accessKey"]))
+def test_a_secret_in_a_query_is_never_shown(password: str, name: str) -> None:
+    secret = quote(password, safe="")
+    assert redacted(f"kafka://plant?{name}={secret}&prefix=x_") == f"kafka://plant?{name}=***&prefix=x_"

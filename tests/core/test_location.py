@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openfactory import doctor
+from openfactory.engines import open_engine
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.kafka_engine.location import KafkaLocation
 from openfactory.engines.location import Location, Servers, scheme_of
@@ -319,3 +321,39 @@ def test_nothing_but_a_configuration_error_is_raised(netloc: str, query: str) ->
         assert Location.of(f"http://{netloc}").server
     with suppress(ConfigurationError):
         assert EmbeddedLocation.of(f"sqlite:///{netloc}?{query}").path
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "kafka://plant?sasl.password=topsecret",
+        "kafka://plant?token=topsecret",
+        "kafka://:x?password=topsecret",
+        "sqlite://topsecret@host/factory.db",
+        "sqlite://topsecret@/",
+        "sqlite:///?password=topsecret",
+        "sqlite:///factory.db?password=topsecret",
+        "sqlite://topsecret@/:memory:",
+        "http://plant:x?password=topsecret",
+        "http://app:topsecret@:8088",
+        "mysql://app:topsecret@plant?key=topsecret",
+        "'sqlite:///factory.db?password=topsecret'",
+    ],
+)
+def test_no_error_of_a_url_shows_its_secret(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_engine(url)
+    assert "topsecret" not in str(caught.value)
+
+
+def test_no_repr_shows_a_secret() -> None:
+    servers = Servers("plant:9092", "http://app:topsecret@router?key=topsecret")
+    url = "http://app:topsecret@plant:8088?password=topsecret"
+    for value in (servers, servers.resolve(url), Location.of(url), doctor.Factory.of(url, servers), KSQLDBClient(url)):
+        assert "topsecret" not in repr(value)
+
+
+def test_a_login_in_the_address_of_a_broker_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="address of a broker must not contain a user or a password") as caught:
+        Servers("app:topsecret@plant:9092").resolve("http://plant:8088")
+    assert "topsecret" not in str(caught.value)

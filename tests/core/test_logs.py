@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import subprocess
@@ -120,6 +121,65 @@ def test_handlers_of_others_stay() -> None:
     logger = configure_prefixed_logger(name)
     assert mine in logger.handlers
     assert len(logger.handlers) == 2
+
+
+class Closable(io.TextIOWrapper):
+    """A standard error in memory."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        super().__init__(io.BytesIO(), encoding)
+
+    def text(self) -> str:
+        self.seek(0)
+        return self.read()
+
+
+def test_lines_follow_the_standard_error_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = configure_prefixed_logger(uuid4().hex, prefix="MILL")
+    logger.propagate = False
+    first, second, third = Closable(), Closable(), Closable()
+    monkeypatch.setattr(sys, "stderr", first)
+    logger.info("one")
+    monkeypatch.setattr(sys, "stderr", second)
+    logger.info("two")
+    assert [first.text().endswith("INFO one\n"), second.text().endswith("INFO two\n")] == [True, True]
+    second.close()
+    logger.info("into a closed one")
+    monkeypatch.setattr(sys, "stderr", None)
+    logger.info("into none")
+    monkeypatch.setattr(sys, "stderr", third)
+    logger.info("three")
+    assert third.text().count("\n") == 1
+
+
+def test_a_character_that_standard_error_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", narrow := Closable("latin-1"))
+    logger = configure_prefixed_logger(uuid4().hex, prefix="ÖFEN")
+    logger.propagate = False
+    logger.info("20 Ω")
+    assert narrow.text().startswith("[ÖFEN] (")
+    assert narrow.text().endswith("INFO 20 \\u03a9\n")
+
+
+FULL_PROGRAM = """
+import os, sys
+from openfactory.logs import configure_prefixed_logger
+logger = configure_prefixed_logger("mill", prefix="MILL")
+logger.info("it is lost")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logger.exception("and so is this")
+print("goes on")
+"""
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2>&1 >&- | true"])
+def test_a_standard_error_that_takes_nothing_ends_no_program(redirection: str) -> None:
+    program = ["bash", "-c", f'"$0" -c "$1" {redirection}; exit ${{PIPESTATUS[0]}}', sys.executable, FULL_PROGRAM]
+    found = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert found.returncode == 0
+    assert found.stderr == ""
 
 
 def lines(records: list[logging.LogRecord]) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ import pytest
 
 from distributions import distributions
 from openfactory import settings
+from openfactory.engines.location import Servers
 from openfactory.exceptions import ConfigurationError
+from openfactory.kafka import KSQLDBClient
 from openfactory.settings import VARIABLES, Variable, declare, environment, integer, nats_cluster, setting
 
 DEFAULTS = {
@@ -52,6 +55,59 @@ def test_a_variable_that_is_set_to_nothing_counts_as_unset(monkeypatch: pytest.M
     monkeypatch.setenv("KAFKA_BROKER", "")
     assert setting("APP_UUID") == "DEV-UUID"
     assert setting("KAFKA_BROKER") is None
+
+
+FAULTS = [
+    ("'{}'", "is in quotes. Take the quotes out"),
+    ('"{}"', "is in quotes. Take the quotes out"),
+    ("\u201c{}\u201d", "is in quotes. Take the quotes out"),
+    ("\ufeff{}", "contains a byte order mark (U+FEFF) at position 1. Take it out"),
+    ("{}\u00a0", "contains a no-break space (U+00A0) at position "),
+    ("{}\u200b", "contains a zero width space (U+200B) at position "),
+    ("{}\r", "contains a carriage return (U+000D) at position "),
+]
+
+
+@pytest.mark.parametrize(("form", "words"), FAULTS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("APP_UUID", "MILL"), ("KSQLDB_URL", "sqlite:///factory.db"), ("KAFKA_BROKER", "plant:9092"), ("PORT", "4000")],
+)
+def test_what_an_env_file_or_a_web_page_adds_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, form: str, words: str
+) -> None:
+    monkeypatch.setenv(name, form.format(value))
+    with pytest.raises(ConfigurationError) as caught:
+        setting(name)
+    assert str(caught.value).startswith(f"{name}={form.format(value)!r} {words}")
+
+
+@pytest.mark.parametrize(("form", "words"), FAULTS)
+def test_it_is_named_too_if_the_program_reads_the_variable(form: str, words: str) -> None:
+    url, broker = form.format("kafka://plant:9092"), form.format("plant:9092")
+    with pytest.raises(ConfigurationError, match=re.escape(f"The URL {url!r} {words}")):
+        KSQLDBClient(url)
+    with pytest.raises(ConfigurationError, match=re.escape(f"bootstrap_servers={broker!r} {words}")):
+        Servers.of(None, broker)
+
+
+def test_a_mark_before_the_first_name_of_an_env_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("\ufeffKSQLDB_URL", "sqlite:///factory.db")
+    with pytest.raises(ConfigurationError, match=r"'\\ufeffKSQLDB_URL', whose name contains a byte order mark"):
+        setting("KSQLDB_URL")
+
+
+@pytest.mark.parametrize("value", ["'quoted'", "Acme\u00a0GmbH", "\ufeffx"])
+@pytest.mark.parametrize("name", ["KSQLDB_PASSWORD", "NATS_TOKEN", "APPLICATION_MANUFACTURER", "STORAGE"])
+def test_text_may_contain_anything(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert setting(name) == value
+
+
+@pytest.mark.parametrize("value", ["MILL-7", "it's", "'", "Fräse 3", "a\u200cb", "a 'b' c"])
+def test_other_characters_are_kept(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("APP_UUID", value)
+    assert setting("APP_UUID") == value
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -127,8 +183,10 @@ def test_a_name_that_is_not_in_the_table_is_a_mistake() -> None:
 
 def sources() -> list[Path]:
     names = ("openfactory-core", "openfactory-apps")
-    found = [path for one in distributions() if one.name in names for path in one.source.rglob("*.py")]
-    return [path for path in found if "cli" not in path.parts]  # the command sets variables for the app it starts
+    roots = [one.source for one in distributions() if one.name in names]
+    found = [(root, path) for root in roots for path in root.rglob("*.py")]
+    # The command sets variables for the app it starts.
+    return [path for root, path in found if "cli" not in path.relative_to(root).parts]
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: "/".join(path.parts[-2:]))

@@ -87,6 +87,53 @@ def test_a_signal_stops_the_app_at_once_with_status_0(apps: Apps, what: str, sig
     apps.assert_off(*(["MILL", "SECOND"] if what == "two_apps" else []))
 
 
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGQUIT], ids=["SIGHUP", "SIGQUIT"])
+@pytest.mark.parametrize("what", ["idle", "async_idle"])
+def test_the_end_of_the_terminal_and_a_quit_are_stops_too(apps: Apps, what: str, signum: int) -> None:
+    app = apps.busy(what, budget=30.0)
+    assert app.stopped_by(signum)[0] == 0
+    assert f"Received {signal.Signals(signum).name}, stopping." in app.err
+    apps.assert_off()
+
+
+@pytest.mark.parametrize("what", ["hangup_ignored", "hangup_reloads"])
+def test_a_hangup_that_has_another_meaning_stops_nothing(apps: Apps, what: str) -> None:
+    """`nohup` ignores it, and some programs read their settings again."""
+    app = apps.busy(what)
+    app.process.send_signal(signal.SIGHUP)
+    app.until("goes on\n")
+    assert app.stopped_by(signal.SIGTERM)[0] == 0
+    assert "Received SIGTERM" in app.err
+    assert "Received SIGHUP" not in app.err
+    assert app.out.count("reloads") == (what == "hangup_reloads")
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [(signal.SIGINT, signal.SIGINT), (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)],
+    ids=["passed on", "terminal, shell and supervisor"],
+)
+@pytest.mark.parametrize("what", ["async_idle", "hook_blocks", "hears_late", "no_wakeup"])
+def test_a_signal_that_is_repeated_at_once_is_one_stop(
+    apps: Apps, what: str, signals: tuple[signal.Signals, ...]
+) -> None:
+    app = apps.busy(what, BUDGET)
+    for signum in signals:
+        app.process.send_signal(signum)
+    assert app.ended() == 0
+    apps.assert_off()
+
+
+def test_a_repeated_signal_does_not_change_the_status_of_an_app_that_has_stopped(apps: Apps) -> None:
+    app = apps.busy("leaves_slowly")
+    app.process.send_signal(signal.SIGTERM)
+    app.until("leaving\n")
+    app.process.send_signal(signal.SIGTERM)
+    app.process.send_signal(signal.SIGINT)
+    assert app.ended() == 0
+    apps.assert_off()
+
+
 @pytest.mark.parametrize(
     "what",
     [
@@ -202,16 +249,17 @@ def test_a_command_that_runs_when_the_app_crashes_is_answered(apps: Apps, mill: 
 @pytest.mark.parametrize(
     ("what", "pause"),
     [
-        ("hook_blocks", 0.3),
-        ("catches_everything", 0.3),
-        ("async_catches_everything", 0.3),
-        ("async_blocks", 0.3),
-        ("c_code", 0.3),  # before the watchdog knows that the main thread cannot be reached
+        ("hook_blocks", 1.0),
+        ("no_wakeup", 1.0),
+        ("catches_everything", 1.0),
+        ("async_catches_everything", 1.0),
+        ("async_blocks", 1.0),
+        ("c_code", 0.8),  # before the watchdog knows that the main thread cannot be reached
         ("c_code", 1.5),  # and after
     ],
 )
 def test_a_second_signal_ends_the_process_at_once(apps: Apps, what: str, pause: float) -> None:
-    app = apps.busy(what)
+    app = apps.busy(what, budget=30.0)
     app.process.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         app.process.wait(pause)

@@ -33,6 +33,7 @@ class RouterStandIn:
         self.failing: dict[str, tuple[int, bytes]] = {}
         self.silent = False
         self.asked: list[str] = []
+        self.login: str | None = None  # of the last request, as its header has it
         self.connections = 0
         self.port = 0
         self._server: _Server | None = None
@@ -112,6 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         router = self.server.router
+        router.login = self.headers["Authorization"]
         if router.silent:
             self.server.stopped.wait()
             return

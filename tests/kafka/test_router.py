@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
@@ -158,6 +159,18 @@ def test_a_password_in_the_address_is_sent_and_not_shown() -> None:
         asking.servers_of("MILL")
     assert "secret" not in f"{caught.value}{caught.value.address}{asking.url}{caught.value.__cause__}"
     asking.close()
+
+
+def test_a_password_in_the_address_is_in_no_line_of_the_library(
+    stand_in: RouterStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    asking = AssetRouter(stand_in.url.replace("http://", "http://app:top%2Fsecret@"), timeout=30)
+    asking.servers_of("MILL")
+    asking.close()
+    assert stand_in.login == f"Basic {b64encode(b'app:top/secret').decode()}"
+    assert "HTTP Request: GET" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_a_closed_router_says_so(router: AssetRouter) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 from click.testing import CliRunner
 
 from openfactory.apps.cli import root
 from openfactory.apps.cli.completion import COMPLETE_VARIABLE
+from openfactory.assets import Asset
+from openfactory.kafka import KSQLDBClient
 from openfactory.settings import VARIABLES
 
 OFA = [sys.executable, "-P", "-m", "openfactory.apps.cli"]
@@ -31,6 +38,9 @@ from openfactory.kafka import KSQLDBClient
 class Press(OpenFactoryApp):
     status = EventAttribute(value="idle", tag="App.Status")
     closed = EventAttribute(value=True, tag="Press.Closed")
+    count = EventAttribute(value=0, tag="Press.Count")
+    axes = EventAttribute(value=[], tag="Press.Axes")
+    place = EventAttribute(value={}, tag="Press.Place")
     strokes = EventAttribute(tag="Press.Strokes")
     note = EventAttribute(value="two\\nlines \\x1b[31mred", tag="Press.Note")
     force = SampleAttribute(value=2.5, tag="Press.Force")
@@ -95,16 +105,45 @@ def ofa(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subpro
 def ofa_process(workshop: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `ofa` in the workshop to its end as a process, as a terminal does: `ofa_process("run", "mill.py")`."""
 
-    def run(*arguments: str, folder: Path = workshop, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str,
+        folder: Path = workshop,
+        stdout: int | IO[str] = subprocess.PIPE,
+        stderr: int | IO[str] = subprocess.PIPE,
+        **more: str,
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*OFA, *arguments],
             cwd=folder,
             env=environment(more),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=stdout,
+            stderr=stderr,
             encoding="utf-8",
             timeout=180,
         )
+
+    return run
+
+
+@pytest.fixture
+def ofa_terminal(workshop: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `ofa` in the workshop on a terminal of 160 columns: `ofa_terminal("doctor", COLUMNS="50")`."""
+
+    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        main, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
+        mine = {name: value for name, value in environment({}).items() if name not in ("COLUMNS", "NO_COLOR", "TERM")}
+        command = [*OFA, *arguments]
+        with subprocess.Popen(command, cwd=workshop, env=mine | more, stdout=terminal, stderr=terminal) as process:
+            os.close(terminal)
+            said = b""
+            with suppress(OSError):  # the way in which Linux says that the other end is closed
+                while piece := os.read(main, 65536):
+                    said += piece
+            os.close(main)
+            status = process.wait(180)
+        return subprocess.CompletedProcess(arguments, status, said.decode().replace("\r\n", "\n"), "")
 
     return run
 
@@ -162,4 +201,6 @@ def press_workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             assert app.poll() is None, said
             assert time.monotonic() < deadline, said
             time.sleep(0.02)
+        with Asset("press", KSQLDBClient(f"sqlite:///{folder}/factory.db")) as press:
+            assert press.wait_until("avail", "AVAILABLE", timeout=60)  # it is written after the line, on a thread
         yield folder

@@ -93,23 +93,28 @@ def test_methods_shows_their_arguments(ofa: Ofa) -> None:
         ("force", "1e3", [], 1000.0),
         ("force", "UNAVAILABLE", [], "UNAVAILABLE"),
         ("closed", "false", [], False),
-        ("closed", "null", [], None),
-        ("closed", "-7", [], -7),
-        ("closed", '{"a": [1, 2.5]}', [], {"a": [1, 2.5]}),
-        ("closed", '"quoted"', [], '"quoted"'),
-        ("closed", "true", ["--string"], "true"),
-        ("status", "5", [], "5"),  # it holds text
-        ("status", "true", ["--no-string"], True),
-        ("status", "jammed again", ["--string"], "jammed again"),
-        ("strokes", "12", [], 12),  # nobody has said anything of it, so nothing is known of its kind
+        ("force", "worn", ["--text"], "worn"),
+        ("closed", "UNAVAILABLE", [], "UNAVAILABLE"),
+        ("closed", "-7", ["--as-json"], -7),
+        ("closed", "true", ["--text"], "true"),
+        ("count", "-7", [], -7),
+        ("count", "2.5", [], 2.5),
+        ("count", "12", ["--text"], "12"),
+        ("axes", '["x", "y"]', [], ["x", "y"]),
+        ("place", '{"hall": [1, 2.5]}', [], {"hall": [1, 2.5]}),
+        ("status", "5", [], "5"),  # its value is text
+        ("status", "007", [], "007"),
+        ("status", "true", ["--as-json"], True),
+        ("strokes", "12", [], 12),  # it has no value yet, so that nothing is known of its kind
+        ("strokes", "null", [], None),
+        ("strokes", '"quoted"', [], '"quoted"'),
+        ("strokes", "many", [], "many"),
     ],
 )
 def test_set_writes_a_value_of_the_kind_that_is_wanted(
     ofa: Ofa, attribute_id: str, text: str, options: list[str], value: Any
 ) -> None:
-    start = {"closed": "true", "status": "idle"}.get(attribute_id)
-    if start is not None:
-        ofa("asset", "set", "press", attribute_id, start, "--string" if attribute_id == "status" else "--no-string")
+    set_back(ofa)
     found = ofa("asset", "set", "press", attribute_id, text, *options, "--json")
     assert found.returncode == 0, found.stderr
     written = json.loads(found.stdout)
@@ -119,6 +124,13 @@ def test_set_writes_a_value_of_the_kind_that_is_wanted(
     read = value_of(ofa, attribute_id)
     assert read == value
     assert type(read) is type(value)
+
+
+def set_back(ofa: Ofa) -> None:
+    """Give the attributes the kinds that the press declares."""
+    kinds = {"closed": "true", "count": "0", "axes": "[]", "place": "{}", "status": '"idle"', "strokes": "null"}
+    for attribute_id, value in kinds.items():
+        assert ofa("asset", "set", "press", attribute_id, value, "--as-json").returncode == 0
 
 
 def test_set_keeps_type_and_tag_and_says_what_it_wrote(ofa: Ofa) -> None:
@@ -134,13 +146,24 @@ def test_set_keeps_type_and_tag_and_says_what_it_wrote(ofa: Ofa) -> None:
         (["force", "nan"], "press.force is a sample, and 'nan' is not a number. Give a number or UNAVAILABLE, or "),
         (["force", "1_000"], "press.force is a sample, and '1_000' is not a number. Give a number or UNAVAILABLE, or "),
         (["force", "٣"], "press.force is a sample, and '٣' is not a number. Give a number or UNAVAILABLE, or "),
-        (["closed", "ajar", "--no-string"], "'ajar' is not JSON "),
+        (["force", "007"], "press.force is a sample, and '007' has leading zeros, as text may have. Give 7."),
+        (["count", "007"], "press.count is a number, and '007' has leading zeros, as text may have. Give 7, or write "),
+        (["count", "abc"], "press.count is a number, and 'abc' is not a number. Give a number or UNAVAILABLE, or "),
+        (["count", "true"], "press.count is a number, and 'true' is not a number. Give a number or UNAVAILABLE, or "),
+        (["count", ""], "press.count is a number, and '' is not a number. Give a number or UNAVAILABLE, or "),
+        (["closed", "1"], "press.closed is true or false, and '1' is not. Give true or false or UNAVAILABLE, or "),
+        (["axes", "x"], "press.axes is a list in JSON, and 'x' is not. Give a list in JSON or UNAVAILABLE, or "),
+        (["place", "[]"], "press.place is an object in JSON, and '[]' is not. Give an object in JSON or "),
+        (["strokes", "007"], "press.strokes has no value yet, and '007' has leading zeros, as text may have. Give 7, "),
+        (["strokes", "+7"], "press.strokes has no value yet, and '+7' may be a number or text. Give 7, or write "),
+        (["closed", "ajar", "--as-json"], "'ajar' is not JSON "),
         (["color", "red"], "press has no attribute 'color'. It has "),
         (["press", "1"], "'press' is a method of press and has no value. Call it with `ofa asset call press press`."),
         (["press_CMD", "{}"], "press has no attribute 'press_CMD'. It has "),
     ],
 )
 def test_set_refuses_what_makes_no_sense(ofa: Ofa, workshop: Path, arguments: list[str], sentence: str) -> None:
+    set_back(ofa)
     before = last_values(workshop)
     assert failure(ofa("asset", "set", "press", *arguments)).startswith(sentence)
     assert last_values(workshop) == before

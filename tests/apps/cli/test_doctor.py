@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import pytest
 
 from openfactory.assets import Asset, AssetAttribute
 from openfactory.kafka import KSQLDBClient
-from openfactory.settings import VARIABLES
 
 Ofa = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -94,23 +91,10 @@ def test_a_terminal_that_knows_no_ticks_gets_words(ofa_process: Ofa, factory: Pa
     ]
 
 
-def test_a_terminal_gets_lines_that_fit_it(workshop: Path) -> None:
-    # The width is that of the variable, because nothing here is a real terminal.
-    program = (
-        "import sys; sys.stdout.isatty = lambda: True\n"
-        "from openfactory.apps.cli import main; sys.argv = ['ofa', 'doctor']; main()"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=workshop,
-        env={name: value for name, value in os.environ.items() if name not in VARIABLES}
-        | {"COLUMNS": "50", "KSQLDB_URL": "kafka://127.0.0.1:9", "PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=180,
-    )
+def test_a_terminal_gets_lines_that_fit_it(ofa_terminal: Ofa) -> None:
+    found = ofa_terminal("doctor", COLUMNS="50", TERM="dumb", KSQLDB_URL="kafka://127.0.0.1:9")
     assert found.returncode == 1
-    lines = [re.sub(r"\x1b\[\d*m", "", line) for line in found.stdout.splitlines()]
+    lines = found.stdout.splitlines()
     assert max(map(len, lines)) <= 50
     words = " ".join(" ".join(lines).split())
     assert "✗ broker No Kafka broker answers at 127.0.0.1:9: the connection is refused. → Check the port, and " in words

@@ -60,6 +60,10 @@ def test_the_examples_run_by_ofa_and_work_together(
     assert ofa("asset", "call", "mill", "set_speed", "speed=900").stdout == "milling at 900 turns a minute\n"
     refused = ofa("asset", "call", "mill", "set_speed", "speed=9000")
     assert refused.stderr == "mill.set_speed failed: ValueError: the spindle turns at 1 to 2400, not at 9000\n"
+    spoiled = {"mill": ("parts", "spindle_speed", "temperature", "status"), "shift_leader": ("batch_size", "decision")}
+    for name, attribute_ids in spoiled.items():
+        for attribute_id in attribute_ids:
+            assert ofa("asset", "set", name, attribute_id, "abc", "--text").returncode == 0
     assert ofa("asset", "call", "shift_leader", "set_batch_size", "parts=1").returncode == 0
     eventually(lambda: "the mill says: stopped after" in log.read_text())
     for app in apps.values():

@@ -101,7 +101,7 @@ def test_a_change_stops_the_app_and_starts_it_again(kitchen: Kitchen) -> None:
     kitchen.eventually(lambda: "side_dish.py changed, starting again." in kitchen.said())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_app_and_then_the_reloader(kitchen: Kitchen, number: signal.Signals) -> None:
     app = kitchen.process_that_cooks("soup")
     kitchen.reloader.send_signal(number)

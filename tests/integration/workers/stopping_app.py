@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import ctypes
 import re
 import signal
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from openfactory.apps import EventAttribute, OpenFactoryApp, ofa_method
+from openfactory.apps import EventAttribute, OpenFactoryApp, ofa_method, stop_signals
 from openfactory.assets.asset_class import Asset
 from openfactory.events.attribute import AssetAttribute
 from openfactory.kafka import KSQLDBClient
@@ -88,7 +89,7 @@ class HearsLate(Idle):
     """Another thread takes its signals, so that its own is not woken by them."""
 
     def main_loop(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+        signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals.STOP_SIGNALS)
         self.busy()
         while True:
             time.sleep(1.5)  # it is told when the stop is over, and before the process has ended
@@ -227,6 +228,79 @@ class Publishes(Idle):
         print("assigned", self.assigned, flush=True)
 
 
+class Prints(Idle):
+    """Prints without a pause, in characters that not every encoding has, and counts its lines in an attribute."""
+
+    _lines = 0
+
+    def print_lines(self) -> None:
+        self._lines += 1
+        print("20 Ω", "x" * 1000)
+        print("20 Ω", file=sys.stderr)
+        self.status = self._lines
+        time.sleep(0.01)
+
+    def main_loop(self) -> None:
+        while True:
+            self.print_lines()
+
+    async def async_main_loop(self) -> None:
+        while True:
+            self.print_lines()
+            await asyncio.sleep(0)
+
+
+class ReloadsOnHangup(Idle):
+    """It reads its settings again on SIGHUP, as many servers do."""
+
+    def main_loop(self) -> None:
+        heard = threading.Event()
+
+        def reload(signum: int, frame: Any) -> None:
+            print("reloads", flush=True)
+            heard.set()
+
+        signal.signal(signal.SIGHUP, reload)
+        self.busy()
+        heard.wait(LONG)
+        time.sleep(1.5)  # longer than it takes to stop an app whose main thread is blocked
+        print("goes on", flush=True)
+        time.sleep(LONG)
+
+
+class IgnoresHangup(Idle):
+    """It runs under nohup."""
+
+    def main_loop(self) -> None:
+        self.busy()
+        while True:
+            time.sleep(0.2)
+            print("goes on", flush=True)
+
+
+class LeavesSlowly(Idle):
+    """The program ends some time after the app has stopped, and takes all signals for one stop."""
+
+    def main_loop(self) -> None:
+        def leave() -> None:
+            print("leaving", flush=True)
+            time.sleep(0.5)
+
+        stop_signals._SAME_STOP_SECONDS = LONG
+        atexit.register(leave)
+        super().main_loop()
+
+
+class NoWakeup(HookBlocks):
+    """Another part of the program, such as an event loop, is told of signals."""
+
+    def main_loop(self) -> None:
+        signal.set_wakeup_fd(-1)
+        self.busy()
+        while True:
+            time.sleep(0.05)  # no longer: a signal just before it does not end it
+
+
 def app(kind: type[Idle], **options: Any) -> Idle:
     return kind(KSQLDBClient(URL), stop_timeout=float(sys.argv[2]) if len(sys.argv) > 2 else 5.0, **options)
 
@@ -260,6 +334,11 @@ def two_apps(daemon: bool) -> Callable[[], None]:
     return start
 
 
+def hangup_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    app(IgnoresHangup).run()
+
+
 def built_only() -> None:
     app(Idle).busy()
     time.sleep(LONG)
@@ -274,6 +353,12 @@ WHAT: dict[str, Callable[[], None]] = {
     "callback": run(CallbackBlocks),
     "c_code": run(InCode),
     "hears_late": run(HearsLate),
+    "hangup_ignored": hangup_ignored,
+    "hangup_reloads": run(ReloadsOnHangup),
+    "leaves_slowly": run(LeavesSlowly),
+    "no_wakeup": run(NoWakeup),
+    "prints": run(Prints),
+    "async_prints": run_async(Prints),
     "regular_expression": run(InRegularExpression),
     "hook_blocks": run(HookBlocks),
     "hook_raises": run(HookRaises),

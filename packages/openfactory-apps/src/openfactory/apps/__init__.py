@@ -1,6 +1,6 @@
 """Apps: write a class, give it attributes and methods, and run it.
 
-Read in this order: `attributes` and `methods` (what a class declares), `ofaapp` (the app), `lifecycle` and
+Read in this order: `attributes` and `methods` (what a class declares), `ofaapp` (the app), `lifecycle`, `signals` and
 `command_handler` (how an app stops, and how it runs commands), `web` (what apps with web pages have in common), `cli`
 (the `ofa` command).
 """

@@ -39,7 +39,9 @@ from openfactory.apps.identity import (
     registration_of,
     standard_attributes,
 )
-from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process, handle_signals
+from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process
+from openfactory.apps.signals import handle_signals
+from openfactory.apps.standard_streams import keep_streams_going
 from openfactory.assets.asset_class import Asset
 from openfactory.concurrency import LoopThread
 from openfactory.concurrency.bounded import call_on_thread
@@ -211,7 +213,10 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
     def welcome_banner(self) -> None:
         """Print the name, the version and the data URL of the app when it starts."""
         values = {name: str(self[name].value) for name in super().attributes()}
-        print(banner_text(self.asset_uuid, redacted(self._engine.url), values), flush=True)  # noqa: T201 - the banner
+        try:
+            print(banner_text(self.asset_uuid, redacted(self._engine.url), values), flush=True)  # noqa: T201 - the banner
+        except (OSError, ValueError) as error:
+            self.logger.warning("The banner cannot be printed (%s). Check standard output.", error)
 
     # Metrics
 
@@ -254,6 +259,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         try:
             try:
                 self._lifecycle.main_loop_begins()
+                keep_streams_going()
                 self.welcome_banner()
                 self._become_available()
                 check_main_loop_result(self.main_loop())  # type: ignore[func-returns-value]
@@ -282,6 +288,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._loop = asyncio.get_running_loop()
         try:
             self._lifecycle.main_loop_begins(task)
+            keep_streams_going()
             self.welcome_banner()
             await self._prepare_serving()
             self._become_available()
@@ -305,9 +312,14 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             )
 
     def signal_handler(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - for signal.signal()
-        """End the main loop at the first signal, so that the app stops; end the process at the second."""
+        """End the main loop at the first signal, so that the app stops; end the process at a second one.
+
+        A signal within half a second after the first one repeats it, and does nothing.
+        """
         if self._lifecycle.requested:
-            end_process(128 + signum)
+            if self._lifecycle.is_second():
+                end_process(128 + signum)
+            return
         self.logger.info("Received %s, stopping.", signal.Signals(signum).name)
         if self._lifecycle.request():
             raise StopRequested

@@ -5,15 +5,25 @@ from openfactory.settings import Variable
 __all__ = ["VARIABLES"]
 
 VARIABLES = (
-    Variable("APPLICATION_LICENSE", "BSD-3-Clause license", "Licence of the app, published as `application_license`."),
-    Variable("APPLICATION_MANUFACTURER", "OpenFactoryIO", "Manufacturer, published as `application_manufacturer`."),
-    Variable("APPLICATION_VERSION", "latest", "Version of the app, published as `application_version`."),
+    Variable(
+        "APPLICATION_LICENSE",
+        "BSD-3-Clause license",
+        "Licence of the app, published as `application_license`.",
+        is_text=True,
+    ),
+    Variable(
+        "APPLICATION_MANUFACTURER",
+        "OpenFactoryIO",
+        "Manufacturer, published as `application_manufacturer`.",
+        is_text=True,
+    ),
+    Variable("APPLICATION_VERSION", "latest", "Version of the app, published as `application_version`.", is_text=True),
     Variable(
         "COMMAND_WINDOW",
         "10",
         "Seconds after which an app refuses a command that it receives late; `call` waits as long by default.",
     ),
-    Variable("STORAGE", None, "File storage of the app, as JSON; see `app.storage`."),
+    Variable("STORAGE", None, "File storage of the app, as JSON; see `app.storage`.", is_text=True),
     Variable("SWARM_REPLICAS", "1", "Number of replicas of the app; above 1, the UUID gets a suffix."),
     Variable("SWARM_TASK_SLOT", None, "Number of this replica, the suffix of its UUID."),
 )

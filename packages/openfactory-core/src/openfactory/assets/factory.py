@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from openfactory.assets.asset_class import Asset
 from openfactory.assets.event_buffer import EventBuffer
@@ -21,7 +21,7 @@ __all__ = ["Factory"]
 class _UrlClient:
     """A client that is only a URL; servers and credentials come from the environment."""
 
-    ksqldb_url: str
+    ksqldb_url: str = field(repr=False)
 
 
 class Factory:

@@ -11,6 +11,7 @@ from openfactory.doctor.finding import Finding, failed, fine, unchecked
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.registry import open_engine
 from openfactory.exceptions import OpenFactoryError
+from openfactory.settings.redaction import redacted
 
 __all__ = ["examine_embedded"]
 
@@ -19,7 +20,7 @@ def examine_embedded(factory: Factory) -> Iterator[Finding]:
     """Check the file of a factory, and the embedded engine on it. A missing file is not created."""
     path = EmbeddedLocation.of(factory.url).path
     if path is None:
-        yield unchecked("file", f"{factory.url} exists only in the memory of the process that opened it.")
+        yield unchecked("file", f"{redacted(factory.url)} exists only in the memory of the process that opened it.")
         return
     if not path.exists():
         yield failed("file", f"{path} does not exist. Start an app with `ofa run FILE`, which creates it.")

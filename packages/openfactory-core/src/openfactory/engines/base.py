@@ -17,6 +17,7 @@ from openfactory.events.period import Bound
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
 from openfactory.exceptions import ConfigurationError, OpenFactoryError
+from openfactory.settings.redaction import redacted
 
 __all__ = [
     "ASSETS_STREAM",
@@ -200,7 +201,7 @@ class Engine(ABC):
         """
         if topic != ASSETS_TOPIC:
             raise ConfigurationError(
-                f"{self.url} has no topic {topic!r}. Write to {ASSETS_TOPIC}, or use Kafka for other topics."
+                f"{redacted(self.url)} has no topic {topic!r}. Write to {ASSETS_TOPIC}, or use Kafka for other topics."
             )
         return self.publish(checked_event(key, value))
 
@@ -211,7 +212,7 @@ class Engine(ABC):
             ConfigurationError: the engine does not use Kafka, or the stream does not exist.
         """
         raise ConfigurationError(
-            f"{self.url} does not use Kafka, so {name} has no topic. Write through an asset's attributes or "
+            f"{redacted(self.url)} does not use Kafka, so {name} has no topic. Write through an asset's attributes or "
             "insert_into_stream, which work with every engine."
         )
 

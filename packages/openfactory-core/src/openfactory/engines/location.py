@@ -11,7 +11,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from openfactory.exceptions import ConfigurationError
 from openfactory.settings import environment
+from openfactory.settings.characters import fault_in
 from openfactory.settings.credentials import Credentials, redacted
+from openfactory.settings.redaction import is_secret
 
 __all__ = ["EMBEDDED", "HTTP", "Location", "ResolvedServers", "Servers", "scheme_of"]
 
@@ -27,7 +29,13 @@ _KSQLDB_PORT = 8088
 
 
 def scheme_of(url: str) -> str:
-    """Return the part of a URL before `://` in lower case, or an empty text if the URL has no scheme."""
+    """Return the part of a URL before `://` in lower case, or an empty text if the URL has no scheme.
+
+    Raises:
+        ConfigurationError: the URL is in quotes, or contains a character that cannot be seen.
+    """
+    if fault := fault_in(url):
+        raise ConfigurationError(f"The URL {redacted(url)!r} {fault}")
     return url.partition("://")[0].lower() if "://" in url else ""
 
 
@@ -49,7 +57,7 @@ class Location:
     userinfo: str = field(repr=False)
     host: str
     path: str
-    query: str
+    query: str = field(repr=False)
 
     @classmethod
     @lru_cache(maxsize=64)  # each asset that is watched has the URL of its engine, mostly the same
@@ -92,8 +100,9 @@ class Location:
             try:
                 values[name] = converters[name](text)
             except (KeyError, ValueError) as error:
+                shown = "***" if is_secret(name) else repr(text)
                 raise ConfigurationError(
-                    f"{redacted(self.url)} has the invalid option {name}={text!r}. The options are {usage}."
+                    f"{redacted(self.url)} has the invalid option {name}={shown}. The options are {usage}."
                 ) from error
         return values
 
@@ -164,6 +173,9 @@ class Servers(NamedTuple):
     asset_router_url: str | None = None
     credentials: Credentials | None = None
 
+    def __repr__(self) -> str:
+        return redacted(f"{type(self).__name__}{tuple(self)}")
+
     @classmethod
     def of(cls, client: object, bootstrap_servers: str | None = None, asset_router_url: str | None = None) -> Servers:
         """Return the servers in the arguments, and those of a client where an argument is missing.
@@ -183,6 +195,8 @@ class Servers(NamedTuple):
                     f"{name} is a {type(address).__name__} and not the text of an address. Pass the client as "
                     f"ksqlClient=, the UUID of an app as app_uuid= or in APP_UUID, and {name}= as text."
                 )
+            if fault := fault_in(address or ""):
+                raise ConfigurationError(f"{name}={redacted(address or '')!r} {fault}")
         return cls(
             bootstrap_servers or getattr(client, "bootstrap_servers", None),
             asset_router_url or getattr(client, "asset_router_url", None),
@@ -205,10 +219,19 @@ class Servers(NamedTuple):
         brokers = location.brokers if location.scheme == "kafka" else None
         return ResolvedServers(
             location,
-            brokers or self.bootstrap_servers or environment("KAFKA_BROKER"),
+            _without_login(brokers or self.bootstrap_servers or environment("KAFKA_BROKER")),
             self.asset_router_url or environment("ASSET_ROUTER_URL"),
             self.credentials,
         )
+
+
+def _without_login(brokers: str | None) -> str | None:
+    if brokers and "@" in brokers:
+        raise ConfigurationError(
+            "The address of a broker must not contain a user or a password, because it appears in logs. "
+            "Set KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD."
+        )
+    return brokers
 
 
 class ResolvedServers(NamedTuple):
@@ -225,6 +248,9 @@ class ResolvedServers(NamedTuple):
     bootstrap_servers: str | None
     asset_router_url: str | None
     given_credentials: Credentials | None
+
+    def __repr__(self) -> str:
+        return redacted(f"{type(self).__name__}{tuple(self)}")
 
     @property
     def credentials(self) -> Credentials:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from contextlib import suppress
 
 from openfactory.exceptions import ConfigurationError
 
@@ -23,21 +24,36 @@ class _SafeFormatter(logging.Formatter):
         return super().formatMessage(record)
 
 
-class _PrefixedHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Handler that a second call for the same logger finds by its class, so that no line is written twice.
+class _PrefixedHandler(logging.Handler):
+    """Handler that writes to the standard error of the moment, which test tools replace and close.
+
+    A second call for the same logger finds it by its class, so that no line is written twice.
 
     A program that sets up the root logger for all its parts gets the lines there. If that writes to the terminal, this
-    handler writes nothing.
+    handler writes nothing. A line that standard error cannot take is lost, because no other place is left to tell that.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not _root_writes_to_terminal():
-            super().emit(record)
+        stream = sys.stderr
+        if stream is None or getattr(stream, "closed", False) or _root_writes_to_terminal():
+            return
+        try:
+            line = self.format(record) + "\n"
+        except Exception:  # noqa: BLE001 - the arguments of the caller
+            self.handleError(record)
+            return
+        with suppress(OSError, ValueError):  # it is full, or was closed meanwhile
+            try:
+                stream.write(line)
+            except UnicodeEncodeError:
+                stream.write(line.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
+            stream.flush()
 
 
 def _root_writes_to_terminal() -> bool:
+    terminal = (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)
     streams = (getattr(handler, "stream", None) for handler in logging.getLogger().handlers)
-    return any(stream in (sys.stderr, sys.stdout) for stream in streams if stream is not None)
+    return any(stream in terminal for stream in streams if stream is not None)
 
 
 def configure_prefixed_logger(name: str, level: str | int = "INFO", prefix: str = "APP") -> logging.Logger:

@@ -15,6 +15,8 @@ from importlib import import_module
 from typing import NamedTuple
 
 from openfactory.exceptions import ConfigurationError
+from openfactory.settings.characters import fault_in
+from openfactory.settings.redaction import redacted
 
 __all__ = ["VARIABLES", "Variable", "declare", "environment", "integer", "nats_cluster", "setting"]
 
@@ -23,11 +25,20 @@ ENTRY_POINT_GROUP = "openfactory.settings"
 
 
 class Variable(NamedTuple):
-    """An environment variable: name, default and meaning."""
+    """An environment variable.
+
+    Attributes:
+        name: name of the variable.
+        default: value if the variable is not set, or None.
+        meaning: text for the table of the documentation.
+        is_text: the value is any text, such as a password or a name for people. Other values are checked for quotes
+            and invisible characters.
+    """
 
     name: str
     default: str | None
     meaning: str
+    is_text: bool = False
 
 
 _TABLE = (
@@ -35,35 +46,35 @@ _TABLE = (
     Variable("ASSET_ROUTER_URL", None, "Address of the asset router; the embedded engine does not need it."),
     Variable("KAFKA_BROKER", None, "Address of the Kafka broker; the embedded engine does not need it."),
     Variable("KAFKA_OAUTH_CA_FILE", None, "Certificate authorities for `KAFKA_OAUTH_TOKEN_URL`, a PEM file."),
-    Variable("KAFKA_OAUTH_CLIENT_ID", None, "Client id for the token, with the mechanism `OAUTHBEARER`."),
-    Variable("KAFKA_OAUTH_CLIENT_SECRET", None, "Secret of `KAFKA_OAUTH_CLIENT_ID`."),
+    Variable("KAFKA_OAUTH_CLIENT_ID", None, "Client id for the token, with the mechanism `OAUTHBEARER`.", is_text=True),
+    Variable("KAFKA_OAUTH_CLIENT_SECRET", None, "Secret of `KAFKA_OAUTH_CLIENT_ID`.", is_text=True),
     Variable("KAFKA_OAUTH_SCOPE", None, "Scope of the token, if the token server requires a scope."),
     Variable("KAFKA_OAUTH_TOKEN_URL", None, "URL that issues tokens for Kafka (OpenID Connect, client credentials)."),
     Variable("KAFKA_SASL_MECHANISM", None, "Login: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`."),
-    Variable("KAFKA_SASL_PASSWORD", None, "Password of `KAFKA_SASL_USERNAME`."),
-    Variable("KAFKA_SASL_USERNAME", None, "User name for the Kafka brokers."),
+    Variable("KAFKA_SASL_PASSWORD", None, "Password of `KAFKA_SASL_USERNAME`.", is_text=True),
+    Variable("KAFKA_SASL_USERNAME", None, "User name for the Kafka brokers.", is_text=True),
     Variable("KAFKA_SECURITY_PROTOCOL", None, "`PLAINTEXT` (if unset), `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`."),
     Variable("KAFKA_SSL_CA_FILE", None, "Certificate authorities for the Kafka brokers, a PEM file."),
     Variable("KAFKA_SSL_CERT_FILE", None, "Client certificate for the Kafka brokers, a PEM file."),
     Variable("KAFKA_SSL_KEY_FILE", None, "Private key of `KAFKA_SSL_CERT_FILE`, a PEM file."),
-    Variable("KAFKA_SSL_KEY_PASSWORD", None, "Password of `KAFKA_SSL_KEY_FILE`, if the file is encrypted."),
-    Variable("KSQLDB_PASSWORD", None, "Password of `KSQLDB_USERNAME`."),
+    Variable("KAFKA_SSL_KEY_PASSWORD", None, "Password of `KAFKA_SSL_KEY_FILE`, if it is encrypted.", is_text=True),
+    Variable("KSQLDB_PASSWORD", None, "Password of `KSQLDB_USERNAME`.", is_text=True),
     Variable("KSQLDB_SSL_CA_FILE", None, "Certificate authorities for the ksqlDB server, a PEM file."),
     Variable(
         "KSQLDB_URL",
         None,
         "Location of the data: `sqlite:///factory.db`, `memory://`, `kafka://host:9092` or `http://ksqldb:8088`.",
     ),
-    Variable("KSQLDB_USERNAME", None, "User name for the ksqlDB server."),
+    Variable("KSQLDB_USERNAME", None, "User name for the ksqlDB server.", is_text=True),
     Variable("NATS_CLUSTER_<NAME>", None, "All servers of the NATS cluster `<NAME>`, if the router names only one."),
     Variable("NATS_CREDENTIALS_FILE", None, "Credentials file for NATS, as `nsc` writes it: a JWT and its seed."),
     Variable("NATS_NKEY_SEED_FILE", None, "File with the seed of the NKey for NATS."),
-    Variable("NATS_PASSWORD", None, "Password of `NATS_USERNAME`."),
+    Variable("NATS_PASSWORD", None, "Password of `NATS_USERNAME`.", is_text=True),
     Variable("NATS_SSL_CA_FILE", None, "Certificate authorities for the NATS servers, a PEM file."),
     Variable("NATS_SSL_CERT_FILE", None, "Client certificate for the NATS servers, a PEM file."),
     Variable("NATS_SSL_KEY_FILE", None, "Private key of `NATS_SSL_CERT_FILE`, an unencrypted PEM file."),
-    Variable("NATS_TOKEN", None, "Login token for the NATS servers."),
-    Variable("NATS_USERNAME", None, "User name for the NATS servers."),
+    Variable("NATS_TOKEN", None, "Login token for the NATS servers.", is_text=True),
+    Variable("NATS_USERNAME", None, "User name for the NATS servers.", is_text=True),
 )
 
 # Each of these may also be in a file, because orchestrators provide secrets as files.
@@ -140,8 +151,21 @@ def setting(name: str) -> str | None:
 
 
 def environment(name: str) -> str | None:
-    """Return the value of a variable in `VARIABLES`, or None if it is not set."""
-    return os.environ.get(VARIABLES[name].name) or None
+    """Return the value of a variable in `VARIABLES`, or None if it is not set.
+
+    Raises:
+        ConfigurationError: the value is in quotes, or the value or the name contains a character that cannot be seen.
+    """
+    variable = VARIABLES[name]
+    if (marked := f"\ufeff{name}") in os.environ:
+        raise ConfigurationError(
+            f"The environment has a variable {marked!r}, whose name {fault_in(marked)} "
+            "Save the env file as UTF-8 without a byte order mark."
+        )
+    value = os.environ.get(name) or None
+    if value is not None and not variable.is_text and (fault := fault_in(value)):
+        raise ConfigurationError(f"{name}={redacted(value)!r} {fault}")
+    return value
 
 
 def integer(name: str) -> int:

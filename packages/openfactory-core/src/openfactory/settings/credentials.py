@@ -7,7 +7,6 @@ may be in a file instead: `KAFKA_SASL_PASSWORD_FILE` names the file with the pas
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 from openfactory.exceptions import ConfigurationError, MissingDistributionError
 from openfactory.settings import environment
+from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
     import ssl
@@ -46,9 +46,6 @@ _KAFKA_PROPERTIES = {
 # Files with the certificate authorities that Linux systems trust. For a token server, librdkafka reads only its own.
 _AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/ca-bundle.pem")
 _AUTHORITIES_OF_LIBRDKAFKA = "/etc/pki/tls/certs/ca-bundle.crt"
-
-# The user name and password of a URL, up to the @, even if a slash in the password hides the @ from URL parsers.
-_USERINFO = re.compile(r"://(?:[^/?#\s]*@|[^/?#\s:\[]*:(?!\d*(?:[/?#\s,]|$))\S*@)")
 
 
 def _secret() -> Any:
@@ -267,15 +264,6 @@ class Credentials:
                 raise ConfigurationError(f"{name.upper()} is set, but {reason_and_remedy}, or unset {name.upper()}.")
 
 
-def redacted(text: str) -> str:
-    """Return a URL, or a text that contains URLs, without user names and passwords.
-
-    >>> redacted("no answer from nats://app:secret@plant:4222")
-    'no answer from nats://plant:4222'
-    """
-    return _USERINFO.sub("://", text)
-
-
 def _value(name: str, *, secret: bool) -> str | None:
     """Return the value of a variable; a secret may also be in the file that `<name>_FILE` names."""
     value = environment(name)
@@ -285,7 +273,7 @@ def _value(name: str, *, secret: bool) -> str | None:
     if value is not None:
         raise ConfigurationError(f"{name} and {name}_FILE are both set. Unset one of them.")
     try:
-        content = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        content = Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n")
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{name}_FILE={path!r} cannot be read ({error}). Correct the path.") from error
     if not content:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import textwrap
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from openfactory.apps.cli.options import json_option, url_option
-from openfactory.apps.cli.output import one_line, print_json
+from openfactory.apps.cli.output import one_line, print_json, terminal_width
 from openfactory.apps.cli.target import default_url
 from openfactory.exceptions import ConfigurationError
 
@@ -22,8 +21,8 @@ __all__ = ["doctor"]
 _MARKS = {"ok": "✓", "failed": "✗", "advice": "!", "unchecked": "–"}  # noqa: RUF001 - a dash on purpose
 _COLORS = {"ok": "green", "failed": "red", "advice": "yellow", "unchecked": "bright_black"}
 
-# The smallest number of columns to wrap text to.
-_NARROWEST = 30
+# If fewer columns are left beside the name of a check, the text begins below it.
+_BESIDE = 30
 
 
 @click.command()
@@ -67,11 +66,14 @@ def _print(findings: list[Finding]) -> None:
     has_marks = _can_print("".join(_MARKS.values()) + "→")
     marks, arrow = (_MARKS, "→ ") if has_marks else ({name: name for name in _MARKS}, "-> ")
     mark_width, width = max(map(len, marks.values())), max(len(finding.check) for finding in findings)
+    indent = " " * (mark_width + width + 3)
+    is_narrow = sys.stdout.isatty() and terminal_width() - len(indent) < _BESIDE
+    if is_narrow:
+        indent = "  "
     for finding in findings:
         mark = click.style(marks[finding.status].ljust(mark_width), fg=_COLORS[finding.status])
-        indent = " " * (mark_width + width + 3)
-        found = _wrapped(one_line(finding.found), indent)
-        click.echo(f"{mark} {finding.check.ljust(width)}  {found}")
+        between = f"\n{indent}" if is_narrow else " " * (width - len(finding.check) + 2)
+        click.echo(f"{mark} {finding.check}{between}{_wrapped(one_line(finding.found), indent)}")
         if finding.remedy:
             click.echo(f"{indent}{arrow}{_wrapped(one_line(finding.remedy), indent + ' ' * len(arrow))}")
 
@@ -80,7 +82,7 @@ def _wrapped(text: str, indent: str) -> str:
     """Wrap a text and indent its further lines on a terminal; elsewhere keep it in one line."""
     if not sys.stdout.isatty():
         return text
-    columns = max(shutil.get_terminal_size().columns - len(indent), _NARROWEST)
+    columns = terminal_width() - len(indent)
     return f"\n{indent}".join(textwrap.wrap(text, columns, break_long_words=False, break_on_hyphens=False))
 
 

@@ -66,7 +66,6 @@ def inspect(asset_uuid: str, url: str | None, as_json: bool) -> None:
         ("id", "value", "type", "tag", "timestamp"),
         [(a.id, one_line(a.value), a.type, one_line(a.tag), short_timestamp(a.timestamp)) for a in attributes],
         "  ".join(summary.values()),
-        narrow_widths={"type": 7, "tag": 14},
     )
 
 

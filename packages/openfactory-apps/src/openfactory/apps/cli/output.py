@@ -2,28 +2,72 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 import msgspec
 
+from openfactory.apps.cli.failure import OutputFailure
+from openfactory.apps.standard_streams import open_missing_streams, watch_stream
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.timestamp import current_timestamp
 
-__all__ = ["one_line", "print_json", "print_json_line", "print_table", "short_timestamp"]
+if TYPE_CHECKING:
+    from rich.console import Console
 
-_NO_WIDTHS: Mapping[str, int] = MappingProxyType({})
+__all__ = [
+    "has_color",
+    "one_line",
+    "prepare_output",
+    "print_json",
+    "print_json_line",
+    "print_table",
+    "short_timestamp",
+    "terminal_width",
+]
 
-# Columns whose text wraps; the text of other columns is cut.
-_WRAPPED = ("value", "arguments", "description")
-_NARROW = 110
+# Columns whose text wraps, and the smallest width of each. If a table is wider, its rows are printed as records.
+_WRAPPED = {"value": 16, "arguments": 16, "description": 16, "tag": 12}
+
+# The smallest width that text is wrapped to.
+_NARROWEST = 20
 _STYLES = {"AVAILABLE": "green", UNAVAILABLE: "yellow"}
 
 # Number of characters of a long value in a table; --json prints the whole value.
 _LONGEST_VALUE = 200
+
+
+def prepare_output() -> None:
+    """Have the command fail once if its output cannot be written, and go on if its messages cannot.
+
+    A closed standard output counts as written: nobody is there to read it.
+    """
+    failed = False
+
+    def fail_once(error: OSError) -> None:
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise OutputFailure(error)
+
+    open_missing_streams()
+    watch_stream("stdout", fail_once)
+    watch_stream("stderr")
+
+
+def has_color(stream: TextIO | None = None) -> bool:
+    """Return whether a stream, by default standard output, is a terminal that shows colors, and NO_COLOR is not set."""
+    stream = stream or sys.stdout
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def terminal_width() -> int:
+    """Return the number of columns to wrap text to."""
+    return max(shutil.get_terminal_size().columns, _NARROWEST)
 
 
 def print_json(value: Any) -> None:
@@ -55,22 +99,16 @@ def short_timestamp(timestamp: str) -> str:
     return one_line(timestamp[11:19] if timestamp[:10] == current_timestamp()[:10] else timestamp[:10])
 
 
-def print_table(
-    headers: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    title: str = "",
-    narrow_widths: Mapping[str, int] = _NO_WIDTHS,
-) -> None:
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Print rows under their headers: on a terminal as a table that fits its width, elsewhere as aligned lines.
 
     Args:
         headers: names of the columns.
         rows: cells of each row.
         title: line above the table.
-        narrow_widths: widths of columns that are cut on a narrow terminal.
     """
     if sys.stdout.isatty():
-        _print_on_terminal(headers, rows, title, narrow_widths)
+        _print_on_terminal(headers, [list(map(_shortened, row)) for row in rows], title)
         return
     if title:
         click.echo(f"{title}\n")
@@ -79,29 +117,46 @@ def print_table(
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _print_on_terminal(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, narrow_widths: Mapping[str, int]
-) -> None:
-    from rich import box  # slow to import, and only needed here
+def _print_on_terminal(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    from rich.cells import cell_len  # slow to import, and only needed here
     from rich.console import Console
+    from rich.text import Text
+
+    width, height = terminal_width(), shutil.get_terminal_size().lines
+    console = Console(highlight=False, width=width, height=height, color_system="auto" if has_color() else None)
+    if title:
+        console.print(Text(title, style="bold"))
+    widths = [max(map(cell_len, column)) for column in zip(headers, *rows, strict=True)]
+    smallest = (min(wide, _WRAPPED.get(header, wide)) for header, wide in zip(headers, widths, strict=True))
+    if sum(smallest) + len(headers) - 1 <= width:
+        _print_grid(console, headers, rows)
+    else:
+        _print_records(console, headers, rows)
+
+
+def _print_grid(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    if title:
-        console.print(Text(title, style="bold"))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     for number, header in enumerate(headers):
-        table.add_column(
-            header,
-            style="bold" if number == 0 else "",
-            no_wrap=header not in _WRAPPED,
-            overflow="fold" if header in _WRAPPED else "ellipsis",
-            max_width=narrow_widths.get(header) if console.width < _NARROW else None,
-        )
+        table.add_column(header, style="bold" if number == 0 else "", no_wrap=header not in _WRAPPED, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_shortened(cell), style=_STYLES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     console.print(table)
+
+
+def _print_records(console: Console, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print each row as lines with a header and a cell, because the columns do not fit beside each other."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for row in rows:
+        console.print()
+        for number, (header, cell) in enumerate(zip(headers, row, strict=True)):
+            line = Text.assemble((f"{header}: ", "dim"), (cell, "bold" if number == 0 else _STYLES.get(cell, "")))
+            console.print(Padding(line, (0, 0, 0, 2 if number else 0), expand=False))
 
 
 def _shortened(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from openfactory.apps.stop_signals import StopClock, handle_stop_signals
+
 __all__ = ["run_and_reload"]
 
 # Seconds between two looks at the files.
@@ -19,8 +20,6 @@ _POLL_SECONDS = 0.25
 
 # Seconds after which a message says that the app is still stopping.
 _NOTICE_SECONDS = 1.0
-
-_SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 def run_and_reload(file: Path, arguments: Sequence[str]) -> None:
@@ -37,12 +36,12 @@ class _Reloader:
     def __init__(self, file: Path, arguments: Sequence[str]) -> None:
         self._file = file
         self._command = [sys.executable, "-P", "-m", "openfactory.apps.cli", "run", str(file), "--", *arguments]
-        self._signals: list[int] = []
+        self._clock = StopClock()
+        self._requests = 0
 
     def run(self) -> None:
-        for number in _SIGNALS:
-            signal.signal(number, lambda signum, _: self._signals.append(signum))
-        while not self._signals:
+        handle_stop_signals(lambda *_: self._record_signal())
+        while not self._requests:
             stamps = _file_stamps(self._file.parent)
             app = self._start()
             try:
@@ -51,6 +50,9 @@ class _Reloader:
             finally:
                 app.kill()  # no effect if it has ended
                 app.wait()
+
+    def _record_signal(self) -> None:
+        self._requests = 2 if self._clock.is_second() else 1
 
     def _start(self) -> subprocess.Popen[bytes]:
         # In a separate session, the app does not receive Ctrl-C from the terminal; the reloader stops it once.
@@ -61,7 +63,7 @@ class _Reloader:
 
     def _wait_for_change(self, app: subprocess.Popen[bytes], stamps: dict[str, tuple[int, int]]) -> None:
         ended = False
-        while not self._signals:
+        while not self._requests:
             time.sleep(_POLL_SECONDS)
             if changed := _file_stamps(self._file.parent).items() ^ stamps.items():
                 click.echo(f"{', '.join(sorted({name for name, _ in changed}))} changed, starting again.", err=True)
@@ -71,17 +73,17 @@ class _Reloader:
                 click.echo(f"{self._file} ended with status {app.returncode}; waiting for a change.", err=True)
 
     def _stop(self, app: subprocess.Popen[bytes]) -> None:
-        """Stop the app and wait for it, until a second signal arrives."""
+        """Stop the app and wait for it, until a second request arrives."""
         app.terminate()
         started, notified = time.monotonic(), False
-        while len(self._signals) < 2:
+        while self._requests < 2:
             try:
                 app.wait(_POLL_SECONDS)
                 return
             except subprocess.TimeoutExpired:
                 if not notified and time.monotonic() - started > _NOTICE_SECONDS:
                     notified = True
-                    again = " again" if self._signals else " twice"
+                    again = " again" if self._requests else " twice"
                     click.echo(f"{self._file} is still stopping; Ctrl-C{again} ends it at once.", err=True)
 
 

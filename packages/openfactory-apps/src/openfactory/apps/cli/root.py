@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ from openfactory.apps.cli.completion import COMPLETE_VARIABLE, completion
 from openfactory.apps.cli.doctor import doctor
 from openfactory.apps.cli.failure import Failure
 from openfactory.apps.cli.inspect import inspect, list_assets, methods
-from openfactory.apps.cli.output import print_json, print_table
+from openfactory.apps.cli.output import has_color, prepare_output, print_json, print_table
 from openfactory.apps.cli.run import run
 from openfactory.apps.cli.setup_kafka import setup_kafka
 from openfactory.apps.cli.watch import watch
@@ -49,7 +50,9 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # commands of other distributions may print
+            return result
         except OpenFactoryError as error:
             raise Failure.of(error) from error
         except KeyboardInterrupt:
@@ -82,7 +85,8 @@ def _loaded(entry_point: EntryPoint) -> click.Command:
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-def ofa() -> None:
+@click.pass_context
+def ofa(context: click.Context) -> None:
     """Run OpenFactory apps, and read, watch, write and command their assets.
 
     \b
@@ -94,7 +98,16 @@ def ofa() -> None:
 
     The commands work on the factory that KSQLDB_URL names; if it is not set, on the file factory.db in the working
     directory. For completion of UUIDs, attribute ids and method names in your shell, see `ofa completion --help`.
+
+    \b
+    exit status 0  the command is done
+                1  it has failed
+                2  its arguments are wrong
+                4  it is done, but its output could not be written
+
+    On a terminal the output has colors, unless NO_COLOR is set.
     """
+    context.color = None if has_color() else False
 
 
 @click.group()
@@ -130,4 +143,5 @@ for command in (list_assets, inspect, methods, watch, set_attribute, call):
 
 def main() -> None:
     """Run the command `ofa`; the entry point of its script."""
+    prepare_output()
     ofa(prog_name="ofa", complete_var=COMPLETE_VARIABLE)

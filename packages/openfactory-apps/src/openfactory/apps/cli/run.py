@@ -13,6 +13,7 @@ import click
 
 from openfactory.apps.cli.reload import run_and_reload
 from openfactory.apps.cli.target import default_url
+from openfactory.apps.standard_streams import keep_streams_going
 from openfactory.exceptions import OpenFactoryError
 from openfactory.settings import environment
 
@@ -62,6 +63,7 @@ def _run_as_main(file: Path, arguments: Sequence[str]) -> None:
 
     Unlike with `runpy`, the module stays `__main__` after its last line, for hooks and threads that still run.
     """
+    keep_streams_going()
     path = os.path.abspath(file)
     module = types.ModuleType("__main__")
     module.__file__ = path

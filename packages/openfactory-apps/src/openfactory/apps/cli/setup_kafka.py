@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from openfactory.apps.cli.failure import Failure
-from openfactory.apps.cli.output import print_table
+from openfactory.apps.cli.output import has_color, print_table
 from openfactory.engines.kafka_engine.topics import (
     COMPACTION_HOURS,
     RETENTION_HOURS,
@@ -21,9 +21,10 @@ from openfactory.engines.kafka_engine.topics import (
 )
 from openfactory.engines.ksqldb.setup import Piece, check_server, set_up_ksqldb, set_up_topics
 from openfactory.engines.ksqldb.topology import statements
-from openfactory.engines.location import HTTP, Servers, scheme_of
+from openfactory.engines.location import HTTP, Location, Servers, scheme_of
 from openfactory.exceptions import OpenFactoryError
 from openfactory.settings import environment
+from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,13 +132,15 @@ def _factory(broker: str | None, ksqldb_server: str | None, prefix: str | None) 
     """
     from openfactory.doctor.factory import Factory  # it imports every engine, which no other command needs
 
-    resolved = Servers().resolve(environment("KSQLDB_URL") or "")
-    location = resolved.location
-    broker = broker or resolved.bootstrap_servers
+    location = Location.of(environment("KSQLDB_URL") or "")
+    resolved = Servers(broker).resolve("" if broker else location.url)
+    broker = resolved.bootstrap_servers
     if not broker:
         raise Failure("The Kafka broker is not set. Give --broker host:9092, or set KAFKA_BROKER.")
     if ksqldb_server and scheme_of(ksqldb_server) not in HTTP:
-        raise Failure(f"--ksqldb-server {ksqldb_server!r} is not the URL of a ksqlDB server. Write http://host:8088.")
+        raise Failure(
+            f"--ksqldb-server {redacted(ksqldb_server)!r} is not the URL of a ksqlDB server. Write http://host:8088."
+        )
     return Factory(
         location.url,
         resolved.credentials,
@@ -199,7 +202,8 @@ def _progress(total: int) -> Generator[Callable[[Piece], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True, color_system="auto" if has_color(sys.stderr) else None)
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda piece: bar.update(task, advance=1, description=f"{piece.kind} {piece.name}")
 

@@ -52,7 +52,9 @@ def open_factory(url: str | None) -> Generator[Factory]:
             "or select another factory with --url or KSQLDB_URL."
         )
     if scheme_of(url) == "memory":
-        raise Failure(f"{url} is visible only in the process that created it. Use a file: --url sqlite:///factory.db.")
+        raise Failure(
+            f"{redacted(url)} is visible only in the process that created it. Use a file: --url sqlite:///factory.db."
+        )
     with Factory(url) as factory:
         yield factory
 

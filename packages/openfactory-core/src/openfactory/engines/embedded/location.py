@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from openfactory.engines.location import Location
 from openfactory.exceptions import ConfigurationError
+from openfactory.settings.redaction import redacted
 
 __all__ = ["EmbeddedLocation"]
 
@@ -50,21 +51,22 @@ class EmbeddedLocation:
         if location.scheme == "memory":
             return cls(None, unquote(location.host + location.path), **options)
         text = unquote(location.path.removeprefix("/"))
+        shown = redacted(url)
         if location.host:
             raise ConfigurationError(
-                f"{url} has two slashes before its path. Write sqlite:///{location.host}{location.path} for a path "
+                f"{shown} has two slashes before its path. Write sqlite:///{location.host}{location.path} for a path "
                 "relative to the working directory, sqlite:////… for an absolute path."
             )
         if not text or text.endswith("/"):
-            raise ConfigurationError(f"{url} does not name a file. Write sqlite:///factory.db, for example.")
+            raise ConfigurationError(f"{shown} does not name a file. Write sqlite:///factory.db, for example.")
         if text == ":memory:":
-            raise ConfigurationError(f"{url} does not name a file. Write memory:// to keep the data in this process.")
+            raise ConfigurationError(f"{shown} does not name a file. Write memory:// to keep the data in this process.")
         try:
             expanded = Path(text).expanduser() if text.startswith("~") else text
             return cls(Path(os.path.realpath(expanded)), **options)  # half the time of Path.resolve, for each asset
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigurationError(
-                f"{url} does not name a file ({error}). Name another file in KSQLDB_URL."
+                f"{shown} does not name a file ({error}). Name another file in KSQLDB_URL."
             ) from error
 
     @property

@@ -239,6 +239,7 @@ def _ask(router: AssetRouter, asset_uuids: list[str]) -> _Answers:
         except OpenFactoryError as error:
             return answers, error  # the router does not answer, and each further request would take as long
         except Exception as error:  # noqa: BLE001 - logged and retried like an outage
-            text = f"The request to the asset router at {router.url} failed: {error!r}. Check ASSET_ROUTER_URL."
+            reason = redacted(repr(error))
+            text = f"The request to the asset router at {router.url} failed: {reason}. Check ASSET_ROUTER_URL."
             return answers, EngineUnavailableError(text, address=router.url)
     return answers, failure

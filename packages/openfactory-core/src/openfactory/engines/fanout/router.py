@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
+from openfactory.engines.location import Location
 from openfactory.events.decoding import decode_json
 from openfactory.exceptions import ConfigurationError, EngineClosedError, EngineUnavailableError
 from openfactory.settings import nats_cluster
@@ -53,7 +54,7 @@ class AssetRouter:
                 f"ASSET_ROUTER_URL={redacted(url)!r} is not the URL of a web server. Write http://host:port."
             )
         self.url = redacted(url).rstrip("/")
-        self._full_url = url.rstrip("/")
+        self._login = Location.of(url).login  # apart from the URL, which httpx logs
         self._timeout = timeout
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
@@ -75,7 +76,7 @@ class AssetRouter:
 
         try:
             with self._open_client() as client:
-                response = client.get(f"{self._full_url}/asset/{quote(asset_uuid, safe='')}")
+                response = client.get(f"{self.url}/asset/{quote(asset_uuid, safe='')}")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise EngineUnavailableError(
                 f"The asset router at {self.url} does not answer ({_cause(error)}). {_REMEDY}", address=self.url
@@ -111,7 +112,7 @@ class AssetRouter:
             if self._closed:
                 raise EngineClosedError(f"The asset router at {self.url} is closed. Create a new one.")
             if self._client is None:
-                self._client = httpx.Client(timeout=self._timeout, follow_redirects=True)
+                self._client = httpx.Client(auth=self._login, timeout=self._timeout, follow_redirects=True)
             client = self._client
             self._requests_in_progress += 1
         try:

@@ -78,7 +78,7 @@ class KafkaEngine(LogEngine):
     def __init__(self, url: str, servers: Servers = Servers()) -> None:  # noqa: B008 - immutable
         location = KafkaLocation.of(url)
         if servers.bootstrap_servers and servers.bootstrap_servers != location.bootstrap_servers:
-            _logger.info("The broker is the one in %s; %s is not used.", url, servers.bootstrap_servers)
+            _logger.info("The broker is the one in %s; %s is not used.", redacted(url), servers.bootstrap_servers)
         connection = BrokerConnection(location.bootstrap_servers, servers.resolve(url).credentials)
         with Waiting(_logger, f"Opening {redacted(url)}", "the list of topics") as waiting, ExitStack() as opened:
             # All clients exist before the first answer, so that they connect at the same time.

@@ -46,6 +46,7 @@ from openfactory.events.message import checked_event, encode_message, read_messa
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
+from openfactory.settings.redaction import redacted
 
 __all__ = ["LogEngine", "TopicNames", "in_order_of_time"]
 
@@ -135,7 +136,7 @@ class LogEngine(SharedEngine):
 
     def topic_of(self, name: str) -> str:
         if name.strip("`").upper() != ASSETS_STREAM:
-            raise ConfigurationError(f"{self.url} has no stream {name!r}. Use {ASSETS_STREAM}.")
+            raise ConfigurationError(f"{redacted(self.url)} has no stream {name!r}. Use {ASSETS_STREAM}.")
         return self._topics.assets
 
     def on_delivery_error(self, callback: OnDeliveryError) -> None:
