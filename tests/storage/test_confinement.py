@@ -124,7 +124,7 @@ def test_no_link_leads_out(storage: LocalBackend, with_links: Path, outside: Pat
 
 
 @pytest.mark.parametrize(
-    "path", ["..", "../outside/key.txt", "sub/../../outside", "{outside}/key.txt", "a\0", "a\\..\\b"]
+    "path", ["..", "../outside/key.txt", "sub/../../outside", "{outside}/key.txt", "a\\..\\b"]
 )
 @pytest.mark.parametrize("use", uses(""))
 def test_no_path_leads_out(storage: LocalBackend, with_links: Path, outside: Path, path: str, use: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import stat
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -19,13 +21,19 @@ _BLOCK = 32_768
 
 
 def prepare(fs: AbstractFileSystem, timeout: float | None) -> None:
-    """Set a timeout for the answers of the server, and send small packets without delay.
+    """Set a timeout for the answers of the server, send small packets without delay, and list files of any kind.
 
     Args:
         fs: a filesystem of any protocol.
         timeout: seconds to wait for an answer; None leaves the client as it is.
     """
-    if timeout is None or (client := _client(fs)) is None:
+    if (client := _client(fs)) is None:
+        return
+    from openfactory.storage.remote.sftp_client import AnyNameClient  # its package may not be installed
+
+    client.__class__ = AnyNameClient
+    fs._decode_stat = partial(_decoded_stat, fs._decode_stat)
+    if timeout is None:
         return
     client.get_channel().settimeout(timeout)
     with suppress(AttributeError, OSError):  # a proxy command replaces the socket
@@ -77,6 +85,17 @@ def delete(fs: AbstractFileSystem, full: str) -> None:
 def read_options(fs: AbstractFileSystem) -> dict[str, Any]:
     """Return the arguments of `fs.open` with which a file is read in large blocks."""
     return {} if _client(fs) is None else {"block_size": _BLOCK}
+
+
+def _decoded_stat(decode: Callable[..., dict[str, Any]], attributes: Any, folder: str | None = None) -> dict[str, Any]:
+    """Return fsspec's information of a file, also if the server does not tell its kind or its time."""
+    try:
+        return decode(attributes, folder)
+    except (TypeError, ValueError, OverflowError, OSError):
+        mode, line = attributes.st_mode, str(getattr(attributes, "longname", ""))
+        is_folder = line.startswith("d") if mode is None else stat.S_ISDIR(mode)
+        name = f"{folder.rstrip('/')}/{attributes.filename}" if folder else ""
+        return {"name": name, "type": "directory" if is_folder else "file", "size": attributes.st_size, "mtime": None}
 
 
 def _client(fs: AbstractFileSystem) -> Any:
