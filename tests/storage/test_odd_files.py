@@ -82,11 +82,16 @@ def test_keys_that_are_no_paths() -> None:
     assert storage.read_text("keep.csv") == "keep.csv"
 
 
-@pytest.mark.parametrize("time", [float("nan"), float("inf"), 1e18, -1e18, None, "0000-00-00", "9999-12-31T23:59:59-12:00"])
+@pytest.mark.parametrize(
+    "time", [float("nan"), float("inf"), 1e18, -1e18, None, "0000-00-00", "9999-12-31T23:59:59-12:00"]
+)
 def test_an_odd_time_of_a_server_is_not_told(time: object) -> None:
     assert info_of("a", {"type": "file", "size": None, "mtime": time}) == ("a", 0, None, False)
 
 
 def test_a_time_of_a_server_is_in_utc() -> None:
     assert str(utc_time(0)) == "1970-01-01 00:00:00+00:00"
-    assert str(info_of("a", {"type": "file", "modified": "2026-01-01T01:00:00+01:00"}).modified) == "2026-01-01 00:00:00+00:00"
+    assert (
+        str(info_of("a", {"type": "file", "modified": "2026-01-01T01:00:00+01:00"}).modified)
+        == "2026-01-01 00:00:00+00:00"
+    )

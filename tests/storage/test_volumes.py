@@ -58,7 +58,11 @@ def content(folder: Path) -> dict[str, Any]:
     return {
         str(path.relative_to(folder)): (
             oct(path.lstat().st_mode),
-            os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else path.stat().st_mtime_ns,
+            os.readlink(path)
+            if path.is_symlink()
+            else path.read_bytes()
+            if path.is_file()
+            else path.stat().st_mtime_ns,
             None if path.is_symlink() else path.stat().st_mtime_ns,
         )
         for path in [folder, *folder.rglob("*")]
@@ -119,7 +123,7 @@ def test_what_changes_meanwhile_is_kept(
         real(*arguments)
 
     monkeypatch.setattr(volumes, "sync_folder_of", write_meanwhile)
-    with pytest.raises(OSError, match="changed while it was copied.*again") as caught:
+    with pytest.raises(OSError, match=r"changed while it was copied.*again") as caught:
         storage.move(week, there / "week")
     assert caught.value.errno == errno.EBUSY
     left = sorted(str(path.relative_to(week)) for path in week.rglob("*"))

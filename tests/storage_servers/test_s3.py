@@ -127,7 +127,7 @@ def test_each_key_is_named_and_its_name_opens_it(with_odd_keys: FileBackend) -> 
     storage = with_odd_keys
     files = [entry.path for entry in storage.walk() if not entry.is_folder]
     (version,) = [path for path in files if "versionId" in path]
-    with pytest.raises(OSError, match="reads '.versionId=' in a name as a version"):
+    with pytest.raises(OSError, match=r"reads '.versionId=' in a name as a version"):
         storage.read_bytes(version)
     assert not storage.exists(version)
     files.remove(version)

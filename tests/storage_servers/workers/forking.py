@@ -1,4 +1,4 @@
-"""A process that forks while its threads and open files use the storage of STORAGE. It prints what it has seen, as JSON."""
+"""A process that forks while its threads and open files use the storage of STORAGE. It prints what it has seen."""
 
 from __future__ import annotations
 

@@ -104,8 +104,8 @@ def _refuse_doubled_names(text: str) -> None:
     json.loads(text, object_pairs_hook=note_doubled)
     if doubled:
         raise StorageConfigurationError(
-            f"STORAGE has the name {doubled[0]!r} twice in one object. Give each store a name of its own, and each field "
-            "one value."
+            f"STORAGE has the name {doubled[0]!r} twice in one object. Give each store a name of its own, and each "
+            "field one value."
         )
 
 

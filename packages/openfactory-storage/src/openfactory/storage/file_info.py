@@ -1,4 +1,4 @@
-"""What a storage tells about a file or folder."""
+"""Information about a file or folder of a storage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class FileInfo(NamedTuple):
     Attributes:
         path: path relative to the root of the storage, with `/` between folders.
         size: size of the file in bytes; 0 for a folder, and if the storage does not tell it.
-        modified: time of the last write, in UTC; None if the storage does not record it, or if `datetime` cannot hold it.
+        modified: time of the last write, in UTC; None if the storage does not record it, or `datetime` cannot hold it.
         is_folder: True for a folder, False for a file.
     """
 
@@ -25,7 +25,7 @@ class FileInfo(NamedTuple):
 
 
 def utc_time(time: datetime | float) -> datetime | None:
-    """Return a time in UTC; None if it is out of the range of `datetime`, as after damage or on a clock that was not set.
+    """Return a time in UTC; None if it is out of the range of `datetime`, as in a damaged file system.
 
     Args:
         time: seconds since 1970, or a time. A time without a time zone is in UTC.

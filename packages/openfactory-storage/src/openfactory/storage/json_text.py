@@ -1,4 +1,4 @@
-"""Mistakes in a JSON text that its decoder reports as an invalid character: quotes around it, and invisible characters."""
+"""Mistakes in a JSON text that its decoder reports only as an invalid character, such as quotes around the text."""
 
 from __future__ import annotations
 
@@ -29,8 +29,16 @@ def mistake_in(text: str) -> str | None:
     found = _NOT_JSON.search(_STRING.sub(lambda string: " " * len(string[0]), text))
     if found is None:
         return None
-    remedy = 'Write "' if found[0] == "'" or unicodedata.category(found[0]) in ("Pi", "Pf", "Ps") else "Remove it"
-    if unicodedata.category(found[0]) == "Zs":
+    character, category = found[0], unicodedata.category(found[0])
+    remedy = "Remove it"
+    if category == "Zs":
         remedy = "Write a space"
-    name = unicodedata.name(found[0], "control character").lower()
-    return f"it has a {name} (U+{ord(found[0]):04X}) at position {found.start()}, outside of a string. {remedy} there"
+    elif character == "'" or category in ("Pi", "Pf", "Ps"):
+        remedy = 'Write "'
+    return f"it has {_described(character)} at position {found.start()}, outside of a string. {remedy} there"
+
+
+def _described(character: str) -> str:
+    names = {"\\": "backslash"}
+    name = names.get(character) or unicodedata.name(character, "control character").lower()
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name} (U+{ord(character):04X})"

@@ -78,7 +78,9 @@ def move_to_other_volume(source: Place, target: Place) -> None:
         raise
     sync_folder_of(target.name, target.folder)
     if not _delete_unchanged(source, copied):
-        raise OSError(errno.EBUSY, "It was changed while it was copied to another volume; move what is left of it again")
+        raise OSError(
+            errno.EBUSY, "It was changed while it was copied to another volume; move what is left of it again"
+        )
 
 
 def _refuse_own_subfolder(source: Place, target: Place) -> None:
@@ -101,7 +103,9 @@ def _copy(source: Place, target: Place, copied: _Copied) -> None:
     elif stat.S_ISREG(status.st_mode):
         _copy_file(source, target)
     else:
-        raise OSError(errno.EXDEV, "It has a pipe, socket or device, which cannot be moved to another volume; delete it")
+        raise OSError(
+            errno.EXDEV, "It has a pipe, socket or device, which cannot be moved to another volume; delete it"
+        )
     copied[status.st_dev, status.st_ino] = (status.st_size, status.st_mtime_ns)
 
 

@@ -141,7 +141,7 @@ class RemoteBackend(FileBackend):
         """Write the whole file again, with the content at its end."""
         with self._session.using(path):
             before = self.read_bytes(path) if self._exists(path) else b""
-            self._replace(path, [before, content])
+            self._replace(path, [before + content])
 
     def _replace(self, path: str, chunks: Iterable[bytes]) -> None:
         with spooled(chunks, repr(self)) as source:
@@ -217,7 +217,9 @@ class RemoteBackend(FileBackend):
             return
         try:
             with self._session.using(source) as fs:
-                self._protocol.move(fs, self._session.full(source), new, self._files_below(source) if is_folder else None)
+                self._protocol.move(
+                    fs, self._session.full(source), new, self._files_below(source) if is_folder else None
+                )
         except StorageUnavailableError:
             if not self._protocol.has_folders:
                 raise
@@ -232,7 +234,11 @@ class RemoteBackend(FileBackend):
         self._info(source)  # the server cannot be reached, or the file was moved before the connection was lost
         if is_folder:
             raise OSError(
-                errno.EXDEV, "The server cannot move the folder, as to another volume; copy its files", source, None, target
+                errno.EXDEV,
+                "The server cannot move the folder, as to another volume; copy its files",
+                source,
+                None,
+                target,
             )
         self._copy(source, target)
         self._delete(source)

@@ -135,8 +135,8 @@ class Upload(io.RawIOBase, OpenedByProcess):
     """A file that is sent to a server from its beginning to its end, with the positions of a file of this machine.
 
     The content of a new file is held in memory until it has more than 16 MiB, so each part of it can be written again.
-    After that, and if the file is opened for appending, the content is sent as it is written. As on this machine, a file
-    that is open for appending is written at its end, at whatever position it is.
+    After that, and if the file is opened for appending, the content is sent as it is written. As on this machine, a
+    file that is open for appending is written at its end, at whatever position it is.
 
     Args:
         sink: the file of the server.
@@ -216,8 +216,8 @@ class Upload(io.RawIOBase, OpenedByProcess):
 
     def _is_sent(self) -> io.UnsupportedOperation:
         return io.UnsupportedOperation(
-            f"The content of {self.name!r} is on its way to the server, and cannot be changed there. Write the file from its "
-            "beginning to its end, or write it on this machine and use put."
+            f"The content of {self.name!r} is on its way to the server, and cannot be changed there. Write the file "
+            "from its beginning to its end, or write it on this machine and use put."
         )
 
 

@@ -1,9 +1,9 @@
 """Keep a forked child away from the connections, locks and open files of its parent.
 
-A child has copies of all objects of its parent, but not its threads, and shares its sockets. If the child used or closed
-a connection, or if the collector of garbage did so, its bytes would disturb the connection of the parent. So after a
-fork, in the child, each object that is registered here leaves what it has opened to the parent, and connects anew when it
-is used.
+A child has copies of all objects of its parent, but not its threads, and shares its sockets. If the child used or
+closed a connection, or if a destructor did so, its bytes would disturb the connection of the parent. So after a fork,
+in the child, each object that is registered here leaves its connections and files to the parent, and connects anew
+when it is used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class OpenedByProcess(ABC):
 
     @abstractmethod
     def leave_to_parent(self) -> None:
-        """Forget, in the child, what the parent has opened."""
+        """Forget, in the child, the connections and files of the parent."""
 
 
 _objects: weakref.WeakSet[OpenedByProcess] = weakref.WeakSet()
@@ -62,7 +62,7 @@ def keep_forever(thing: Any) -> None:
 def opened_by_parent(path: str) -> StorageUnavailableError:
     """Return the error for the use of an open file of the parent."""
     return StorageUnavailableError(
-        f"{path!r} was opened before this process was forked, so the file belongs to the parent process. Open it again.",
+        f"{path!r} was opened before this process was forked, so the file belongs to the parent. Open it again.",
         path=path,
     )
 

@@ -1,8 +1,9 @@
 """Names for the segments of a key that a path cannot contain: empty segments, `.` and `..`, and those with a backslash.
 
-Other programs may store `a//b.csv` or `a/../b.csv` in an object store or an archive. In a path, a similar character stands
-for each character that has another meaning there: `\uff0f` for an empty segment, `\uff0e` for a dot and `\uff3c` for a backslash. So
-the path `a/\uff0f/b.csv` is the key `a//b.csv`. A `\u201b` before such a character means the character itself.
+Other programs may store `a//b.csv` or `a/../b.csv` in an object store or an archive. In a path, a similar character of
+full width stands for each character that has another meaning there: U+FF0F for an empty segment, U+FF0E for a dot and
+U+FF3C for a backslash. So each key has a path, and each path has one key. U+201B before such a character means the
+character itself.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Protocol:
         """Forget, in a forked child, the connections of the parent that the client keeps outside of its filesystem."""
 
     def key_of(self, path: str) -> str:
-        """Return what a path of the storage is in the filesystem."""
+        """Return the path in the filesystem for a path in the storage."""
         return keys.key_of(path) if self.any_segment else path
 
     def root_exists(self, fs: AbstractFileSystem, root: str) -> bool:
@@ -102,7 +102,7 @@ class Protocol:
                 yield keys.name_of(segment) if self.any_segment else segment, entry
 
     def _segment(self, entry: Entry, full: str) -> str | None:
-        """Return the last segment of an entry of a folder; None if the entry is the folder itself or the folder above."""
+        """Return the last segment of an entry of a folder; None if the entry is the folder itself or one above it."""
         entry_path = entry["name"].strip("/")
         segment = str(entry_path.rpartition("/")[2])
         if entry_path == full.strip("/") or not segment or (segment in (".", "..") and not self.any_segment):

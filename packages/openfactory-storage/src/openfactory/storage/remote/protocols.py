@@ -24,7 +24,7 @@ _TABLE = {
     ("smb",): Smb(appends=True, login_in_options=True),
     ("ftp",): Protocol(login_in_options=True),
     ("webdav", "dav"): WebDav(),
-    ("data", "gist", "git", "github", "libarchive", "tar", "zip"): Protocol(read_only=True),
+    ("data", "gist", "git", "github", "libarchive", "tar", "zip"): Protocol(read_only=True, any_segment=True),
     ("", "file", "local"): Protocol(refusal=_LOCAL),
     ("http", "https"): Protocol(refusal=_WEB_SITE),
 }

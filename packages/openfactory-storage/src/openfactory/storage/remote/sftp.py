@@ -14,7 +14,7 @@ from fsspec import AbstractFileSystem
 
 from openfactory.storage.errors import PathOutsideStorageError
 
-__all__ = ["check_links", "delete", "prepare", "read_options", "type_of"]
+__all__ = ["check_links", "decoded_stat", "delete", "prepare", "read_options", "type_of"]
 
 # The largest block of SFTP. Its client would request a quarter of it.
 _BLOCK = 32_768
@@ -32,7 +32,7 @@ def prepare(fs: AbstractFileSystem, timeout: float | None) -> None:
     from openfactory.storage.remote.sftp_client import AnyNameClient  # its package may not be installed
 
     client.__class__ = AnyNameClient
-    fs._decode_stat = partial(_decoded_stat, fs._decode_stat)
+    fs._decode_stat = partial(decoded_stat, fs._decode_stat)
     if timeout is None:
         return
     client.get_channel().settimeout(timeout)
@@ -87,7 +87,7 @@ def read_options(fs: AbstractFileSystem) -> dict[str, Any]:
     return {} if _client(fs) is None else {"block_size": _BLOCK}
 
 
-def _decoded_stat(decode: Callable[..., dict[str, Any]], attributes: Any, folder: str | None = None) -> dict[str, Any]:
+def decoded_stat(decode: Callable[..., dict[str, Any]], attributes: Any, folder: str | None = None) -> dict[str, Any]:
     """Return fsspec's information of a file, also if the server does not tell its kind or its time."""
     try:
         return decode(attributes, folder)

@@ -11,7 +11,7 @@ __all__ = ["AnyNameClient"]
 
 
 class AnyNameClient(paramiko.SFTPClient):  # type: ignore[misc]
-    """Client of SFTP whose names may be any bytes. A byte that is not UTF-8 is a surrogate, as in names of this machine.
+    """Client of SFTP whose names may be any bytes. A byte that is not UTF-8 is a surrogate, as on this machine.
 
     The client of paramiko cannot list a folder with such a name.
     """

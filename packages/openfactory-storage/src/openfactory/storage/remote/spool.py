@@ -33,7 +33,7 @@ def spooled(chunks: Iterable[bytes], storage: str) -> Iterator[Path | bytes]:
     unread = iter(chunks)
     first = next(unread, b"")
     held = [first]
-    size = 0
+    size = len(first)
     for chunk in unread:
         held.append(chunk)
         size += len(chunk)

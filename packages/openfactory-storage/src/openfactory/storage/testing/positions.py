@@ -68,7 +68,15 @@ def _write_text(file: IO[Any]) -> list[object]:
 
 
 def _append_text(file: IO[Any]) -> list[object]:
-    return [file.seekable(), file.tell(), file.write("Öfen\n"), file.tell(), file.seek(0), file.tell(), file.write("zwei\n")]
+    return [
+        file.seekable(),
+        file.tell(),
+        file.write("Öfen\n"),
+        file.tell(),
+        file.seek(0),
+        file.tell(),
+        file.write("zwei\n"),
+    ]
 
 
 _STEPS: dict[str, Steps] = {
@@ -82,9 +90,9 @@ _STEPS: dict[str, Steps] = {
     "a": _append_text,
     "r+b": lambda file: _read_bytes(file) + _write_bytes(file),
     "w+b": lambda file: _write_bytes(file) + _read_bytes(file),
-    "a+b": lambda file: _append_bytes(file) + [file.seek(0), file.read()],
+    "a+b": lambda file: [*_append_bytes(file), file.seek(0), file.read()],
     "r+": lambda file: _read_text(file) + _write_text(file),
-    "a+": lambda file: _append_text(file) + [file.seek(0), file.read()],
+    "a+": lambda file: [*_append_text(file), file.seek(0), file.read()],
 }
 
 
