@@ -303,6 +303,6 @@ class Memory(ObjectStore):
 
 def _send(fs: AbstractFileSystem, source: Path | bytes, full: str, progress: Callback) -> None:
     if isinstance(source, bytes):
-        fs.pipe_file(full, source)
+        sftp.write(fs, full, source)
     else:
         fs.put_file(str(source), full, callback=progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from openfactory.storage.remote.any_utf8 import ANY_UTF8
 from openfactory.storage.remote.kinds import Memory, ObjectStore, Protocol, Smb, WebDav
 
 __all__ = ["protocol_of"]
@@ -22,7 +23,7 @@ _TABLE = {
     ("gs", "gcs", "abfs", "abfss", "az", "oci", "ocilake", "oss", "tos"): ObjectStore(),
     ("sftp", "ssh"): Protocol(appends=True, exclusive_mode="wx", login_in_options=True, options={"timeout": _TIMEOUT}),
     ("smb",): Smb(appends=True, login_in_options=True),
-    ("ftp",): Protocol(login_in_options=True),
+    ("ftp",): Protocol(login_in_options=True, options={"encoding": ANY_UTF8}),
     ("webdav", "dav"): WebDav(),
     ("data", "gist", "git", "github", "libarchive", "tar", "zip"): Protocol(read_only=True, any_segment=True),
     ("", "file", "local"): Protocol(refusal=_LOCAL),

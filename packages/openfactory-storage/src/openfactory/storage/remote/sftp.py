@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import stat
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from fsspec import AbstractFileSystem
 
 from openfactory.storage.errors import PathOutsideStorageError
 
-__all__ = ["check_links", "decoded_stat", "delete", "prepare", "read_options", "type_of"]
+__all__ = ["check_links", "decoded_stat", "delete", "prepare", "read_options", "type_of", "write"]
 
 # The largest block of SFTP. Its client would request a quarter of it.
 _BLOCK = 32_768
@@ -80,6 +81,14 @@ def delete(fs: AbstractFileSystem, full: str) -> None:
         client.remove(full)
     else:
         fs.rm_file(full)
+
+
+def write(fs: AbstractFileSystem, full: str, content: bytes) -> None:
+    """Write a file. The client of SFTP sends the next block without waiting for the answer to the last one."""
+    if (client := _client(fs)) is not None:
+        client.putfo(io.BytesIO(content), full)
+    else:
+        fs.pipe_file(full, content)
 
 
 def read_options(fs: AbstractFileSystem) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import paramiko
 
+from openfactory.storage.remote.any_utf8 import ANY_UTF8
+
 __all__ = ["AnyNameClient"]
 
 
@@ -31,8 +33,8 @@ class AnyNameClient(paramiko.SFTPClient):  # type: ignore[misc]
         return answer, message
 
     def _adjust_cwd(self, path: str | bytes) -> Any:
-        return super()._adjust_cwd(path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path)
+        return super()._adjust_cwd(path.encode(ANY_UTF8) if isinstance(path, str) else path)
 
 
 def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
+    return name.decode(ANY_UTF8)
