@@ -14,6 +14,7 @@ from typing import Any
 from fsspec import AbstractFileSystem
 
 from openfactory.storage.errors import PathOutsideStorageError
+from openfactory.storage.remote.sftp_client import with_any_names
 
 __all__ = ["check_links", "decoded_stat", "delete", "prepare", "read_options", "type_of", "write"]
 
@@ -30,9 +31,7 @@ def prepare(fs: AbstractFileSystem, timeout: float | None) -> None:
     """
     if (client := _client(fs)) is None:
         return
-    from openfactory.storage.remote.sftp_client import AnyNameClient  # its package may not be installed
-
-    client.__class__ = AnyNameClient
+    client.__class__ = with_any_names(type(client))
     fs._decode_stat = partial(decoded_stat, fs._decode_stat)
     if timeout is None:
         return
