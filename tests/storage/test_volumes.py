@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from openfactory.storage import LocalBackend
+from openfactory.storage.atomic_replace import sync_folder_of
 from openfactory.storage.mounted import confinement, volumes
 
 
@@ -102,7 +103,7 @@ def test_a_copy_that_fails_leaves_everything_as_it_was(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(volumes.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left") as caught:
         storage.move(here / name, there / "moved")
     assert caught.value.filename == str(here / name)[1:]
@@ -113,7 +114,7 @@ def test_a_copy_that_fails_leaves_everything_as_it_was(
 def test_what_changes_meanwhile_is_kept(
     storage: LocalBackend, here: Path, there: Path, week: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = volumes.sync_folder_of
+    real = sync_folder_of
 
     def write_meanwhile(*arguments: Any) -> None:
         with (week / "monday.csv").open("a") as file:

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from openfactory.storage import FileBackend, StorageUnavailableError, storage_from_environment
 
-CHILDREN = 4
+CHILDREN = 2
 
 
 def in_child(storage: FileBackend, number: int) -> None:
@@ -32,18 +32,20 @@ def main() -> None:
     storage = storage_from_environment(os.environ["STORAGE"])
     assert storage is not None
     storage.write_text("recipe.txt", "900 rpm\n" * 10_000)
-    stopped, failed = threading.Event(), []
+    stopped = threading.Event()
+    failed: list[str] = []
 
-    def use_without_a_pause() -> None:
-        while not stopped.is_set():
+    def use() -> None:
+        while not stopped.wait(0.01):
             try:
                 assert storage.exists("recipe.txt")
             except Exception as error:  # noqa: BLE001 - any error is what the test looks for
                 failed.append(repr(error))
 
-    thread = threading.Thread(target=use_without_a_pause)
+    thread = threading.Thread(target=use)
     thread.start()
-    statuses, said = [], []
+    statuses: list[int] = []
+    said: list[object] = []
     with storage.open("recipe.txt") as reader, storage.open("log.txt", "w") as log:
         reader.readline()
         log.write("before\n")

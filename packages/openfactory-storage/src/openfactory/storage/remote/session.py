@@ -25,7 +25,7 @@ _FILE_ERRORS: Mapping[type[OSError], int] = {
     NotADirectoryError: errno.ENOTDIR,
     PermissionError: errno.EACCES,
 }
-_OTHER_FILE_ERRORS = (errno.EBUSY, errno.ENAMETOOLONG, errno.ENOTEMPTY)
+_OTHER_FILE_ERRORS = (errno.EBUSY, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTEMPTY)
 
 # A server may close a connection that was not used for this time.
 _IDLE_SECONDS = 30.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import socket
 import stat
 from collections.abc import Callable
@@ -18,6 +20,10 @@ from openfactory.storage.remote.sftp_client import with_any_names
 
 __all__ = ["check_links", "decoded_stat", "delete", "prepare", "read_options", "type_of", "write"]
 
+# Limits of most servers. The server does not tell that a path is too long.
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4_095
+
 # The largest block of SFTP. Its client would request a quarter of it.
 _BLOCK = 32_768
 
@@ -31,7 +37,8 @@ def prepare(fs: AbstractFileSystem, timeout: float | None) -> None:
     """
     if (client := _client(fs)) is None:
         return
-    client.__class__ = with_any_names(type(client))
+    kind: Any = type(client)
+    client.__class__ = with_any_names(kind)
     fs._decode_stat = partial(decoded_stat, fs._decode_stat)
     if timeout is None:
         return
@@ -57,7 +64,7 @@ def check_links(fs: AbstractFileSystem, root: str, full: str, path: str) -> None
     inside = real = client.normalize(root or ".")
     for existing in (PurePosixPath(full), *PurePosixPath(full).parents):
         with suppress(FileNotFoundError):  # a new file: its nearest existing folder is checked
-            real = client.normalize(str(existing))
+            real = _normalized(client, str(existing), root, path)
             break
     if not PurePosixPath(real).is_relative_to(inside):
         raise PathOutsideStorageError(
@@ -65,6 +72,19 @@ def check_links(fs: AbstractFileSystem, root: str, full: str, path: str) -> None
             "Use another path, or a link that stays inside the storage.",
             path=path,
         )
+
+
+def _normalized(client: Any, full: str, root: str, path: str) -> str:
+    """Return a path after its links are resolved. The server does not tell why it cannot resolve a path."""
+    try:
+        return str(client.normalize(full))
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        client.normalize(root or ".")  # raises an error if the connection is lost
+        is_long = len(full) > _LONGEST_PATH or max(map(len, full.split("/"))) > _LONGEST_NAME
+        number = errno.ENAMETOOLONG if is_long else errno.ELOOP
+        raise OSError(number, os.strerror(number), path) from error
 
 
 def type_of(fs: AbstractFileSystem, full: str) -> str:

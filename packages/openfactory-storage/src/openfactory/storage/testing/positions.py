@@ -116,7 +116,7 @@ class PositionsConformance:
             storage.write_bytes("there", here.read_bytes())
         with here.open(mode, **options) as file:  # type: ignore[call-overload]
             expected = _STEPS[mode](file)
-        with storage.open("there", mode, **options) as file:  # type: ignore[arg-type]
+        with storage.open("there", mode, **options) as file:
             assert _STEPS[mode](file) == expected
         assert storage.read_bytes("there") == here.read_bytes()
 
