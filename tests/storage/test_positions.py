@@ -27,7 +27,7 @@ READ = st.one_of(
 )
 WRITE = st.one_of(
     WHERE,
-    st.tuples(st.just("write"), st.binary(max_size=6)),
+    st.tuples(st.just("write"), st.binary(min_size=1, max_size=6)),
     st.tuples(st.just("truncate"), st.integers(0, 12)),
     st.tuples(st.just("flush")),
     st.tuples(st.just("tell")),
@@ -57,15 +57,12 @@ def compare(storage: FileBackend, folder: Path, mode: str, content: bytes, steps
 
 
 @pytest.mark.parametrize("kind", ["local", "memory"])
-@given(
-    st.binary(max_size=10),
-    st.one_of(
-        st.tuples(st.just("rb"), st.lists(READ)),
-        st.tuples(st.just("wb"), st.lists(WRITE)),
-        st.tuples(st.just("ab"), st.lists(APPEND)),
-    ),
-)
-def test_each_step_is_that_of_the_builtin_open(kind: str, content: bytes, taken: tuple[str, list[Step]]) -> None:
+@pytest.mark.parametrize(("mode", "steps"), [("rb", READ), ("wb", WRITE), ("ab", APPEND)])
+@given(data=st.data(), content=st.binary(max_size=10))
+def test_each_step_is_that_of_the_builtin_open(
+    kind: str, mode: str, steps: st.SearchStrategy[Step], data: st.DataObject, content: bytes
+) -> None:
+    steps_taken = data.draw(st.lists(steps, min_size=4, max_size=12))
     with TemporaryDirectory() as folder:
         storage: FileBackend = RemoteBackend.from_config({"type": "fsspec", "url": f"memory://{uuid4().hex}"})
         if kind == "local":
@@ -73,4 +70,4 @@ def test_each_step_is_that_of_the_builtin_open(kind: str, content: bytes, taken:
             storage = LocalBackend.from_config(
                 {"type": "local", "local_path": f"{folder}/store", "mount_point": "/nowhere/data"}
             )
-        compare(storage, Path(folder), *taken[:1], content, taken[1])
+        compare(storage, Path(folder), mode, content, steps_taken)

@@ -141,3 +141,12 @@ def test_a_pipe_is_not_moved(storage: LocalBackend, here: Path, there: Path, wee
     assert caught.value.errno == errno.EXDEV
     assert (week / "monday.csv").exists()
     assert os.listdir(there) == []
+
+
+def test_a_folder_is_not_moved_into_itself(here: Path, week: Path) -> None:
+    """A volume may be mounted in the folder, so the kernel need not refuse it."""
+    before = content(week)
+    for target in (week / "empty" / "week", week / "new"):
+        with pytest.raises(OSError, match="cannot be moved into itself"):
+            volumes.move_to_other_volume(volumes.Place(str(week), None), volumes.Place(str(target), None))
+    assert content(week) == before
