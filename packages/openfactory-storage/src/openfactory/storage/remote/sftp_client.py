@@ -20,7 +20,15 @@ def with_any_names(client: Any) -> Any:
     """
 
     class AnyNameClient(client):  # type: ignore[misc]
-        def listdir_iter(self, path: str = ".", read_aheads: int = 50) -> Iterator[Any]:  # noqa: ARG002
+        has_odd_names = False
+
+        def listdir_iter(self, path: str = ".", read_aheads: int = 50) -> Iterator[Any]:
+            if not self.has_odd_names:
+                try:  # the client of paramiko requests many blocks of a folder at once
+                    yield from list(super().listdir_iter(path, read_aheads))
+                    return
+                except UnicodeDecodeError:
+                    self.has_odd_names = True
             yield from self.listdir_attr(path)
 
         def normalize(self, path: str) -> str:
