@@ -198,6 +198,7 @@ def test_a_file_that_nobody_closes_is_kept_when_it_is_thrown_away(storage: FileB
     assert storage.read_text("log.txt") == "last words"
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # Python 3.12 and later, if there are threads
 def test_a_file_that_is_open_during_a_fork_is_written_by_the_parent_alone(storage: FileBackend) -> None:
     with storage.open("log.txt", "a") as log:
         log.write("before\n")
