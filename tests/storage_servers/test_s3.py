@@ -155,6 +155,17 @@ def test_a_folder_of_odd_keys_is_emptied_and_moved_alone(with_odd_keys: FileBack
     assert "v?versionId=1" in storage.listdir()
 
 
+def test_a_key_has_at_most_1024_bytes(storage: FileBackend) -> None:
+    """The test's server takes more, and that of Amazon calls them a bad request."""
+    longest = "ö" * 509  # after `plant/`
+    storage.write_text(longest, "x")
+    assert storage.exists(longest)
+    assert not storage.exists(longest + "x")
+    with pytest.raises(OSError, match="File name too long"):
+        storage.write_text(longest + "x", "x")
+    assert storage.listdir() == [longest]
+
+
 def test_appending_is_that_of_a_file_of_this_machine(storage: FileBackend) -> None:
     for encoding in ("utf-8-sig", "utf-16"):
         for line in ("one\n", "two\n"):

@@ -193,9 +193,12 @@ class FileBackend(ABC):
     def move(self, source: StoragePath, target: StoragePath) -> None:
         """Move a file or folder to another path. A file replaces an existing file.
 
+        To another volume, the source is copied, and deleted when the copy is complete.
+
         Raises:
             FileNotFoundError: the source does not exist.
             FileExistsError: the source is a folder and the target exists.
+            OSError: the source was changed while it was copied (EBUSY), or cannot be moved to that volume (EXDEV).
         """
         self._move(self._writable(source), self._writable(target))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -266,6 +267,9 @@ class RemoteBackend(FileBackend):
         inside = relative(path, (self.root,) if self._session.root.startswith("/") else ())
         if (mark := self._protocol.version_mark) and mark in inside:
             raise OSError(errno.EINVAL, f"S3 reads {mark!r} in a name as a version; choose another name", inside)
+        key = self._session.full(inside).partition("/")[2].encode("utf-8", "surrogatepass")
+        if self._protocol.longest_key is not None and len(key) > self._protocol.longest_key:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), inside)
         return inside
 
     def _check_root(self) -> None:

@@ -57,6 +57,7 @@ class Protocol:
             a mode.
         version_mark: text in a name after which fsspec reads a version of the file; empty if there is no such text.
         any_segment: whether a file may have a name with empty segments, `.`, `..` or backslashes, see `keys`.
+        longest_key: number of bytes that a key may have, without its bucket; None if the server tells it.
         has_folders: whether a folder exists without a file in it. Otherwise the server copies files by itself.
     """
 
@@ -68,6 +69,7 @@ class Protocol:
     exclusive_mode: str = "w"
     version_mark: str = ""
     any_segment: bool = False
+    longest_key: int | None = None
     has_folders: ClassVar[bool] = True
 
     def lock(self) -> AbstractContextManager[Any]:
