@@ -123,9 +123,7 @@ def test_no_link_leads_out(storage: LocalBackend, with_links: Path, outside: Pat
     assert (with_links / "here.txt").read_text(encoding="utf-8") == "here"
 
 
-@pytest.mark.parametrize(
-    "path", ["..", "../outside/key.txt", "sub/../../outside", "{outside}/key.txt", "a\0", "a\\..\\b"]
-)
+@pytest.mark.parametrize("path", ["..", "../outside/key.txt", "sub/../../outside", "{outside}/key.txt", "a\\..\\b"])
 @pytest.mark.parametrize("use", uses(""))
 def test_no_path_leads_out(storage: LocalBackend, with_links: Path, outside: Path, path: str, use: str) -> None:
     before = everything_below(outside)

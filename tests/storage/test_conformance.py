@@ -40,6 +40,7 @@ class TestNFS(FileBackendConformance):
 
 class TestMemory(FileBackendConformance):
     can_update = False
+    shared = False
 
     @pytest.fixture
     def settings(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import gc
 import json
 import subprocess
 import sys
+import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,10 +18,13 @@ import pytest
 
 from openfactory.storage import (
     FileBackend,
+    NamedStorage,
     StorageConfigurationError,
+    StorageError,
     StorageUnavailableError,
     storage_from_environment,
 )
+from openfactory.storage.testing.processes import in_forked_child
 
 
 def opened(url: str, **others: Any) -> FileBackend:
@@ -194,6 +198,42 @@ def test_a_file_that_nobody_closes_is_kept_when_it_is_thrown_away(storage: FileB
     assert storage.read_text("log.txt") == "last words"
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # Python 3.12 and later, if there are threads
+def test_a_file_that_is_open_during_a_fork_is_written_by_the_parent_alone(storage: FileBackend) -> None:
+    with storage.open("log.txt", "a") as log:
+        log.write("before\n")
+        log.flush()
+
+        def work() -> list[str]:
+            log.write("child\n")
+            with pytest.raises(StorageUnavailableError, match=r"opened before this process was forked.*Open it again"):
+                log.flush()
+            return storage.listdir()
+
+        assert in_forked_child(work) == []
+        assert in_forked_child(lambda: [log.close(), storage.listdir()]) == [None, []]
+        log.write("after\n")
+    assert storage.read_text("log.txt") == "before\nafter\n"
+
+
+# Temporary files
+
+
+def test_only_a_large_copy_needs_a_temporary_file(storage: FileBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = NamedStorage({"here": storage, "there": opened(f"memory://{uuid4().hex}")})
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere/to/write")
+    storage.write_atomic("whole.bin", bytes(17 * 2**20))
+    storage.write_bytes("small.bin", bytes(5 * 2**20))
+    other.copy("here/small.bin", "there/small.bin")
+    with pytest.raises(StorageError, match=r"No such file or directory\. Set TMPDIR to a folder") as caught:
+        other.copy("here/whole.bin", "there/whole.bin")
+    assert not isinstance(caught.value, OSError)
+    assert other.listdir("there") == ["small.bin"]
+    monkeypatch.undo()
+    other.copy("here/whole.bin", "there/whole.bin")
+    assert other.info("there/whole.bin").size == 17 * 2**20
+
+
 # Archives
 
 
@@ -204,6 +244,16 @@ def test_an_archive_is_read_only_by_itself(tmp_path: Path) -> None:
     assert storage.read_only
     assert storage.read_text("one.txt") == "one"
     assert storage.get_mount_spec() is None
+
+
+def test_an_archive_may_have_names_that_are_no_paths(tmp_path: Path) -> None:
+    names = ["one.txt", "back\\slash.txt", "a/../up.txt"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+    storage = opened(f"zip://::file://{tmp_path}/a.zip")
+    files = [entry.path for entry in storage.walk() if not entry.is_folder]
+    assert sorted(storage.read_text(path) for path in files) == sorted(names)
 
 
 def test_an_archive_that_is_missing(tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import paramiko
 import pytest
+from fsspec.implementations.sftp import SFTPFileSystem
 
 from openfactory.storage import (
     FileBackend,
@@ -21,6 +24,8 @@ from openfactory.storage import (
     StorageUnavailableError,
     storage_from_environment,
 )
+from openfactory.storage.remote import sftp
+from openfactory.storage.remote.info import info_of
 from openfactory.storage.testing import FileBackendConformance
 
 _CONTENT = b"0123456789abcdef" * 300_000
@@ -120,6 +125,58 @@ def test_links_inside_are_followed_and_removed_themselves(
     storage.delete("moved")
     assert [entry.path for entry in storage.walk()] == ["real", "real/one.txt", "real/two.txt"]
     assert tmp_path.exists()
+
+
+def test_links_that_lead_nowhere_do_not_exist(storage: FileBackend, shown_folder: Path) -> None:
+    (shown_folder / "loop").symlink_to("loop")
+    (shown_folder / "dangling").symlink_to("nowhere")
+    for link in ("loop", "dangling", "loop/below"):
+        assert not storage.exists(link)
+    assert storage.listdir() == ["dangling", "loop"]
+    assert storage.glob("loop/*") == []
+
+
+def test_names_may_be_any_bytes(storage: FileBackend, shown_folder: Path) -> None:
+    names = ["good.csv", os.fsdecode(b"\xff.csv"), os.fsdecode(b"\xc3\x28/one.csv")]
+    (shown_folder / names[2]).parent.mkdir()
+    for name in names:
+        (shown_folder / name).write_text(name, errors="surrogateescape")
+    assert [entry.path for entry in storage.walk() if not entry.is_folder] == sorted(names)
+    for name in names:
+        assert storage.read_bytes(name) == os.fsencode(name)
+        assert storage.info(name).modified is not None
+        storage.write_atomic(f"{name}.new", "new")
+        storage.move(name, f"moved/{name}")
+        storage.delete(f"moved/{name}")
+    assert not storage.exists("\ud800.csv")  # no name on any machine
+    assert storage.listdir() == sorted(
+        ["good.csv.new", "moved", os.fsdecode(b"\xff.csv.new"), os.fsdecode(b"\xc3\x28")]
+    )
+
+
+def test_a_file_is_moved_to_another_volume(sftp_server: Any, shown_folder: Path) -> None:
+    other = next(
+        place for place in ("/dev/shm", "/var/tmp", "/tmp", ".") if os.stat(place).st_dev != shown_folder.stat().st_dev
+    )
+    storage = opened(sftp_server.settings(Path("/")))
+    (shown_folder / "week").mkdir()
+    (shown_folder / "week" / "today.csv").write_text("1;2")
+    with TemporaryDirectory(dir=other) as there:
+        storage.move(f"{shown_folder}/week/today.csv", f"{there}/deep/today.csv")
+        assert (Path(there) / "deep" / "today.csv").read_text() == "1;2"
+        assert os.listdir(shown_folder / "week") == []
+        with pytest.raises(OSError, match=r"cannot move the folder.*copy its files"):
+            storage.move(f"{shown_folder}/week", f"{there}/week")
+        with pytest.raises(FileNotFoundError, match=r"gone\.csv"):
+            storage.move(f"{shown_folder}/gone.csv", f"{there}/gone.csv")
+    assert os.listdir(shown_folder) == ["week"]
+
+
+def test_a_server_need_not_tell_the_kind_or_the_time() -> None:
+    attributes = paramiko.SFTPAttributes()
+    attributes.filename, attributes.longname = "data", "drwxr-xr-x 2 press press 4096 data"
+    entry = sftp.decoded_stat(SFTPFileSystem._decode_stat, attributes, "/files")
+    assert info_of("data", entry) == ("data", 0, None, True)
 
 
 def test_a_root_that_is_a_link(sftp_server: Any, shown_folder: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from openfactory.storage.errors import errors_naming
 
-__all__ = ["is_unfinished", "lstat", "replace_file", "sync_folder_of"]
+__all__ = ["copy_ownership", "is_unfinished", "lstat", "replace_file", "sync_folder_of", "unfinished_name"]
 
 _UNFINISHED = re.compile(r"\.ofa-[0-9a-f]{16}\.tmp")
 
@@ -30,6 +30,11 @@ _FOLDER_NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
 def is_unfinished(name: str) -> bool:
     """Return whether a name is that of a temporary file of this module."""
     return _UNFINISHED.fullmatch(name) is not None
+
+
+def unfinished_name(name: str) -> str:
+    """Return a name for a temporary file beside a file, because a rename is atomic only within one file system."""
+    return os.path.join(os.path.dirname(name), f".ofa-{secrets.token_hex(8)}.tmp")
 
 
 def lstat(name: str, folder: int | None, path: str) -> os.stat_result | None:
@@ -52,8 +57,7 @@ def replace_file(name: str, folder: int | None, chunks: Iterable[bytes], path: s
         chunks: the new content. If the iterable raises an error, the old file stays as it is.
         path: path of the file in error messages.
     """
-    # In the folder of the target, because a rename is atomic only within one file system.
-    unfinished = os.path.join(os.path.dirname(name), f".ofa-{secrets.token_hex(8)}.tmp")
+    unfinished = unfinished_name(name)
     try:
         _write_synced(unfinished, folder, chunks, path, lstat(name, folder, path))
         with errors_naming(path):
@@ -92,7 +96,7 @@ def _write_synced(
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, mode, dir_fd=folder)
     try:
         if replaced is not None:
-            _copy_ownership(descriptor, replaced)
+            copy_ownership(descriptor, replaced)
         for chunk in chunks:  # outside of errors_naming: an error of the source names the source
             with errors_naming(path):
                 _write_all(descriptor, chunk)
@@ -108,7 +112,7 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _copy_ownership(descriptor: int, replaced: os.stat_result) -> None:
+def copy_ownership(descriptor: int, replaced: os.stat_result) -> None:
     """Give a new file the owner and permissions of the file that it replaces, as far as the process may."""
     created = os.fstat(descriptor)
     if (created.st_uid, created.st_gid) != (replaced.st_uid, replaced.st_gid):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
 from functools import cache
 from pathlib import Path, PurePath
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from fsspec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
 from openfactory.storage.atomic_replace import replace_file
 from openfactory.storage.errors import ReadOnlyStorageError
+from openfactory.storage.file_info import FileInfo
 from openfactory.storage.paths import StoragePath, relative
 
 __all__ = ["FileBackend", "FileInfo", "OnProgress"]
@@ -27,21 +28,8 @@ OnProgress = Callable[[int, int], object]
 _CHUNK = 1024 * 1024
 _WILD = re.compile(r"[*?[]")
 
-
-class FileInfo(NamedTuple):
-    """Path, size and modification time of a file or folder.
-
-    Attributes:
-        path: path relative to the root of the storage, with `/` between folders.
-        size: size of the file in bytes; 0 for a folder.
-        modified: time of the last write, in UTC; None if the storage does not record it.
-        is_folder: True for a folder, False for a file.
-    """
-
-    path: str
-    size: int
-    modified: datetime | None
-    is_folder: bool
+# Errors for a path that no file can have, or for links that lead to each other.
+_IMPOSSIBLE_PATH = (errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class FileBackend(ABC):
@@ -177,8 +165,17 @@ class FileBackend(ABC):
         return self._info(self._inside(path))
 
     def exists(self, path: StoragePath) -> bool:
-        """Return whether a file or folder exists."""
-        return self._exists(self._inside(path))
+        """Return whether a file or folder exists; False for a name that no file can have."""
+        if "\0" in os.fspath(path):
+            return False
+        try:
+            return self._exists(self._inside(path))
+        except UnicodeError:  # the name has no encoding on this system or server
+            return False
+        except OSError as error:
+            if not _is_missing(error):
+                raise
+            return False
 
     def delete(self, path: StoragePath) -> None:
         """Delete a file. For a symbolic link, delete the link and not its target.
@@ -196,9 +193,12 @@ class FileBackend(ABC):
     def move(self, source: StoragePath, target: StoragePath) -> None:
         """Move a file or folder to another path. A file replaces an existing file.
 
+        To another volume, the source is copied, and deleted when the copy is complete.
+
         Raises:
             FileNotFoundError: the source does not exist.
             FileExistsError: the source is a folder and the target exists.
+            OSError: the source was changed while it was copied (EBUSY), or cannot be moved to that volume (EXDEV).
         """
         self._move(self._writable(source), self._writable(target))
 
@@ -256,14 +256,18 @@ class FileBackend(ABC):
         segments = pattern.split("/")
         wild = next((number for number, segment in enumerate(segments) if _WILD.search(segment)), len(segments))
         folder = self._inside("/".join(segments[:wild]) or (pattern[:1] if pattern.startswith("/") else "."))
-        if wild == len(segments):
-            return [folder] if self._exists(folder) else []
         rest = segments[wild:]
-        matches = re.compile(glob_translate("/".join(rest))).fullmatch
         try:
+            if not rest:
+                return [folder] if self._exists(folder) else []
             below = list(self._below(folder, 0 if "**" in rest else len(rest)))
-        except (FileNotFoundError, NotADirectoryError):
+        except UnicodeError:
             return []
+        except OSError as error:
+            if not _is_missing(error):
+                raise
+            return []
+        matches = re.compile(glob_translate("/".join(rest))).fullmatch
         start = len(folder) + 1 if folder else 0
         return sorted(entry.path for entry in below if matches(entry.path[start:]))
 
@@ -325,6 +329,10 @@ class FileBackend(ABC):
                 path=checked,
             )
         return checked
+
+
+def _is_missing(error: OSError) -> bool:
+    return isinstance(error, (FileNotFoundError, NotADirectoryError)) or error.errno in _IMPOSSIBLE_PATH
 
 
 @cache

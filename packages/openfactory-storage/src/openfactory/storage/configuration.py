@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 
 from openfactory.storage.backend import FileBackend
 from openfactory.storage.errors import StorageConfigurationError
+from openfactory.storage.json_text import mistake_in
 from openfactory.storage.named import NamedStorage
 from openfactory.storage.registry import mount_spec_from_settings, storage_from_settings
 
@@ -69,13 +71,18 @@ def _settings_in(text: str | None) -> dict[str, Any] | None:
         return None
     try:
         document = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise StorageConfigurationError(f"STORAGE is not valid JSON: {error}. {_FORMS}") from error
+        _refuse_doubled_names(text)
+    except StorageConfigurationError:
+        raise
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise StorageConfigurationError(f"STORAGE is not valid JSON: {mistake_in(text) or error}. {_FORMS}") from error
     if document is None or document == {}:
         return None
     if not isinstance(document, dict):
         # The error names only the JSON type, because the value may contain secrets.
-        raise StorageConfigurationError(f"STORAGE is a JSON {_json_type(document)}, not a JSON object. {_FORMS}")
+        mistake = mistake_in(text)
+        reason = f"not a JSON object: {mistake}" if mistake else "not a JSON object"
+        raise StorageConfigurationError(f"STORAGE is a JSON {_json_type(document)}, {reason}. {_FORMS}")
     if _is_one_storage(document):
         return document
     if not_objects := [name for name, settings in document.items() if not isinstance(settings, dict)]:
@@ -84,6 +91,22 @@ def _settings_in(text: str | None) -> dict[str, Any] | None:
             f"{', '.join(not_objects)}. {_FORMS}"
         )
     return document
+
+
+def _refuse_doubled_names(text: str) -> None:
+    """Raise an error if an object has a name twice, because a decoder keeps only the last value."""
+    doubled: list[str] = []
+
+    def note_doubled(pairs: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in pairs]
+        doubled.extend(sorted({name for name in names if names.count(name) > 1}))
+
+    json.loads(text, object_pairs_hook=note_doubled)
+    if doubled:
+        raise StorageConfigurationError(
+            f"STORAGE has the name {doubled[0]!r} twice in one object. Give each store a name of its own, and each "
+            "field one value."
+        )
 
 
 def _is_one_storage(settings: Mapping[str, Any]) -> bool:

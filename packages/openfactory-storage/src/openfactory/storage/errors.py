@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = [
     "PathOutsideStorageError",
@@ -34,6 +35,10 @@ __all__ = [
 
 class StorageError(Exception):
     """Base class of the exceptions of openfactory-storage."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the attributes too, because an error in a process of a pool is raised in another process."""
+        return _restored, (type(self), self.args, vars(self))
 
 
 class StorageConfigurationError(StorageError, ValueError):
@@ -113,6 +118,13 @@ class SeveralStoresError(StorageError, AttributeError):
 
     It is an AttributeError, so that `hasattr(storage, "root")` is False for a named storage.
     """
+
+
+def _restored(kind: type[StorageError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> StorageError:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments  # an OSError sets them in its constructor only
+    vars(error).update(attributes)
+    return error
 
 
 @contextmanager

@@ -210,7 +210,7 @@ class NamedStorage(FileBackend, Mapping[str, FileBackend]):
             return [FileInfo(name, 0, None, True) for name in self._stores]
         name = path.partition("/")[0]
         store, inside = self._in_store(path)
-        return [entry._replace(path=f"{name}/{entry.path}") for entry in store._list(store._inside(inside))]
+        return [entry._replace(path=f"{name}/{entry.path}") for entry in store._list(inside)]
 
     def _inside(self, path: StoragePath) -> str:
         text = checked_text(path)

@@ -4,6 +4,7 @@
 - `confinement`: opens files beneath the folder, and never a file outside of it.
 - `local` and `nfs`: the settings of each type, and the mount that a container needs.
 - `settings`: checks of the settings of both types.
+- `volumes`: moves a file or folder to another volume.
 """
 
 from openfactory.storage.mounted.backend import MountedBackend

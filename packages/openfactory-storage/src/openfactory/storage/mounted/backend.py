@@ -6,8 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,9 +15,11 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from openfactory.storage.atomic_replace import is_unfinished, lstat, replace_file, sync_folder_of
-from openfactory.storage.backend import FileBackend, FileInfo
+from openfactory.storage.backend import FileBackend
 from openfactory.storage.errors import errors_naming
+from openfactory.storage.file_info import FileInfo, utc_time
 from openfactory.storage.mounted.confinement import Confinement
+from openfactory.storage.mounted.volumes import Place, move_to_other_volume
 from openfactory.storage.paths import StoragePath, relative
 
 __all__ = ["MountedBackend"]
@@ -83,10 +84,6 @@ class MountedBackend(FileBackend):
             self._info(path)
         except (FileNotFoundError, NotADirectoryError):
             return False
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            return False  # links that lead to each other
         return True
 
     def _delete(self, path: str) -> None:
@@ -110,7 +107,12 @@ class MountedBackend(FileBackend):
                         errno.EEXIST, "The path exists, and a folder cannot replace it; delete it first", target
                     )
                 with errors_naming(source, target):
-                    os.replace(old, new, src_dir_fd=folder, dst_dir_fd=other)
+                    try:
+                        os.replace(old, new, src_dir_fd=folder, dst_dir_fd=other)
+                    except OSError as error:
+                        if error.errno != errno.EXDEV:
+                            raise
+                        move_to_other_volume(Place(old, folder), Place(new, other))
 
     # Folders
 
@@ -156,11 +158,8 @@ class MountedBackend(FileBackend):
                 for entry in entries:
                     if is_unfinished(entry.name):
                         continue
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:  # it was deleted meanwhile
-                        continue
-                    yield _info_of(f"{path}/{entry.name}" if path else entry.name, status)
+                    with suppress(FileNotFoundError):  # it was deleted meanwhile
+                        yield _info_of_entry(f"{path}/{entry.name}" if path else entry.name, entry)
         finally:
             os.close(descriptor)
 
@@ -173,7 +172,18 @@ class MountedBackend(FileBackend):
 
 def _info_of(path: str, status: os.stat_result) -> FileInfo:
     is_folder = stat.S_ISDIR(status.st_mode)
-    return FileInfo(path, 0 if is_folder else status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), is_folder)
+    return FileInfo(path, 0 if is_folder else status.st_size, utc_time(status.st_mtime), is_folder)
+
+
+def _info_of_entry(path: str, entry: os.DirEntry[str]) -> FileInfo:
+    try:
+        return _info_of(path, entry.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        raise
+    except (
+        OSError
+    ):  # a damaged file, or a folder that may be listed but not entered; the others are listed all the same
+        return FileInfo(path, 0, None, entry.is_dir(follow_symlinks=False))
 
 
 def _refuse_folder(path: str, name: str, folder: int | None) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
-import tempfile
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -13,19 +13,20 @@ from typing import IO, Any
 from fsspec import AbstractFileSystem
 from fsspec.implementations.dirfs import DirFileSystem
 
-from openfactory.storage.atomic_replace import is_unfinished
-from openfactory.storage.backend import FileBackend, FileInfo, OnProgress
+from openfactory.storage.backend import FileBackend, OnProgress
 from openfactory.storage.conversion import converted
 from openfactory.storage.errors import StorageConfigurationError, StorageUnavailableError
+from openfactory.storage.file_info import FileInfo
 from openfactory.storage.paths import StoragePath, relative
 from openfactory.storage.remote import sftp
 from openfactory.storage.remote.configuration import RemoteConfiguration
-from openfactory.storage.remote.file import memory_writer
+from openfactory.storage.remote.file import Upload, UploadOnClose
 from openfactory.storage.remote.filesystems import Address
 from openfactory.storage.remote.folders import refuse_folder, retry_replaced
 from openfactory.storage.remote.info import info_of
 from openfactory.storage.remote.progress import Progress
 from openfactory.storage.remote.session import StorageSession
+from openfactory.storage.remote.spool import spooled
 
 __all__ = ["RemoteBackend", "RemoteConfiguration"]
 
@@ -100,6 +101,10 @@ class RemoteBackend(FileBackend):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._address)!r})"
 
+    def __reduce__(self) -> tuple[type[RemoteBackend], tuple[RemoteConfiguration]]:
+        """Pickle the settings: the other process connects for itself."""
+        return type(self), (self.config,)
+
     # One file
 
     def read_bytes(self, path: StoragePath) -> bytes:
@@ -129,41 +134,40 @@ class RemoteBackend(FileBackend):
                     raise FileExistsError(errno.EEXIST, "The file exists already; choose another name", path)
                 self._protocol.make_folder(fs, full.rpartition("/")[0])
             if mode == "a" and not self._protocol.appends:
-                return memory_writer(partial(self._append, path))
+                size = self._info(path).size if fs.exists(full) else 0
+                return io.BufferedWriter(Upload(UploadOnClose(partial(self._append, path), path), size))
             return self._protocol.open(fs, full, path, mode, partial(self._session.using, path, fs))
 
     def _append(self, path: str, content: bytes) -> None:
         """Write the whole file again, with the content at its end."""
         with self._session.using(path):
             before = self.read_bytes(path) if self._exists(path) else b""
-            self._replace(path, [before, content])
+            self._replace(path, [before + content])
 
     def _replace(self, path: str, chunks: Iterable[bytes]) -> None:
-        with tempfile.NamedTemporaryFile(prefix="ofa-") as file:
-            file.writelines(chunks)
-            file.flush()
-            self._upload(Path(file.name), path)
+        with spooled(chunks, repr(self)) as source:
+            self._upload(source, path)
 
     def _put(self, local_file: Path, path: str, on_progress: OnProgress | None) -> None:
         with local_file.open("rb"):  # raise the errors of the local file before the server is asked
             self._upload(local_file, path, on_progress)
 
-    def _upload(self, local_file: Path, path: str, on_progress: OnProgress | None = None) -> None:
+    def _upload(self, source: Path | bytes, path: str, on_progress: OnProgress | None = None) -> None:
         progress = Progress(on_progress)
         try:
-            self._transfer(local_file, path, progress)
+            self._transfer(source, path, progress)
         except StorageUnavailableError:
             if progress.callback_error is not None:  # on_progress failed, and not the server
                 raise progress.callback_error from None
             raise
-        progress.finish(local_file.stat().st_size)
+        progress.finish(len(source) if isinstance(source, bytes) else source.stat().st_size)
 
-    def _transfer(self, local_file: Path, path: str, progress: Progress) -> None:
+    def _transfer(self, source: Path | bytes, path: str, progress: Progress) -> None:
         with self._session.using(path) as fs:
             full = self._full(fs, path)
             refuse_folder(fs, full, path)
             self._protocol.make_folder(fs, full.rpartition("/")[0])
-            self._protocol.upload(fs, local_file, full, progress)
+            self._protocol.upload(fs, source, full, progress)
 
     def _copy(self, source: str, target: str) -> None:
         if self._protocol.has_folders:
@@ -212,9 +216,33 @@ class RemoteBackend(FileBackend):
             raise OSError(errno.EINVAL, "A folder cannot be moved into itself; choose another path", source)
         if source == target:
             return
-        below = ((self._session.full(entry.path), entry.is_folder) for entry in self._below(source))
-        with self._session.using(source) as fs:
-            self._protocol.move(fs, self._session.full(source), new, below if is_folder else None)
+        try:
+            with self._session.using(source) as fs:
+                self._protocol.move(
+                    fs, self._session.full(source), new, self._files_below(source) if is_folder else None
+                )
+        except StorageUnavailableError:
+            if not self._protocol.has_folders:
+                raise
+            # A server does not tell that it cannot rename a file to another of its volumes.
+            self._move_by_copy(source, target, is_folder)
+
+    def _files_below(self, folder: str) -> Iterator[tuple[str, bool]]:
+        for entry in self._below(folder):
+            yield self._session.full(self._inside(entry.path)), entry.is_folder
+
+    def _move_by_copy(self, source: str, target: str, is_folder: bool) -> None:
+        self._info(source)  # the server cannot be reached, or the file was moved before the connection was lost
+        if is_folder:
+            raise OSError(
+                errno.EXDEV,
+                "The server cannot move the folder, as to another volume; copy its files",
+                source,
+                None,
+                target,
+            )
+        self._copy(source, target)
+        self._delete(source)
 
     # Folders
 
@@ -228,18 +256,10 @@ class RemoteBackend(FileBackend):
     def _list(self, path: str) -> Iterable[FileInfo]:
         with self._session.using(path) as fs:
             full = self._full(fs, path)
-            entries = self._protocol.entries(fs, full, path)
-        own = full.strip("/")
-        if [entry["name"].lstrip("/") for entry in entries if entry["type"] != "directory"] == [own]:
-            raise NotADirectoryError(errno.ENOTDIR, "It is a file; list its folder", path)
-        listed = []
-        for entry in entries:
-            entry_path = entry["name"].strip("/")
-            name = entry_path.rpartition("/")[2]
-            # An object store may list an empty object with the name of the folder.
-            if entry_path != own and name and not is_unfinished(name):
-                listed.append(info_of(f"{path}/{name}" if path else name, entry))
-        return listed
+            return [
+                info_of(f"{path}/{name}" if path else name, entry)
+                for name, entry in self._protocol.entries(fs, full, path)
+            ]
 
     # The connection to the server
 
@@ -247,6 +267,9 @@ class RemoteBackend(FileBackend):
         inside = relative(path, (self.root,) if self._session.root.startswith("/") else ())
         if (mark := self._protocol.version_mark) and mark in inside:
             raise OSError(errno.EINVAL, f"S3 reads {mark!r} in a name as a version; choose another name", inside)
+        key = self._session.full(inside).partition("/")[2].encode("utf-8", "surrogatepass")
+        if self._protocol.longest_key is not None and len(key) > self._protocol.longest_key:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), inside)
         return inside
 
     def _check_root(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from ftplib import FTP
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -144,6 +145,8 @@ def connect(address: Address) -> tuple[AbstractFileSystem, str]:
         # Not from fsspec's cache of instances, so that the connection and its secrets are not shared.
         fs, root = url_to_fs(url, skip_instance_cache=True, **options)
         sftp.prepare(fs, options.get("timeout"))
+        if isinstance(client := getattr(fs, "ftp", None), FTP):
+            client.encoding = options["encoding"]  # url_to_fs drops an option of this name
     except ImportError as error:
         raise StorageConfigurationError(
             f"{address} needs a package that is not installed. Install it: pip install {_package_of(error, address)}"

@@ -28,7 +28,7 @@ def refuse_folder(fs: AbstractFileSystem, full: str, path: str) -> None:
     Raises:
         IsADirectoryError: the path is a folder or the root.
     """
-    if not path or fs.isdir(full):
+    if not path or full.endswith("/") or fs.isdir(full):
         raise IsADirectoryError(errno.EISDIR, "It is a folder; name a file in it", path)
 
 

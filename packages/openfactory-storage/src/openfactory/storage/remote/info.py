@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from openfactory.storage.backend import FileInfo
+from openfactory.storage.file_info import FileInfo, utc_time
 
 __all__ = ["info_of"]
 
@@ -28,11 +28,7 @@ def info_of(path: str, entry: Mapping[str, Any]) -> FileInfo:
 
 def _time_of(entry: Mapping[str, Any]) -> datetime | None:
     time = next((entry[name] for name in _TIMES if entry.get(name) is not None), None)
-    if isinstance(time, (int, float)):
-        return datetime.fromtimestamp(time, UTC)
     if isinstance(time, str):
         with suppress(ValueError):
             time = datetime.fromisoformat(time)
-    if not isinstance(time, datetime):
-        return None
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return utc_time(time) if isinstance(time, (int, float, datetime)) else None

@@ -7,10 +7,10 @@ for error messages. The caller holds the lock of the session.
 from __future__ import annotations
 
 import errno
-import secrets
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -19,9 +19,11 @@ from typing import Any, ClassVar
 from fsspec import AbstractFileSystem
 from fsspec.callbacks import Callback
 
-from openfactory.storage.remote import sftp
-from openfactory.storage.remote.file import RemoteFile, memory_reader, memory_writer
+from openfactory.storage.atomic_replace import is_unfinished, unfinished_name
+from openfactory.storage.remote import keys, sftp
+from openfactory.storage.remote.file import RemoteFile, Upload, UploadOnClose
 from openfactory.storage.remote.folders import make_folder, refuse_folder
+from openfactory.storage.remote.forks import ProcessLock, keep_forever
 
 __all__ = ["Memory", "ObjectStore", "Protocol", "Smb", "WebDav"]
 
@@ -30,8 +32,13 @@ Using = Callable[[], AbstractContextManager[object]]
 
 Below = Iterable[tuple[str, bool]]
 
+Entry = Mapping[str, Any]
+
 # The memory of a process is one store.
-_MEMORY_LOCK = threading.RLock()
+_MEMORY_LOCK = ProcessLock()
+
+# Bytes that are read ahead. SFTP has blocks of this size.
+_READ_AHEAD = 32_768
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +56,8 @@ class Protocol:
         exclusive_mode: mode of fsspec in which the server creates a file only if it does not exist; `w` without such
             a mode.
         version_mark: text in a name after which fsspec reads a version of the file; empty if there is no such text.
+        any_segment: whether a file may have a name with empty segments, `.`, `..` or backslashes, see `keys`.
+        longest_key: number of bytes that a key may have, without its bucket; None if the server tells it.
         has_folders: whether a folder exists without a file in it. Otherwise the server copies files by itself.
     """
 
@@ -59,23 +68,50 @@ class Protocol:
     appends: bool = False
     exclusive_mode: str = "w"
     version_mark: str = ""
+    any_segment: bool = False
+    longest_key: int | None = None
     has_folders: ClassVar[bool] = True
 
     def lock(self) -> AbstractContextManager[Any]:
         """Return the lock of a new session."""
-        return threading.RLock()
+        return ProcessLock()
+
+    def leave_to_parent(self) -> None:
+        """Forget, in a forked child, the connections of the parent that the client keeps outside of its filesystem."""
+
+    def key_of(self, path: str) -> str:
+        """Return the path in the filesystem for a path in the storage."""
+        return keys.key_of(path) if self.any_segment else path
 
     def root_exists(self, fs: AbstractFileSystem, root: str) -> bool:
         """Return whether the root exists and is a folder."""
         return not root or fs.info(root)["type"] == "directory"
 
-    def info(self, fs: AbstractFileSystem, full: str, path: str) -> Mapping[str, Any]:  # noqa: ARG002
+    def info(self, fs: AbstractFileSystem, full: str, path: str) -> Entry:  # noqa: ARG002
         """Return fsspec's information of a file or folder."""
-        entry: Mapping[str, Any] = fs.info(full)
+        entry: Entry = fs.info(full)
         return entry
 
-    def entries(self, fs: AbstractFileSystem, full: str, path: str) -> list[dict[str, Any]]:
-        """Return fsspec's information of the files and folders in a folder."""
+    def entries(self, fs: AbstractFileSystem, full: str, path: str) -> Iterator[tuple[str, Entry]]:
+        """Yield the name of each file and folder in a folder, with fsspec's information."""
+        own = full.strip("/")
+        listed = self._listed(fs, full, path)
+        if [entry["name"].lstrip("/") for entry in listed if entry["type"] != "directory"] == [own]:
+            raise NotADirectoryError(errno.ENOTDIR, "It is a file; list its folder", path)
+        for entry in listed:
+            segment = self._segment(entry, full)
+            if segment is not None and not is_unfinished(segment):
+                yield keys.name_of(segment) if self.any_segment else segment, entry
+
+    def _segment(self, entry: Entry, full: str) -> str | None:
+        """Return the last segment of an entry of a folder; None if the entry is the folder itself or one above it."""
+        entry_path = entry["name"].strip("/")
+        segment = str(entry_path.rpartition("/")[2])
+        if entry_path == full.strip("/") or not segment or (segment in (".", "..") and not self.any_segment):
+            return None
+        return segment
+
+    def _listed(self, fs: AbstractFileSystem, full: str, path: str) -> list[Entry]:
         try:
             return list(fs.ls(full, detail=True))
         except FileNotFoundError:
@@ -102,13 +138,22 @@ class Protocol:
             raise
         if mode == "r" and (getattr(file, "details", None) or {}).get("type") == "directory":
             raise IsADirectoryError(errno.EISDIR, "It is a folder; name a file in it", path)
-        return RemoteFile(file, using, path)
+        opened = RemoteFile(file, using, path)
+        if mode == "r":
+            return io.BufferedReader(opened, _READ_AHEAD)
+        if opened.seekable():
+            return opened
+        return io.BufferedWriter(Upload(opened, opened.tell() if mode == "a" else None))
 
-    def upload(self, fs: AbstractFileSystem, local_file: Path, full: str, progress: Callback) -> None:
-        """Replace a file by a file of this machine in one step: upload a temporary file beside it and rename that."""
-        unfinished = f"{full.rpartition('/')[0]}/.ofa-{secrets.token_hex(8)}.tmp"
+    def upload(self, fs: AbstractFileSystem, source: Path | bytes, full: str, progress: Callback) -> None:
+        """Replace a file in one step: upload a temporary file beside it and rename that.
+
+        Args:
+            source: a file of this machine, or the new content.
+        """
+        unfinished = unfinished_name(full)
         try:
-            fs.put_file(str(local_file), unfinished, callback=progress)
+            _send(fs, source, unfinished, progress)
             self._rename(fs, unfinished, full)
         except BaseException:
             with suppress(Exception):  # the file may not be removable for the same reason
@@ -128,7 +173,12 @@ class Protocol:
 
 
 class Smb(Protocol):
-    """SMB, where fsspec's `mv` fails if the target exists."""
+    """SMB, where fsspec's `mv` fails if the target exists, and whose client keeps its connections for the process."""
+
+    def leave_to_parent(self) -> None:
+        connections = import_module("smbclient._pool")._SMB_CONNECTIONS
+        keep_forever(dict(connections))
+        connections.clear()
 
     def _rename(self, fs: AbstractFileSystem, old: str, new: str) -> None:
         old, new = (f"\\\\{fs.host}{path}".replace("/", "\\") for path in (old, new))
@@ -142,19 +192,46 @@ class WebDav(Protocol):
         fs.client.move(old, new, overwrite=True)
 
 
+@dataclass(frozen=True, kw_only=True)
 class ObjectStore(Protocol):
     """A protocol without folders: a file appears when its upload is complete, and a name with `/` needs no folder."""
 
-    has_folders = False
+    any_segment: bool = True
+    has_folders: ClassVar[bool] = False
 
     def root_exists(self, fs: AbstractFileSystem, root: str) -> bool:
         """Return whether the bucket exists. The folder in it exists once it contains a file."""
         return super().root_exists(fs, root.strip("/").partition("/")[0])
 
-    def info(self, fs: AbstractFileSystem, full: str, path: str) -> Mapping[str, Any]:
+    def info(self, fs: AbstractFileSystem, full: str, path: str) -> Entry:
         return super().info(fs, full, path) if path else {"type": "directory"}
 
-    def entries(self, fs: AbstractFileSystem, full: str, path: str) -> list[dict[str, Any]]:
+    def entries(self, fs: AbstractFileSystem, full: str, path: str) -> Iterator[tuple[str, Entry]]:
+        if "//" in f"{full}/" or (self.version_mark and self.version_mark in full):
+            return self._found(fs, full)
+        return super().entries(fs, full, path)
+
+    def _segment(self, entry: Entry, full: str) -> str | None:
+        # An empty object with the name of the folder is a file.
+        is_empty_segment = entry["type"] == "directory" and entry["name"] == f"{full}/"
+        return "" if is_empty_segment else super()._segment(entry, full)
+
+    def _found(self, fs: AbstractFileSystem, full: str) -> Iterator[tuple[str, Entry]]:
+        """Yield the entries of a folder that fsspec cannot list, because it does not keep the name of the folder."""
+        prefix = f"{full}/"
+        odd = min(prefix.find(text) for text in ("//", self.version_mark) if text and text in prefix)
+        segments: dict[str, Entry] = {}
+        for name, entry in fs.find(prefix[: odd + 1].rpartition("/")[0], detail=True).items():
+            if name.startswith(prefix):
+                segment, slash, _ = name[len(prefix) :].partition("/")
+                segments[segment] = {"type": "directory"} if slash else entry
+        if not segments:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), full)
+        for segment, entry in segments.items():
+            if segment or entry["type"] == "directory":
+                yield keys.name_of(segment), entry
+
+    def _listed(self, fs: AbstractFileSystem, full: str, path: str) -> list[Entry]:
         try:
             return list(fs.ls(full, detail=True))
         except FileNotFoundError:
@@ -165,9 +242,9 @@ class ObjectStore(Protocol):
     def make_folder(self, fs: AbstractFileSystem, folder: str) -> None:
         pass
 
-    def upload(self, fs: AbstractFileSystem, local_file: Path, full: str, progress: Callback) -> None:
+    def upload(self, fs: AbstractFileSystem, source: Path | bytes, full: str, progress: Callback) -> None:
         """Upload the file, which appears when the upload is complete."""
-        fs.put_file(str(local_file), full, callback=progress)
+        _send(fs, source, full, progress)
 
     def move(self, fs: AbstractFileSystem, old: str, new: str, below: Below | None) -> None:
         """Copy all files, then delete the old ones. The `mv` of fsspec would read `*` in a name as a pattern."""
@@ -199,19 +276,21 @@ class Memory(ObjectStore):
         """Open a file whose content is written when it is closed. fsspec's own file is shared between its readers."""
         if mode == "r":
             refuse_folder(fs, full, path)
-            return memory_reader(fs.cat_file(full))
+            return io.BufferedReader(RemoteFile(io.BytesIO(fs.cat_file(full)), nullcontext, path))
         if mode == "x":
             fs.pipe_file(full, b"")
 
-        def store(content: bytes) -> None:
+        def content() -> bytes:
+            return fs.cat_file(full) if mode == "a" and fs.exists(full) else b""
+
+        def store(written: bytes) -> None:
             with using():
-                before = fs.cat_file(full) if mode == "a" and fs.exists(full) else b""
-                fs.pipe_file(full, before + content)
+                fs.pipe_file(full, content() + written)
 
-        return memory_writer(store)
+        return io.BufferedWriter(Upload(UploadOnClose(store, path), len(content()) if mode == "a" else None))
 
-    def upload(self, fs: AbstractFileSystem, local_file: Path, full: str, progress: Callback) -> None:  # noqa: ARG002
-        fs.pipe_file(full, local_file.read_bytes())
+    def upload(self, fs: AbstractFileSystem, source: Path | bytes, full: str, progress: Callback) -> None:  # noqa: ARG002
+        fs.pipe_file(full, source if isinstance(source, bytes) else source.read_bytes())
 
     def move(self, fs: AbstractFileSystem, old: str, new: str, below: Below | None) -> None:
         if below is None:
@@ -222,3 +301,10 @@ class Memory(ObjectStore):
             make_folder(fs, new + folder[len(old) :])
         super().move(fs, old, new, entries)
         fs.rm(old, recursive=True)
+
+
+def _send(fs: AbstractFileSystem, source: Path | bytes, full: str, progress: Callback) -> None:
+    if isinstance(source, bytes):
+        sftp.write(fs, full, source)
+    else:
+        fs.put_file(str(source), full, callback=progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from openfactory.storage.remote.any_utf8 import ANY_UTF8
 from openfactory.storage.remote.kinds import Memory, ObjectStore, Protocol, Smb, WebDav
 
 __all__ = ["protocol_of"]
@@ -14,17 +15,24 @@ _WEB_SITE = "url is a web site, which has no folders. Use webdav, s3, or 'zip://
 _TIMEOUT = 30.0
 _S3_TIMEOUTS = {"connect_timeout": 10, "read_timeout": _TIMEOUT, "retries": {"max_attempts": 0}}
 
+# Of all object stores. S3 answers with "Bad Request" to a longer one.
+_LONGEST_KEY = 1_024
+
 _TABLE = {
     ("memory",): Memory(),
     ("s3", "s3a"): ObjectStore(
-        appends=True, exclusive_mode="x", version_mark="?versionId=", options={"config_kwargs": _S3_TIMEOUTS}
+        appends=True,
+        exclusive_mode="x",
+        version_mark="?versionId=",
+        longest_key=_LONGEST_KEY,
+        options={"config_kwargs": _S3_TIMEOUTS},
     ),
-    ("gs", "gcs", "abfs", "abfss", "az", "oci", "ocilake", "oss", "tos"): ObjectStore(),
+    ("gs", "gcs", "abfs", "abfss", "az", "oci", "ocilake", "oss", "tos"): ObjectStore(longest_key=_LONGEST_KEY),
     ("sftp", "ssh"): Protocol(appends=True, exclusive_mode="wx", login_in_options=True, options={"timeout": _TIMEOUT}),
     ("smb",): Smb(appends=True, login_in_options=True),
-    ("ftp",): Protocol(login_in_options=True),
+    ("ftp",): Protocol(login_in_options=True, options={"encoding": ANY_UTF8}),
     ("webdav", "dav"): WebDav(),
-    ("data", "gist", "git", "github", "libarchive", "tar", "zip"): Protocol(read_only=True),
+    ("data", "gist", "git", "github", "libarchive", "tar", "zip"): Protocol(read_only=True, any_segment=True),
     ("", "file", "local"): Protocol(refusal=_LOCAL),
     ("http", "https"): Protocol(refusal=_WEB_SITE),
 }

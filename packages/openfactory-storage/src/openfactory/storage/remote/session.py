@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -14,6 +13,7 @@ from fsspec import AbstractFileSystem
 
 from openfactory.storage.errors import StorageError, StorageUnavailableError
 from openfactory.storage.remote.filesystems import Address, Secrets, connect
+from openfactory.storage.remote.forks import OpenedByProcess, ProcessLock, keep_forever
 
 __all__ = ["StorageSession"]
 
@@ -25,16 +25,17 @@ _FILE_ERRORS: Mapping[type[OSError], int] = {
     NotADirectoryError: errno.ENOTDIR,
     PermissionError: errno.EACCES,
 }
-_OTHER_FILE_ERRORS = (errno.EBUSY, errno.ENAMETOOLONG, errno.ENOTEMPTY)
+_OTHER_FILE_ERRORS = (errno.EBUSY, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTEMPTY)
 
 # A server may close a connection that was not used for this time.
 _IDLE_SECONDS = 30.0
 
 
-class StorageSession:
+class StorageSession(OpenedByProcess):
     """A filesystem of fsspec that connects when it is needed.
 
-    Most filesystems of fsspec serve one thread at a time, so a lock protects them and their open files.
+    Most filesystems of fsspec serve one thread at a time, so a lock protects them and their open files. A forked child
+    connects anew, and never uses or closes the connection of its parent.
 
     Args:
         address: URL and options of the filesystem.
@@ -45,9 +46,10 @@ class StorageSession:
     """
 
     def __init__(self, address: Address) -> None:
+        super().__init__()
         self._address = address
         self._lock = address.protocol.lock()
-        self._connecting = threading.Lock()
+        self._connecting = ProcessLock()
         self._filesystem: AbstractFileSystem | None = None
         self._secrets = Secrets(iter(()))
         self._last_use = time.monotonic()
@@ -66,11 +68,18 @@ class StorageSession:
                 self._filesystem, self.root = connect(self._address)
             return self._filesystem
 
+    def leave_to_parent(self) -> None:
+        if self._filesystem is not None:
+            keep_forever(self._filesystem)
+            self._address.protocol.leave_to_parent()
+        self._filesystem = None
+
     def full(self, path: str) -> str:
         """Return the path in the filesystem that a path in the storage stands for."""
         if not path:
             return self.root
-        return f"{self.root.rstrip('/')}/{path}" if self.root else path
+        key = self._address.protocol.key_of(path)
+        return f"{self.root.rstrip('/')}/{key}" if self.root else key
 
     @contextmanager
     def using(self, path: str, fs: AbstractFileSystem | None = None) -> Generator[AbstractFileSystem]:
@@ -88,7 +97,7 @@ class StorageSession:
         with nullcontext() if fs.async_impl else self._lock:
             try:
                 yield fs
-            except (StorageError, io.UnsupportedOperation):
+            except (StorageError, UnicodeEncodeError, io.UnsupportedOperation):
                 raise
             except Exception as error:  # noqa: BLE001 - each protocol has its own errors
                 if (number := _file_errno(error)) is not None:

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import socket
 import stat
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from fsspec import AbstractFileSystem
 
 from openfactory.storage.errors import PathOutsideStorageError
+from openfactory.storage.remote.sftp_client import with_any_names
 
-__all__ = ["check_links", "delete", "prepare", "read_options", "type_of"]
+__all__ = ["check_links", "decoded_stat", "delete", "prepare", "read_options", "type_of", "write"]
+
+# Limits of most servers. The server does not tell that a path is too long.
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4_095
 
 # The largest block of SFTP. Its client would request a quarter of it.
 _BLOCK = 32_768
 
 
 def prepare(fs: AbstractFileSystem, timeout: float | None) -> None:
-    """Set a timeout for the answers of the server, and send small packets without delay.
+    """Set a timeout for the answers of the server, send small packets without delay, and list files of any kind.
 
     Args:
         fs: a filesystem of any protocol.
         timeout: seconds to wait for an answer; None leaves the client as it is.
     """
-    if timeout is None or (client := _client(fs)) is None:
+    if (client := _client(fs)) is None:
+        return
+    kind: Any = type(client)
+    client.__class__ = with_any_names(kind)
+    fs._decode_stat = partial(decoded_stat, fs._decode_stat)
+    if timeout is None:
         return
     client.get_channel().settimeout(timeout)
     with suppress(AttributeError, OSError):  # a proxy command replaces the socket
@@ -49,7 +64,7 @@ def check_links(fs: AbstractFileSystem, root: str, full: str, path: str) -> None
     inside = real = client.normalize(root or ".")
     for existing in (PurePosixPath(full), *PurePosixPath(full).parents):
         with suppress(FileNotFoundError):  # a new file: its nearest existing folder is checked
-            real = client.normalize(str(existing))
+            real = _normalized(client, str(existing), root, path)
             break
     if not PurePosixPath(real).is_relative_to(inside):
         raise PathOutsideStorageError(
@@ -57,6 +72,19 @@ def check_links(fs: AbstractFileSystem, root: str, full: str, path: str) -> None
             "Use another path, or a link that stays inside the storage.",
             path=path,
         )
+
+
+def _normalized(client: Any, full: str, root: str, path: str) -> str:
+    """Return a path after its links are resolved. The server does not tell why it cannot resolve a path."""
+    try:
+        return str(client.normalize(full))
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        client.normalize(root or ".")  # raises an error if the connection is lost
+        is_long = len(full) > _LONGEST_PATH or max(map(len, full.split("/"))) > _LONGEST_NAME
+        number = errno.ENAMETOOLONG if is_long else errno.ELOOP
+        raise OSError(number, os.strerror(number), path) from error
 
 
 def type_of(fs: AbstractFileSystem, full: str) -> str:
@@ -74,9 +102,28 @@ def delete(fs: AbstractFileSystem, full: str) -> None:
         fs.rm_file(full)
 
 
+def write(fs: AbstractFileSystem, full: str, content: bytes) -> None:
+    """Write a file. The client of SFTP sends the next block without waiting for the answer to the last one."""
+    if (client := _client(fs)) is not None:
+        client.putfo(io.BytesIO(content), full)
+    else:
+        fs.pipe_file(full, content)
+
+
 def read_options(fs: AbstractFileSystem) -> dict[str, Any]:
     """Return the arguments of `fs.open` with which a file is read in large blocks."""
     return {} if _client(fs) is None else {"block_size": _BLOCK}
+
+
+def decoded_stat(decode: Callable[..., dict[str, Any]], attributes: Any, folder: str | None = None) -> dict[str, Any]:
+    """Return fsspec's information of a file, also if the server does not tell its kind or its time."""
+    try:
+        return decode(attributes, folder)
+    except (TypeError, ValueError, OverflowError, OSError):
+        mode, line = attributes.st_mode, str(getattr(attributes, "longname", ""))
+        is_folder = line.startswith("d") if mode is None else stat.S_ISDIR(mode)
+        name = f"{folder.rstrip('/')}/{attributes.filename}" if folder else ""
+        return {"name": name, "type": "directory" if is_folder else "file", "size": attributes.st_size, "mtime": None}
 
 
 def _client(fs: AbstractFileSystem) -> Any:

@@ -20,7 +20,10 @@ except ImportError as error:
 
 # Before the modules are imported, so that a failing assert shows the values that it compared.
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{name}" for name in ("carrying", "conformance", "files", "folders", "paths", "reading"))
+    *(
+        f"{__name__}.{name}"
+        for name in ("carrying", "conformance", "files", "folders", "paths", "positions", "processes", "reading")
+    )
 )
 
 from openfactory.storage.testing.conformance import FileBackendConformance  # noqa: E402

@@ -12,13 +12,21 @@ from openfactory.storage.testing.carrying import CarryingConformance
 from openfactory.storage.testing.files import FilesConformance
 from openfactory.storage.testing.folders import FoldersConformance
 from openfactory.storage.testing.paths import PathsConformance
+from openfactory.storage.testing.positions import PositionsConformance
+from openfactory.storage.testing.processes import ProcessesConformance
 from openfactory.storage.testing.reading import READ_ONLY_FILES, ReadOnlyConformance
 
 __all__ = ["FileBackendConformance"]
 
 
 class FileBackendConformance(
-    FilesConformance, CarryingConformance, FoldersConformance, PathsConformance, ReadOnlyConformance
+    FilesConformance,
+    PositionsConformance,
+    CarryingConformance,
+    FoldersConformance,
+    PathsConformance,
+    ProcessesConformance,
+    ReadOnlyConformance,
 ):
     """The conformance suite of a storage: a test for each of its promises.
 

@@ -45,9 +45,11 @@ _OUTSIDE = [
     "/outside.txt",
     "//outside.txt",
     "/",
-    "nul\0.txt",
     "sub\\..\\..\\x",
 ]
+
+# Paths that no file can have, or none that the interface can name.
+_IMPOSSIBLE = ["nul\0.txt", "sub/nul\0/one.txt", "n" * 5_000, "sub/" * 2_000, "\ud800.txt"]
 
 _NAMES = [
     "with spaces and more.txt",
@@ -86,6 +88,18 @@ class PathsConformance:
             with pytest.raises(PathOutsideStorageError, match=r"(Use|Remove|Write) "):
                 _METHODS[method](storage, path)
         assert [entry.path for entry in storage.walk()] == ["inside.txt"]
+
+    @pytest.mark.parametrize("method", _METHODS.keys() - {"exists"})
+    def test_no_path_contains_nul(self, storage: FileBackend, method: str) -> None:
+        storage.write_text("inside.txt", "inside")
+        with pytest.raises(PathOutsideStorageError, match="Remove it"):
+            _METHODS[method](storage, "nul\0.txt")
+        assert [entry.path for entry in storage.walk()] == ["inside.txt"]
+
+    def test_an_impossible_path_does_not_exist(self, storage: FileBackend) -> None:
+        storage.write_text("sub/inside.txt", "inside")
+        assert [path for path in _IMPOSSIBLE if storage.exists(path)] == []
+        assert storage.exists("sub/inside.txt")
 
     @pytest.mark.parametrize("name", _NAMES)
     def test_names_may_contain_any_character(self, storage: FileBackend, name: str) -> None:
