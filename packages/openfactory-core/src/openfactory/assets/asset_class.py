@@ -241,7 +241,7 @@ class Asset:
 
     @cached_property
     def _writes(self) -> Writes:
-        """Writes of this object. An asset that is only watched has none, which saves a sixth of its memory."""
+        """Writes of this object, created at the first write: most assets are only watched."""
         writes: Writes = vars(self).setdefault("_writes", Writes(self._engine))  # two threads may write first
         return writes
 

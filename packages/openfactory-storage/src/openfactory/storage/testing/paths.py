@@ -89,7 +89,7 @@ class PathsConformance:
                 _METHODS[method](storage, path)
         assert [entry.path for entry in storage.walk()] == ["inside.txt"]
 
-    @pytest.mark.parametrize("method", _METHODS.keys() - {"exists"})
+    @pytest.mark.parametrize("method", [method for method in _METHODS if method != "exists"])
     def test_no_path_contains_nul(self, storage: FileBackend, method: str) -> None:
         storage.write_text("inside.txt", "inside")
         with pytest.raises(PathOutsideStorageError, match="Remove it"):
