@@ -8,4 +8,4 @@ from running_apps import StartApp, start_app
 
 __all__ = ["StartApp", "start_app"]
 
-pytest.register_assert_rewrite("web_promises", "web_lifecycle_promises")
+pytest.register_assert_rewrite("web_promises", "web_files_promises", "web_lifecycle_promises")

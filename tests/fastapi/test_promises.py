@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi_site import FASTAPI
+from web_files_promises import FilePromises
 from web_lifecycle_promises import LifecyclePromises, StreamPromises
 from web_promises import GatewayPromises, HealthPromises, MetricsPromises, RunPromises
 
@@ -28,4 +29,8 @@ class TestLifecycle(LifecyclePromises):
 
 
 class TestStreams(StreamPromises):
+    framework = FASTAPI
+
+
+class TestFiles(FilePromises):
     framework = FASTAPI

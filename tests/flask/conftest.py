@@ -11,7 +11,7 @@ from running_apps import Eventually, StartApp, start_app
 
 __all__ = ["StartApp", "start_app"]
 
-pytest.register_assert_rewrite("web_promises", "web_lifecycle_promises")
+pytest.register_assert_rewrite("web_promises", "web_files_promises", "web_lifecycle_promises")
 
 
 @pytest.fixture(autouse=True)

@@ -119,6 +119,22 @@ def test_a_request_that_middleware_fails_counts_once(run_app: RunApp, has_begun:
     assert told("openfactory_http_requests_total", status="200" if has_begun else "500") == 1
 
 
+def test_a_status_that_is_no_number_counts_as_other(run_app: RunApp) -> None:
+    def odd(answer_request: WSGIApplication) -> WSGIApplication:
+        def wrapped(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            start_response(environ["PATH_INFO"][1:], [])
+            return [b"odd"]
+
+        return wrapped
+
+    panel = run_app(_with_middleware(odd))
+    for status in ("2xx Odd", "\u0662\u0660\u0660 OK", "-1 Odd", "299 Odd"):
+        assert panel.http.get(f"/{status}").text == "odd"
+    told = told_to(panel.http)
+    assert told.labels("openfactory_http_requests_total", "status") == {"other", "299"}
+    assert told("openfactory_http_requests_total", status="other") == 3
+
+
 def _with_middleware(wrap: Callable[[WSGIApplication], WSGIApplication]) -> type[Panel]:
     class Wrapped(Panel):
         def create_flask_app(self) -> Flask:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 
 from openfactory.apps import OpenFactoryFastAPIApp
-from openfactory.fastapiapp import sse
+from openfactory.fastapiapp import send_stored_file, sse
 from running_apps import Answer
 from web_site import Framework, PanelCommands
 
@@ -68,6 +68,15 @@ class Panel(PanelCommands, OpenFactoryFastAPIApp):
         @self.api.get("/slash/", response_class=PlainTextResponse)
         async def slash() -> str:
             return "slash"
+
+        @self.api.api_route("/files/{name:path}", methods=["GET", "HEAD", "POST"], include_in_schema=False)
+        async def file(name: str) -> Response:
+            return send_stored_file(self.storage, name)
+
+        @self.api.get("/download/{name:path}")
+        def download(request: Request, name: str) -> Response:
+            options = {"mimetype": "text/x-part", "download_name": request.query_params.get("as")}
+            return send_stored_file(self.storage, name, as_attachment=True, **options)
 
         @self.api.get("/write/{kind}", response_class=PlainTextResponse)
         def write(kind: str) -> str:
@@ -143,7 +152,7 @@ print("run returned")
 FURNACE = """
 import os
 from openfactory.apps import EventAttribute, OpenFactoryFastAPIApp
-from openfactory.fastapiapp import sse
+from openfactory.fastapiapp import send_stored_file, sse
 from openfactory.kafka import KSQLDBClient
 
 class Furnace(OpenFactoryFastAPIApp):

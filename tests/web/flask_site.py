@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, abort, redirect, request, url_for
 
 from openfactory.apps import OpenFactoryFlaskApp
-from openfactory.flaskapp import sse
+from openfactory.flaskapp import send_stored_file, sse
 from running_apps import Answer
 from web_site import Framework, PanelCommands
 
@@ -66,6 +66,16 @@ class Panel(PanelCommands, OpenFactoryFlaskApp):
         @self.app.route("/slash/")
         def slash() -> str:
             return "slash"
+
+        @self.app.route("/files/<path:name>", methods=["GET", "POST"])
+        def file(name: str) -> Response:
+            return send_stored_file(self.storage, name)
+
+        @self.app.route("/download/<path:name>")
+        def download(name: str) -> Response:
+            return send_stored_file(
+                self.storage, name, mimetype="text/x-part", as_attachment=True, download_name=request.args.get("as")
+            )
 
         @self.app.route("/write/<kind>")
         def write(kind: str) -> Any:

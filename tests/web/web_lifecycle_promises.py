@@ -10,6 +10,7 @@ import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -53,6 +54,17 @@ class LifecyclePromises:
             assert not any(request.done() for request in held)
             gate.call("open", sender_uuid="HMI")
             assert [request.result(timeout=60).status for request in held] == [200] * 4
+
+    @pytest.mark.parametrize("folder", ["missing", "err.txt"])
+    def test_requests_are_counted_also_if_prometheus_cannot_write_its_files(
+        self, start_app: StartApp, tmp_path: Path, folder: str
+    ) -> None:
+        app = start_app(self.framework.gate, STOP_TIMEOUT="5", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / folder))
+        assert [app.ask("/").text for _ in range(2)] == ["here", "here"]
+        lines = app.ask("/metrics").text.splitlines()
+        [line] = [line for line in lines if line.startswith("openfactory_http_requests_total")]
+        assert 'route="/"' in line
+        assert line.endswith(" 2.0")
 
     @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_stops_the_server_first_and_lets_a_running_request_end(

@@ -374,6 +374,30 @@ class MetricsPromises(_Promises):
         told = self.metrics_of(panel.app)
         assert (told("parts_total"), told("spindle_load")) == (3, 7)
 
+    def test_a_metric_whose_values_have_no_form_does_not_hide_the_others(
+        self, panel: AppClient[Any], parts: Counter, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        panel.app.logger.propagate = True
+        parts.inc(3)
+        odd = Gauge("odd", "Odd", ("of",), registry=panel.app.metrics_registry)
+        odd.labels("\ud800").set(7)
+        for _ in range(2):
+            told = self.metrics_of(panel.app)
+            assert (told("parts_total"), told("odd")) == (3, 0)
+        assert caplog.text.count("The metric 'odd' is not shown: its values cannot be encoded") == 1
+
+    def test_a_metric_of_the_app_that_fails_does_not_hide_those_of_openfactory(
+        self, panel: AppClient[Any], parts: Counter, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        panel.app.logger.propagate = True
+        parts.inc(3)
+        load = Gauge("spindle_load", "Load", registry=panel.app.metrics_registry)
+        load.set_function(lambda: 1 / 0)
+        for _ in range(2):
+            told = self.metrics_of(panel.app)
+            assert (told("openfactory_app_info"), told("parts_total")) == (1, 3)
+        assert caplog.text.count("The registry of the app of prometheus_client cannot be read: ZeroDivisionError") == 1
+
 
 # Behind a gateway
 
@@ -414,6 +438,62 @@ class GatewayPromises(_Promises):
         for headers in ({}, {"X-Forwarded-Prefix": "/my-app"}):
             assert json.loads(self.framework.ask(panel, "GET", "/", headers=headers).text) == {"status": "idle"}
             assert self.framework.ask(panel, "GET", "/parts/1", headers=headers).text == "part 1"
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("X-Forwarded-Prefix", "//evil.example"),
+            ("X-Forwarded-Prefix", "/\\evil.example"),
+            ("X-Forwarded-Prefix", "evil.example"),
+            ("X-Forwarded-Prefix", "javascript:alert(1)"),
+            ("X-Forwarded-Prefix", "https://evil.example"),
+            ("X-Forwarded-Prefix", "/a; Domain=example"),
+            ("X-Forwarded-Prefix", "/a/../.."),
+            ("X-Forwarded-Prefix", "/a%2f%2fevil"),
+            ("X-Forwarded-Prefix", "/a%0d%0aSet-Cookie: a=b"),
+            ("X-Forwarded-Prefix", '/a"onclick='),
+            ("X-Forwarded-Proto", "javascript"),
+            ("X-Forwarded-Proto", "https://evil.example"),
+            ("X-Forwarded-Host", "evil.example/path"),
+            ("X-Forwarded-Host", "user@evil.example"),
+            ("X-Forwarded-Host", "evil.example:99999"),
+            ("X-Forwarded-Host", "[::1"),
+            ("X-Forwarded-Host", "evil.example?a"),
+            ("X-Forwarded-For", "unknown"),
+            ("X-Forwarded-For", "1.2.3.4 INFO forged"),
+            ("X-Forwarded-For", "fe80::1%eth0"),
+        ],
+    )
+    def test_a_header_of_the_wrong_form_is_ignored_and_logged_once(
+        self, panel: Any, caplog: pytest.LogCaptureFixture, name: str, value: str
+    ) -> None:
+        panel.logger.propagate = True
+        direct = self.framework.ask(panel, "GET", "/seen").text
+        for value_of_client in (value, f"fine.example, {value}", value):
+            headers = {name: value_of_client}
+            assert self.framework.ask(panel, "GET", "/seen", headers=headers).text == direct
+            assert self.framework.ask(panel, "GET", "/leave", headers=headers).headers["location"] == "/"
+        assert caplog.text.count(f"{name} {value!a} is ignored, here and in later requests. Let the gateway") == 1
+
+    @pytest.mark.parametrize(
+        ("headers", "seen"),
+        [
+            ({"X-Forwarded-For": "192.0.2.7:4711"}, {"client": "192.0.2.7"}),
+            ({"X-Forwarded-For": "[2001:DB8::1]:4711"}, {"client": "2001:db8::1"}),
+            ({"X-Forwarded-For": "::ffff:192.0.2.7"}, {"client": "192.0.2.7"}),
+            ({"X-Forwarded-Proto": "HTTPS"}, {"scheme": "https", "root": "https://panel.example/"}),
+            ({"X-Forwarded-Proto": "wss"}, {"scheme": "https", "root": "https://panel.example/"}),
+            ({"X-Forwarded-Host": "[2001:db8::1]:8443"}, {"root": "http://[2001:db8::1]:8443/"}),
+            ({"X-Forwarded-Host": "plant-1:8080"}, {"root": "http://plant-1:8080/"}),
+            ({"X-Forwarded-Prefix": "/"}, {"root": "http://panel.example/"}),
+            ({"X-Forwarded-Prefix": "/line-1/~oven/"}, {"root": "http://panel.example/line-1/~oven/"}),
+        ],
+    )
+    def test_other_forms_of_gateways_are_understood(
+        self, panel: Any, headers: dict[str, str], seen: dict[str, str]
+    ) -> None:
+        told = json.loads(self.framework.ask(panel, "GET", "/seen", headers=headers).text)
+        assert told | seen == told
 
 
 # From start to end
@@ -530,6 +610,40 @@ class RunPromises(_Promises):
         assert len(logged) == wanted
         assert all(text.startswith(f"[{app.asset_uuid.upper()}] (") for text in logged)
         assert all(text.endswith('INFO 127.0.0.1 "GET /?x=%1b HTTP/1.1" 200 -') for text in logged)
+
+    def test_polled_pages_are_logged_only_when_they_fail_or_change(
+        self, run_app: RunApp, eventually: Eventually, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        panel = run_app(self.framework.panel_class, app_uuid="PANEL", host="127.0.0.1", port=0)
+        panel.app.logger.propagate = True
+        panel.run()
+        eventually(lambda: panel.app.app_health().reasons == [])
+        headers = {"X-Forwarded-Prefix": "/my-app"}
+        for path in ("/health/live", "/health/ready", "/metrics") * 3:
+            assert self.framework.ask(panel.app, "GET", path, headers=headers).status == 200
+        assert "GET" not in caplog.text
+        statuses = []
+        for avail in ("UNAVAILABLE", "UNAVAILABLE", "AVAILABLE", "AVAILABLE"):
+            panel.app.avail = avail
+            statuses.append(self.framework.ask(panel.app, "GET", "/health/ready").status)
+        self.framework.ask(panel.app, "GET", "/parts/1")
+        assert statuses == [503, 503, 200, 200]
+        logged = [line.partition('"')[2] for line in caplog.messages if '"' in line]
+        ready = 'GET /health/ready HTTP/1.1" {} -'
+        assert logged == [ready.format(503), ready.format(503), ready.format(200), 'GET /parts/1 HTTP/1.1" 200 -']
+
+    def test_the_host_of_every_address_is_reached_by_both_families(
+        self, run_app: RunApp, eventually: Eventually
+    ) -> None:
+        panel = run_app(self.framework.panel_class, host="::", port=0)
+        panel.run()
+        eventually(lambda: panel.app.app_health().reasons == [])
+        port = panel.app._server.port
+        for address in ("127.0.0.1", "::1"):
+            with socket.create_connection((address, port), timeout=30) as connection:
+                connection.sendall(b"GET /seen HTTP/1.1\r\nHost: panel.example\r\nConnection: close\r\n\r\n")
+                body = connection.makefile("rb").read().partition(b"\r\n\r\n")[2]
+            assert json.loads(body)["client"] == address
 
     def test_each_request_is_told_of_its_own_failed_writes(self, run_app: RunApp) -> None:
         """A thread serves many requests, and a request need not ask how its writes ended."""

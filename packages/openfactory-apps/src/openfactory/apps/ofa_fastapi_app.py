@@ -5,7 +5,7 @@ from __future__ import annotations
 from openfactory.exceptions import MissingDistributionError
 
 try:
-    from openfactory.fastapiapp import OpenFactoryFastAPIApp, __version__, sse
+    from openfactory.fastapiapp import OpenFactoryFastAPIApp, __version__, send_stored_file, sse
 except ImportError as error:
     if error.name not in ("openfactory.fastapiapp", "fastapi", "starlette", "uvicorn"):
         raise
@@ -13,4 +13,4 @@ except ImportError as error:
         "OpenFactoryFastAPIApp needs openfactory-fastapi. Install it: pip install openfactory-fastapi"
     ) from error
 
-__all__ = ["OpenFactoryFastAPIApp", "__version__", "sse"]
+__all__ = ["OpenFactoryFastAPIApp", "__version__", "send_stored_file", "sse"]

@@ -119,6 +119,7 @@ class OpenFactoryFastAPIApp(WebApp, is_runtime=True):
         if any(getattr(route, "path", None) == path for route in self.api.routes):
             raise ValueError(f"A route is already registered at {path!r}. Pass another path.")
         self._exposed.add(path)
+        self._request_log.polled.add(path)
 
         async def metrics(request: Request) -> Response:
             page = await asyncio.to_thread(self._metrics.page, request.headers.get("accept", ""), registry)
@@ -175,7 +176,7 @@ class OpenFactoryFastAPIApp(WebApp, is_runtime=True):
             environment("OPENFACTORY_ROOT_PATH") or "",
             self._operations(),
             None if self._metrics_path is None else self._metrics,
-            self.logger if self.log_http_requests else None,
+            self._request_log if self.log_http_requests else None,
         )
         middleware.wrap(self.api)
 

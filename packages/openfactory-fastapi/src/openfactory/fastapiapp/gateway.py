@@ -4,35 +4,55 @@ from __future__ import annotations
 
 from starlette.types import Scope
 
+from openfactory.apps.web.forwarded import ForwardedHeaders, plain_address
+
 __all__ = ["follow_gateway"]
 
+_HEADERS = {
+    b"x-forwarded-for": "X-Forwarded-For",
+    b"x-forwarded-proto": "X-Forwarded-Proto",
+    b"x-forwarded-host": "X-Forwarded-Host",
+    b"x-forwarded-prefix": "X-Forwarded-Prefix",
+}
+_SCHEMES_OF_SOCKETS = {"http": "ws", "https": "wss"}
 
-def follow_gateway(scope: Scope, root_path: str) -> None:
+
+def follow_gateway(scope: Scope, root_path: str, headers: ForwardedHeaders) -> None:
     """Take the client's address, the scheme, the host and the prefix from the X-Forwarded headers of a gateway.
 
-    The last value of each header counts, which the gateway sets. A path without the prefix gets it, as ASGI requires:
+    The last value of each header counts, which the gateway sets. A last value of the wrong form is ignored, and the
+    header is removed, so that the app does not read it either. A path without the prefix gets it, as ASGI requires:
     URLs of the request are made from it.
 
     Args:
         scope: request to change.
         root_path: prefix of a request without X-Forwarded-Prefix.
+        headers: check of the headers.
     """
-    forwarded = {
-        name: value.rpartition(b",")[2].strip().decode("latin-1")
-        for name, value in scope["headers"]
-        if name.startswith(b"x-forwarded-")
-    }
-    if address := forwarded.get(b"x-forwarded-for"):
+    if scope.get("client"):
+        scope["client"] = (plain_address(scope["client"][0]), *scope["client"][1:])
+    forwarded = _checked(scope, headers)
+    if address := forwarded.get("X-Forwarded-For"):
         scope["client"] = (address, 0)
-    if scheme := forwarded.get(b"x-forwarded-proto"):
-        scope["scheme"] = scheme if scope["type"] == "http" else {"http": "ws", "https": "wss"}.get(scheme, scheme)
-    if host := forwarded.get(b"x-forwarded-host"):
+    if scheme := forwarded.get("X-Forwarded-Proto"):
+        scope["scheme"] = scheme if scope["type"] == "http" else _SCHEMES_OF_SOCKETS[scheme]
+    if host := forwarded.get("X-Forwarded-Host"):
         others = [(name, value) for name, value in scope["headers"] if name != b"host"]
-        scope["headers"] = [*others, (b"host", host.encode("latin-1"))]
-    named = forwarded.get(b"x-forwarded-prefix", "").strip("/")
+        scope["headers"] = [*others, (b"host", host.encode("ascii"))]
+    named = forwarded.get("X-Forwarded-Prefix", "").strip("/")
     prefix = "/".join(["", named or (scope.get("root_path") or root_path).strip("/")]).rstrip("/")
     scope["root_path"] = prefix
     if not f"{scope['path']}/".startswith(f"{prefix}/"):
         scope["path"] = prefix + scope["path"]
         if raw_path := scope.get("raw_path"):
             scope["raw_path"] = prefix.encode() + raw_path
+
+
+def _checked(scope: Scope, headers: ForwardedHeaders) -> dict[str, str]:
+    """Return the valid values of the headers, and remove the headers whose values are not valid."""
+    values: dict[str, str] = {}
+    for header, value in scope["headers"]:
+        if (name := _HEADERS.get(header)) is not None:
+            values[name] = headers.last_value(name, value.decode("latin-1"))
+    scope["headers"] = [pair for pair in scope["headers"] if values.get(_HEADERS.get(pair[0], ""), "kept")]
+    return values

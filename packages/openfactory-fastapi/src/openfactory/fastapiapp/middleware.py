@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -17,8 +16,10 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openfactory.apps.app_storage import explain_missing_storage
+from openfactory.apps.web.forwarded import ForwardedHeaders
 from openfactory.apps.web.metrics import Metrics
 from openfactory.apps.web.pages import View
+from openfactory.apps.web.request_log import RequestLog
 from openfactory.concurrency.strand import new_strand
 from openfactory.fastapiapp.gateway import follow_gateway
 
@@ -48,7 +49,7 @@ class AppMiddleware:
         root_path: prefix of a request whose gateway does not name one.
         pages: the view for each path.
         metrics: counters of the requests, or None.
-        logger: logger for requests, or None.
+        log: log of the requests, or None.
     """
 
     app: ASGIApp
@@ -60,13 +61,14 @@ class AppMiddleware:
         root_path: str,
         pages: Mapping[str, View],
         metrics: Metrics | None,
-        logger: logging.Logger | None,
+        log: RequestLog | None,
     ) -> None:
         self._ofa_app = ofa_app
+        self._forwarded = ForwardedHeaders(ofa_app.logger)
         self._root_path = root_path
         self._pages = pages
         self._metrics = metrics
-        self._logger = logger
+        self._request_log = log
 
     def wrap(self, api: FastAPI) -> None:
         """Put this middleware around a FastAPI app."""
@@ -83,7 +85,7 @@ class AppMiddleware:
             await self.app(scope, receive, send)
             return
         target = _target(scope)
-        follow_gateway(scope, self._root_path)
+        follow_gateway(scope, self._root_path, self._forwarded)
         current_app.set(self._ofa_app)
         with new_strand():
             if scope["type"] == "websocket":
@@ -125,11 +127,11 @@ class AppMiddleware:
             raise
 
     def _log(self, scope: Scope, target: bytes, status: int) -> None:
-        if self._logger is not None:
+        if self._request_log is not None:
+            path = scope["path"].removeprefix(scope["root_path"])
             client = scope["client"][0] if scope.get("client") else "-"
             request = f"{scope['method']} {target.decode('latin-1')} HTTP/{scope.get('http_version', '1.1')}"
-            # Escaped, as both come from the client.
-            self._logger.info('%s "%s" %d -', _escaped(client), _escaped(request), status)
+            self._request_log.add(path, client, request, str(status))
 
     def _has_route(self, scope: Scope, path: str) -> bool:
         """Return whether the app has a route for a path, apart from those that begin with a variable."""
@@ -166,7 +168,3 @@ def _target(scope: Scope) -> bytes:
 
 def _header(scope: Scope, wanted: bytes) -> str:
     return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == wanted)
-
-
-def _escaped(text: str) -> str:
-    return text.encode("unicode_escape").decode("ascii")

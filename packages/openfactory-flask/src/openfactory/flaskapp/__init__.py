@@ -1,7 +1,8 @@
 """OpenFactoryFlaskApp: an OpenFactory app with a Flask web interface.
 
-Start with `app`, the base class of an app, and `http`, its web server. `gateway` has prefixes and cookies, `endpoints`
-the pages of health and metrics, whose content is in `openfactory.apps.web`. Live pages use `server_sent_events`.
+Start with `app`, the base class of an app, and `http`, its web server. Each request passes through `gateway`, which has
+prefixes and cookies, and `middleware`, which has the pages of health and metrics; their content is in
+`openfactory.apps.web`. Live pages use `server_sent_events`, and pages with files `stored_files`.
 """
 
 from openfactory.apps.web.health import AppHealth
@@ -9,5 +10,6 @@ from openfactory.flaskapp.__about__ import __version__
 from openfactory.flaskapp.app import OpenFactoryFlaskApp
 from openfactory.flaskapp.current import current_ofa_app
 from openfactory.flaskapp.server_sent_events import sse
+from openfactory.flaskapp.stored_files import send_stored_file
 
-__all__ = ["AppHealth", "OpenFactoryFlaskApp", "__version__", "current_ofa_app", "sse"]
+__all__ = ["AppHealth", "OpenFactoryFlaskApp", "__version__", "current_ofa_app", "send_stored_file", "sse"]

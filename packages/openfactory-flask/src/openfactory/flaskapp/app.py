@@ -8,16 +8,15 @@ from flask import Flask, got_request_exception
 
 from openfactory.apps.app_storage import explain_missing_storage
 from openfactory.apps.web.app import WebApp
-from openfactory.concurrency.strand import new_strand
-from openfactory.flaskapp.endpoints import count_requests, serve_pages
-from openfactory.flaskapp.gateway import configure_for_gateway
+from openfactory.apps.web.forwarded import ForwardedHeaders
+from openfactory.flaskapp.gateway import GatewayMiddleware, configure_for_gateway
 from openfactory.flaskapp.http import HttpServer, strict_request_class
+from openfactory.flaskapp.middleware import AppMiddleware, put_in_front
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from wsgiref.types import WSGIApplication
 
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask.testing import FlaskClient
 
 __all__ = ["OpenFactoryFlaskApp"]
@@ -104,7 +103,7 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
     # Internals
 
     def _create_server(self, listener: socket.socket) -> HttpServer:
-        return HttpServer(listener, self.app, self.logger, log_requests=self.log_http_requests)
+        return HttpServer(listener, self.app, self.logger, log_requests=False)  # AppMiddleware logs them
 
     def _create_pages(self) -> None:
         """Connect the Flask app with this app and its log, add health pages and metrics, and support a gateway."""
@@ -114,26 +113,19 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
         if app.config["MAX_CONTENT_LENGTH"] is None:
             app.config["MAX_CONTENT_LENGTH"] = self._max_request_bytes
         app.request_class = strict_request_class(app.request_class)
-        if self._metrics_path is not None:
-            count_requests(app, self._metrics)
-        serve_pages(app, self._operations())
         configure_for_gateway(app)
-        app.wsgi_app = _strand_per_request(app.wsgi_app)  # type: ignore[method-assign]
         got_request_exception.connect(self._explain_error, app)  # before Flask logs the error
         self.configure_routes()
+        put_in_front(self.app, self._middleware)
+
+    def _middleware(self, application: WSGIApplication) -> WSGIApplication:
+        metrics = None if self._metrics_path is None else self._metrics
+        log = self._request_log if self.log_http_requests else None
+        in_front = AppMiddleware(application, self.app, self._operations(), metrics, log)
+        return GatewayMiddleware(in_front, ForwardedHeaders(self.logger))
 
     def _explain_error(self, app: Flask, exception: Exception) -> None:  # noqa: ARG002 - the names that Flask calls by
         explain_missing_storage(self, exception)
-
-
-def _strand_per_request(application: WSGIApplication) -> Any:
-    """Return an application whose requests are told of the failures of their own writes; a thread serves many."""
-
-    def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        with new_strand():
-            return application(environ, start_response)
-
-    return call
 
 
 def _checked_app(app: object, class_name: str) -> Flask:

@@ -2,39 +2,90 @@
 
 from __future__ import annotations
 
-from flask import Flask, has_request_context, request
-from flask.sessions import SecureCookieSessionInterface
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from flask import Config, Flask, has_request_context, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from openfactory.apps.web.forwarded import ForwardedHeaders, plain_address
 from openfactory.settings import environment
 
-__all__ = ["configure_for_gateway"]
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["GatewayMiddleware", "configure_for_gateway"]
+
+_HEADERS = {
+    "HTTP_X_FORWARDED_FOR": "X-Forwarded-For",
+    "HTTP_X_FORWARDED_PROTO": "X-Forwarded-Proto",
+    "HTTP_X_FORWARDED_HOST": "X-Forwarded-Host",
+    "HTTP_X_FORWARDED_PREFIX": "X-Forwarded-Prefix",
+}
+
+
+class GatewayMiddleware:
+    """Middleware that takes the client's address, the scheme, the host and the prefix from the headers of a gateway.
+
+    The last value of each X-Forwarded header counts, which the gateway sets. A last value of the wrong form is ignored,
+    and the header is removed, so that the app does not read it either.
+
+    Args:
+        application: application to call.
+        headers: check of the headers.
+    """
+
+    def __init__(self, application: WSGIApplication, headers: ForwardedHeaders) -> None:
+        self._application = ProxyFix(application, x_for=1, x_proto=1, x_host=1, x_prefix=1)
+        self._headers = headers
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if "REMOTE_ADDR" in environ:
+            environ["REMOTE_ADDR"] = plain_address(environ["REMOTE_ADDR"])
+        for variable, name in _HEADERS.items():
+            if variable in environ:
+                before, comma, _ = environ[variable].rpartition(",")
+                if value := self._headers.last_value(name, environ[variable]):
+                    environ[variable] = before + comma + value
+                else:
+                    del environ[variable]
+        return self._application(environ, start_response)
 
 
 def configure_for_gateway(app: Flask) -> None:
-    """Take the client's address, the scheme, the host and the prefix from the X-Forwarded headers of a gateway.
+    """Configure the prefix of a Flask app.
 
-    The last value of each header counts, which the gateway sets. In a request, URLs and the path of the session cookie
-    have the prefix of the request. Outside of a request, URLs have the prefix APPLICATION_ROOT, which becomes
-    OPENFACTORY_ROOT_PATH unless the app sets it.
+    In a request, the path of its cookies is the prefix of the request. Outside of a request, URLs have the prefix
+    APPLICATION_ROOT, which becomes OPENFACTORY_ROOT_PATH unless the app sets it.
     """
     prefix = environment("OPENFACTORY_ROOT_PATH")
     if prefix is not None and app.config["APPLICATION_ROOT"] == "/":
         app.config["APPLICATION_ROOT"] = "/" + prefix.strip("/")
-    if type(app.session_interface) is SecureCookieSessionInterface:  # the app has not set another interface
-        app.session_interface = _SessionCookie()
-    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)  # type: ignore[method-assign]
+    _follow_prefix(app.config)
 
 
-class _SessionCookie(SecureCookieSessionInterface):
-    """Flask's session interface, with the prefix of the request as the path of the cookie.
+def _follow_prefix(config: Config) -> None:
+    """Let each setting `…COOKIE_PATH` that the app does not set be the prefix of the request.
 
-    An app may be reached under a prefix and under a host name of its own at the same time, for example in development.
-    With a fixed path, a browser would not send the cookie back for both.
+    Flask, and extensions such as Flask-Session and Flask-Login, read the path of their cookies from the configuration
+    when they set one. An app may be reached under a prefix and under a host name of its own at the same time, for
+    example in development. With a fixed path, a browser would not send the cookie back for both.
     """
+    config_class = type(config)
 
-    def get_cookie_path(self, app: Flask) -> str:
-        configured: str | None = app.config["SESSION_COOKIE_PATH"]
-        if configured is not None or not has_request_context():
-            return super().get_cookie_path(app)
-        return request.script_root or "/"
+    class PrefixedConfig(config_class):  # type: ignore[misc, valid-type]
+        def __getitem__(self, key: str) -> Any:
+            path = self._cookie_path(key)
+            return super().__getitem__(key) if path is None else path
+
+        def get(self, key: str, default: Any = None) -> Any:
+            path = self._cookie_path(key)
+            return super().get(key, default) if path is None else path
+
+        def _cookie_path(self, key: str) -> str | None:
+            if not key.endswith("COOKIE_PATH") or not has_request_context() or super().get(key) is not None:
+                return None
+            return request.script_root or "/"
+
+    PrefixedConfig.__name__, PrefixedConfig.__qualname__ = config_class.__name__, config_class.__qualname__
+    config.__class__ = PrefixedConfig  # the object stays the same, as extensions may have kept it

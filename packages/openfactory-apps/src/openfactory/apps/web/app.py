@@ -14,6 +14,7 @@ from openfactory.apps.web.health import AppHealth, health_pages
 from openfactory.apps.web.listener import checked_port, listening_socket
 from openfactory.apps.web.metrics import Metrics
 from openfactory.apps.web.pages import View, checked_path
+from openfactory.apps.web.request_log import RequestLog
 from openfactory.apps.web.settings import VARIABLES
 from openfactory.apps.web.streams import OpenStreams
 from openfactory.exceptions import ConfigurationError
@@ -138,6 +139,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         )
         self.log_http_requests = log_http_requests
         self._metrics = Metrics(self.metrics_registry, self.app_health, self.logger)
+        self._request_log = RequestLog(self.logger)
         try:
             self._create_pages()
         except BaseException:
@@ -181,6 +183,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
             pages |= health_pages(self._health_path, self.app_health)
         if self._metrics_path is not None:
             pages[self._metrics_path] = self._metrics.page
+        self._request_log.polled.update(pages)
         return pages
 
     # Lifecycle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from ipaddress import IPv6Address
 
 from openfactory.exceptions import ConfigurationError
 
@@ -29,12 +30,16 @@ def checked_port(port: int) -> int:
 def listening_socket(host: str, port: int) -> socket.socket:
     """Open a port and listen on it; port 0 selects a free port.
 
+    The host `::` is every address of the machine, of IPv4 too where the system supports that.
+
     Raises:
         ConfigurationError: the port cannot be opened.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        if ":" not in host:
+            return socket.create_server((host, port), backlog=_BACKLOG)
+        both = _is_every_address(host) and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             text = f"Port {port} is taken by another program. Stop that program, or set PORT to a free port."
@@ -46,3 +51,10 @@ def listening_socket(host: str, port: int) -> socket.socket:
                 "this machine, and set PORT to a free port."
             )
         raise ConfigurationError(text) from error
+
+
+def _is_every_address(host: str) -> bool:
+    try:
+        return IPv6Address(host).is_unspecified
+    except ValueError:  # no address; the system says what is wrong with it
+        return False

@@ -7,17 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
 from openfactory.apps.web.health import AppHealth
 from openfactory.apps.web.pages import Page
+from openfactory.apps.web.request_counts import RequestCounts
 
 __all__ = ["Metrics"]
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
@@ -36,18 +34,9 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, health: Callable[[], AppHealth], logger: logging.Logger) -> None:
         self._registry = registry
         self._logger = logger
-        self._warned: set[str] = set()  # names of metrics, or empty for a registry
-        self._requests = Counter(
-            "openfactory_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
-        )
-        self._seconds = Histogram(
-            "openfactory_http_request_seconds",
-            "Time until the response begins.",
-            ("method", "route"),
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._cache: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        self._warned: set[str] = set()  # names of metrics and registries
+        self._requests = RequestCounts()
+        registry.register(self._requests)
         registry.register(_AppCollector(health))
 
     def count(self, method: str, route: str, status: str, seconds: float) -> None:
@@ -59,14 +48,7 @@ class Metrics:
             status: status of the response, such as `200`.
             seconds: time until the response begins.
         """
-        labels = (method if method in _METHODS else "other", route, status)
-        metrics = self._cache.get(labels)
-        if metrics is None:  # cached, because the lookup takes longer than counting
-            metrics = self._requests.labels(*labels), self._seconds.labels(*labels[:2])
-            self._cache[labels] = metrics
-        requests, durations = metrics
-        requests.inc()
-        durations.observe(seconds)
+        self._requests.add(method, route, status, seconds)
 
     def page(self, accept: str, foreign: CollectorRegistry = REGISTRY) -> Page:
         """Return all metrics in the format that the client accepts.
@@ -76,28 +58,48 @@ class Metrics:
             foreign: registry of the metrics beside those of the app.
         """
         encode, content_type = choose_encoder(accept)
-        return Page(HTTPStatus.OK, content_type, encode(self._all_metrics(foreign)))
+        metrics = self._all_metrics(foreign)
+        try:
+            content = encode(metrics)
+        except Exception:  # noqa: BLE001 - a value that is neither a number nor text, of a metric that is not ours
+            content = encode(self._encodable(metrics, encode))
+        return Page(HTTPStatus.OK, content_type, content)
 
     def _all_metrics(self, foreign: CollectorRegistry) -> CollectorRegistry:
         """Return the metrics of the app's registry, then those of another registry whose names are not taken."""
         metrics = CollectorRegistry(auto_describe=True)
-        others = () if foreign is self._registry else self._read(foreign)
-        for metric in (*self._registry.collect(), *others):
-            try:
-                metrics.register(_Collected(metric))
-            except ValueError:
-                text = f"The metric {metric.name!r} is not shown: another metric already has its name. Rename it."
-                self._warn_once(metric.name, text)
+        for registry in dict.fromkeys((self._registry, foreign)):
+            for metric in self._read(registry):
+                try:
+                    metrics.register(_Collected(metric))
+                except ValueError:
+                    text = f"The metric {metric.name!r} is not shown: another metric already has its name. Rename it."
+                    self._warn_once(metric.name, text)
         return metrics
 
     def _read(self, registry: CollectorRegistry) -> Iterator[Metric]:
-        """Yield the metrics of a registry to which any library may have added some."""
+        """Yield the metrics of a registry to which the author and any library may have added some."""
         try:
             yield from registry.collect()
         except Exception as error:  # noqa: BLE001 - foreign code, which must not hide the app's metrics
-            name = "The default registry" if registry is REGISTRY else "A registry"
-            text = f"{name} of prometheus_client cannot be read: {error!r}. Repair it."
-            self._warn_once("", text)
+            names = {REGISTRY: "The default registry", self._registry: "The registry of the app"}
+            name = names.get(registry, "A registry")
+            self._warn_once(name, f"{name} of prometheus_client cannot be read: {error!r}. Repair it.")
+
+    def _encodable(self, metrics: CollectorRegistry, encode: Callable[[CollectorRegistry], bytes]) -> CollectorRegistry:
+        """Return the metrics whose values can be encoded."""
+        encodable = CollectorRegistry(auto_describe=True)
+        for metric in metrics.collect():
+            alone = CollectorRegistry(auto_describe=True)
+            alone.register(_Collected(metric))
+            try:
+                encode(alone)
+            except Exception as error:  # noqa: BLE001 - as in `page`
+                text = f"The metric {metric.name!r} is not shown: its values cannot be encoded: {error!r}. Repair it."
+                self._warn_once(metric.name, text)
+            else:
+                encodable.register(_Collected(metric))
+        return encodable
 
     def _warn_once(self, subject: str, text: str) -> None:
         if subject not in self._warned:

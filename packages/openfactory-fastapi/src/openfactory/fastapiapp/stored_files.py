@@ -1,0 +1,82 @@
+"""Send files of a storage to web pages."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from openfactory.apps.web.stored_files import Storage, StoredFile, StoredFileAnswer
+
+__all__ = ["StoredFileResponse", "send_stored_file"]
+
+
+def send_stored_file(
+    storage: Storage,
+    path: str | os.PathLike[str],
+    *,
+    mimetype: str | None = None,
+    as_attachment: bool = False,
+    download_name: str | None = None,
+) -> StoredFileResponse:
+    """Return a response that sends a file of a storage of any type, as `FileResponse` does with a file of a folder.
+
+    A video player or a download that continues gets the part that it asks for (`Range`, `If-Range`), and a browser that
+    has the file already gets the status 304 (`ETag`, `Last-Modified`). A HEAD request gets the headers only. The file
+    is read while it is sent, on threads, and closed at the end.
+
+    A path that is not a file of the storage gets the status 404, also if it leads out of the storage. So the path may
+    come from the URL.
+
+    Args:
+        storage: the storage, such as `self.storage` of the app.
+        path: path of the file in the storage.
+        mimetype: type of the content; by default from the name of the file.
+        as_attachment: whether a browser saves the file instead of showing it.
+        download_name: name under which a browser saves the file; by default the name in the storage.
+    """
+    describe = partial(StoredFile.answer, mimetype=mimetype, as_attachment=as_attachment, download_name=download_name)
+    return StoredFileResponse(partial(StoredFile.open, storage, path), describe)
+
+
+class StoredFileResponse(Response):
+    """Response with a file of a storage. Headers that a route sets take precedence over those of the file.
+
+    Args:
+        open_file: function that opens the file.
+        answer: function that returns the answer of the file to a request.
+    """
+
+    def __init__(self, open_file: Callable[[], StoredFile], answer: Callable[..., StoredFileAnswer]) -> None:
+        super().__init__()
+        self._open_file = open_file
+        self._answer = answer
+        self.raw_headers = []  # instead of those of an empty body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Open the file, and send the answer to the request.
+
+        Raises:
+            HTTPException: the storage has no file at the path. The status is 404.
+            OSError: the file cannot be read.
+        """
+        headers = {name.lower(): value for name, value in Headers(scope=scope).items()}
+        try:
+            file = await asyncio.to_thread(self._open_file)
+        except FileNotFoundError as error:
+            raise HTTPException(HTTPStatus.NOT_FOUND) from error
+        answer = await asyncio.to_thread(self._answer, file, scope["method"], headers)
+        response = StreamingResponse(answer.content, answer.status, answer.headers, background=self.background)
+        names = {name for name, _ in self.raw_headers}
+        response.raw_headers = [*self.raw_headers, *(pair for pair in response.raw_headers if pair[0] not in names)]
+        try:
+            await response(scope, receive, send)
+        finally:
+            await asyncio.shield(asyncio.to_thread(answer.content.close))
