@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask.testing import FlaskClient
 
+    from openfactory.kafka import KSQLDBClient
+
 __all__ = ["OpenFactoryFlaskApp"]
 
 
@@ -66,6 +68,10 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
             takes precedence.
         max_request_bytes: size of the largest request body; a larger one gets the status 413. MAX_CONTENT_LENGTH in the
             configuration of the Flask app takes precedence.
+        silence_timeout: seconds after which a client that neither sends nor reads is disconnected. A WebSocket may be
+            silent.
+        max_connections_per_address: number of connections that a client's address may have open, without a limit by
+            default. Behind a gateway all connections have the address of the gateway.
 
     Attributes:
         app: the Flask app.
@@ -80,6 +86,22 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
     """
 
     app: Flask
+
+    def __init__(
+        self,
+        ksqlClient: KSQLDBClient | None,  # noqa: N803 - apps pass it by this name
+        bootstrap_servers: str | None = None,
+        asset_router_url: str | None = None,
+        loglevel: str | int = "INFO",
+        test_mode: bool = False,
+        *,
+        silence_timeout: float = 60.0,
+        max_connections_per_address: int | None = None,
+        **options: Any,
+    ) -> None:
+        self._silence_timeout = silence_timeout
+        self._max_connections_per_address = max_connections_per_address
+        super().__init__(ksqlClient, bootstrap_servers, asset_router_url, loglevel, test_mode, **options)
 
     # Defined by an app
 
@@ -104,7 +126,15 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
     # Internals
 
     def _create_server(self, listener: socket.socket) -> HttpServer:
-        return HttpServer(listener, self.app, self.logger, log_requests=self.log_http_requests)
+        return HttpServer(
+            listener,
+            self.app,
+            self.logger,
+            log_requests=self.log_http_requests,
+            silence_timeout=self._silence_timeout,
+            max_connections_per_address=self._max_connections_per_address,
+            always_answered=self._operations(),
+        )
 
     def _create_pages(self) -> None:
         """Connect the Flask app with this app and its log, add health pages and metrics, and support a gateway."""

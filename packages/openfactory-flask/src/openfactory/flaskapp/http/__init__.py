@@ -1,7 +1,8 @@
 """The web server of an app, which serves any WSGI application and imports nothing of the app.
 
-Start with `server`. It opens its port with `listener`, keeps its `connections`, and runs a `request_handler` for each
-of them on one of its `threads`. `body` is for the Flask app that it serves.
+Start with `server`. Its loop (`waiting`) accepts each `connection`, and reads the `request_head`. One of its `threads`
+answers the request: `exchange` calls the application with the `request_body`, and sends the `response`. `connections`
+says how many there may be. `body` is for the Flask app that it serves.
 """
 
 from openfactory.flaskapp.http.body import strict_request_class
