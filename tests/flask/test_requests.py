@@ -173,7 +173,15 @@ def test_a_body_that_is_not_read_is_never_taken_for_a_request(site: Site, path: 
     assert site.server.serving
 
 
-@pytest.mark.parametrize(("path", "text"), [("/length/3", b"abc"), ("/length/5", b"abcde"), ("/length/9", b"abcde")])
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/length/3", b"abc"),
+        ("/length/5", b"abcde"),
+        ("/length/9", b"abcde"),
+        ("/endless/3", b"xxx"),
+    ],
+)
 def test_a_wrong_length_of_a_route_does_not_reach_the_next_response(site: Site, path: str, text: bytes) -> None:
     received = rest(site.connect(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() + head("/")))
     first, _, others = received.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1")

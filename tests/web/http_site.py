@@ -61,6 +61,10 @@ class Site:
         def echo(text: str) -> str:
             return f"{request.host} {text}"
 
+        @app.route("/endless/<int:length>")
+        def endless_part(length: int) -> Response:
+            return Response(itertools.repeat(b"x"), headers={"Content-Length": str(length)})
+
         @app.route("/length/<length>")
         def length(length: str) -> Response:
             return Response(iter(["abc", "de"]), headers={"Content-Length": length})

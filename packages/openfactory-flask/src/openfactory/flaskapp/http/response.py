@@ -134,6 +134,8 @@ class Response:
         for part in parts:
             if part:
                 self.write(part)
+                if self.error or self._connection.taken or not self._has_body:
+                    break  # the others, which may have no end, would not be sent
         self.finish()
 
     def finish(self) -> None:
