@@ -18,6 +18,7 @@ import openfactory.flaskapp.app
 from openfactory.apps import EventAttribute, OpenFactoryApp, OpenFactoryFlaskApp, ofa_method
 from openfactory.apps.web.listener import listening_socket
 from openfactory.assets import Asset
+from openfactory.exceptions import ConfigurationError
 from openfactory.kafka import KSQLDBClient
 
 
@@ -222,6 +223,12 @@ def test_the_options_of_the_server_are_arguments_of_the_app(build: Build) -> Non
         assert first.recv(1) == b""  # the second takes its place
         assert second.recv(1) == b""  # it is silent
     server.stop(60)
+
+
+@pytest.mark.parametrize("option", ["silence_timeout", "max_connections_per_address"])
+def test_an_option_that_would_serve_nobody_is_refused(option: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{option} is 0\. Pass a number above 0"):
+        Panel(None, test_mode=True, **{option: 0})
 
 
 def test_a_page_that_uses_a_missing_storage_logs_that_it_is_not_set(

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from http_site import MEGABYTE, PATIENCE, Eventually, MakeSite, head, request_threads, rest
+from openfactory.flaskapp.http.connection import Connection
 
 KEPT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -86,6 +87,12 @@ def test_one_address_does_not_take_all_connections(make_site: MakeSite, stack: E
         assert ends(waiting[0])
         assert is_open(other)
     assert "WARNING 2 connections of 127.0.0.1 are open" in site.log
+
+
+def test_an_ipv4_client_of_a_port_for_ipv6_has_its_usual_address() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert Connection(ours, ("::ffff:192.0.2.7", 5000, 0, 0), 60).host == "192.0.2.7"
 
 
 def test_a_kept_alive_connection_has_its_time(make_site: MakeSite, eventually: Eventually) -> None:

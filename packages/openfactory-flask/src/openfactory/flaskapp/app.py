@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, got_request_exception
 
 from openfactory.apps.app_storage import explain_missing_storage
 from openfactory.apps.web.app import WebApp
 from openfactory.concurrency.strand import new_strand
+from openfactory.exceptions import ConfigurationError
 from openfactory.flaskapp.endpoints import count_requests, serve_pages
 from openfactory.flaskapp.gateway import configure_for_gateway
 from openfactory.flaskapp.http import HttpServer, strict_request_class
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from openfactory.kafka import KSQLDBClient
 
 __all__ = ["OpenFactoryFlaskApp"]
+
+Number = TypeVar("Number", int, float)
 
 
 class OpenFactoryFlaskApp(WebApp, is_runtime=True):
@@ -99,8 +102,12 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
         max_connections_per_address: int | None = None,
         **options: Any,
     ) -> None:
-        self._silence_timeout = silence_timeout
-        self._max_connections_per_address = max_connections_per_address
+        self._silence_timeout = _positive("silence_timeout", silence_timeout)
+        self._max_connections_per_address = (
+            None
+            if max_connections_per_address is None
+            else _positive("max_connections_per_address", max_connections_per_address)
+        )
         super().__init__(ksqlClient, bootstrap_servers, asset_router_url, loglevel, test_mode, **options)
 
     # Defined by an app
@@ -164,6 +171,12 @@ def _strand_per_request(application: WSGIApplication) -> Any:
             return application(environ, start_response)
 
     return call
+
+
+def _positive(option: str, value: Number) -> Number:
+    if value <= 0:
+        raise ConfigurationError(f"{option} is {value!r}. Pass a number above 0, or leave it out.")
+    return value
 
 
 def _checked_app(app: object, class_name: str) -> Flask:
