@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import socket
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import http_site
 from http_site import MEGABYTE, PATIENCE, MakeSite, Site, head, rest
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST = b"Host: x\r\n"
 CLOSE = HOST + b"Connection: close\r\n"
@@ -241,3 +247,52 @@ def test_a_stop_ends_an_upgraded_connection(make_site: MakeSite) -> None:
         site.server.stop(PATIENCE)
         assert rest(connection) == b""
     assert site.log == ""
+
+
+def raises(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    raise ValueError("the spindle is stuck")
+
+
+def has_a_line_break(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [("X-Name", "a\r\nSet-Cookie: b")])
+    return [b"text"]
+
+
+def has_no_number(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("OK", [])
+    return [b"text"]
+
+
+def does_not_start(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    return [b"text"]
+
+
+def starts_twice(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [])
+    start_response("200 OK", [])
+    return [b"text"]
+
+
+@pytest.mark.parametrize("application", [raises, has_a_line_break, has_no_number, does_not_start, starts_twice])
+def test_an_application_that_fails_is_logged_and_answered_with_500(site: Site, application: WSGIApplication) -> None:
+    site.server.app = application
+    received = rest(site.connect(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+    assert statuses(received) == [b"500"]
+    assert b"Set-Cookie" not in received
+    assert site.log.startswith("ERROR A request from 127.0.0.1 failed.\nTraceback")
+
+
+def test_an_application_may_write_and_replace_its_response(site: Site) -> None:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("X-First", "1")])
+        try:
+            raise ValueError("too late")
+        except ValueError:
+            write = start_response("418 Teapot", [("Date", "today"), ("Transfer-Encoding", "x")], sys.exc_info())
+        write(b"one ")
+        return [b"two"]
+
+    site.server.app = application
+    received = rest(site.connect(head("/")))
+    assert received.startswith(b"HTTP/1.1 418 Teapot\r\nDate: today\r\nTransfer-Encoding: chunked\r\n")
+    assert received.endswith(b"\r\n\r\n4\r\none \r\n3\r\ntwo\r\n0\r\n\r\n")

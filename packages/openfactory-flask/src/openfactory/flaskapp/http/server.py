@@ -193,7 +193,7 @@ class HttpServer:
             self._overload.begin(f"Connections get status 503: {error}. Raise the machine's thread limit (ulimit -u).")
             self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE, _COME_BACK, retry_after=1)
             return
-        if self.connections < self._max_connections * 0.9:  # so that a number close to the maximum warns once
+        if self.connections < self._max_connections / 2:  # so that a number close to the maximum warns once
             self._overload.end()
 
     def _refuse_invalid(self, connection: Connection, error: RequestError) -> None:
