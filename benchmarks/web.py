@@ -7,8 +7,8 @@ hatch run bench:flask --check               exit status 1 where a bar is missed
 
 requests: a route that reads an attribute is asked on a few connections at a time, each for one request.
 
-servers: the same app on our server, and on werkzeug, waitress and cheroot with as many threads as connections. Each
-connection is used again and again, except on werkzeug, which closes it after each response.
+servers: the same app on our server, and on werkzeug, waitress and cheroot with as many threads as connections. A
+kept-alive connection is used again and again, except on werkzeug, which closes it after each response.
 
 updates: the same while another process writes 1,000 updates a second, each by itself, which the app takes through its
 engine. Beside the bare app a thread takes as many of the same writer's, as one would write it by hand: a datagram wakes
@@ -68,22 +68,23 @@ OTHER_SERVERS = ("werkzeug", "waitress", "cheroot")
 
 
 def measure_servers(rounds: int) -> list[Figure]:
-    """Requests a second of the same app on several servers, on kept-alive connections."""
-    return [figure for connections in (1, 16, 64) for figure in _measure_servers(rounds, connections)]
+    """Requests a second of the same app on several servers."""
+    cases = ((1, True), (16, True), (64, True), (16, False))
+    return [figure for case in cases for figure in _measure_servers(rounds, *case)]
 
 
-def _measure_servers(rounds: int, connections: int) -> list[Figure]:
+def _measure_servers(rounds: int, connections: int, keep_alive: bool) -> list[Figure]:
     kinds = ("app", *(f"app-on-{name}" for name in OTHER_SERVERS))
     threads = {"THREADS": str(connections)}
     with TemporaryDirectory(prefix="openfactory-bench-") as name, ExitStack() as stack:
         servers = [stack.enter_context(Server(kind, Path(name) / f"{kind}.db", threads)) for kind in kinds]
-        measures = [
-            partial(requests_a_second, server.port, TURN_SECONDS, connections, keep_alive=True) for server in servers
-        ]
+        ask = partial(requests_a_second, seconds=TURN_SECONDS, connections=connections, keep_alive=keep_alive)
+        measures = [partial(ask, server.port) for server in servers]
         all_pairs = in_turns(rounds, f"servers, {connections} connections", *measures)
     bar = Bar(at_least=1.0) if connections == 16 else None
+    kind = "kept-alive connections" if keep_alive else "connections for one request each"
     return [
-        figure_of(f"requests on {connections} kept-alive connections, app / app on {other}", "requests/s", pairs, bar)
+        figure_of(f"requests on {connections} {kind}, app / app on {other}", "requests/s", pairs, bar)
         for other, pairs in zip(OTHER_SERVERS, all_pairs, strict=True)
     ]
 

@@ -227,8 +227,9 @@ def test_the_options_of_the_server_are_arguments_of_the_app(build: Build) -> Non
 
 @pytest.mark.parametrize("option", ["silence_timeout", "max_connections_per_address"])
 def test_an_option_that_would_serve_nobody_is_refused(option: str) -> None:
+    options: dict[str, Any] = {option: 0}
     with pytest.raises(ConfigurationError, match=rf"{option} is 0\. Pass a number above 0"):
-        Panel(None, test_mode=True, **{option: 0})
+        Panel(None, test_mode=True, **options)
 
 
 def test_a_page_that_uses_a_missing_storage_logs_that_it_is_not_set(
