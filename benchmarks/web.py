@@ -1,11 +1,14 @@
 """Benchmarks of OpenFactoryFlaskApp: every figure is one against the same Flask app on werkzeug, in the same run.
 
 hatch run bench:flask                       all of them, 10 rounds each
-hatch run bench:flask --only requests       one: requests, updates, start
+hatch run bench:flask --only requests       one: requests, servers, updates, start
 hatch run bench:flask --json                for a program to read
 hatch run bench:flask --check               exit status 1 where a bar is missed
 
-requests: a route that reads an attribute is asked on a few connections at a time.
+requests: a route that reads an attribute is asked on a few connections at a time, each for one request.
+
+servers: the same app on our server, and on werkzeug, waitress and cheroot with as many threads as connections. A
+kept-alive connection is used again and again, except on werkzeug, which closes it after each response.
 
 updates: the same while another process writes 1,000 updates a second, each by itself, which the app takes through its
 engine. Beside the bare app a thread takes as many of the same writer's, as one would write it by hand: a datagram wakes
@@ -59,6 +62,31 @@ def in_turns(rounds: int, name: str, *measures: Callable[[], float]) -> list[lis
         return means[0]
 
     return alternate(rounds, name, take_turns, *(partial(means.__getitem__, n) for n in range(1, len(measures))))
+
+
+OTHER_SERVERS = ("werkzeug", "waitress", "cheroot")
+
+
+def measure_servers(rounds: int) -> list[Figure]:
+    """Requests a second of the same app on several servers."""
+    cases = ((1, True), (16, True), (64, True), (16, False))
+    return [figure for case in cases for figure in _measure_servers(rounds, *case)]
+
+
+def _measure_servers(rounds: int, connections: int, keep_alive: bool) -> list[Figure]:
+    kinds = ("app", *(f"app-on-{name}" for name in OTHER_SERVERS))
+    threads = {"THREADS": str(connections)}
+    with TemporaryDirectory(prefix="openfactory-bench-") as name, ExitStack() as stack:
+        servers = [stack.enter_context(Server(kind, Path(name) / f"{kind}.db", threads)) for kind in kinds]
+        ask = partial(requests_a_second, seconds=TURN_SECONDS, connections=connections, keep_alive=keep_alive)
+        measures = [partial(ask, server.port) for server in servers]
+        all_pairs = in_turns(rounds, f"servers, {connections} connections", *measures)
+    bar = Bar(at_least=1.0) if connections == 16 else None
+    kind = "kept-alive connections" if keep_alive else "connections for one request each"
+    return [
+        figure_of(f"requests on {connections} {kind}, app / app on {other}", "requests/s", pairs, bar)
+        for other, pairs in zip(OTHER_SERVERS, all_pairs, strict=True)
+    ]
 
 
 def measure_requests(rounds: int) -> list[Figure]:
@@ -134,6 +162,7 @@ def measure_start(rounds: int) -> list[Figure]:
 
 BENCHMARKS: dict[str, Callable[[int], list[Figure]]] = {
     "requests": measure_requests,
+    "servers": measure_servers,
     "updates": measure_updates,
     "start": measure_start,
 }
@@ -142,7 +171,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Figure]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and say whether all bars are met."""
     asked = options(arguments, "Benchmarks of OpenFactoryFlaskApp against the same Flask app alone.", names=BENCHMARKS)
-    measured_with = f"Flask {version('flask')}, werkzeug {version('werkzeug')}"
+    measured_with = ", ".join(f"{name} {version(name)}" for name in ("flask", *OTHER_SERVERS))
     return report(asked, measured_with, lambda name, rounds: BENCHMARKS[name](rounds))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = ["HOST", "answer_of", "requests_a_second", "wait_for_first_answer"]
 
@@ -23,32 +23,56 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 def answer_of(port: int, path: str = "/") -> Any:
     """Ask for a page on a connection of its own, and give back its JSON."""
-    return json.loads(_ask(port, _request(path)))
+    return json.loads(_ask(port, _request(path, keep_alive=False)))
 
 
-def requests_a_second(port: int, seconds: float) -> float:
-    """Ask for `/` for so long, on every connection the next when the last is answered."""
-    request = _request("/")
-    counts: list[int] = []
-    begun = time.perf_counter()
-    end = begun + seconds
+def requests_a_second(port: int, seconds: float, connections: int = CONNECTIONS, *, keep_alive: bool = False) -> float:
+    """Ask for `/` for so long, on every connection the next when the last is answered.
 
-    def ask_on() -> None:
-        count = 0
-        while time.perf_counter() < end:
-            _ask(port, request)
-            count += 1
-        counts.append(count)
+    One thread asks on all connections: more of them would wait for each other, and not for the server.
 
-    threads = [threading.Thread(target=ask_on) for _ in range(CONNECTIONS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    taken = time.perf_counter() - begun
-    if len(counts) != CONNECTIONS:
-        raise RuntimeError("A request failed; its error stands above.")
-    return sum(counts) / taken
+    Args:
+        port: port of the server.
+        seconds: how long.
+        connections: how many at a time.
+        keep_alive: whether a connection is used again, if the server allows it.
+    """
+    request = _request("/", keep_alive=keep_alive)
+    count = 0
+    with selectors.DefaultSelector() as selector:
+        for _ in range(connections):
+            _ask_on(selector, port, request)
+        begun = now = time.perf_counter()
+        while now < begun + seconds:
+            ready = selector.select(_ANSWER_SECONDS)
+            if not ready:
+                raise RuntimeError("The server does not answer any more; what it has to say stands above.")
+            for key, _ in ready:
+                connection: socket.socket = key.fileobj  # type: ignore[assignment]
+                key.data.extend(connection.recv(65_536) or _broken_off(key.data))
+                head, separator, body = key.data.partition(b"\r\n\r\n")
+                if not separator or len(body) < _length(head):
+                    continue
+                count += 1
+                if keep_alive and b"close" not in head:
+                    key.data.clear()
+                    connection.sendall(request)
+                else:
+                    selector.unregister(connection)
+                    connection.close()
+                    _ask_on(selector, port, request)
+            now = time.perf_counter()
+        for key in list(selector.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+    return count / (now - begun)
+
+
+def _ask_on(selector: selectors.BaseSelector, port: int, request: bytes) -> None:
+    """Ask on a new connection."""
+    connection = socket.create_connection((HOST, port), timeout=_ANSWER_SECONDS)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.sendall(request)
+    selector.register(connection, selectors.EVENT_READ, bytearray())
 
 
 def wait_for_first_answer(port: int, ended: Callable[[], object]) -> None:
@@ -58,7 +82,7 @@ def wait_for_first_answer(port: int, ended: Callable[[], object]) -> None:
         ended: tells whether it has ended, so that nobody waits for it.
     """
     deadline = time.perf_counter() + _ANSWER_SECONDS
-    request = _request("/")
+    request = _request("/", keep_alive=False)
     while True:
         try:
             _ask(port, request)
@@ -70,8 +94,9 @@ def wait_for_first_answer(port: int, ended: Callable[[], object]) -> None:
             return
 
 
-def _request(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAccept: */*\r\nConnection: close\r\n\r\n".encode()
+def _request(path: str, *, keep_alive: bool) -> bytes:
+    connection = "keep-alive" if keep_alive else "close"
+    return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAccept: */*\r\nConnection: {connection}\r\n\r\n".encode()
 
 
 def _ask(port: int, request: bytes) -> bytes:
@@ -82,11 +107,15 @@ def _ask(port: int, request: bytes) -> bytes:
         while True:
             chunk = connection.recv(65_536)
             if not chunk:
-                raise ConnectionError(f"The answer ended before it was complete: {received[:200]!r}")
+                _broken_off(received)
             received += chunk
             head, separator, body = received.partition(b"\r\n\r\n")
             if separator and len(body) >= _length(head):
                 return body
+
+
+def _broken_off(received: bytes) -> NoReturn:
+    raise ConnectionError(f"The answer ended before it was complete: {received[:200]!r}")
 
 
 def _length(head: bytes) -> int:

@@ -31,10 +31,11 @@ class Taken(NamedTuple):
 
 
 class Server:
-    """One of the two servers, which answers from here on.
+    """One of the servers, which answers from here on.
 
     Args:
-        kind: `app`, `bare`, or `bare-by-hand` and `bare-made` with a thread that takes updates.
+        kind: `app`, the same on another server as `app-on-waitress`, `bare`,
+            or `bare-by-hand` and `bare-made` with a thread that takes updates.
         database: the file of the engine.
         environment: variables beside those of this process.
     """

@@ -1,12 +1,13 @@
-"""The processes of the web benchmark: two servers and the one that writes; started by it, never by hand.
+"""The processes of the web benchmark: the servers and the one that writes; started by it, never by hand.
 
-Both servers answer `/` with a value as JSON, and `/taken` with how many updates they took and the processor time, in
+All servers answer `/` with a value as JSON, and `/taken` with how many updates they took and the processor time, in
 seconds, that their thread for updates used. They serve on PORT and end when their standard input does.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import signal
@@ -23,8 +24,8 @@ _HOST = "127.0.0.1"
 _PAUSE_SECONDS = 0.001
 
 
-def serve_app(database: str) -> None:
-    """Be an app of ours whose route reads an attribute."""
+def serve_app(database: str, server: str) -> None:
+    """Be an app of ours whose route reads an attribute, on our server or on another one."""
     from flask import current_app
 
     from openfactory.apps import OpenFactoryFlaskApp, SampleAttribute
@@ -45,7 +46,41 @@ def serve_app(database: str) -> None:
                 return {"updates": updates, "seconds": _processor_seconds("openfactory-tail")}
 
     client = KSQLDBClient(f"sqlite:///{database}")
-    Panel(client, app_uuid="PANEL", loglevel="ERROR", host=_HOST, log_http_requests=False).run()
+    panel = Panel(client, app_uuid="PANEL", loglevel="ERROR", host=_HOST, log_http_requests=False)
+    if server:
+        _serve_on(server, panel.app)
+    else:
+        panel.run()
+
+
+def _serve_on(server: str, app: Any) -> None:
+    """Serve a WSGI application on another server, with as many threads as there are connections."""
+    port, threads = int(os.environ["PORT"]), int(os.environ["THREADS"])
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    match server:
+        case "werkzeug":
+            from werkzeug.serving import make_server
+
+            make_server(_HOST, port, app, threaded=True, request_handler=_silent_handler()).serve_forever()
+        case "waitress":
+            from waitress import serve
+
+            logging.getLogger("waitress").setLevel("ERROR")  # it warns of each request that waits
+            serve(app, host=_HOST, port=port, threads=threads)
+        case "cheroot":
+            from cheroot.wsgi import Server
+
+            Server((_HOST, port), app, numthreads=threads, request_queue_size=1024).start()
+
+
+def _silent_handler() -> type[Any]:
+    from werkzeug.serving import WSGIRequestHandler
+
+    class Silent(WSGIRequestHandler):
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            """As silent as the app."""
+
+    return Silent
 
 
 class _Machine:
@@ -58,11 +93,7 @@ class _Machine:
 def serve_bare(kind: str, database: str) -> None:
     """Be the same page on Flask alone: with no further thread, or with one that takes updates."""
     from flask import Flask
-    from werkzeug.serving import WSGIRequestHandler, make_server
-
-    class Silent(WSGIRequestHandler):
-        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-            """As silent as the app."""
+    from werkzeug.serving import make_server
 
     machine = _Machine()
     if kind != "bare":
@@ -79,7 +110,7 @@ def serve_bare(kind: str, database: str) -> None:
         return {"updates": machine.updates, "seconds": _processor_seconds("bare-updates")}
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    make_server(_HOST, int(os.environ["PORT"]), app, threaded=True, request_handler=Silent).serve_forever()
+    make_server(_HOST, int(os.environ["PORT"]), app, threaded=True, request_handler=_silent_handler()).serve_forever()
 
 
 def _take_by_hand(machine: _Machine, database: str) -> None:
@@ -155,7 +186,7 @@ if __name__ == "__main__":
         write(sys.argv[2])
     else:
         _end_with_standard_input()
-        if sys.argv[1] == "app":
-            serve_app(sys.argv[2])
+        if sys.argv[1].startswith("app"):
+            serve_app(sys.argv[2], sys.argv[1].removeprefix("app").removeprefix("-on-"))
         else:
             serve_bare(sys.argv[1], sys.argv[2])

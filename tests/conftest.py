@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -74,6 +75,14 @@ def pytest_collection_finish() -> None:
     """Keep the collector of garbage away from thousands of tests, which stay until the end."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_configure() -> None:
+    """Give the signals of a terminal their usual effect, which nohup and a shell take from what runs in the background."""
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGHUP", "SIGINT", "SIGQUIT"):
+            if (number := getattr(signal, name, None)) and signal.getsignal(number) == signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -38,7 +38,7 @@ def named(name: str) -> Any:
 
 
 def test_the_names_that_the_runtime_uses_are_known() -> None:
-    assert {"run", "main_loop", "shutdown", "welcome_banner", "logger", "storage", "producer", "ksql"} < set(RESERVED)
+    assert {"run", "main_loop", "shutdown", "welcome_banner", "logger", "storage", "ksql"} < set(RESERVED)
     assert not {"close", "flush", "attributes", "type", "events"} & set(RESERVED)
 
 

@@ -16,7 +16,9 @@ from flask import Flask, current_app, redirect, session, url_for
 
 import openfactory.flaskapp.app
 from openfactory.apps import EventAttribute, OpenFactoryApp, OpenFactoryFlaskApp, ofa_method
+from openfactory.apps.web.listener import listening_socket
 from openfactory.assets import Asset
+from openfactory.exceptions import ConfigurationError
 from openfactory.kafka import KSQLDBClient
 
 
@@ -178,7 +180,7 @@ class Visited(Panel):
     def _visit(self) -> bytes:
         assert self._server is not None
         with socket.create_connection(("127.0.0.1", self._server.port), timeout=10) as connection:
-            connection.sendall(b"GET /?\x1b[31m HTTP/1.1\r\nHost: panel.example\r\n\r\n")
+            connection.sendall(b"GET /?x=%1b HTTP/1.1\r\nHost: panel.example\r\nConnection: close\r\n\r\n")
             return connection.makefile("rb").read().partition(b"\r\n\r\n")[2]
 
 
@@ -209,7 +211,25 @@ def test_requests_are_logged_unless_that_is_switched_off(
     logged = [text for text in capsys.readouterr().err.splitlines() if "GET /" in text]
     assert len(logged) == wanted
     assert all(text.startswith(line) for text in logged)
-    assert all(text.endswith(r'INFO 127.0.0.1 "GET /?\x1b[31m HTTP/1.1" 200 -') for text in logged)
+    assert all(text.endswith('INFO 127.0.0.1 "GET /?x=%1b HTTP/1.1" 200 -') for text in logged)
+
+
+def test_the_options_of_the_server_are_arguments_of_the_app(build: Build) -> None:
+    app = build(Panel, silence_timeout=0.2, max_connections_per_address=1)
+    server = app._create_server(listening_socket("127.0.0.1", 0))
+    server.start(pytest.fail)
+    first, second = (socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(2))
+    with first, second:
+        assert first.recv(1) == b""  # the second takes its place
+        assert second.recv(1) == b""  # it is silent
+    server.stop(60)
+
+
+@pytest.mark.parametrize("option", ["silence_timeout", "max_connections_per_address"])
+def test_an_option_that_would_serve_nobody_is_refused(option: str) -> None:
+    options: dict[str, Any] = {option: 0}
+    with pytest.raises(ConfigurationError, match=rf"{option} is 0\. Pass a number above 0"):
+        Panel(None, test_mode=True, **options)
 
 
 def test_a_page_that_uses_a_missing_storage_logs_that_it_is_not_set(

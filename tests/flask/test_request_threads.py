@@ -1,4 +1,4 @@
-"""The threads of requests: kept for the next call, never shared by two, and nothing of one call is seen by the next."""
+"""The threads of requests: kept for the next call, and never shared by two."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 
 import pytest
 
 from openfactory.flaskapp.http import threads
 from openfactory.flaskapp.http.threads import RequestThreads
-
-said: ContextVar[str] = ContextVar("said", default="nothing")
 
 
 class Calls:
@@ -27,11 +24,7 @@ class Calls:
     def answer(self, what: object) -> None:
         if what == "wait":
             assert self.go_on.wait(30)
-        if what == "context":
-            self.seen.append((said.get(), threading.get_ident()))
-            said.set("something")
-        else:
-            self.seen.append((what, threading.get_ident()))
+        self.seen.append((what, threading.get_ident()))
 
 
 def request_threads_alive() -> int:
@@ -60,14 +53,6 @@ def test_no_call_waits_for_another(calls: Calls, eventually: Callable[..., None]
     calls.threads.call("quick")
     eventually(lambda: calls.seen)
     assert [what for what, _ in calls.seen] == ["quick"]
-
-
-def test_what_a_call_sets_in_its_context_ends_with_it(calls: Calls, eventually: Callable[..., None]) -> None:
-    for number in range(3):
-        calls.threads.call("context")
-        eventually(lambda n=number: len(calls.seen) == n + 1 and calls.threads._free == 1)
-    assert [what for what, _ in calls.seen] == ["nothing"] * 3
-    assert len({thread for _, thread in calls.seen}) == 1  # else it says nothing
 
 
 def test_what_a_call_got_is_let_go_while_its_thread_waits(

@@ -527,6 +527,7 @@ class RunPromises(_Promises):
         with KSQLDBClient(f"memory://{uuid4().hex}") as client, Asset(uuid, client) as panel:
             with pytest.raises(KeyError, match="no such page"):
                 type("Broken", (app_class,), {"configure_routes": fail})(client, app_uuid=uuid)
+            panel.resync_state()
             assert panel.application_version.value == "latest"  # it had begun
             assert panel.type == "UNAVAILABLE"
 

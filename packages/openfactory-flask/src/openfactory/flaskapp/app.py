@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, got_request_exception
 
 from openfactory.apps.app_storage import explain_missing_storage
 from openfactory.apps.web.app import WebApp
 from openfactory.apps.web.forwarded import ForwardedHeaders
+from openfactory.exceptions import ConfigurationError
 from openfactory.flaskapp.gateway import GatewayMiddleware, configure_for_gateway
 from openfactory.flaskapp.http import HttpServer, strict_request_class
 from openfactory.flaskapp.middleware import AppMiddleware, put_in_front
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
     from flask.testing import FlaskClient
 
+    from openfactory.kafka import KSQLDBClient
+
 __all__ = ["OpenFactoryFlaskApp"]
+
+Number = TypeVar("Number", int, float)
 
 
 class OpenFactoryFlaskApp(WebApp, is_runtime=True):
@@ -65,6 +70,10 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
             takes precedence.
         max_request_bytes: size of the largest request body; a larger one gets the status 413. MAX_CONTENT_LENGTH in the
             configuration of the Flask app takes precedence.
+        silence_timeout: seconds after which a client that neither sends nor reads is disconnected. A WebSocket may be
+            silent.
+        max_connections_per_address: number of connections that a client's address may have open, without a limit by
+            default. Behind a gateway all connections have the address of the gateway.
 
     Attributes:
         app: the Flask app.
@@ -79,6 +88,26 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
     """
 
     app: Flask
+
+    def __init__(
+        self,
+        ksqlClient: KSQLDBClient | None,  # noqa: N803 - apps pass it by this name
+        bootstrap_servers: str | None = None,
+        asset_router_url: str | None = None,
+        loglevel: str | int = "INFO",
+        test_mode: bool = False,
+        *,
+        silence_timeout: float = 60.0,
+        max_connections_per_address: int | None = None,
+        **options: Any,
+    ) -> None:
+        self._silence_timeout = _positive("silence_timeout", silence_timeout)
+        self._max_connections_per_address = (
+            None
+            if max_connections_per_address is None
+            else _positive("max_connections_per_address", max_connections_per_address)
+        )
+        super().__init__(ksqlClient, bootstrap_servers, asset_router_url, loglevel, test_mode, **options)
 
     # Defined by an app
 
@@ -103,7 +132,14 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
     # Internals
 
     def _create_server(self, listener: socket.socket) -> HttpServer:
-        return HttpServer(listener, self.app, self.logger, log_requests=False)  # AppMiddleware logs them
+        return HttpServer(
+            listener,
+            self.app,
+            self.logger,
+            silence_timeout=self._silence_timeout,
+            max_connections_per_address=self._max_connections_per_address,
+            always_answered=self._request_log.polled,
+        )
 
     def _create_pages(self) -> None:
         """Connect the Flask app with this app and its log, add health pages and metrics, and support a gateway."""
@@ -126,6 +162,12 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
 
     def _explain_error(self, app: Flask, exception: Exception) -> None:  # noqa: ARG002 - the names that Flask calls by
         explain_missing_storage(self, exception)
+
+
+def _positive(option: str, value: Number) -> Number:
+    if value <= 0:
+        raise ConfigurationError(f"{option} is {value!r}. Pass a number above 0, or leave it out.")
+    return value
 
 
 def _checked_app(app: object, class_name: str) -> Flask:

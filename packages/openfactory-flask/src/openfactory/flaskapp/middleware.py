@@ -14,6 +14,7 @@ from openfactory.apps.web.metrics import Metrics
 from openfactory.apps.web.pages import View
 from openfactory.apps.web.request_log import RequestLog
 from openfactory.concurrency.strand import new_strand
+from openfactory.flaskapp.http import is_taken
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -103,10 +104,13 @@ class AppMiddleware:
             return start_response(status_line, *rest)  # type: ignore[arg-type]
 
         try:
-            return self._application(environ, start)
+            parts = self._application(environ, start)
         except BaseException:
-            begin("500")
+            begin("101" if is_taken(environ) else "500")  # libraries for WebSocket raise at the end of a connection
             raise
+        if is_taken(environ):
+            begin("101")
+        return parts
 
     def _log_request(self, environ: WSGIEnvironment, path: str, status: str) -> None:
         if self._log is not None:

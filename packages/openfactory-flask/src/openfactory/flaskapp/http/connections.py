@@ -1,55 +1,89 @@
-"""The open connections of a server, and the end of them when it stops."""
+"""The open connections of a server: which of them wait, how many there may be, and the end of them when it stops."""
 
 from __future__ import annotations
 
 import socket
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
 
-__all__ = ["Connections", "shut_down"]
+from openfactory.flaskapp.http.connection import Connection
+
+__all__ = ["Connections"]
+
+# While requests run on all connections, so many more are accepted in order to read and answer their requests.
+_RESERVE = 32
 
 
 class Connections:
-    """Open connections: idle before their request and after the response, and running in between."""
+    """Open connections: waiting before a request and after a response, and running in between.
 
-    def __init__(self) -> None:
+    Args:
+        maximum: number of requests that may run.
+        maximum_per_address: the same for one address of a client, None without a limit.
+    """
+
+    def __init__(self, maximum: int, maximum_per_address: int | None) -> None:
+        self._maximum = maximum
+        self._maximum_per_address = maximum_per_address
         self._changed = threading.Condition()
-        self._idle: set[socket.socket] = set()
-        self._running: dict[socket.socket, int] = {}  # connection → thread of its request
+        self._waiting: dict[Connection, None] = {}  # the longest first
+        self._running: dict[Connection, None] = {}
         self._ending = False
 
     def __len__(self) -> int:
         with self._changed:
-            return len(self._idle) + len(self._running)
+            return len(self._waiting) + len(self._running)
 
-    def add(self, connection: socket.socket) -> None:
-        """Add a connection before its request."""
-        with self._changed:
-            self._idle.add(connection)
+    def add(self, connection: Connection) -> list[Connection]:
+        """Add a connection before its request.
 
-    def remove(self, connection: socket.socket) -> None:
-        """Remove a connection that is closed or refused."""
+        Returns:
+            Connections that have to be closed for it: those that wait longest.
+        """
         with self._changed:
-            self._idle.discard(connection)
+            self._waiting[connection] = None
+            surplus = self._surplus(connection.host, self._maximum_per_address) + self._surplus(None, self._maximum)
+            for one in surplus:
+                self._waiting.pop(one, None)
+            return surplus
+
+    def reached(self, connection: Connection) -> str:
+        """Return which of the limits is reached, for the log."""
+        with self._changed:
+            if len(self._waiting) + len(self._running) >= self._maximum:
+                return f"{self._maximum} connections are open, the maximum of this app"
+            return f"{self._maximum_per_address} connections of {connection.host} are open, the maximum of one address"
+
+    def remove(self, connection: Connection) -> None:
+        """Remove a connection that is closed."""
+        with self._changed:
+            self._waiting.pop(connection, None)
             self._running.pop(connection, None)
             self._changed.notify_all()
 
-    def request_begins(self, connection: socket.socket) -> None:
-        """Record that the request of a connection has arrived, and runs on the calling thread."""
-        with self._changed:
-            self._idle.discard(connection)
-            self._running[connection] = threading.get_ident()
+    def request_begins(self, connection: Connection, *, always: bool) -> bool:
+        """Record that a request begins, and return whether it may.
 
-    def request_ends(self, connection: socket.socket) -> None:
+        Args:
+            connection: the connection.
+            always: whether the request is answered even if all other connections have requests.
+        """
+        with self._changed:
+            if connection not in self._waiting or not (always or self._has_room(connection)):
+                return False
+            del self._waiting[connection]
+            self._running[connection] = None
+            return True
+
+    def request_ends(self, connection: Connection) -> None:
         """Record that the request of a connection is answered. `end` does not wait for the connection any more."""
         with self._changed:
-            if self._running.pop(connection, None) is not None:
-                self._idle.add(connection)
+            if connection in self._running:
+                del self._running[connection]
+                self._waiting[connection] = None
             if self._ending:
-                shut_down([connection], socket.SHUT_RD)
-            self._changed.notify_all()
+                connection.shut_down(socket.SHUT_RD)
+                self._changed.notify_all()
 
     def end(self, deadline: float) -> int:
         """Wait for the running requests, and disconnect those that do not end in time.
@@ -64,21 +98,40 @@ class Connections:
         """
         with self._changed:
             self._ending = True
-            shut_down(self._idle, socket.SHUT_RD)  # a request that has arrived is still read
+            for connection in self._waiting:
+                connection.shut_down(socket.SHUT_RD)  # a request that has arrived is still read
+            for connection in self._running:
+                if connection.taken:
+                    connection.shut_down(socket.SHUT_RD)  # its route reads the end
             self._changed.wait_for(lambda: not self._of_others(), max(deadline - time.monotonic(), 0))
             connections = self._of_others()
-            unanswered = len(connections - self._idle)
-            shut_down(connections, socket.SHUT_RDWR)
-        return unanswered
+            for connection in connections:
+                connection.shut_down(socket.SHUT_RDWR)
+            return len([one for one in connections if one in self._running])
 
-    def _of_others(self) -> set[socket.socket]:
+    # Internals, with the lock
+
+    def _surplus(self, host: str | None, maximum: int | None) -> list[Connection]:
+        """Return the waiting connections, of one address or of all, for which there is no room."""
+        if maximum is None:
+            return []
+        waiting = len(self._waiting) if host is None else sum(one.host == host for one in self._waiting)
+        running = self._running_of(host)
+        surplus = waiting - max(maximum - running, min(running, _RESERVE))
+        if surplus <= 0:
+            return []
+        return [one for one in self._waiting if host is None or one.host == host][:surplus]
+
+    def _has_room(self, connection: Connection) -> bool:
+        of_address = self._maximum_per_address
+        return len(self._running) < self._maximum and (
+            of_address is None or self._running_of(connection.host) < of_address
+        )
+
+    def _running_of(self, host: str | None) -> int:
+        return len(self._running) if host is None else sum(one.host == host for one in self._running)
+
+    def _of_others(self) -> set[Connection]:
         """Return the open connections, except that of the request that runs on the calling thread."""
         own = threading.get_ident()
-        return self._idle | {connection for connection, thread in self._running.items() if thread != own}
-
-
-def shut_down(connections: Iterable[socket.socket], how: int) -> None:
-    """Shut down connections for reading, for writing, or for both, as `socket.shutdown` does."""
-    for connection in connections:
-        with suppress(OSError):  # the client has already disconnected
-            connection.shutdown(how)
+        return set(self._waiting) | {connection for connection in self._running if connection.thread != own}

@@ -1,22 +1,25 @@
-"""An HTTP server: werkzeug's server on a thread of its own, with a thread for each request."""
+"""An HTTP server: a loop that accepts connections, and a thread for each request."""
 
 from __future__ import annotations
 
-import errno
+import contextvars
 import logging
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.serving import ThreadedWSGIServer
-
-from openfactory.flaskapp.http.connections import Connections, shut_down
-from openfactory.flaskapp.http.refusals import Refusals
-from openfactory.flaskapp.http.request_handler import RequestHandler
+from openfactory.flaskapp.http.connection import Connection, ConnectionLost
+from openfactory.flaskapp.http.connections import Connections
+from openfactory.flaskapp.http.exchange import Application, escaped
+from openfactory.flaskapp.http.request_body import BodyMemory
+from openfactory.flaskapp.http.request_head import RequestError
+from openfactory.flaskapp.http.response import error_response
 from openfactory.flaskapp.http.threads import RequestThreads
+from openfactory.flaskapp.http.waiting import WaitingLoop
 from openfactory.logs.outage import Outage
 
 if TYPE_CHECKING:
@@ -24,31 +27,30 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpServer"]
 
-# How often the server checks whether it is to stop, in seconds.
-_POLL_SECONDS = 0.1
-
-# Pause of the server when the machine is short of files or memory, in seconds.
-_SHORTAGE_SECONDS = 0.5
-
-# The listening socket is closed or broken: the server cannot accept connections any more.
-_FATAL = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP})
-
-# The machine is short of files or memory, which running requests release again.
-_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# So many threads wait a moment for the next request of their connection. Handing a connection over to another thread
+# takes about as long as a small request.
+_MAX_WAITING_THREADS = 64
 
 
-class HttpServer(ThreadedWSGIServer):
+class HttpServer:
     """An HTTP server, which listens from its construction on, and serves from `start` until `stop`.
 
     Args:
         listener: socket that listens on a port, which the server takes over.
         wsgi_app: the application that answers the requests.
-        logger: logger for requests and errors.
-        log_requests: whether requests are logged.
+        logger: logger for errors.
         silence_timeout: seconds after which a client that neither sends nor reads is disconnected.
-        max_connections: number of open connections above which clients get the status 503.
+        head_timeout: seconds that the head of a request may take.
+        keep_alive_timeout: seconds that a connection stays open for another request.
+        max_connections: number of connections that may be open. The one that waits longest for a request is closed for
+            a new one. If all have requests, further requests get the status 503.
+        max_connections_per_address: the same for the connections of one address, without a limit by default.
+        always_answered: paths whose requests are answered even if all connections have requests.
+        body_memory: number of bytes of large bodies that routes may have in memory, in all.
 
     Attributes:
+        app: the application.
+        socket: the listening socket.
         host: address of the port.
         port: number of the port.
     """
@@ -59,24 +61,46 @@ class HttpServer(ThreadedWSGIServer):
         wsgi_app: WSGIApplication,
         logger: logging.Logger,
         *,
-        log_requests: bool,
         silence_timeout: float = 60.0,
+        head_timeout: float = 10.0,
+        keep_alive_timeout: float = 5.0,
         max_connections: int = 1000,
+        max_connections_per_address: int | None = None,
+        always_answered: Collection[str] = (),
+        body_memory: int = 128 * 1024 * 1024,
     ) -> None:
-        self._log_requests = log_requests
+        self.app = wsgi_app
+        self.socket = listener
+        self.host, self.port = listener.getsockname()[:2]
+        self._logger = logger
         self._silence_timeout = silence_timeout
         self._max_connections = max_connections
-        self._logger = logger
+        self._always_answered = frozenset(always_answered)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._connections = Connections()
-        self._refusals = Refusals()
-        self._request_threads = RequestThreads(self.process_request_thread)
+        self._connections = Connections(max_connections, max_connections_per_address)
+        self._threads = RequestThreads(self._serve_connection)
+        self._waiting_threads = threading.Semaphore(_MAX_WAITING_THREADS)
         self._shortage = Outage(logger, over="Connections no longer have to wait.")
-        self._overload = Outage(logger, over="Connections no longer get status 503.")
-        with listener:  # werkzeug makes a socket of its own for the port
-            host, port = listener.getsockname()[:2]
-            super().__init__(host, port, wsgi_app, RequestHandler, fd=listener.fileno())
+        self._overload = Outage(logger, over="New connections have room again.")
+        self._application = Application(
+            lambda: self.app,
+            logger,
+            BodyMemory(body_memory),
+            (self.host, self.port),
+            may_keep_alive=lambda: not self._stopping.is_set(),
+        )
+        self._loop = WaitingLoop(
+            listener,
+            accept=self._accept,
+            begin=self._begin,
+            refuse=self._refuse_invalid,
+            close=self._close,
+            shortage=lambda reason: self._shortage.begin(reason) if reason else self._shortage.end(),
+            silence_timeout=silence_timeout,
+            head_timeout=head_timeout,
+            keep_alive_timeout=keep_alive_timeout,
+        )
 
     @property
     def url(self) -> str:
@@ -114,9 +138,10 @@ class HttpServer(ThreadedWSGIServer):
         """
         deadline = time.monotonic() + timeout
         self._stopping.set()
-        shut_down([self.socket], socket.SHUT_RDWR)  # closing is not enough if a forked process has the socket too
+        _shut_down(self.socket)  # closing is not enough if a forked process has the socket too
+        self._loop.stop()
         if self._thread is None:
-            self.server_close()
+            self._loop.run()  # which ends at once, and closes the port
         else:
             self._thread.join(timeout)
         try:
@@ -130,89 +155,131 @@ class HttpServer(ThreadedWSGIServer):
     def _serve(self, on_failure: Callable[[Exception], None]) -> None:
         failure: Exception | None = None
         try:
-            self.serve_forever(_POLL_SECONDS)
+            self._loop.run()
         except Exception as error:  # noqa: BLE001 - every error is reported to on_failure
             failure = error
         except BaseException as error:  # noqa: BLE001 - a SystemExit would end this thread only
             failure = RuntimeError(f"The web server was ended by {error!r}. Restart the app.")
             failure.__cause__ = error
         finally:
-            self._refusals.close()
-            self._request_threads.close()
+            self._threads.close()
         if not self._stopping.is_set():
             on_failure(failure or RuntimeError("The web server ended unexpectedly. Restart the app."))
 
-    # Called by the server's loop
+    # Called by the loop
 
-    def service_actions(self) -> None:
-        self._refusals.close_old()
-        if self._stopping.is_set():
-            # Shutting down the listening socket does not end the loop on every system, for example macOS. `shutdown`
-            # would end it too, but waits for its end without a limit.
-            raise _Stopping
+    def _accept(self, accepted: socket.socket, address: Any) -> None:
+        connection = Connection(accepted, address, self._silence_timeout)
+        surplus = self._connections.add(connection)
+        for waiting in surplus:
+            self._overload.begin(self._full(connection, "the connection that waits longest is closed for each new one"))
+            if self._loop.forget(waiting):
+                waiting.close()
+            else:
+                waiting.shut_down(socket.SHUT_RDWR)  # the thread that waits for its next request closes it
+        self._loop.watch(connection)
 
-    def get_request(self) -> tuple[socket.socket, Any]:
-        try:
-            accepted = super().get_request()
-        except OSError as error:
-            if error.errno in _FATAL:
-                raise RuntimeError(
-                    f"The web server cannot accept connections any more: {error}. Restart the app."
-                ) from error
-            if error.errno in _SHORTAGES:
-                self._shortage.begin(
-                    f"Connections have to wait: {error.strerror}. Raise the machine's limit (ulimit -n)."
-                )
-                self._stopping.wait(_SHORTAGE_SECONDS)
-            raise  # the server's loop ignores it and goes on
-        self._shortage.end()
-        return accepted
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        connections = self.connections
-        if connections >= self._max_connections:
-            self._refuse(
-                request,
-                f"{self._max_connections} connections are open, the maximum of this app; further ones get status 503. "
-                "Look for clients that leave connections open, or run more replicas of the app.",
-            )
+    def _begin(self, connection: Connection) -> None:
+        """Let a thread answer the request that has arrived."""
+        if not self._may_run(connection):
             return
-        self._connections.add(request)
         try:
-            self._request_threads.call(request, client_address)
+            self._threads.call(connection)
         except RuntimeError as error:
-            self._connections.remove(request)
-            self._refuse(request, f"Connections get status 503: {error}. Raise the machine's thread limit (ulimit -u).")
+            self._connections.request_ends(connection)
+            self._overload.begin(f"Connections get status 503: {error}. Raise the machine's thread limit (ulimit -u).")
+            self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE, _COME_BACK, retry_after=1)
             return
-        if connections < self._max_connections * 0.9:  # so that a number close to the maximum does not warn repeatedly
+        if self.connections < self._max_connections / 2:  # so that a number close to the maximum warns once
             self._overload.end()
 
-    def _refuse(self, request: socket.socket, reason: str) -> None:
-        self._overload.begin(reason)
-        self._refusals.refuse(request)
+    def _refuse_invalid(self, connection: Connection, error: RequestError) -> None:
+        self._logger.debug("%s code %d, message %s", escaped(connection.host), error.status, escaped(error.sentence))
+        self._refuse(connection, error.status, error.sentence)
+
+    def _close(self, connection: Connection, reason: str) -> None:
+        if reason:
+            self._logger.debug("%s connection lost: %s", escaped(connection.host), escaped(reason))
+        self._connections.remove(connection)
+        connection.close()
+
+    # Called by the loop, and by the threads of requests
+
+    def _may_run(self, connection: Connection) -> bool:
+        """Return whether the request that has arrived may run; otherwise refuse it."""
+        head = connection.head
+        always = head is not None and head.path in self._always_answered
+        if self._connections.request_begins(connection, always=always):
+            return True
+        self._overload.begin(self._full(connection, "further requests get status 503"))
+        self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE, _COME_BACK, retry_after=1)
+        return False
+
+    def _full(self, connection: Connection, consequence: str) -> str:
+        return (
+            f"{self._connections.reached(connection)}; {consequence}. "
+            "Look for clients that leave connections open, or run more replicas of the app."
+        )
+
+    def _refuse(
+        self, connection: Connection, status: HTTPStatus, sentence: str, retry_after: int | None = None
+    ) -> None:
+        connection.send_at_once(error_response(status, sentence, retry_after))
+        self._loop.drain(connection)
 
     # Called by the threads of requests
 
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        RequestHandler(
-            request,
-            client_address,
-            self,
-            connections=self._connections,
-            silence_timeout=self._silence_timeout,
-            log_requests=self._log_requests,
-        )
+    def _serve_connection(self, connection: Connection) -> None:
+        """Answer the request of a connection, and further requests that follow at once."""
+        try:
+            while self._answer(connection):
+                if not (self._next_request(connection) and self._may_run(connection)):
+                    return
+        except RequestError as error:
+            self._refuse_invalid(connection, error)
+        except ConnectionLost as error:
+            self._close(connection, str(error) if connection.in_head else "")
+        except BaseException:
+            self._logger.exception("A connection from %s failed.", escaped(connection.host))
+            self._close(connection, "")
 
-    def shutdown_request(self, request: Any) -> None:
-        super().shutdown_request(request)
-        self._connections.remove(request)
+    def _answer(self, connection: Connection) -> bool:
+        """Answer a request, and return whether the client may send another one."""
+        head = connection.head
+        assert head is not None  # the loop and `_next_request` have set it
+        connection.thread = threading.get_ident()
+        # A value that a request sets in its context is discarded when the request ends.
+        keep_alive = contextvars.Context().run(self._application.answer, connection, head)
+        connection.head = None
+        self._connections.request_ends(connection)
+        if keep_alive:
+            return True
+        if connection.taken or not (connection.sends_on or connection.unread):
+            self._close(connection, "")
+        else:
+            self._loop.drain(connection)
+        return False
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as the base class calls it
-        self._logger.error("A connection from %s failed.", client_address, exc_info=sys.exception())
+    def _next_request(self, connection: Connection) -> bool:
+        """Return whether the next request has arrived; otherwise the loop watches the connection."""
+        if connection.next_head():
+            return True
+        if self._waiting_threads.acquire(blocking=False):
+            try:
+                if connection.receive_head():
+                    return True
+            except TimeoutError:
+                pass
+            finally:
+                self._waiting_threads.release()
+        self._loop.watch(connection, answered=True)
+        return False
 
-    def log(self, type: str, message: str, *args: Any) -> None:
-        self._logger.log(logging.getLevelNamesMapping()[type.upper()], message, *args)
+
+_COME_BACK = "All connections are taken. Come back later."
 
 
-class _Stopping(Exception):
-    """Signal that ends the server's loop."""
+def _shut_down(listener: socket.socket) -> None:
+    """Refuse new connections."""
+    with suppress(OSError):  # it is closed already, or the system closes it only by `close`
+        listener.shutdown(socket.SHUT_RDWR)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -18,8 +17,6 @@ _IDLE_SECONDS = 10.0
 
 class RequestThreads:
     """Pool of threads that call a function without waiting: if all threads are busy, a new thread is started.
-
-    A value that a call sets in its context (`contextvars`) is discarded when the call ends, as on a thread of its own.
 
     Args:
         function: function to call; it must not raise an exception.
@@ -56,7 +53,7 @@ class RequestThreads:
     def _run(self) -> None:
         call = self._wait()
         while call is not None:
-            contextvars.Context().run(self._function, *call)
+            self._function(*call)
             del call  # so that its arguments are freed while this thread is idle
             call = self._next()
 
