@@ -78,7 +78,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_configure() -> None:
-    """Give the signals of a terminal their usual effect, which nohup and a shell take from what runs in the background."""
+    """Give the signals of a terminal their usual effect; under nohup and in the background, they are ignored."""
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGHUP", "SIGINT", "SIGQUIT"):
             if (number := getattr(signal, name, None)) and signal.getsignal(number) == signal.SIG_IGN:

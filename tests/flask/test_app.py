@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import doctest
 import importlib
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from flask import Flask, current_app, redirect, session, url_for
+from flask import Flask, Response, current_app, redirect, session, url_for
 
 import openfactory.flaskapp.app
 from openfactory.apps import EventAttribute, OpenFactoryApp, OpenFactoryFlaskApp, ofa_method
@@ -223,6 +224,29 @@ def test_the_options_of_the_server_are_arguments_of_the_app(build: Build) -> Non
         assert first.recv(1) == b""  # the second takes its place
         assert second.recv(1) == b""  # it is silent
     server.stop(60)
+
+
+def test_an_upgraded_connection_is_logged_and_counted_as_one(build: Build, caplog: pytest.LogCaptureFixture) -> None:
+    class Upgraded(Response):
+        def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+            environ["werkzeug.socket"].sendall(b"welcome")
+            raise ConnectionError  # as libraries for WebSocket end their connection
+
+    class Live(Panel):
+        def configure_routes(self) -> None:
+            self.app.add_url_rule("/live", view_func=Upgraded)
+
+    app = build(Live)
+    server = app._create_server(listening_socket("127.0.0.1", 0))
+    server.start(pytest.fail)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(b"GET /live HTTP/1.1\r\nHost: panel.example\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+        assert b"".join(iter(lambda: connection.recv(100), b"")) == b"welcome"
+    server.stop(60)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO][-1:] == [
+        '127.0.0.1 "GET /live HTTP/1.1" 101 -'
+    ]
+    assert 'status="101"} 1' in app.test_client().get("/metrics").text
 
 
 @pytest.mark.parametrize("option", ["silence_timeout", "max_connections_per_address"])

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AppMiddleware", "put_in_front"]
 
+# The status of a request whose route takes the connection: Switching Protocols.
+_UPGRADED = "101"
+
 
 def put_in_front(app: Flask, wrap: Callable[[WSGIApplication], WSGIApplication]) -> None:
     """Put middleware in front of a Flask app and of all its WSGI middleware, also if that is added later.
@@ -94,6 +97,8 @@ class AppMiddleware:
             nonlocal has_begun
             if not has_begun:
                 has_begun = True
+                if is_taken(environ):  # libraries for WebSocket end with an error, or with a response that nobody reads
+                    status = _UPGRADED
                 self._log_request(environ, path, status)
                 if self._metrics is not None:
                     route = _route_of(environ)  # read here, as Flask discards it at the end of the request
@@ -106,10 +111,10 @@ class AppMiddleware:
         try:
             parts = self._application(environ, start)
         except BaseException:
-            begin("101" if is_taken(environ) else "500")  # libraries for WebSocket raise at the end of a connection
+            begin("500")
             raise
         if is_taken(environ):
-            begin("101")
+            begin(_UPGRADED)
         return parts
 
     def _log_request(self, environ: WSGIEnvironment, path: str, status: str) -> None:
