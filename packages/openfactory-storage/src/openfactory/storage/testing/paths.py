@@ -81,19 +81,20 @@ class PathsConformance:
     #: Names that the server or its client does not support; the storage raises OSError for them.
     refused_names: Collection[str] = ()
 
-    @pytest.mark.parametrize("method", _METHODS)
-    def test_no_path_leads_out(self, storage: FileBackend, method: str) -> None:
+    def test_no_path_leads_out(self, storage: FileBackend) -> None:
         storage.write_text("inside.txt", "inside")
-        for path in _OUTSIDE:
-            with pytest.raises(PathOutsideStorageError, match=r"(Use|Remove|Write) "):
-                _METHODS[method](storage, path)
+        for method in _METHODS.values():
+            for path in _OUTSIDE:
+                with pytest.raises(PathOutsideStorageError, match=r"(Use|Remove|Write) "):
+                    method(storage, path)
         assert [entry.path for entry in storage.walk()] == ["inside.txt"]
 
-    @pytest.mark.parametrize("method", [method for method in _METHODS if method != "exists"])
-    def test_no_path_contains_nul(self, storage: FileBackend, method: str) -> None:
+    def test_no_path_contains_nul(self, storage: FileBackend) -> None:
         storage.write_text("inside.txt", "inside")
-        with pytest.raises(PathOutsideStorageError, match="Remove it"):
-            _METHODS[method](storage, "nul\0.txt")
+        for name, method in _METHODS.items():
+            if name != "exists":
+                with pytest.raises(PathOutsideStorageError, match="Remove it"):
+                    method(storage, "nul\0.txt")
         assert [entry.path for entry in storage.walk()] == ["inside.txt"]
 
     def test_an_impossible_path_does_not_exist(self, storage: FileBackend) -> None:

@@ -57,11 +57,11 @@ class ReadOnlyConformance:
             f"{type(self).__name__} does not name a storage. Override the fixture read_only_storage."
         )
 
-    @pytest.mark.parametrize("method", _WRITES)
-    def test_nothing_is_written(self, read_only_storage: FileBackend, method: str) -> None:
-        for path in ("one.txt", "new.txt"):
-            with pytest.raises(ReadOnlyStorageError, match="read-only"):
-                _WRITES[method](read_only_storage, path)
+    def test_nothing_is_written(self, read_only_storage: FileBackend) -> None:
+        for write in _WRITES.values():
+            for path in ("one.txt", "new.txt"):
+                with pytest.raises(ReadOnlyStorageError, match="read-only"):
+                    write(read_only_storage, path)
         assert {path: read_only_storage.read_bytes(path) for path in _files(read_only_storage)} == READ_ONLY_FILES
 
     def test_read_only_is_set(self, read_only_storage: FileBackend) -> None:
