@@ -51,5 +51,5 @@ complete_reference_packages = sorted(f"openfactory.{module.name}" for module in 
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!openfactory\.).*"),
-    ("py:.*", r"openfactory\..*\.(_?Client|_Asset|App|Function|T)"),
+    ("py:.*", r"openfactory\..*\.(_?Client|_Asset|App|EngineProducer|Function|Storage|StoredFileResponse|T)"),
 ]

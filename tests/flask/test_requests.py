@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +118,8 @@ def test_an_unknown_feature_is_refused(site: Site, sent: bytes, status: bytes) -
         (CHUNKED + b"00004 \r\nbody\r\nA\r\n0123456789\r\n000\r\n\r\n", b"14"),
         (POST + b"transfer-encoding:\tChunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", b"4"),
         (POST + b"Content-Length:  4  \r\n\r\nbody", b"4"),
+        (POST + b"Content-Length: " + b"0" * 5_000 + b"4\r\n\r\nbody", b"4"),
+        (b"GET / HTTP/1.1\r\nHost: x \t\r\nConnection: close\r\n\r\n", b"here"),
         (POST + b"Transfer_Encoding: chunked\r\nContent-Length: 4\r\n\r\nbody", b"4"),
         (POST + b"Upgrade: h2c\r\nHTTP2-Settings: x\r\nContent-Length: 4\r\n\r\nbody", b"4"),
         (EXACTLY + b"Content-Length: 12\r\n\r\n0123456\n8901", b"012345,6\n8901"),
@@ -236,6 +240,64 @@ def test_an_upgraded_connection_belongs_to_the_route(make_site: MakeSite) -> Non
         connection.shutdown(socket.SHUT_WR)
         assert rest(connection) == b""
     assert site.log == ""
+
+
+def test_a_look_at_the_socket_does_not_take_the_connection(site: Site) -> None:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        client = environ["werkzeug.socket"]
+        start_response("200 OK", [("Content-Length", "3")])
+        assert not hasattr(client, "__html__")
+        assert client.fileno() > 0
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        site.opened.set()
+        while True:
+            with suppress(TimeoutError):  # the body has not arrived yet
+                return [client.recv(3, socket.MSG_PEEK)]
+
+    site.server.app = application
+    with site.connect(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n") as connection:
+        assert site.opened.wait(PATIENCE)
+        connection.sendall(b"one")
+        assert rest(connection).endswith(b"\r\n\r\none")
+
+
+def test_a_body_is_there_for_a_route_that_has_begun_its_response(site: Site) -> None:
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        yield b"read "
+        yield environ["wsgi.input"].read()
+
+    site.server.app = application
+    sent = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\none"
+    received = rest(site.connect(sent + sent.replace(b"one", b"two")))
+    assert statuses(received) == [b"200", b"200"]
+    assert (received.count(b"read "), received.count(b"one"), received.count(b"two")) == (2, 1, 1)
+
+
+def test_a_compressed_file_is_sent_as_its_content(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "log.gz").write_bytes(gzip.compress(b"the content"))
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "11")])
+        file = gzip.open(tmp_path / "log.gz")  # noqa: SIM115 - the server closes it
+        parts: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
+        return parts
+
+    site.server.app = application
+    assert rest(site.connect(head("/"))).endswith(b"\r\n\r\nthe content")
+
+
+def test_an_unforeseen_error_about_one_client_does_not_end_the_server(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a head that nobody thought of")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("openfactory.flaskapp.http.request_head.HeadParser.feed", fail)
+        assert rest(site.connect(head("/"))) == b""
+    assert site.ask("/") == (200, "here")
+    assert site.log.startswith("ERROR A connection from 127.0.0.1 failed.\nTraceback")
 
 
 def test_a_stop_ends_an_upgraded_connection(make_site: MakeSite) -> None:

@@ -115,10 +115,16 @@ class Connection:
             ConnectionLost: the client has disconnected, or has sent nothing for too long.
         """
         if not self.unread:
-            return self._receive(most)
+            if most >= _BUFFER_BYTES:
+                return self._receive(most)
+            self.unread += self._receive(_BUFFER_BYTES)
         data = bytes(self.unread[:most])
         del self.unread[:most]
         return data
+
+    def skip(self, size: int) -> None:
+        """Drop unread bytes that have arrived."""
+        del self.unread[:size]
 
     def read_line(self, longest: int) -> bytes:
         """Read a line with its end; a line that is too long comes without its end.

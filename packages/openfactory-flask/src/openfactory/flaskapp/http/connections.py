@@ -66,10 +66,11 @@ class Connections:
 
         Args:
             connection: the connection.
-            always: whether the request is answered even if all other connections have requests.
+            always: whether the request may be one of a few more, such as that of a health page.
         """
         with self._changed:
-            if connection not in self._waiting or not (always or self._has_room(connection)):
+            reserve = _RESERVE if always else 0
+            if connection not in self._waiting or not self._has_room(connection, reserve):
                 return False
             del self._waiting[connection]
             self._running[connection] = None
@@ -122,10 +123,10 @@ class Connections:
             return []
         return [one for one in self._waiting if host is None or one.host == host][:surplus]
 
-    def _has_room(self, connection: Connection) -> bool:
+    def _has_room(self, connection: Connection, reserve: int) -> bool:
         of_address = self._maximum_per_address
-        return len(self._running) < self._maximum and (
-            of_address is None or self._running_of(connection.host) < of_address
+        return len(self._running) < self._maximum + reserve and (
+            of_address is None or self._running_of(connection.host) < of_address + reserve
         )
 
     def _running_of(self, host: str | None) -> int:

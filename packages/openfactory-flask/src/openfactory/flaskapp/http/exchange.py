@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,6 +24,7 @@ __all__ = ["Application", "escaped", "is_taken"]
 # Environment keys of headers, by the names of headers that clients have sent; others are not kept above this number.
 _keys: dict[bytes, str] = {}
 _MAX_KEYS = 1_000
+_MAX_NAME_BYTES = 64
 
 _WITHOUT_PREFIX = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH"})
 
@@ -150,7 +153,7 @@ def _key(name: bytes) -> str:
         return ""
     key = name.decode("ascii").upper().replace("-", "_")
     key = key if key in _WITHOUT_PREFIX else f"HTTP_{key}"
-    if len(_keys) < _MAX_KEYS:
+    if len(_keys) < _MAX_KEYS and len(name) <= _MAX_NAME_BYTES:
         _keys[name] = key
     return key
 
@@ -158,7 +161,7 @@ def _key(name: bytes) -> str:
 class _RouteSocket:
     """The socket of a connection, which belongs to the route as soon as it uses the socket (`werkzeug.socket`)."""
 
-    _READS_ONLY = frozenset({"family", "fileno", "getpeername", "getsockname", "getsockopt", "proto", "type"})
+    _TALKS = re.compile(r"close|detach|dup|makefile|recv.+|send.*|setblocking|settimeout|shutdown")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -169,7 +172,12 @@ class _RouteSocket:
 
     def __getattr__(self, name: str) -> Any:
         connection = self._connection
-        return getattr(connection.socket if name in self._READS_ONLY else connection.take(), name)
+        return getattr(connection.take() if self._TALKS.fullmatch(name) else connection.socket, name)
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """Receive bytes. A look at them (`MSG_PEEK`) does not take the connection."""
+        connection = self._connection
+        return (connection.socket if flags & socket.MSG_PEEK else connection.take()).recv(size, flags)
 
 
 def escaped(text: str) -> str:

@@ -96,15 +96,14 @@ class RequestBody(io.BufferedIOBase):
         self._error: BadRequest | None = None
         self.complete = head.content_length == 0
 
-    @property
-    def asks(self) -> bool:
-        """Whether the client waits until it is told to send the body."""
-        return self._must_ask and not self.complete
+    def has_arrived(self) -> bool:
+        """Return whether the rest of the body is here, without waiting for it."""
+        return self.complete or (not (self._chunked or self._must_ask) and self._connection.has_received(self._rest))
 
     def skip(self) -> bool:
         """Skip the rest of the body if it has arrived, and return whether it is complete."""
-        if not (self.complete or self._chunked or self._must_ask) and self._connection.has_received(self._rest):
-            self._connection.read(self._rest)
+        if not self.complete and self.has_arrived():
+            self._connection.skip(self._rest)
             self.complete = True
         return self.complete
 
@@ -113,7 +112,7 @@ class RequestBody(io.BufferedIOBase):
 
     def read1(self, size: int | None = -1, /) -> bytes:
         """Read the bytes that arrive first."""
-        return self._next(min(_SMALL_BYTES, _limit(size)))
+        return b"" if size == 0 else self._next(min(_SMALL_BYTES, _limit(size)))
 
     def readinto(self, buffer: Any, /) -> int:
         filled = 0

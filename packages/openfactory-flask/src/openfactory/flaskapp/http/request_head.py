@@ -143,7 +143,7 @@ class HeadParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header."""
-        self._headers.append((name, value))
+        self._headers.append((name, value.rstrip(b" \t")))  # httptools keeps the blanks at its end
 
     def on_headers_complete(self) -> None:
         """Take notice of the end of the head."""
@@ -172,7 +172,7 @@ class HeadParser:
     def _parse(self, data: bytes) -> None:
         """Let httptools parse the next bytes of the head, and check the request line."""
         if self._line is None:
-            if not data.isascii():
+            if not data.isascii() and not self._received[: -len(data)].endswith(b"\r"):  # else the line is complete
                 data = self._quoted(data)
             end = self._received.find(b"\r\n")
             if end >= 0:
@@ -252,7 +252,7 @@ class HeadParser:
                 case b"connection" if b"close" in value.lower():
                     head.keep_alive = False  # also if the header asks for both
                 case b"content-length" if self._error is None:
-                    head.content_length = int(value)
+                    head.content_length = int(value.lstrip(b"0") or b"0")  # Python converts 4,300 digits at most
                 case b"transfer-encoding":
                     _check_coding(value, head.version)
                     head.content_length = None

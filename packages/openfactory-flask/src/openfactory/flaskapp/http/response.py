@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -162,12 +163,11 @@ class Response:
     def _send_file(self, wrapper: FileWrapper) -> bool:
         """Send a file by the system, and return whether that is possible."""
         file = wrapper.file
-        if self.begun or self._connection.taken:
-            return False
+        if self.begun or self._connection.taken or not isinstance(getattr(file, "raw", file), io.FileIO):
+            return False  # the descriptor of a compressed file, for example, has other content
         try:
-            file.fileno()
             file.tell()
-        except (AttributeError, OSError):  # not a file of the system, or a pipe
+        except OSError:  # a pipe
             return False
         head = self._begin(None)
         self._connection.send(head)
@@ -216,8 +216,8 @@ class Response:
                 lines.append("Transfer-Encoding: chunked\r\n")
         has_end = self._chunked or length is not None or not self._has_body
         self.keep_alive = has_end and not closes and self._request.keep_alive and self._may_keep_alive()
-        if self.keep_alive and not self._request_body.complete:
-            self.keep_alive = self._request_body.skip()
+        if self.keep_alive:
+            self.keep_alive = self._request_body.has_arrived()  # the route may still read it
         if not self.keep_alive:
             lines.append("Connection: close\r\n")
         elif self._request.version == "HTTP/1.0":

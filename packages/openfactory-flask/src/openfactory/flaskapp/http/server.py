@@ -96,6 +96,7 @@ class HttpServer:
             begin=self._begin,
             refuse=self._refuse_invalid,
             close=self._close,
+            failed=self._log_failure,
             shortage=lambda reason: self._shortage.begin(reason) if reason else self._shortage.end(),
             silence_timeout=silence_timeout,
             head_timeout=head_timeout,
@@ -208,7 +209,7 @@ class HttpServer:
     def _may_run(self, connection: Connection) -> bool:
         """Return whether the request that has arrived may run; otherwise refuse it."""
         head = connection.head
-        always = head is not None and head.path in self._always_answered
+        always = head is not None and head.method in ("GET", "HEAD") and head.path in self._always_answered
         if self._connections.request_begins(connection, always=always):
             return True
         self._overload.begin(self._full(connection, "further requests get status 503"))
@@ -239,9 +240,12 @@ class HttpServer:
             self._refuse_invalid(connection, error)
         except ConnectionLost as error:
             self._close(connection, str(error) if connection.in_head else "")
-        except BaseException:
-            self._logger.exception("A connection from %s failed.", escaped(connection.host))
+        except BaseException as error:  # noqa: BLE001 - a SystemExit would end this thread only
+            self._log_failure(connection, error)
             self._close(connection, "")
+
+    def _log_failure(self, connection: Connection, error: BaseException) -> None:
+        self._logger.error("A connection from %s failed.", escaped(connection.host), exc_info=error)
 
     def _answer(self, connection: Connection) -> bool:
         """Answer a request, and return whether the client may send another one."""

@@ -48,6 +48,7 @@ class WaitingLoop:
         begin: called with a connection whose head is complete; the loop does not watch it any more.
         refuse: called with a connection whose head is not valid, and the error.
         close: called with a connection that has ended, and the reason.
+        failed: called with a connection and an unforeseen error, before the connection is closed.
         shortage: called with the reason why connections have to wait, empty when they no longer have to.
         silence_timeout: seconds in which a new connection has to send something.
         head_timeout: seconds from the first to the last byte of a head.
@@ -62,6 +63,7 @@ class WaitingLoop:
         begin: Callable[[Connection], object],
         refuse: Callable[[Connection, RequestError], object],
         close: Callable[[Connection, str], object],
+        failed: Callable[[Connection, BaseException], object],
         shortage: Callable[[str], object],
         silence_timeout: float,
         head_timeout: float,
@@ -72,6 +74,7 @@ class WaitingLoop:
         self._begin = begin
         self._refuse = refuse
         self._close = close
+        self._failed = failed
         self._shortage = shortage
         self._silence_timeout = silence_timeout
         self._keep_alive_timeout = keep_alive_timeout
@@ -164,7 +167,7 @@ class WaitingLoop:
         for key, _ in self._selector.select(seconds):
             if isinstance(key.data, Connection):
                 if key.data in self._watched:  # not closed by one of the events before
-                    self._read(key.data)
+                    self._read_safely(key.data)
             elif key.fileobj is self._listener:
                 self._accept_all()
             else:
@@ -201,7 +204,18 @@ class WaitingLoop:
                     self._accept_again_at = time.monotonic() + _SHORTAGE_SECONDS
                 return
             self._shortage("")
+            if not address:  # the client has reset the connection, as macOS tells it
+                accepted.close()
+                continue
             self._accept(accepted, address)
+
+    def _read_safely(self, connection: Connection) -> None:
+        """Read from a connection. No client can end the loop, whatever it sends."""
+        try:
+            self._read(connection)
+        except Exception as error:  # noqa: BLE001 - it is logged
+            self._failed(connection, error)
+            self._close_watched(connection, "")
 
     def _read(self, connection: Connection) -> None:
         """Read from a connection that has data."""
@@ -249,7 +263,7 @@ class WaitingLoop:
 
     def _end(self) -> None:
         """Answer the requests that have arrived, and close all that waits."""
-        with suppress(OSError, ValueError):
+        with suppress(KeyError, OSError, ValueError):  # it is not registered while the machine is short of files
             self._selector.unregister(self._listener)
         self._listener.close()
         with self._lock:
