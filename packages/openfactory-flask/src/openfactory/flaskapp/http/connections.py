@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import Counter
 
 from openfactory.flaskapp.http.connection import Connection
 
@@ -47,12 +48,13 @@ class Connections:
                 self._waiting.pop(one, None)
             return surplus
 
-    def reached(self, connection: Connection) -> str:
-        """Return which of the limits is reached, for the log."""
+    def has_crowd(self) -> bool:
+        """Return whether one address has more than half of the connections that it may have."""
         with self._changed:
-            if len(self._waiting) + len(self._running) >= self._maximum:
-                return f"{self._maximum} connections are open, the maximum of this app"
-            return f"{self._maximum_per_address} connections of {connection.host} are open, the maximum of one address"
+            if self._maximum_per_address is None:
+                return False
+            of_address = Counter(one.host for one in (*self._waiting, *self._running))
+            return max(of_address.values(), default=0) > self._maximum_per_address / 2
 
     def remove(self, connection: Connection) -> None:
         """Remove a connection that is closed."""

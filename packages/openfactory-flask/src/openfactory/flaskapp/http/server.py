@@ -75,6 +75,7 @@ class HttpServer:
         self._logger = logger
         self._silence_timeout = silence_timeout
         self._max_connections = max_connections
+        self._max_connections_per_address = max_connections_per_address
         self._always_answered = frozenset(always_answered)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -83,6 +84,7 @@ class HttpServer:
         self._waiting_threads = threading.Semaphore(_MAX_WAITING_THREADS)
         self._shortage = Outage(logger, over="Connections no longer have to wait.")
         self._overload = Outage(logger, over="New connections have room again.")
+        self._crowd = Outage(logger, over="Each address has room for new connections again.")
         self._application = Application(
             lambda: self.app,
             logger,
@@ -173,7 +175,7 @@ class HttpServer:
         connection = Connection(accepted, address, self._silence_timeout)
         surplus = self._connections.add(connection)
         for waiting in surplus:
-            self._overload.begin(self._full(connection, "the connection that waits longest is closed for each new one"))
+            self._warn(connection, "the connection that waits longest is closed for each new one")
             if self._loop.forget(waiting):
                 waiting.close()
             else:
@@ -193,6 +195,8 @@ class HttpServer:
             return
         if self.connections < self._max_connections / 2:  # so that a number close to the maximum warns once
             self._overload.end()
+        if self._crowd.reason and not self._connections.has_crowd():
+            self._crowd.end()
 
     def _refuse_invalid(self, connection: Connection, error: RequestError) -> None:
         self._logger.debug("%s code %d, message %s", escaped(connection.host), error.status, escaped(error.sentence))
@@ -212,14 +216,18 @@ class HttpServer:
         always = head is not None and head.method in ("GET", "HEAD") and head.path in self._always_answered
         if self._connections.request_begins(connection, always=always):
             return True
-        self._overload.begin(self._full(connection, "further requests get status 503"))
+        self._warn(connection, "further requests get status 503")
         self._refuse(connection, HTTPStatus.SERVICE_UNAVAILABLE, _COME_BACK, retry_after=1)
         return False
 
-    def _full(self, connection: Connection, consequence: str) -> str:
-        return (
-            f"{self._connections.reached(connection)}; {consequence}. "
-            "Look for clients that leave connections open, or run more replicas of the app."
+    def _warn(self, connection: Connection, consequence: str) -> None:
+        if self.connections >= self._max_connections:
+            outage, limit = self._overload, f"{self._max_connections} connections are open, the maximum of this app"
+        else:
+            maximum = self._max_connections_per_address
+            outage, limit = self._crowd, f"{maximum} connections of {connection.host} are open, the maximum of one address"
+        outage.begin(
+            f"{limit}; {consequence}. Look for clients that leave connections open, or run more replicas of the app."
         )
 
     def _refuse(
