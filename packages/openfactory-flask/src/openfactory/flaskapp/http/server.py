@@ -224,8 +224,8 @@ class HttpServer:
         if self.connections >= self._max_connections:
             outage, limit = self._overload, f"{self._max_connections} connections are open, the maximum of this app"
         else:
-            maximum = self._max_connections_per_address
-            outage, limit = self._crowd, f"{maximum} connections of {connection.host} are open, the maximum of one address"
+            number = f"{self._max_connections_per_address} connections of {connection.host}"
+            outage, limit = self._crowd, f"{number} are open, the maximum of one address"
         outage.begin(
             f"{limit}; {consequence}. Look for clients that leave connections open, or run more replicas of the app."
         )
