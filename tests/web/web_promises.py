@@ -417,12 +417,13 @@ class GatewayPromises(_Promises):
         slash = self.framework.ask(panel, "GET", "/slash", headers=headers)  # the slash that was left out
         assert slash.headers["location"].endswith(f"{root}slash/")
 
-    def test_the_last_value_of_each_header_is_what_the_gateway_says(self, panel: Any) -> None:
+    @pytest.mark.parametrize("quote", ["", '"'])
+    def test_the_last_value_of_each_header_is_what_the_gateway_says(self, panel: Any, quote: str) -> None:
         headers = {
-            "X-Forwarded-For": "203.0.113.9, 192.0.2.7",
-            "X-Forwarded-Proto": "http, https",
-            "X-Forwarded-Host": "claimed.example, factory.example",
-            "X-Forwarded-Prefix": "/claimed, /my-app",
+            "X-Forwarded-For": f"{quote}203.0.113.9, 192.0.2.7",
+            "X-Forwarded-Proto": f"{quote}http, https",
+            "X-Forwarded-Host": f"{quote}claimed.example, factory.example",
+            "X-Forwarded-Prefix": f"{quote}/claimed, /my-app",
         }
         assert json.loads(self.framework.ask(panel, "GET", "/seen", headers=headers).text) == {
             "client": "192.0.2.7",
