@@ -77,6 +77,17 @@ def test_urls_have_the_root_path_where_the_gateway_names_no_prefix(
     assert elsewhere.headers["location"] == "/other/"
 
 
+@pytest.mark.parametrize("prefix", ["/my-app", "/line%201", "/%C3%B6fen/1"])
+def test_a_gateway_need_not_strip_its_prefix(run_app: RunApp, prefix: str) -> None:
+    panel = run_app(Panel).app
+    headers = {"X-Forwarded-Prefix": prefix}
+    for path in ("/parts/1", f"{prefix}/parts/1"):
+        assert FASTAPI.ask(panel, "GET", path, headers=headers).text == "part 1"
+    slash = FASTAPI.ask(panel, "GET", f"{prefix}/slash", headers=headers)
+    assert slash.headers["location"] == f"http://panel.example{prefix}/slash/"
+    assert FASTAPI.ask(panel, "GET", f"{prefix}/health/live", headers=headers).status == 200
+
+
 def test_options_of_fastapi_are_passed_by_create_fastapi_app(run_app: RunApp) -> None:
     class Quiet(OpenFactoryFastAPIApp):
         def create_fastapi_app(self, **options: Any) -> FastAPI:
