@@ -39,14 +39,14 @@ class Metrics:
         registry.register(self._requests)
         registry.register(_AppCollector(health))
 
-    def count(self, method: str, route: str, status: str, seconds: float) -> None:
+    def count(self, method: str, route: str, status: str, seconds: float | None) -> None:
         """Count a request whose response begins.
 
         Args:
             method: method of the request.
             route: rule of the route, or empty if the request matches no route.
             status: status of the response, such as `200`.
-            seconds: time until the response begins.
+            seconds: time until the response begins; None if nobody knows it.
         """
         self._requests.add(method, route, status, seconds)
 
