@@ -82,9 +82,10 @@ class Metrics:
         try:
             yield from registry.collect()
         except Exception as error:  # noqa: BLE001 - foreign code, which must not hide the app's metrics
-            names = {REGISTRY: "The default registry", self._registry: "The registry of the app"}
-            name = names.get(registry, "A registry")
-            self._warn_once(name, f"{name} of prometheus_client cannot be read: {error!r}. Repair it.")
+            names = {REGISTRY: "The default metrics registry", self._registry: "The metrics registry of the app"}
+            name = names.get(registry, "A metrics registry")
+            remedy = "Metrics that were registered after the one that fails are not shown. Repair that one."
+            self._warn_once(name, f"{name} cannot be read to its end: {error!r}. {remedy}")
 
     def _encodable(self, metrics: CollectorRegistry, encode: Callable[[CollectorRegistry], bytes]) -> CollectorRegistry:
         """Return the metrics whose values can be encoded."""
