@@ -454,6 +454,7 @@ class GatewayPromises(_Promises):
             ("X-Forwarded-Prefix", "/a%2f%2fevil"),
             ("X-Forwarded-Prefix", "/a%0d%0aSet-Cookie: a=b"),
             ("X-Forwarded-Prefix", '/a"onclick='),
+            ("X-Forwarded-Prefix", "/a'onclick="),
             ("X-Forwarded-Proto", "javascript"),
             ("X-Forwarded-Proto", "https://evil.example"),
             ("X-Forwarded-Host", "evil.example/path"),
