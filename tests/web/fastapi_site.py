@@ -152,7 +152,7 @@ print("run returned")
 FURNACE = """
 import os
 from openfactory.apps import EventAttribute, OpenFactoryFastAPIApp
-from openfactory.fastapiapp import send_stored_file, sse
+from openfactory.fastapiapp import sse
 from openfactory.kafka import KSQLDBClient
 
 class Furnace(OpenFactoryFastAPIApp):
