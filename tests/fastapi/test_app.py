@@ -8,12 +8,17 @@ import importlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from io import BytesIO
+from threading import Event
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI, Request, WebSocket
+from httpx import ASGITransport, AsyncClient
 from prometheus_client import CollectorRegistry, Counter
 from websockets.sync.client import connect
 
@@ -22,7 +27,7 @@ from fastapi_site import FASTAPI, Panel
 from openfactory.apps import OpenFactoryApp, OpenFactoryFastAPIApp
 from openfactory.assets import Asset, AssetAttribute
 from openfactory.exceptions import SubscriptionError
-from openfactory.fastapiapp import sse
+from openfactory.fastapiapp import send_stored_file, sse
 from openfactory.kafka import KSQLDBClient
 from openfactory.testing import AppClient
 from running_apps import ask, until
@@ -70,6 +75,17 @@ def test_urls_have_the_root_path_where_the_gateway_names_no_prefix(
     assert FASTAPI.ask(panel, "GET", "/my-app/parts/1").text == "part 1"  # which that URL leads to without a gateway
     elsewhere = FASTAPI.ask(panel, "GET", "/leave", headers={"X-Forwarded-Prefix": "/other"})
     assert elsewhere.headers["location"] == "/other/"
+
+
+@pytest.mark.parametrize("prefix", ["/my-app", "/line%201", "/%C3%B6fen/1"])
+def test_a_gateway_need_not_strip_its_prefix(run_app: RunApp, prefix: str) -> None:
+    panel = run_app(Panel).app
+    headers = {"X-Forwarded-Prefix": prefix}
+    for path in ("/parts/1", f"{prefix}/parts/1"):
+        assert FASTAPI.ask(panel, "GET", path, headers=headers).text == "part 1"
+    slash = FASTAPI.ask(panel, "GET", f"{prefix}/slash", headers=headers)
+    assert slash.headers["location"] == f"http://panel.example{prefix}/slash/"
+    assert FASTAPI.ask(panel, "GET", f"{prefix}/health/live", headers=headers).status == 200
 
 
 def test_options_of_fastapi_are_passed_by_create_fastapi_app(run_app: RunApp) -> None:
@@ -277,6 +293,55 @@ def test_a_route_that_uses_a_missing_storage_is_told_that_it_is_not_set() -> Non
                 recipes.app.test_client().get(path)
             [note] = caught.value.__notes__
             assert "app.storage is None, because STORAGE is not set." in note
+
+
+class HungStorage:
+    """A storage that hangs until `goes_on` is set."""
+
+    def __init__(self) -> None:
+        self.asked, self.goes_on = Event(), Event()
+        self.file = BytesIO(b"film")
+
+    def info(self, path: str) -> SimpleNamespace:
+        self.asked.set()
+        assert self.goes_on.wait(60)
+        return SimpleNamespace(is_folder=False, modified=None, size=4)
+
+    def open(self, path: str, mode: str) -> BytesIO:
+        return self.file
+
+
+def test_health_is_answered_while_a_storage_hangs_and_a_file_that_opens_too_late_is_closed(run_app: RunApp) -> None:
+    storage = HungStorage()
+    panel = run_app(OpenFactoryFastAPIApp).app
+    panel.api.add_api_route("/film", lambda: send_stored_file(storage, "film.txt"))
+
+    async def main() -> int:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        async with AsyncClient(transport=ASGITransport(panel.api), base_url="http://panel.example") as client:
+            film = asyncio.create_task(client.get("/film"))
+            await until(storage.asked.is_set)
+            health = await asyncio.wait_for(client.get("/health/live"), 30)
+            film.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await film
+            storage.goes_on.set()
+            await until(lambda: storage.file.closed)
+        return health.status_code
+
+    try:
+        assert asyncio.run(main()) == 200
+    finally:
+        storage.goes_on.set()
+
+
+def test_a_file_is_closed_if_its_answer_cannot_be_made(run_app: RunApp) -> None:
+    storage = HungStorage()
+    storage.goes_on.set()
+    panel = run_app(OpenFactoryFastAPIApp).app
+    panel.api.add_api_route("/film", lambda: send_stored_file(storage, "film.txt", mimetype="text/\u017fcript"))
+    assert FASTAPI.ask(panel, "GET", "/film").status == 500
+    assert storage.file.closed
 
 
 def test_a_stop_by_the_event_loop_answers_the_running_requests() -> None:

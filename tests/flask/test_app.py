@@ -21,6 +21,7 @@ from openfactory.apps.web.listener import listening_socket
 from openfactory.assets import Asset
 from openfactory.exceptions import ConfigurationError
 from openfactory.kafka import KSQLDBClient
+from running_apps import ask
 
 
 class Panel(OpenFactoryFlaskApp):
@@ -246,7 +247,32 @@ def test_an_upgraded_connection_is_logged_and_counted_as_one(build: Build, caplo
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO][-1:] == [
         '127.0.0.1 "GET /live HTTP/1.1" 101 -'
     ]
-    assert 'status="101"} 1' in app.test_client().get("/metrics").text
+    metrics = app.test_client().get("/metrics").text
+    assert 'status="101"} 1' in metrics
+    assert "openfactory_http_request_seconds_count{" not in metrics  # its time would be that of the connection
+
+
+def test_a_response_that_the_server_refuses_is_logged_and_counted_as_an_error(
+    build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refused(Response):
+        def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+            start_response("200 OK", [("X-Name", "two\nlines")])
+            return []
+
+    class Broken(Panel):
+        def configure_routes(self) -> None:
+            self.app.add_url_rule("/refused", view_func=Refused)
+
+    app = build(Broken)
+    server = app._create_server(listening_socket("127.0.0.1", 0))
+    server.start(pytest.fail)
+    assert ask(server.port, "/refused").status == 500
+    server.stop(60)
+    assert '127.0.0.1 "GET /refused HTTP/1.1" 500 -' in caplog.messages
+    metrics = app.test_client().get("/metrics").text
+    assert 'route="/refused",status="500"} 1' in metrics
+    assert 'route="/refused",status="200"' not in metrics
 
 
 @pytest.mark.parametrize("option", ["silence_timeout", "max_connections_per_address"])

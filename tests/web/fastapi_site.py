@@ -75,7 +75,7 @@ class Panel(PanelCommands, OpenFactoryFastAPIApp):
 
         @self.api.get("/download/{name:path}")
         def download(request: Request, name: str) -> Response:
-            options = {"mimetype": "text/x-part", "download_name": request.query_params.get("as")}
+            options = {"mimetype": request.query_params.get("type"), "download_name": request.query_params.get("as")}
             return send_stored_file(self.storage, name, as_attachment=True, **options)
 
         @self.api.get("/write/{kind}", response_class=PlainTextResponse)
@@ -152,7 +152,7 @@ print("run returned")
 FURNACE = """
 import os
 from openfactory.apps import EventAttribute, OpenFactoryFastAPIApp
-from openfactory.fastapiapp import send_stored_file, sse
+from openfactory.fastapiapp import sse
 from openfactory.kafka import KSQLDBClient
 
 class Furnace(OpenFactoryFastAPIApp):

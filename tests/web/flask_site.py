@@ -73,9 +73,8 @@ class Panel(PanelCommands, OpenFactoryFlaskApp):
 
         @self.app.route("/download/<path:name>")
         def download(name: str) -> Response:
-            return send_stored_file(
-                self.storage, name, mimetype="text/x-part", as_attachment=True, download_name=request.args.get("as")
-            )
+            options = {"mimetype": request.args.get("type"), "download_name": request.args.get("as")}
+            return send_stored_file(self.storage, name, as_attachment=True, **options)
 
         @self.app.route("/write/<kind>")
         def write(kind: str) -> Any:

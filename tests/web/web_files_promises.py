@@ -143,9 +143,13 @@ class FilePromises:
         ],
     )
     def test_a_download_has_a_name_and_a_type(self, app: Any, name: str, disposition: str) -> None:
-        answer = self.framework.ask(app, "GET", f"/download/disk/reels/film.txt?as={name}")
+        answer = self.framework.ask(app, "GET", f"/download/disk/reels/film.txt?as={name}&type=text/x-part")
         assert answer.headers["content-disposition"] == disposition
         assert answer.headers["content-type"] == "text/x-part"
+
+    def test_the_type_of_a_download_is_that_of_the_stored_file(self, app: Any) -> None:
+        answer = self.framework.ask(app, "GET", "/download/disk/reels/film.txt?as=film.html")
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
 
     def test_a_compressed_file_is_sent_as_it_is(self, app: Any, ask: Ask) -> None:
         app.storage.write_bytes("disk/log.txt.gz", b"packed")

@@ -396,7 +396,8 @@ class MetricsPromises(_Promises):
         for _ in range(2):
             told = self.metrics_of(panel.app)
             assert (told("openfactory_app_info"), told("parts_total")) == (1, 3)
-        assert caplog.text.count("The registry of the app of prometheus_client cannot be read: ZeroDivisionError") == 1
+        text = "The metrics registry of the app cannot be read to its end: ZeroDivisionError"
+        assert caplog.text.count(text) == 1
 
 
 # Behind a gateway
@@ -417,12 +418,13 @@ class GatewayPromises(_Promises):
         slash = self.framework.ask(panel, "GET", "/slash", headers=headers)  # the slash that was left out
         assert slash.headers["location"].endswith(f"{root}slash/")
 
-    def test_the_last_value_of_each_header_is_what_the_gateway_says(self, panel: Any) -> None:
+    @pytest.mark.parametrize("quote", ["", '"'])
+    def test_the_last_value_of_each_header_is_what_the_gateway_says(self, panel: Any, quote: str) -> None:
         headers = {
-            "X-Forwarded-For": "203.0.113.9, 192.0.2.7",
-            "X-Forwarded-Proto": "http, https",
-            "X-Forwarded-Host": "claimed.example, factory.example",
-            "X-Forwarded-Prefix": "/claimed, /my-app",
+            "X-Forwarded-For": f"{quote}203.0.113.9, 192.0.2.7",
+            "X-Forwarded-Proto": f"{quote}http, https",
+            "X-Forwarded-Host": f"{quote}claimed.example, factory.example",
+            "X-Forwarded-Prefix": f"{quote}/claimed, /my-app",
         }
         assert json.loads(self.framework.ask(panel, "GET", "/seen", headers=headers).text) == {
             "client": "192.0.2.7",
@@ -452,6 +454,7 @@ class GatewayPromises(_Promises):
             ("X-Forwarded-Prefix", "/a%2f%2fevil"),
             ("X-Forwarded-Prefix", "/a%0d%0aSet-Cookie: a=b"),
             ("X-Forwarded-Prefix", '/a"onclick='),
+            ("X-Forwarded-Prefix", "/a'onclick="),
             ("X-Forwarded-Proto", "javascript"),
             ("X-Forwarded-Proto", "https://evil.example"),
             ("X-Forwarded-Host", "evil.example/path"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from starlette.types import Scope
 
 from openfactory.apps.web.forwarded import ForwardedHeaders, plain_address
@@ -42,7 +44,10 @@ def follow_gateway(scope: Scope, root_path: str, headers: ForwardedHeaders) -> N
     named = forwarded.get("X-Forwarded-Prefix", "").strip("/")
     prefix = "/".join(["", named or (scope.get("root_path") or root_path).strip("/")]).rstrip("/")
     scope["root_path"] = prefix
-    if not f"{scope['path']}/".startswith(f"{prefix}/"):
+    plain = unquote(prefix)
+    if f"{scope['path']}/".startswith(f"{plain}/"):  # the path has no escapes, but the prefix of URLs has
+        scope["path"] = prefix + scope["path"][len(plain) :]
+    elif not f"{scope['path']}/".startswith(f"{prefix}/"):
         scope["path"] = prefix + scope["path"]
         if raw_path := scope.get("raw_path"):
             scope["raw_path"] = prefix.encode() + raw_path

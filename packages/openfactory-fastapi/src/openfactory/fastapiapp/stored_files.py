@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
+from threading import Thread
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
@@ -38,7 +40,7 @@ def send_stored_file(
     Args:
         storage: the storage, such as `self.storage` of the app.
         path: path of the file in the storage.
-        mimetype: type of the content; by default from the name of the file.
+        mimetype: type of the content; by default from the name in the storage.
         as_attachment: whether a browser saves the file instead of showing it.
         download_name: name under which a browser saves the file; by default the name in the storage.
     """
@@ -48,6 +50,9 @@ def send_stored_file(
 
 class StoredFileResponse(Response):
     """Response with a file of a storage. Headers that a route sets take precedence over those of the file.
+
+    The file is opened, read and closed on the threads of plain routes. The pages of health have other threads, so they
+    are answered if a storage hangs.
 
     Args:
         open_file: function that opens the file.
@@ -68,15 +73,32 @@ class StoredFileResponse(Response):
             OSError: the file cannot be read.
         """
         headers = {name.lower(): value for name, value in Headers(scope=scope).items()}
+        opening = asyncio.create_task(run_in_threadpool(self._open, scope["method"], headers))
         try:
-            file = await asyncio.to_thread(self._open_file)
+            answer = await asyncio.shield(opening)
         except FileNotFoundError as error:
             raise HTTPException(HTTPStatus.NOT_FOUND) from error
-        answer = await asyncio.to_thread(self._answer, file, scope["method"], headers)
-        response = StreamingResponse(answer.content, answer.status, answer.headers, background=self.background)
-        names = {name for name, _ in self.raw_headers}
-        response.raw_headers = [*self.raw_headers, *(pair for pair in response.raw_headers if pair[0] not in names)]
+        except asyncio.CancelledError:  # the thread goes on, and may open the file later
+            opening.add_done_callback(_close_unsent)
+            raise
         try:
+            response = StreamingResponse(answer.content, answer.status, answer.headers, background=self.background)
+            names = {name for name, _ in self.raw_headers}
+            response.raw_headers = [*self.raw_headers, *(pair for pair in response.raw_headers if pair[0] not in names)]
             await response(scope, receive, send)
         finally:
-            await asyncio.shield(asyncio.to_thread(answer.content.close))
+            await asyncio.shield(run_in_threadpool(answer.content.close))
+
+    def _open(self, method: str, headers: Mapping[str, str]) -> StoredFileAnswer:
+        file = self._open_file()
+        try:
+            return self._answer(file, method, headers)
+        except BaseException:
+            file.file.close()
+            raise
+
+
+def _close_unsent(opening: asyncio.Task[StoredFileAnswer]) -> None:
+    """Close a file whose request has been cut off, on a thread, as a storage may hang there too."""
+    if not opening.cancelled() and opening.exception() is None:
+        Thread(target=opening.result().content.close, daemon=True).start()

@@ -44,9 +44,8 @@ class GatewayMiddleware:
             environ["REMOTE_ADDR"] = plain_address(environ["REMOTE_ADDR"])
         for variable, name in _HEADERS.items():
             if variable in environ:
-                before, comma, _ = environ[variable].rpartition(",")
                 if value := self._headers.last_value(name, environ[variable]):
-                    environ[variable] = before + comma + value
+                    environ[variable] = value  # alone, as ProxyFix does not split at a comma after a quote
                 else:
                     del environ[variable]
         return self._application(environ, start_response)

@@ -97,16 +97,22 @@ class AppMiddleware:
             nonlocal has_begun
             if not has_begun:
                 has_begun = True
+                seconds: float | None = time.perf_counter() - started
                 if is_taken(environ):  # libraries for WebSocket end with an error, or with a response that nobody reads
-                    status = _UPGRADED
+                    status, seconds = _UPGRADED, None  # the time would be that of the connection
                 self._log_request(environ, path, status)
                 if self._metrics is not None:
                     route = _route_of(environ)  # read here, as Flask discards it at the end of the request
-                    self._metrics.count(environ["REQUEST_METHOD"], route, status, time.perf_counter() - started)
+                    self._metrics.count(environ["REQUEST_METHOD"], route, status, seconds)
 
         def start(status_line: str, *rest: object) -> Callable[[bytes], object]:
+            try:
+                write = start_response(status_line, *rest)  # type: ignore[arg-type]
+            except BaseException:  # the server refuses the response, and sends its own
+                begin("500")
+                raise
             begin(str(status_line)[:3])  # here, as middleware may start its response only when it is read
-            return start_response(status_line, *rest)  # type: ignore[arg-type]
+            return write
 
         try:
             parts = self._application(environ, start)

@@ -32,7 +32,7 @@ def send_stored_file(
     Args:
         storage: the storage, such as `current_ofa_app().storage`.
         path: path of the file in the storage.
-        mimetype: type of the content; by default from the name of the file.
+        mimetype: type of the content; by default from the name in the storage.
         as_attachment: whether a browser saves the file instead of showing it.
         download_name: name under which a browser saves the file; by default the name in the storage.
 

@@ -15,7 +15,7 @@ _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 _HOST = re.compile(r"([a-z\d][a-z\d.-]*|\[(?P<ipv6>[\da-f:.]+)\])(:(?P<port>[1-9]\d{,4}))?", re.ASCII | re.IGNORECASE)
 _ADDRESS_WITH_PORT = re.compile(r"(?P<ipv4>[\d.]+):\d+|\[(?P<ipv6>[0-9a-f:.]+)\](:\d+)?", re.ASCII | re.IGNORECASE)
-_PREFIX = re.compile(r"(/([\w.~!$&'()*+=:@-]|%[0-9a-f]{2})+)*", re.ASCII | re.IGNORECASE)
+_PREFIX = re.compile(r"(/([\w.~!$&()*+=:@-]|%[0-9a-f]{2})+)*", re.ASCII | re.IGNORECASE)
 _HIGHEST_PORT = 65_535
 
 

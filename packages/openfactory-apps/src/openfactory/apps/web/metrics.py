@@ -39,14 +39,14 @@ class Metrics:
         registry.register(self._requests)
         registry.register(_AppCollector(health))
 
-    def count(self, method: str, route: str, status: str, seconds: float) -> None:
+    def count(self, method: str, route: str, status: str, seconds: float | None) -> None:
         """Count a request whose response begins.
 
         Args:
             method: method of the request.
             route: rule of the route, or empty if the request matches no route.
             status: status of the response, such as `200`.
-            seconds: time until the response begins.
+            seconds: time until the response begins; None if nobody knows it.
         """
         self._requests.add(method, route, status, seconds)
 
@@ -82,9 +82,10 @@ class Metrics:
         try:
             yield from registry.collect()
         except Exception as error:  # noqa: BLE001 - foreign code, which must not hide the app's metrics
-            names = {REGISTRY: "The default registry", self._registry: "The registry of the app"}
-            name = names.get(registry, "A registry")
-            self._warn_once(name, f"{name} of prometheus_client cannot be read: {error!r}. Repair it.")
+            names = {REGISTRY: "The default metrics registry", self._registry: "The metrics registry of the app"}
+            name = names.get(registry, "A metrics registry")
+            remedy = "Metrics that were registered after the one that fails are not shown. Repair that one."
+            self._warn_once(name, f"{name} cannot be read to its end: {error!r}. {remedy}")
 
     def _encodable(self, metrics: CollectorRegistry, encode: Callable[[CollectorRegistry], bytes]) -> CollectorRegistry:
         """Return the metrics whose values can be encoded."""

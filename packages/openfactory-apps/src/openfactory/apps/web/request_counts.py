@@ -31,12 +31,14 @@ class RequestCounts:
         self._requests: Counter[tuple[str, str, str]] = Counter()
         self._durations: dict[tuple[str, str], _Durations] = {}
 
-    def add(self, method: str, route: str, status: str, seconds: float) -> None:
+    def add(self, method: str, route: str, status: str, seconds: float | None) -> None:
         """Count a request. See `Metrics.count`."""
         method = method if method in _METHODS else "other"
         status = status if status.isdecimal() and status.isascii() else "other"
         with self._lock:
             self._requests[method, route, status] += 1
+            if seconds is None:
+                return
             durations = self._durations.get((method, route))
             if durations is None:
                 durations = self._durations[method, route] = _Durations()

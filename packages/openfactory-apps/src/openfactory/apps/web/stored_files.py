@@ -152,7 +152,7 @@ class StoredFile:
         Args:
             method: method of the request.
             headers: headers of the request, with names in lower case.
-            mimetype: type of the content; by default from the name.
+            mimetype: type of the content; by default from the name in the storage.
             as_attachment: whether a browser saves the file instead of showing it.
             download_name: name under which a browser saves the file; by default the name in the storage.
         """
@@ -166,7 +166,7 @@ class StoredFile:
         name = download_name or self.name
         described = {
             **validators,
-            "Content-Type": mimetype or _type_of(name),
+            "Content-Type": mimetype or _type_of(self.name),
             "Content-Disposition": _disposition("attachment" if as_attachment else "inline", name),
         }
         if self.size is None:
