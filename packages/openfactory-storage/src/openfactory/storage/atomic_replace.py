@@ -17,13 +17,13 @@ from contextlib import suppress
 
 from openfactory.storage.errors import errors_naming
 
-__all__ = ["copy_ownership", "is_unfinished", "lstat", "replace_file", "sync_folder_of", "unfinished_name"]
+__all__ = ["copy_ownership", "is_unfinished", "lstat", "replace_file", "sync_folder", "sync_folder_of", "unfinished_name"]
 
 _UNFINISHED = re.compile(r"\.ofa-[0-9a-f]{16}\.tmp")
 
 _BINARY = getattr(os, "O_BINARY", 0)
 
-# Errors that mean that the file system does not sync folders, or that this process may not read the folder.
+# Errors that mean that the file system does not sync folders, or not for this process.
 _FOLDER_NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
 
 
@@ -76,10 +76,18 @@ def sync_folder_of(name: str, folder: int | None) -> None:
         return
     try:
         descriptor = os.open(os.path.dirname(name) or ".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except PermissionError:  # this process may write to the folder, and not read it
+        return
+    try:
+        sync_folder(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(descriptor: int) -> None:
+    """Flush a folder to disk, if its file system can do that."""
+    try:
+        os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _FOLDER_NOT_SYNCED:
             raise
