@@ -17,7 +17,15 @@ from contextlib import suppress
 
 from openfactory.storage.errors import errors_naming
 
-__all__ = ["copy_ownership", "is_unfinished", "lstat", "replace_file", "sync_folder", "sync_folder_of", "unfinished_name"]
+__all__ = [
+    "copy_ownership",
+    "is_unfinished",
+    "lstat",
+    "replace_file",
+    "sync_folder",
+    "sync_folder_of",
+    "unfinished_name",
+]
 
 _UNFINISHED = re.compile(r"\.ofa-[0-9a-f]{16}\.tmp")
 
@@ -121,12 +129,21 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
 
 
 def copy_ownership(descriptor: int, replaced: os.stat_result) -> None:
-    """Give a new file the owner and permissions of the file that it replaces, as far as the process may."""
-    created = os.fstat(descriptor)
-    if (created.st_uid, created.st_gid) != (replaced.st_uid, replaced.st_gid):
+    """Give a new file the owner and permissions of the file that it replaces, as far as the process may.
+
+    A file of another owner is not setuid or setgid: it would run with the rights of the wrong user.
+    """
+    mode = stat.S_IMODE(replaced.st_mode)
+    if not _has_owner_of(descriptor, replaced):
         with suppress(PermissionError):
             os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
-    mode = stat.S_IMODE(replaced.st_mode)
+        if not _has_owner_of(descriptor, replaced):
+            mode &= ~(stat.S_ISUID | stat.S_ISGID)
     if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:  # the umask removed permissions
         with suppress(PermissionError):  # some file systems have one mode for all files
             os.fchmod(descriptor, mode)
+
+
+def _has_owner_of(descriptor: int, replaced: os.stat_result) -> bool:
+    status = os.fstat(descriptor)
+    return (status.st_uid, status.st_gid) == (replaced.st_uid, replaced.st_gid)
