@@ -113,14 +113,13 @@ ROWS = [
     ("spindle_speed", "0.0", "Samples", "Spindle.Speed", "08:30:00"),
     ("note", "a long value, with words, and a-word-that-does-not-fit-into-any-narrow-column", "Events", "N", "x"),
 ]
-
-
 ASSETS = [("press-12345", "Device", "AVAILABLE"), ("mill", "OpenFactoryApp", "UNAVAILABLE")]
 
 
 @pytest.mark.parametrize("columns", [0, 1, 9, *range(20, 81), 120, 200])
 @pytest.mark.parametrize(
-    ("headers", "rows"), [(("id", "value", "type", "tag", "timestamp"), ROWS), (("uuid", "type", "availability"), ASSETS)]
+    ("headers", "rows"),
+    [(("id", "value", "type", "tag", "timestamp"), ROWS), (("uuid", "type", "availability"), ASSETS)],
 )
 def test_no_width_cuts_a_cell(
     monkeypatch: pytest.MonkeyPatch, columns: int, headers: tuple[str, ...], rows: list[tuple[str, ...]]

@@ -56,8 +56,9 @@ class Protocol:
         exclusive_mode: mode of fsspec in which the server creates a file only if it does not exist; `w` without such
             a mode.
         version_mark: text in a name after which fsspec reads a version of the file; empty if there is no such text.
-        any_segment: whether a file may have a name with empty segments, `.`, `..` or backslashes, see `keys`. Only where
-            the client takes them literally: some clients put a name into a URL, in which `..` leads out of the root.
+        any_segment: whether a file may have a name with empty segments, `.`, `..` or backslashes, see `keys`. Only
+            where the client takes them literally: some clients put a name into a URL, in which `..` leads out of the
+            root.
         longest_key: number of bytes that a key may have, without its bucket; None if the server tells it.
         has_folders: whether a folder exists without a file in it. Otherwise the server copies files by itself.
     """
