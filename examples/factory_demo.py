@@ -68,7 +68,8 @@ class Demo:
     def run(self) -> int:
         """Show the factory until a signal, the end of an app or the time limit; return the exit status."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: self.record_signal())
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
+                signal.signal(number, lambda *_: self.record_signal())
         with ExitStack() as stack:
             client = stack.enter_context(KSQLDBClient(self.url))
             assets = {name: stack.enter_context(Asset(name, client)) for name in self.files}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -205,6 +207,18 @@ def test_an_error_of_a_main_loop_is_not_lost_when_a_stop_from_elsewhere_ends_fir
     app = Broken(None, test_mode=True, app_uuid="MILL")
     with pytest.raises(ValueError, match="out of oil"):
         asyncio.run(app.async_run())
+
+
+def test_the_end_keeps_what_was_printed_before_another_stream_took_the_place_of_standard_output() -> None:
+    program = """
+import io, sys
+from openfactory.apps.lifecycle import end_process
+print("kept")
+sys.stdout = io.StringIO()
+end_process(3)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout.split()) == (3, [b"kept"])
 
 
 def test_a_stopped_app_writes_no_more(start: Start) -> None:

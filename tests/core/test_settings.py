@@ -174,6 +174,9 @@ def test_the_servers_of_a_nats_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NATS_CLUSTER_C1", " nats://one:4222,, nats://two:4222 ,")
     assert nats_cluster("C1") == ("nats://one:4222", "nats://two:4222")
     assert nats_cluster("C2") == nats_cluster("") == ()
+    monkeypatch.setenv("NATS_CLUSTER_C1", "'nats://one:4222'")
+    with pytest.raises(ConfigurationError, match=r"NATS_CLUSTER_C1=.* is in quotes\. Take the quotes out"):
+        nats_cluster("C1")
 
 
 def test_a_name_that_is_not_in_the_table_is_a_mistake() -> None:

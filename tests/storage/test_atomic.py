@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from openfactory.storage import LocalBackend
+from openfactory.storage.atomic_replace import copy_ownership
 from openfactory.storage.mounted import confinement
 
 WORKERS = Path(__file__).parent / "workers"
@@ -116,6 +118,20 @@ def test_the_owner_of_a_file_that_is_replaced_is_kept_as_far_as_one_may(storage:
     file.chmod(0o640)
     storage.write_atomic("a.txt", "new")
     assert (file.stat().st_uid, stat.S_IMODE(file.stat().st_mode)) == (owner, 0o640)
+
+
+@pytest.mark.parametrize(("owner", "mode"), [(0, 0o6755), (1, 0o755)])
+def test_a_file_that_gets_another_owner_is_not_setuid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, mode: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    with (tmp_path / "a.txt").open("wb") as file:
+        _, ino, dev, links, uid, *others = os.fstat(file.fileno())
+        copy_ownership(file.fileno(), os.stat_result((0o106755, ino, dev, links, uid + owner, *others)))
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == mode
 
 
 @pytest.mark.parametrize("way", WAYS)

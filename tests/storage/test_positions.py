@@ -71,3 +71,21 @@ def test_each_step_is_that_of_the_builtin_open(
                 {"type": "local", "local_path": f"{folder}/store", "mount_point": "/nowhere/data"}
             )
         compare(storage, Path(folder), mode, content, steps_taken)
+
+
+def test_a_file_that_was_made_long_is_written_where_its_position_is() -> None:
+    """Its content is sent from the beginning to the end, so only after the end was written."""
+    storage = RemoteBackend.from_config({"type": "fsspec", "url": f"memory://{uuid4().hex}"})
+    size = 17 * 1024 * 1024
+    with storage.open("long", "wb") as file:
+        file.truncate(size)
+        for part in (b"A" * 8192, b"B" * 10):
+            file.write(part)
+            file.flush()
+        file.seek(0, io.SEEK_END)
+        file.write(b"C")
+        file.flush()
+        with pytest.raises(io.UnsupportedOperation, match="on its way to the server"):
+            file.seek(0)
+    content = storage.read_bytes("long")
+    assert content.strip(b"\0") == b"A" * 8192 + b"B" * 10 + bytes(size - 8202) + b"C"

@@ -24,6 +24,7 @@ from openfactory.storage import (
     StorageUnavailableError,
     storage_from_environment,
 )
+from openfactory.storage.remote.protocols import protocol_of
 from openfactory.storage.testing.processes import in_forked_child
 
 
@@ -254,6 +255,14 @@ def test_an_archive_may_have_names_that_are_no_paths(tmp_path: Path) -> None:
     storage = opened(f"zip://::file://{tmp_path}/a.zip")
     files = [entry.path for entry in storage.walk() if not entry.is_folder]
     assert sorted(storage.read_text(path) for path in files) == sorted(names)
+
+
+def test_no_character_of_a_path_becomes_a_dot_where_a_client_may_follow_it() -> None:
+    """Some clients put a path into a URL, in which `..` leads to another repository or bucket."""
+    literal = {"s3", "s3a", "memory", "zip", "tar", "libarchive"}
+    others = {"github", "gist", "git", "gs", "gcs", "abfs", "az", "oss", "sftp", "smb", "ftp", "webdav", "simplecache"}
+    for scheme in literal | others:
+        assert (protocol_of(scheme).key_of("a/\uff0e\uff0e/other") == "a/../other") == (scheme in literal)
 
 
 def test_an_archive_that_is_missing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,7 +125,7 @@ def test_what_changes_meanwhile_is_kept(
         real(*arguments)
 
     monkeypatch.setattr(volumes, "sync_folder_of", write_meanwhile)
-    with pytest.raises(OSError, match=r"changed while it was copied.*again") as caught:
+    with pytest.raises(OSError, match=r"changed while it was copied.*move the files that are left") as caught:
         storage.move(week, there / "week")
     assert caught.value.errno == errno.EBUSY
     left = sorted(str(path.relative_to(week)) for path in week.rglob("*"))
@@ -132,6 +133,51 @@ def test_what_changes_meanwhile_is_kept(
     assert (week / "monday.csv").read_text() == "1;2\n3;4\n"
     assert (there / "week" / "monday.csv").read_text() == "1;2\n"
     assert (there / "week" / "deep" / "run.sh").stat().st_size == 3_000_000
+
+
+def test_what_is_deleted_meanwhile_is_moved(
+    storage: LocalBackend, here: Path, there: Path, week: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(week)
+    real = os.listdir
+
+    def list_and_delete(folder: Any) -> list[str]:
+        names = real(folder)
+        if (there / "week").exists():  # the copy is complete
+            (week / "monday.csv").unlink(missing_ok=True)
+        return names
+
+    monkeypatch.setattr(os, "listdir", list_and_delete)
+    storage.move(week, there / "week")
+    monkeypatch.undo()
+    assert content(there / "week") == before
+    assert os.listdir(here) == []
+
+
+def test_what_a_file_system_does_not_have_is_left_out(
+    here: Path, there: Path, week: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some cannot flush a folder, or refuse one of the extended attributes."""
+    real, kept = os.fsync, set()
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        real(descriptor)
+
+    def setxattr(_: int, name: str, value: bytes) -> None:
+        if name == "user.first":
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+        kept.add((name, value))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "listxattr", lambda _: ["user.first", "user.second"], raising=False)
+    monkeypatch.setattr(os, "getxattr", lambda *_: b"1", raising=False)
+    monkeypatch.setattr(os, "setxattr", setxattr, raising=False)
+    before = content(week)
+    volumes.move_to_other_volume(volumes.Place(str(week), None), volumes.Place(str(there / "week"), None))
+    assert content(there / "week") == before
+    assert kept == {("user.second", b"1")}
 
 
 def test_a_pipe_is_not_moved(storage: LocalBackend, here: Path, there: Path, week: Path) -> None:

@@ -91,6 +91,13 @@ def test_names_may_be_any_bytes(storage: FileBackend, shown: Path, request: pyte
     assert storage.exists(f"{name}.moved")
 
 
+def test_files_are_read_through_a_cache(storage: FileBackend, port: int, request: pytest.FixtureRequest) -> None:
+    storage.write_text("today.csv", "1;2")
+    login = {"ftp": {"username": "press", "password": "hidden-password"}}
+    url = f"simplecache::ftp://127.0.0.1:{port}/{request.node.name}"
+    assert RemoteBackend.from_config({"type": "fsspec", "url": url, "options": login}).read_text("today.csv") == "1;2"
+
+
 def test_a_wrong_password_is_refused_and_not_told(port: int) -> None:
     options = {"username": "press", "password": "hidden-and-wrong"}
     with pytest.raises(StorageUnavailableError, match="ftp://127") as refused:

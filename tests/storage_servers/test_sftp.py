@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -24,8 +25,9 @@ from openfactory.storage import (
     StorageUnavailableError,
     storage_from_environment,
 )
-from openfactory.storage.remote import sftp
+from openfactory.storage.remote import RemoteBackend, sftp
 from openfactory.storage.remote.info import info_of
+from openfactory.storage.remote.kinds import Protocol
 from openfactory.storage.testing import FileBackendConformance
 
 _CONTENT = b"0123456789abcdef" * 300_000
@@ -170,6 +172,31 @@ def test_a_file_is_moved_to_another_volume(sftp_server: Any, shown_folder: Path)
         with pytest.raises(FileNotFoundError, match=r"gone\.csv"):
             storage.move(f"{shown_folder}/gone.csv", f"{there}/gone.csv")
     assert os.listdir(shown_folder) == ["week"]
+
+
+def test_what_changes_during_a_move_to_another_volume_is_kept(
+    sftp_server: Any, shown_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_another_volume(*_: object) -> None:
+        raise StorageUnavailableError("as a server says it", path="")
+
+    def copy_meanwhile(self: RemoteBackend, source: str, target: str) -> None:
+        copy(self, source, target)
+        meanwhile.pop()()
+
+    copy = RemoteBackend._copy
+    storage = opened(sftp_server.settings(shown_folder))
+    monkeypatch.setattr(Protocol, "move", on_another_volume)
+    monkeypatch.setattr(RemoteBackend, "_copy", copy_meanwhile)
+    storage.write_text("today.csv", "1;2")
+    today = shown_folder / "today.csv"
+    meanwhile: list[Callable[[], object]] = [today.unlink, lambda: today.write_text("1;2\n3;4")]
+    with pytest.raises(OSError, match=r"changed while it was copied.*today\.csv") as caught:
+        storage.move("today.csv", "moved.csv")
+    assert caught.value.errno == errno.EBUSY
+    assert (storage.read_text("today.csv"), storage.read_text("moved.csv")) == ("1;2\n3;4", "1;2")
+    storage.move("today.csv", "moved.csv")
+    assert storage.listdir() == ["moved.csv"]
 
 
 def test_a_server_need_not_tell_the_kind_or_the_time() -> None:

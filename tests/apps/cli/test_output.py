@@ -113,17 +113,24 @@ ROWS = [
     ("spindle_speed", "0.0", "Samples", "Spindle.Speed", "08:30:00"),
     ("note", "a long value, with words, and a-word-that-does-not-fit-into-any-narrow-column", "Events", "N", "x"),
 ]
+ASSETS = [("press-12345", "Device", "AVAILABLE"), ("mill", "OpenFactoryApp", "UNAVAILABLE")]
 
 
-@pytest.mark.parametrize("columns", [0, 1, 9, 20, 33, 45, 60, 61, 80, 120, 200])
-def test_no_width_cuts_a_cell(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+@pytest.mark.parametrize("columns", [0, 1, 9, *range(20, 81), 120, 200])
+@pytest.mark.parametrize(
+    ("headers", "rows"),
+    [(("id", "value", "type", "tag", "timestamp"), ROWS), (("uuid", "type", "availability"), ASSETS)],
+)
+def test_no_width_cuts_a_cell(
+    monkeypatch: pytest.MonkeyPatch, columns: int, headers: tuple[str, ...], rows: list[tuple[str, ...]]
+) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(sys, "stdout", screen := Screen())
-    print_table(("id", "value", "type", "tag", "timestamp"), ROWS, "mill  App  AVAILABLE")
+    print_table(headers, rows, "mill  App  AVAILABLE")
     shown = screen.getvalue()
     assert "…" not in shown
     columns = columns or 80  # 0 stands for the width of the terminal
     assert max(map(len, shown.splitlines())) <= max(columns, 20)
     # The lines of a cell may have other cells between them, so that only its characters can be looked for.
-    assert Counter("".join(cell for row in ROWS for cell in row).replace(" ", "")) <= Counter(shown)
+    assert Counter("".join(cell for row in rows for cell in row).replace(" ", "")) <= Counter(shown)

@@ -169,6 +169,7 @@ def end_process(status: int) -> None:
 
 
 def _flush_streams() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # a stream that is closed may be None
+    # An app may have put another stream in the place of a standard stream, which holds text of its own.
+    for stream in filter(None, (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)):  # a closed one may be None
+        with suppress(OSError, ValueError, AttributeError):
             stream.flush()

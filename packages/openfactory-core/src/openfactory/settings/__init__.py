@@ -162,10 +162,7 @@ def environment(name: str) -> str | None:
             f"The environment has a variable {marked!r}, whose name {fault_in(marked)} "
             "Save the env file as UTF-8 without a byte order mark."
         )
-    value = os.environ.get(name) or None
-    if value is not None and not variable.is_text and (fault := fault_in(value)):
-        raise ConfigurationError(f"{name}={redacted(value)!r} {fault}")
-    return value
+    return _value_of(name, variable.is_text)
 
 
 def integer(name: str) -> int:
@@ -184,5 +181,17 @@ def integer(name: str) -> int:
 
 
 def nats_cluster(name: str) -> tuple[str, ...]:
-    """Return the servers in `NATS_CLUSTER_<NAME>`, a list of addresses with commas between them."""
-    return tuple(filter(None, (server.strip() for server in os.environ.get(f"NATS_CLUSTER_{name}", "").split(","))))
+    """Return the servers in `NATS_CLUSTER_<NAME>`, a list of addresses with commas between them.
+
+    Raises:
+        ConfigurationError: the value is in quotes, or contains a character that cannot be seen.
+    """
+    value = _value_of(f"NATS_CLUSTER_{name}", is_text=False) or ""
+    return tuple(filter(None, (server.strip() for server in value.split(","))))
+
+
+def _value_of(name: str, is_text: bool) -> str | None:
+    value = os.environ.get(name) or None
+    if value is not None and not is_text and (fault := fault_in(value)):
+        raise ConfigurationError(f"{name}={redacted(value)!r} {fault}")
+    return value

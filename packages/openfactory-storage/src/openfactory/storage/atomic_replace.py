@@ -17,13 +17,21 @@ from contextlib import suppress
 
 from openfactory.storage.errors import errors_naming
 
-__all__ = ["copy_ownership", "is_unfinished", "lstat", "replace_file", "sync_folder_of", "unfinished_name"]
+__all__ = [
+    "copy_ownership",
+    "is_unfinished",
+    "lstat",
+    "replace_file",
+    "sync_folder",
+    "sync_folder_of",
+    "unfinished_name",
+]
 
 _UNFINISHED = re.compile(r"\.ofa-[0-9a-f]{16}\.tmp")
 
 _BINARY = getattr(os, "O_BINARY", 0)
 
-# Errors that mean that the file system does not sync folders, or that this process may not read the folder.
+# Errors that mean that the file system does not sync folders, or not for this process.
 _FOLDER_NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
 
 
@@ -76,10 +84,18 @@ def sync_folder_of(name: str, folder: int | None) -> None:
         return
     try:
         descriptor = os.open(os.path.dirname(name) or ".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except PermissionError:  # this process may write to the folder, and not read it
+        return
+    try:
+        sync_folder(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(descriptor: int) -> None:
+    """Flush a folder to disk, if its file system can do that."""
+    try:
+        os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _FOLDER_NOT_SYNCED:
             raise
@@ -113,12 +129,21 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
 
 
 def copy_ownership(descriptor: int, replaced: os.stat_result) -> None:
-    """Give a new file the owner and permissions of the file that it replaces, as far as the process may."""
-    created = os.fstat(descriptor)
-    if (created.st_uid, created.st_gid) != (replaced.st_uid, replaced.st_gid):
+    """Give a new file the owner and permissions of the file that it replaces, as far as the process may.
+
+    A file of another owner is not setuid or setgid: it would run with the rights of the wrong user.
+    """
+    mode = stat.S_IMODE(replaced.st_mode)
+    if not _has_owner_of(descriptor, replaced):
         with suppress(PermissionError):
             os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
-    mode = stat.S_IMODE(replaced.st_mode)
+        if not _has_owner_of(descriptor, replaced):
+            mode &= ~(stat.S_ISUID | stat.S_ISGID)
     if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:  # the umask removed permissions
         with suppress(PermissionError):  # some file systems have one mode for all files
             os.fchmod(descriptor, mode)
+
+
+def _has_owner_of(descriptor: int, replaced: os.stat_result) -> bool:
+    status = os.fstat(descriptor)
+    return (status.st_uid, status.st_gid) == (replaced.st_uid, replaced.st_gid)

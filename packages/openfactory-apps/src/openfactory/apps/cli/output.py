@@ -128,7 +128,7 @@ def _print_on_terminal(headers: Sequence[str], rows: Sequence[Sequence[str]], ti
         console.print(Text(title, style="bold"))
     widths = [max(map(cell_len, column)) for column in zip(headers, *rows, strict=True)]
     smallest = (min(wide, _WRAPPED.get(header, wide)) for header, wide in zip(headers, widths, strict=True))
-    if sum(smallest) + len(headers) - 1 <= width:
+    if sum(smallest) + 2 * len(headers) <= width:  # rich takes two columns beside each
         _print_grid(console, headers, rows)
     else:
         _print_records(console, headers, rows)

@@ -51,7 +51,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()  # commands of other distributions may print
+            if sys.stdout is not None and not sys.stdout.closed:  # an app may close it
+                sys.stdout.flush()  # commands of other distributions may print
             return result
         except OpenFactoryError as error:
             raise Failure.of(error) from error

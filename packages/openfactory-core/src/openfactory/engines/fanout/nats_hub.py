@@ -12,7 +12,7 @@ from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.fanout.backoff import Backoff
 from openfactory.engines.fanout.nats_connection import ClusterConnection
 from openfactory.engines.fanout.router import AssetRouter, BadAnswerError
-from openfactory.exceptions import EngineUnavailableError, OpenFactoryError
+from openfactory.exceptions import ConfigurationError, EngineUnavailableError, OpenFactoryError
 from openfactory.logs.outage import Outage
 from openfactory.settings.credentials import Credentials, redacted
 
@@ -234,7 +234,7 @@ def _ask(router: AssetRouter, asset_uuids: list[str]) -> _Answers:
     for asset_uuid in asset_uuids:
         try:
             answers[asset_uuid] = router.servers_of(asset_uuid)
-        except BadAnswerError as error:
+        except (BadAnswerError, ConfigurationError) as error:  # of this asset, or of the variable of its cluster
             failure = error
         except OpenFactoryError as error:
             return answers, error  # the router does not answer, and each further request would take as long

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from openfactory.storage.atomic_replace import copy_ownership, sync_folder_of, unfinished_name
+from openfactory.storage.atomic_replace import copy_ownership, sync_folder, sync_folder_of, unfinished_name
 
 __all__ = ["Place", "move_to_other_volume"]
 
@@ -67,6 +67,7 @@ def move_to_other_volume(source: Place, target: Place) -> None:
         OSError: the copy failed, and the target is as before; or the source changed meanwhile and was kept (EBUSY).
     """
     _refuse_own_subfolder(source, target)
+    is_folder = stat.S_ISDIR(source.status().st_mode)
     unfinished = Place(unfinished_name(target.name), target.folder)
     copied: _Copied = {}
     try:
@@ -78,9 +79,8 @@ def move_to_other_volume(source: Place, target: Place) -> None:
         raise
     sync_folder_of(target.name, target.folder)
     if not _delete_unchanged(source, copied):
-        raise OSError(
-            errno.EBUSY, "It was changed while it was copied to another volume; move what is left of it again"
-        )
+        rest = "move the files that are left in it" if is_folder else "move it again"  # a folder replaces nothing
+        raise OSError(errno.EBUSY, f"It was changed while it was copied to another volume; {rest}")
 
 
 def _refuse_own_subfolder(source: Place, target: Place) -> None:
@@ -127,29 +127,43 @@ def _copy_folder(source: Place, target: Place, copied: _Copied) -> None:
 def _finish(old: int, new: int) -> None:
     """Give a copy the owner, permissions, extended attributes and times of the original, and flush it to disk."""
     status = os.fstat(old)
-    if hasattr(os, "listxattr"):
+    for name in _attributes_of(old):
         with suppress(OSError):  # not every file system has all of them
-            for name in os.listxattr(old):
-                os.setxattr(new, name, os.getxattr(old, name))
+            os.setxattr(new, name, os.getxattr(old, name))
     copy_ownership(new, status)
     os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
-    os.fsync(new)
+    if stat.S_ISDIR(status.st_mode):
+        sync_folder(new)
+    else:
+        os.fsync(new)
+
+
+def _attributes_of(descriptor: int) -> list[str]:
+    """Return the names of the extended attributes; none on a system or file system without them."""
+    if not hasattr(os, "listxattr"):
+        return []
+    with suppress(OSError):
+        return os.listxattr(descriptor)
+    return []
 
 
 def _delete_unchanged(source: Place, copied: _Copied) -> bool:
     """Delete the files and folders that were copied, and return whether nothing is left."""
-    status = source.status()
-    before = copied.get((status.st_dev, status.st_ino))
-    if before is None:
-        return False
-    if stat.S_ISDIR(status.st_mode):
-        with source.entries() as (_, entries):
-            deleted = [_delete_unchanged(entry, copied) for entry in entries]
-        if not all(deleted):
+    try:
+        status = source.status()
+        before = copied.get((status.st_dev, status.st_ino))
+        if before is None:
             return False
-    elif before != (status.st_size, status.st_mtime_ns):
-        return False
-    source.delete()
+        if stat.S_ISDIR(status.st_mode):
+            with source.entries() as (_, entries):
+                deleted = [_delete_unchanged(entry, copied) for entry in entries]
+            if not all(deleted):
+                return False
+        elif before != (status.st_size, status.st_mtime_ns):
+            return False
+        source.delete()
+    except FileNotFoundError:
+        pass  # another program has deleted it
     return True
 
 

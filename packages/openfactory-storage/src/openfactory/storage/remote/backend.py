@@ -6,6 +6,7 @@ import errno
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -232,7 +233,8 @@ class RemoteBackend(FileBackend):
             yield self._session.full(self._inside(entry.path)), entry.is_folder
 
     def _move_by_copy(self, source: str, target: str, is_folder: bool) -> None:
-        self._info(source)  # the server cannot be reached, or the file was moved before the connection was lost
+        # An error here: the server cannot be reached, or the file was moved before the connection was lost.
+        before = self._info(source)
         if is_folder:
             raise OSError(
                 errno.EXDEV,
@@ -242,7 +244,12 @@ class RemoteBackend(FileBackend):
                 target,
             )
         self._copy(source, target)
-        self._delete(source)
+        with suppress(FileNotFoundError):  # another program has deleted it
+            if self._info(source) != before:
+                raise OSError(
+                    errno.EBUSY, "It was changed while it was copied to another volume; move it again", source
+                )
+            self._delete(source)
 
     # Folders
 

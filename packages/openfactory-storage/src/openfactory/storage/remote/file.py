@@ -134,9 +134,9 @@ class Sink(Protocol):
 class Upload(io.RawIOBase, OpenedByProcess):
     """A file that is sent to a server from its beginning to its end, with the positions of a file of this machine.
 
-    The content of a new file is held in memory until it has more than 16 MiB, so each part of it can be written again.
-    After that, and if the file is opened for appending, the content is sent as it is written. As on this machine, a
-    file that is open for appending is written at its end, at whatever position it is.
+    The content of a new file is held in memory until a write ends at its end, beyond 16 MiB, so each part of it can be
+    written again. After that, and if the file is opened for appending, the content is sent as it is written. As on this
+    machine, a file that is open for appending is written at its end, at whatever position it is.
 
     Args:
         sink: the file of the server.
@@ -180,7 +180,7 @@ class Upload(io.RawIOBase, OpenedByProcess):
         self._held.seek(self._position)
         self._position += self._held.write(content)
         self._end = max(self._end, self._position)
-        if self._end > _HELD:
+        if self._end > _HELD and self._position == self._end:  # what follows is written at the end
             self._send()
         return len(content)
 

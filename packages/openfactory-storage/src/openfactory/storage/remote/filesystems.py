@@ -15,6 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from openfactory.storage.errors import StorageConfigurationError, StorageUnavailableError
 from openfactory.storage.remote import sftp
+from openfactory.storage.remote.any_utf8 import ANY_UTF8
 from openfactory.storage.remote.kinds import Protocol
 from openfactory.storage.remote.protocols import protocol_of
 
@@ -146,7 +147,8 @@ def connect(address: Address) -> tuple[AbstractFileSystem, str]:
         fs, root = url_to_fs(url, skip_instance_cache=True, **options)
         sftp.prepare(fs, options.get("timeout"))
         if isinstance(client := getattr(fs, "ftp", None), FTP):
-            client.encoding = options["encoding"]  # url_to_fs drops an option of this name
+            # url_to_fs drops an option of this name. In a chain of URLs, the options of FTP are under its name.
+            client.encoding = options.get("ftp", options).get("encoding", ANY_UTF8)
     except ImportError as error:
         raise StorageConfigurationError(
             f"{address} needs a package that is not installed. Install it: pip install {_package_of(error, address)}"

@@ -1,8 +1,8 @@
 """Names for the segments of a key that a path cannot contain: empty segments, `.` and `..`, and those with a backslash.
 
-Other programs may store `a//b.csv` or `a/../b.csv` in an object store or an archive. In a path, a similar character of
-full width stands for each character that has another meaning there: U+FF0F for an empty segment, U+FF0E for a dot and
-U+FF3C for a backslash. So each key has a path, and each path has one key. U+201B before such a character means the
+Other programs may store `a//b.csv` or `a/../b.csv` in S3 or an archive. In a path, a similar character of full width
+stands for each character that has another meaning there: U+FF0F for an empty segment, U+FF0E for a dot and U+FF3C for a
+backslash. So each key has a path, and each path has one key. U+201B before such a character means the
 character itself.
 """
 

@@ -56,7 +56,9 @@ class Protocol:
         exclusive_mode: mode of fsspec in which the server creates a file only if it does not exist; `w` without such
             a mode.
         version_mark: text in a name after which fsspec reads a version of the file; empty if there is no such text.
-        any_segment: whether a file may have a name with empty segments, `.`, `..` or backslashes, see `keys`.
+        any_segment: whether a file may have a name with empty segments, `.`, `..` or backslashes, see `keys`. Only
+            where the client takes them literally: some clients put a name into a URL, in which `..` leads out of the
+            root.
         longest_key: number of bytes that a key may have, without its bucket; None if the server tells it.
         has_folders: whether a folder exists without a file in it. Otherwise the server copies files by itself.
     """
@@ -196,7 +198,6 @@ class WebDav(Protocol):
 class ObjectStore(Protocol):
     """A protocol without folders: a file appears when its upload is complete, and a name with `/` needs no folder."""
 
-    any_segment: bool = True
     has_folders: ClassVar[bool] = False
 
     def root_exists(self, fs: AbstractFileSystem, root: str) -> bool:
@@ -207,13 +208,13 @@ class ObjectStore(Protocol):
         return super().info(fs, full, path) if path else {"type": "directory"}
 
     def entries(self, fs: AbstractFileSystem, full: str, path: str) -> Iterator[tuple[str, Entry]]:
-        if "//" in f"{full}/" or (self.version_mark and self.version_mark in full):
+        if self.any_segment and ("//" in f"{full}/" or (self.version_mark and self.version_mark in full)):
             return self._found(fs, full)
         return super().entries(fs, full, path)
 
     def _segment(self, entry: Entry, full: str) -> str | None:
         # An empty object with the name of the folder is a file.
-        is_empty_segment = entry["type"] == "directory" and entry["name"] == f"{full}/"
+        is_empty_segment = self.any_segment and entry["type"] == "directory" and entry["name"] == f"{full}/"
         return "" if is_empty_segment else super()._segment(entry, full)
 
     def _found(self, fs: AbstractFileSystem, full: str) -> Iterator[tuple[str, Entry]]:
@@ -260,6 +261,7 @@ class Memory(ObjectStore):
     """The memory of this process: an object store that also has empty folders."""
 
     appends: bool = True
+    any_segment: bool = True
 
     def lock(self) -> AbstractContextManager[Any]:
         return _MEMORY_LOCK

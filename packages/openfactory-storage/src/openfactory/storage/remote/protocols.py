@@ -24,6 +24,7 @@ _TABLE = {
         appends=True,
         exclusive_mode="x",
         version_mark="?versionId=",
+        any_segment=True,
         longest_key=_LONGEST_KEY,
         options={"config_kwargs": _S3_TIMEOUTS},
     ),
@@ -32,7 +33,8 @@ _TABLE = {
     ("smb",): Smb(appends=True, login_in_options=True),
     ("ftp",): Protocol(login_in_options=True, options={"encoding": ANY_UTF8}),
     ("webdav", "dav"): WebDav(),
-    ("data", "gist", "git", "github", "libarchive", "tar", "zip"): Protocol(read_only=True, any_segment=True),
+    ("libarchive", "tar", "zip"): Protocol(read_only=True, any_segment=True),
+    ("data", "gist", "git", "github"): Protocol(read_only=True),
     ("", "file", "local"): Protocol(refusal=_LOCAL),
     ("http", "https"): Protocol(refusal=_WEB_SITE),
 }

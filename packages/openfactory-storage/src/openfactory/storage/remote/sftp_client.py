@@ -37,10 +37,22 @@ def with_any_names(client: Any) -> Any:
 
         def _request(self, kind: int, *arguments: Any) -> tuple[int, Any]:
             answer, message = super()._request(kind, *arguments)
-            message.get_text = lambda: message.get_string().decode(ANY_UTF8)
+            plain: Any = type(message)
+            message.__class__ = _with_any_text(plain)  # the client of paramiko has created the message
             return answer, message
 
         def _adjust_cwd(self, path: str | bytes) -> Any:
             return super()._adjust_cwd(path.encode(ANY_UTF8) if isinstance(path, str) else path)
 
     return AnyNameClient
+
+
+@cache
+def _with_any_text(message: Any) -> Any:
+    """Return a subclass of the message of paramiko whose texts may be any bytes."""
+
+    class AnyTextMessage(message):  # type: ignore[misc]
+        def get_text(self) -> str:
+            return str(self.get_string().decode(ANY_UTF8))
+
+    return AnyTextMessage
