@@ -139,7 +139,7 @@ def _finish(old: int, new: int) -> None:
 
 
 def _attributes_of(descriptor: int) -> list[str]:
-    """Return the names of the extended attributes; none on a system or file system without them."""
+    """Return the names of the extended attributes, empty where the system or the file system lacks them."""
     if not hasattr(os, "listxattr"):
         return []
     with suppress(OSError):
