@@ -14,7 +14,8 @@ from hypothesis import given, strategies
 
 from openfactory.exceptions import ConfigurationError, MissingDistributionError
 from openfactory.settings import VARIABLES
-from openfactory.settings.credentials import Credentials, redacted
+from openfactory.settings.credentials import Credentials
+from openfactory.settings.redaction import redacted
 
 PLAIN = {
     "kafka_security_protocol": "SASL_PLAINTEXT",

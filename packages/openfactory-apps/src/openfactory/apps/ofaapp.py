@@ -51,7 +51,7 @@ from openfactory.events.registration import Registration
 from openfactory.exceptions import DeliveryError, DeliveryTimeout, OFAException
 from openfactory.kafka import KSQLDBClient
 from openfactory.logs import configure_library_logger, configure_prefixed_logger
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 __all__ = ["OpenFactoryApp"]
 

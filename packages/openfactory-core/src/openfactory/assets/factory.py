@@ -12,7 +12,7 @@ from openfactory.assets.event_buffer import EventBuffer
 from openfactory.engines.registry import Client, open_engine, open_engine_of
 from openfactory.events.event import AssetEvent
 from openfactory.events.period import Bound
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 __all__ = ["Factory"]
 

@@ -13,7 +13,7 @@ from openfactory.doctor.factory import Factory
 from openfactory.doctor.finding import Finding, failed, fine, unchecked
 from openfactory.doctor.ksqldb import examine_ksqldb, ksqldb_server, prefix_of
 from openfactory.doctor.live import examine_live
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 __all__ = ["examine"]
 

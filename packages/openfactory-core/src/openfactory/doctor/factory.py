@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from openfactory.engines.kafka_engine.topics import check_prefix
 from openfactory.engines.location import EMBEDDED, Servers, scheme_of
 from openfactory.exceptions import ConfigurationError
-from openfactory.settings.credentials import Credentials, redacted
+from openfactory.settings.credentials import Credentials
+from openfactory.settings.redaction import redacted
 
 __all__ = ["Factory"]
 

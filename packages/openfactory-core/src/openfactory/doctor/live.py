@@ -10,7 +10,7 @@ from openfactory.doctor.finding import Finding, failed, fine
 from openfactory.engines.fanout.router import AssetRouter
 from openfactory.exceptions import OpenFactoryError
 from openfactory.settings import setting
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 __all__ = ["examine_live"]
 

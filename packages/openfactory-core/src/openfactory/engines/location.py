@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from openfactory.exceptions import ConfigurationError
 from openfactory.settings import environment
 from openfactory.settings.characters import fault_in
-from openfactory.settings.credentials import Credentials, redacted
-from openfactory.settings.redaction import is_secret
+from openfactory.settings.credentials import Credentials
+from openfactory.settings.redaction import is_secret, redacted
 
 __all__ = ["EMBEDDED", "HTTP", "Location", "ResolvedServers", "Servers", "scheme_of"]
 

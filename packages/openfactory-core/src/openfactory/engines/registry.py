@@ -14,7 +14,7 @@ from openfactory.engines.base import Engine
 from openfactory.engines.location import Location, Servers, scheme_of
 from openfactory.exceptions import ConfigurationError, MissingDistributionError, OpenFactoryError
 from openfactory.settings import setting
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 __all__ = ["ENTRY_POINT_GROUP", "Client", "EngineReference", "engine_schemes", "open_engine", "open_engine_of"]
 

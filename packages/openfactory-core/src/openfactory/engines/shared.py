@@ -13,7 +13,7 @@ from openfactory.engines.base import Engine, EngineHealth
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.events.period import Bound, Period
 from openfactory.exceptions import EngineClosedError
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 __all__ = ["HistoryQuery", "SharedEngine"]
 

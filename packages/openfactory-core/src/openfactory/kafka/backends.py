@@ -16,7 +16,7 @@ from openfactory.engines.location import ResolvedServers
 from openfactory.events.event import AssetEvent
 from openfactory.events.message import attributes_of
 from openfactory.exceptions import ConfigurationError, QueryError
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
     import httpx

@@ -21,7 +21,8 @@ from openfactory.events.decoding import decode_json
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.kafka.ksql import KSQLDBClient, KSQLDBClientException
 from openfactory.logs.outage import Outage
-from openfactory.settings.credentials import Credentials, redacted
+from openfactory.settings.credentials import Credentials
+from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message

@@ -19,7 +19,8 @@ from openfactory.events.event import AssetEvent
 from openfactory.events.message import event_of_fields
 from openfactory.kafka.backends import Backend, EngineBackend, OpenedOnUse, ServerBackend
 from openfactory.logs import configure_prefixed_logger
-from openfactory.settings.credentials import Credentials, redacted
+from openfactory.settings.credentials import Credentials
+from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
     import httpx

@@ -20,7 +20,7 @@ from openfactory.settings.redaction import redacted
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Credentials", "redacted"]
+__all__ = ["Credentials"]
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _PASSWORD_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")

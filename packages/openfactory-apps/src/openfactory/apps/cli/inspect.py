@@ -12,7 +12,7 @@ from openfactory.apps.cli.output import one_line, print_json, print_table, short
 from openfactory.apps.cli.target import known_asset, open_factory
 from openfactory.assets.asset_class import Asset
 from openfactory.events.attribute import UNAVAILABLE
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 __all__ = ["inspect", "list_assets", "methods"]
 

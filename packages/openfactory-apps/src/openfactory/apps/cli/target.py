@@ -12,7 +12,7 @@ from openfactory.assets import Asset, Factory
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.location import scheme_of
 from openfactory.settings import environment
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 __all__ = ["default_url", "file_of", "known_asset", "open_factory"]
 

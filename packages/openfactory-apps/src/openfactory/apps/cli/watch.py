@@ -19,7 +19,7 @@ from openfactory.assets import AssetEvent
 from openfactory.assets.event_buffer import EventBuffer
 from openfactory.commands.envelope import CommandEnvelope, CommandReply
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 __all__ = ["watch"]
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from openfactory.engines.fanout.backoff import Backoff
 from openfactory.engines.fanout.nats_session import NatsSession, text_of
 from openfactory.logs.outage import Outage
-from openfactory.settings.credentials import Credentials, redacted
+from openfactory.settings.credentials import Credentials
+from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg

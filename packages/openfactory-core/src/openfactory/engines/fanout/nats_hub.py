@@ -14,7 +14,8 @@ from openfactory.engines.fanout.nats_connection import ClusterConnection
 from openfactory.engines.fanout.router import AssetRouter, BadAnswerError
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError, OpenFactoryError
 from openfactory.logs.outage import Outage
-from openfactory.settings.credentials import Credentials, redacted
+from openfactory.settings.credentials import Credentials
+from openfactory.settings.redaction import redacted
 
 __all__ = ["NatsHub", "OnCut", "OnLive", "OnMessage", "Subscribers"]
 

@@ -15,7 +15,7 @@ from openfactory.engines.location import Location
 from openfactory.events.decoding import decode_json
 from openfactory.exceptions import ConfigurationError, EngineClosedError, EngineUnavailableError
 from openfactory.settings import nats_cluster
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
     import httpx

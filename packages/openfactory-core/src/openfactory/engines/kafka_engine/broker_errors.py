@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from openfactory.exceptions import ConfigurationError
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError

@@ -34,7 +34,7 @@ from openfactory.engines.tables import TABLES
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.logs.outage import Outage
 from openfactory.logs.waiting import Waiting
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
     from confluent_kafka import Message

@@ -27,7 +27,7 @@ from openfactory.engines.shared import HistoryQuery
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
-from openfactory.settings.credentials import redacted
+from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
     from confluent_kafka import Message

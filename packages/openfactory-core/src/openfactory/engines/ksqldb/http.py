@@ -17,7 +17,8 @@ from openfactory.engines.ksqldb.errors import WAY_OUT, KSQLDBClientException, KS
 from openfactory.engines.location import Location
 from openfactory.exceptions import MissingDistributionError
 from openfactory.logs.outage import Outage
-from openfactory.settings.credentials import Credentials, redacted
+from openfactory.settings.credentials import Credentials
+from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
     import httpx

@@ -15,7 +15,8 @@ from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.timestamp import milliseconds_of
 from openfactory.exceptions import EngineUnavailableError, QueryError
-from openfactory.settings.credentials import Credentials, redacted
+from openfactory.settings.credentials import Credentials
+from openfactory.settings.redaction import redacted
 
 __all__ = ["KsqlDBTables", "topics_of_server"]
 
