@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from openfactory.logs.escaping import escaped
+
 __all__ = ["RequestLog"]
 
 _FIRST_STATUS_OF_FAILURE = "4"
@@ -38,12 +40,8 @@ class RequestLog:
         """
         if path not in self.polled or self._is_news(path, status):
             # Escaped, as both come from the client.
-            self._logger.info('%s "%s" %s -', _escaped(client), _escaped(request), status)
+            self._logger.info('%s "%s" %s -', escaped(client), escaped(request), status)
 
     def _is_news(self, path: str, status: str) -> bool:
         before, self._statuses[path] = self._statuses.get(path, "200"), status
         return status != before or status >= _FIRST_STATUS_OF_FAILURE
-
-
-def _escaped(text: str) -> str:
-    return text.encode("unicode_escape").decode("ascii")

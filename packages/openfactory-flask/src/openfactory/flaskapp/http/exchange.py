@@ -15,11 +15,12 @@ from openfactory.flaskapp.http.connection import Connection, ConnectionLost
 from openfactory.flaskapp.http.request_body import BodyMemory, RequestBody
 from openfactory.flaskapp.http.request_head import RequestHead
 from openfactory.flaskapp.http.response import FileWrapper, Response, error_response
+from openfactory.logs.escaping import escaped
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication, WSGIEnvironment
 
-__all__ = ["Application", "escaped", "is_taken"]
+__all__ = ["Application", "is_taken"]
 
 # Environment keys of headers, by the names of headers that clients have sent; others are not kept above this number.
 _keys: dict[bytes, str] = {}
@@ -178,8 +179,3 @@ class _RouteSocket:
         """Receive bytes. A look at them (`MSG_PEEK`) does not take the connection."""
         connection = self._connection
         return (connection.socket if flags & socket.MSG_PEEK else connection.take()).recv(size, flags)
-
-
-def escaped(text: str) -> str:
-    """Return a text of a client for the log, with escapes."""
-    return text.encode("unicode_escape").decode("ascii")

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from openfactory.flaskapp.http.connection import Connection, ConnectionLost
 from openfactory.flaskapp.http.connections import Connections
-from openfactory.flaskapp.http.exchange import Application, escaped
+from openfactory.flaskapp.http.exchange import Application
 from openfactory.flaskapp.http.request_body import BodyMemory
 from openfactory.flaskapp.http.request_head import RequestError
 from openfactory.flaskapp.http.response import error_response
 from openfactory.flaskapp.http.threads import RequestThreads
 from openfactory.flaskapp.http.waiting import WaitingLoop
+from openfactory.logs.escaping import escaped
 from openfactory.logs.outage import Outage
 
 if TYPE_CHECKING:
