@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from openfactory.apps.web.stored_files import Storage, StoredFile, StoredFileAnswer
+from openfactory.apps.web.stored_files import Storage, StoredFileAnswer, stored_file_answer
 
 __all__ = ["StoredFileResponse", "send_stored_file"]
 
@@ -44,8 +44,15 @@ def send_stored_file(
         as_attachment: whether a browser saves the file instead of showing it.
         download_name: name under which a browser saves the file; by default the name in the storage.
     """
-    describe = partial(StoredFile.answer, mimetype=mimetype, as_attachment=as_attachment, download_name=download_name)
-    return StoredFileResponse(partial(StoredFile.open, storage, path), describe)
+    answer = partial(
+        stored_file_answer,
+        storage,
+        path,
+        mimetype=mimetype,
+        as_attachment=as_attachment,
+        download_name=download_name,
+    )
+    return StoredFileResponse(answer)
 
 
 class StoredFileResponse(Response):
@@ -55,13 +62,12 @@ class StoredFileResponse(Response):
     are answered if a storage hangs.
 
     Args:
-        open_file: function that opens the file.
-        answer: function that returns the answer of the file to a request.
+        answer: function that opens the file, and returns the answer to a request, of which it gets the method and the
+            headers.
     """
 
-    def __init__(self, open_file: Callable[[], StoredFile], answer: Callable[..., StoredFileAnswer]) -> None:
+    def __init__(self, answer: Callable[[str, Mapping[str, str]], StoredFileAnswer]) -> None:
         super().__init__()
-        self._open_file = open_file
         self._answer = answer
         self.raw_headers = []  # instead of those of an empty body
 
@@ -73,7 +79,7 @@ class StoredFileResponse(Response):
             OSError: the file cannot be read.
         """
         headers = {name.lower(): value for name, value in Headers(scope=scope).items()}
-        opening = asyncio.create_task(run_in_threadpool(self._open, scope["method"], headers))
+        opening = asyncio.create_task(run_in_threadpool(self._answer, scope["method"], headers))
         try:
             answer = await asyncio.shield(opening)
         except FileNotFoundError as error:
@@ -88,14 +94,6 @@ class StoredFileResponse(Response):
             await response(scope, receive, send)
         finally:
             await asyncio.shield(run_in_threadpool(answer.content.close))
-
-    def _open(self, method: str, headers: Mapping[str, str]) -> StoredFileAnswer:
-        file = self._open_file()
-        try:
-            return self._answer(file, method, headers)
-        except BaseException:
-            file.file.close()
-            raise
 
 
 def _close_unsent(opening: asyncio.Task[StoredFileAnswer]) -> None:

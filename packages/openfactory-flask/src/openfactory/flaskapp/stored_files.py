@@ -7,7 +7,7 @@ import os
 from flask import Response, current_app, request
 from werkzeug.exceptions import NotFound
 
-from openfactory.apps.web.stored_files import Storage, StoredFile
+from openfactory.apps.web.stored_files import Storage, stored_file_answer
 
 __all__ = ["send_stored_file"]
 
@@ -41,14 +41,15 @@ def send_stored_file(
         OSError: the file cannot be read.
     """
     try:
-        file = StoredFile.open(storage, path)
+        answer = stored_file_answer(
+            storage,
+            path,
+            request.method,
+            {name.lower(): value for name, value in request.headers.items()},
+            mimetype=mimetype,
+            as_attachment=as_attachment,
+            download_name=download_name,
+        )
     except FileNotFoundError as error:
         raise NotFound from error
-    answer = file.answer(
-        request.method,
-        {name.lower(): value for name, value in request.headers.items()},
-        mimetype=mimetype,
-        as_attachment=as_attachment,
-        download_name=download_name,
-    )
     return current_app.response_class(answer.content, answer.status, answer.headers, direct_passthrough=True)

@@ -16,7 +16,7 @@ from pathlib import PurePath
 from typing import IO, Any, Protocol
 from urllib.parse import quote
 
-__all__ = ["Content", "Storage", "StoredFile", "StoredFileAnswer"]
+__all__ = ["Content", "Storage", "StoredFile", "StoredFileAnswer", "stored_file_answer"]
 
 _CHUNK = 64 * 1024
 
@@ -38,6 +38,30 @@ class Storage(Protocol):
     def open(self, path: Any, mode: str, /) -> IO[Any]:
         """Open a file, as the builtin `open` does."""
         ...
+
+
+def stored_file_answer(
+    storage: Storage,
+    path: str | os.PathLike[str],
+    method: str,
+    headers: Mapping[str, str],
+    *,
+    mimetype: str | None = None,
+    as_attachment: bool = False,
+    download_name: str | None = None,
+) -> StoredFileAnswer:
+    """Open a file of a storage, and return the response to a request for it. See `StoredFile.answer`.
+
+    Raises:
+        FileNotFoundError: the storage has no file at the path, or the path leads out of the storage.
+        OSError: the file cannot be read.
+    """
+    file = StoredFile.open(storage, path)
+    try:
+        return file.answer(method, headers, mimetype=mimetype, as_attachment=as_attachment, download_name=download_name)
+    except BaseException:
+        file.file.close()
+        raise
 
 
 class Content:
