@@ -6,16 +6,11 @@ from urllib.parse import unquote
 
 from starlette.types import Scope
 
-from openfactory.apps.web.forwarded import ForwardedHeaders, plain_address
+from openfactory.apps.web.forwarded import FORWARDED_HEADERS, ForwardedHeaders
 
 __all__ = ["follow_gateway"]
 
-_HEADERS = {
-    b"x-forwarded-for": "X-Forwarded-For",
-    b"x-forwarded-proto": "X-Forwarded-Proto",
-    b"x-forwarded-host": "X-Forwarded-Host",
-    b"x-forwarded-prefix": "X-Forwarded-Prefix",
-}
+_HEADERS = {name.lower().encode(): name for name in FORWARDED_HEADERS}
 _SCHEMES_OF_SOCKETS = {"http": "ws", "https": "wss"}
 
 
@@ -32,7 +27,8 @@ def follow_gateway(scope: Scope, root_path: str, headers: ForwardedHeaders) -> N
         headers: check of the headers.
     """
     if scope.get("client"):
-        scope["client"] = (plain_address(scope["client"][0]), *scope["client"][1:])
+        address, *port = scope["client"]  # a socket for both families gives an address of IPv4 a form of IPv6
+        scope["client"] = (address.removeprefix("::ffff:") if "." in address else address, *port)
     forwarded = _checked(scope, headers)
     if address := forwarded.get("X-Forwarded-For"):
         scope["client"] = (address, 0)

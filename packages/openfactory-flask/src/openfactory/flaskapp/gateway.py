@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Config, Flask, has_request_context, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from openfactory.apps.web.forwarded import ForwardedHeaders, plain_address
+from openfactory.apps.web.forwarded import FORWARDED_HEADERS, ForwardedHeaders
 from openfactory.settings import environment
 
 if TYPE_CHECKING:
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GatewayMiddleware", "configure_for_gateway"]
 
-_HEADERS = {
-    "HTTP_X_FORWARDED_FOR": "X-Forwarded-For",
-    "HTTP_X_FORWARDED_PROTO": "X-Forwarded-Proto",
-    "HTTP_X_FORWARDED_HOST": "X-Forwarded-Host",
-    "HTTP_X_FORWARDED_PREFIX": "X-Forwarded-Prefix",
-}
+_HEADERS = {f"HTTP_{name.upper().replace('-', '_')}": name for name in FORWARDED_HEADERS}
 
 
 class GatewayMiddleware:
@@ -40,8 +35,6 @@ class GatewayMiddleware:
         self._headers = headers
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if "REMOTE_ADDR" in environ:
-            environ["REMOTE_ADDR"] = plain_address(environ["REMOTE_ADDR"])
         for variable, name in _HEADERS.items():
             if variable in environ:
                 if value := self._headers.last_value(name, environ[variable]):

@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 from urllib.parse import unquote
 
-__all__ = ["ForwardedHeaders", "plain_address"]
+__all__ = ["FORWARDED_HEADERS", "ForwardedHeaders"]
 
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
@@ -53,11 +53,6 @@ class ForwardedHeaders:
         if name not in self._logged:
             self._logged.add(name)
             self._logger.warning("%s %a is ignored, here and in later requests. %s", name, text[:100], remedy)
-
-
-def plain_address(address: str) -> str:
-    """Return an IPv4 address in its own form, also if a socket for both families has accepted its connection."""
-    return address.removeprefix("::ffff:") if "." in address else address
 
 
 def _address(text: str) -> str | None:
@@ -113,3 +108,6 @@ _FORMS = {
         _prefix, "Let the gateway send a path that begins with one slash, with escapes such as %20."
     ),
 }
+
+#: Names of the headers that are checked.
+FORWARDED_HEADERS = tuple(_FORMS)
