@@ -176,7 +176,7 @@ class OpenFactoryFastAPIApp(WebApp, is_runtime=True):
             environment("OPENFACTORY_ROOT_PATH") or "",
             self._operations(),
             None if self._metrics_path is None else self._metrics,
-            self._request_log if self.log_http_requests else None,
+            self._request_log,
         )
         middleware.wrap(self.api)
 

@@ -49,7 +49,7 @@ class AppMiddleware:
         root_path: prefix of a request whose gateway does not name one.
         pages: the view for each path.
         metrics: counters of the requests, or None.
-        log: log of the requests, or None.
+        log: log of the requests.
     """
 
     app: ASGIApp
@@ -61,7 +61,7 @@ class AppMiddleware:
         root_path: str,
         pages: Mapping[str, View],
         metrics: Metrics | None,
-        log: RequestLog | None,
+        log: RequestLog,
     ) -> None:
         self._ofa_app = ofa_app
         self._forwarded = ForwardedHeaders(ofa_app.logger)
@@ -127,11 +127,10 @@ class AppMiddleware:
             raise
 
     def _log(self, scope: Scope, target: bytes, status: int) -> None:
-        if self._request_log is not None:
-            path = scope["path"].removeprefix(scope["root_path"])
-            client = scope["client"][0] if scope.get("client") else "-"
-            request = f"{scope['method']} {target.decode('latin-1')} HTTP/{scope.get('http_version', '1.1')}"
-            self._request_log.add(path, client, request, str(status))
+        path = scope["path"].removeprefix(scope["root_path"])
+        client = scope["client"][0] if scope.get("client") else "-"
+        request = f"{scope['method']} {target.decode('latin-1')} HTTP/{scope.get('http_version', '1.1')}"
+        self._request_log.add(path, client, request, str(status))
 
     def _has_route(self, scope: Scope, path: str) -> bool:
         """Return whether the app has a route for a path, apart from those that begin with a variable."""

@@ -156,8 +156,7 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
 
     def _middleware(self, application: WSGIApplication) -> WSGIApplication:
         metrics = None if self._metrics_path is None else self._metrics
-        log = self._request_log if self.log_http_requests else None
-        in_front = AppMiddleware(application, self.app, self._operations(), metrics, log)
+        in_front = AppMiddleware(application, self.app, self._operations(), metrics, self._request_log)
         return GatewayMiddleware(in_front, ForwardedHeaders(self.logger))
 
     def _explain_error(self, app: Flask, exception: Exception) -> None:  # noqa: ARG002 - the names that Flask calls by

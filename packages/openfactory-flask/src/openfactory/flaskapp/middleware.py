@@ -61,7 +61,7 @@ class AppMiddleware:
         app: the Flask app.
         pages: the view for each path.
         metrics: counters of the requests, or None.
-        log: log of the requests, or None.
+        log: log of the requests.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class AppMiddleware:
         app: Flask,
         pages: Mapping[str, View],
         metrics: Metrics | None,
-        log: RequestLog | None,
+        log: RequestLog,
     ) -> None:
         self._application = application
         self._app = app
@@ -124,9 +124,8 @@ class AppMiddleware:
         return parts
 
     def _log_request(self, environ: WSGIEnvironment, path: str, status: str) -> None:
-        if self._log is not None:
-            request = f"{environ['REQUEST_METHOD']} {environ.get('REQUEST_URI', path)} {environ['SERVER_PROTOCOL']}"
-            self._log.add(path, environ.get("REMOTE_ADDR", "-"), request, status)
+        request = f"{environ['REQUEST_METHOD']} {environ.get('REQUEST_URI', path)} {environ['SERVER_PROTOCOL']}"
+        self._log.add(path, environ.get("REMOTE_ADDR", "-"), request, status)
 
     def _has_route(self, environ: WSGIEnvironment) -> bool:
         """Return whether the app has a route for this path, apart from rules that begin with a variable."""

@@ -90,7 +90,6 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         open_streams: streams of `sse` that are open.
     """
 
-    log_http_requests: bool
     metrics_registry: CollectorRegistry
     open_streams: OpenStreams
 
@@ -137,14 +136,22 @@ class WebApp(OpenFactoryApp, is_runtime=True):
             app_uuid=app_uuid,
             stop_timeout=stop_timeout,
         )
-        self.log_http_requests = log_http_requests
         self._metrics = Metrics(self.metrics_registry, self.app_health, self.logger)
-        self._request_log = RequestLog(self.logger)
+        self._request_log = RequestLog(self.logger, enabled=log_http_requests)
         try:
             self._create_pages()
         except BaseException:
             self.shutdown()  # the app is registered by now, and the caller cannot stop it
             raise
+
+    @property
+    def log_http_requests(self) -> bool:
+        """Whether each request is logged."""
+        return self._request_log.enabled
+
+    @log_http_requests.setter
+    def log_http_requests(self, enabled: bool) -> None:
+        self._request_log.enabled = enabled
 
     # Defined by an app
 

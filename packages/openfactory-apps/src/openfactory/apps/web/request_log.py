@@ -19,13 +19,16 @@ class RequestLog:
 
     Args:
         logger: logger for the lines.
+        enabled: whether requests are logged.
 
     Attributes:
+        enabled: whether requests are logged.
         polled: paths of the pages that machines poll.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, *, enabled: bool) -> None:
         self._logger = logger
+        self.enabled = enabled
         self.polled: set[str] = set()
         self._statuses: dict[str, str] = {}
 
@@ -38,7 +41,7 @@ class RequestLog:
             request: first line of the request.
             status: status of the response, such as `200`.
         """
-        if path not in self.polled or self._is_news(path, status):
+        if self.enabled and (path not in self.polled or self._is_news(path, status)):
             # Escaped, as both come from the client.
             self._logger.info('%s "%s" %s -', escaped(client), escaped(request), status)
 
