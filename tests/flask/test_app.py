@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import doctest
 import importlib
+import inspect
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from flask import Flask, Response, current_app, redirect, session, url_for
 
 import openfactory.flaskapp.app
 from openfactory.apps import EventAttribute, OpenFactoryApp, OpenFactoryFlaskApp, ofa_method
+from openfactory.apps.web.app import WebApp, WebAppOptions
 from openfactory.apps.web.listener import listening_socket
 from openfactory.assets import Asset
 from openfactory.exceptions import ConfigurationError
@@ -202,20 +204,6 @@ def test_run_returns_when_the_main_loop_returns(eventually: Callable[..., None])
             assert panel.type == "UNAVAILABLE"
 
 
-@pytest.mark.usefixtures("any_port")
-@pytest.mark.parametrize("wanted", [True, False])
-def test_requests_are_logged_unless_that_is_switched_off(
-    build: Build, capsys: pytest.CaptureFixture[str], wanted: bool
-) -> None:
-    app = build(Visited, log_http_requests=wanted)
-    app.run()
-    line = f"[{app.asset_uuid.upper()}] ("
-    logged = [text for text in capsys.readouterr().err.splitlines() if "GET /" in text]
-    assert len(logged) == wanted
-    assert all(text.startswith(line) for text in logged)
-    assert all(text.endswith('INFO 127.0.0.1 "GET /?x=%1b HTTP/1.1" 200 -') for text in logged)
-
-
 def test_the_options_of_the_server_are_arguments_of_the_app(build: Build) -> None:
     app = build(Panel, silence_timeout=0.2, max_connections_per_address=1)
     server = app._create_server(listening_socket("127.0.0.1", 0))
@@ -273,6 +261,11 @@ def test_a_response_that_the_server_refuses_is_logged_and_counted_as_an_error(
     metrics = app.test_client().get("/metrics").text
     assert 'route="/refused",status="500"} 1' in metrics
     assert 'route="/refused",status="200"' not in metrics
+
+
+def test_the_options_that_are_passed_on_are_those_of_every_web_app() -> None:
+    parameters = inspect.signature(WebApp.__init__).parameters.values()
+    assert WebAppOptions.__annotations__.keys() == {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
 
 
 @pytest.mark.parametrize("option", ["silence_timeout", "max_connections_per_address"])

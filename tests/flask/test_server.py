@@ -9,7 +9,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -17,12 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from http_site import HIGHEST_BODY, MEGABYTE, PATIENCE, MakeSite, Site, head, request_threads, rest
+from http_site import HIGHEST_BODY, MEGABYTE, PATIENCE, Eventually, MakeSite, Site, head, request_threads, rest
 
 if TYPE_CHECKING:
     from tests.flask.conftest import StartApp
 
-Eventually = Callable[..., None]
 
 # Many at once
 

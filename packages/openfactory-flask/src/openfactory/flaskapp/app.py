@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Unpack
 
 from flask import Flask, got_request_exception
 
 from openfactory.apps.app_storage import explain_missing_storage
-from openfactory.apps.web.app import WebApp
+from openfactory.apps.web.app import WebApp, WebAppOptions
 from openfactory.apps.web.forwarded import ForwardedHeaders
 from openfactory.exceptions import ConfigurationError
 from openfactory.flaskapp.gateway import GatewayMiddleware, configure_for_gateway
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from openfactory.kafka import KSQLDBClient
 
 __all__ = ["OpenFactoryFlaskApp"]
-
-Number = TypeVar("Number", int, float)
 
 
 class OpenFactoryFlaskApp(WebApp, is_runtime=True):
@@ -99,14 +97,12 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
         *,
         silence_timeout: float = 60.0,
         max_connections_per_address: int | None = None,
-        **options: Any,
+        **options: Unpack[WebAppOptions],
     ) -> None:
-        self._silence_timeout = _positive("silence_timeout", silence_timeout)
-        self._max_connections_per_address = (
-            None
-            if max_connections_per_address is None
-            else _positive("max_connections_per_address", max_connections_per_address)
-        )
+        _check_positive("silence_timeout", silence_timeout)
+        _check_positive("max_connections_per_address", max_connections_per_address)
+        self._silence_timeout = silence_timeout
+        self._max_connections_per_address = max_connections_per_address
         super().__init__(ksqlClient, bootstrap_servers, asset_router_url, loglevel, test_mode, **options)
 
     # Defined by an app
@@ -163,10 +159,9 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
         explain_missing_storage(self, exception)
 
 
-def _positive(option: str, value: Number) -> Number:
-    if value <= 0:
+def _check_positive(option: str, value: float | None) -> None:
+    if value is not None and value <= 0:
         raise ConfigurationError(f"{option} is {value!r}. Pass a number above 0, or leave it out.")
-    return value
 
 
 def _checked_app(app: object, class_name: str) -> Flask:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from prometheus_client import CollectorRegistry
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from openfactory.kafka import KSQLDBClient
 
-__all__ = ["WebApp", "WebServer"]
+__all__ = ["WebApp", "WebAppOptions", "WebServer"]
 
 declare(VARIABLES)
 
@@ -68,6 +68,19 @@ class WebServer(Protocol):
             before_waiting: called when no more requests arrive, to end responses that would not end by themselves.
         """
         ...
+
+
+class WebAppOptions(TypedDict, total=False):
+    """The keyword arguments of `WebApp`, for the constructor of a subclass that passes them on."""
+
+    app_uuid: str | None
+    stop_timeout: float
+    host: str | None
+    port: int | None
+    log_http_requests: bool
+    health_path: str | None
+    metrics_path: str | None
+    max_request_bytes: int | None
 
 
 class WebApp(OpenFactoryApp, is_runtime=True):

@@ -8,14 +8,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from werkzeug.exceptions import BadRequest, ClientDisconnected, ServiceUnavailable
 
 from openfactory.flaskapp.http.connection import Connection, ConnectionLost
-
-if TYPE_CHECKING:
-    from openfactory.flaskapp.http.request_head import RequestHead
+from openfactory.flaskapp.http.request_head import TOKEN, RequestHead
 
 __all__ = ["BodyMemory", "RequestBody"]
 
@@ -30,7 +28,7 @@ _MAX_TRAILER_BYTES = 65_536
 
 # A size in hexadecimal digits, and extensions, which are ignored
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
-_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n")
+_TRAILER = re.compile(TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*\r\n")
 
 
 class BodyMemory:

@@ -10,14 +10,15 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
-__all__ = ["HeadParser", "RequestError", "RequestHead"]
+__all__ = ["TOKEN", "HeadParser", "RequestError", "RequestHead"]
 
 _MAX_HEAD_BYTES = 65_536
 _MAX_HEADERS = 100
 
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_REQUEST_LINE = re.compile(rb"(%s) +(\S+) +HTTP/(\d)\.(\d)" % _TOKEN)
-_METHOD = re.compile(_TOKEN + rb" ")
+#: Pattern of a method, and of the name of a header.
+TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_REQUEST_LINE = re.compile(rb"(%s) +(\S+) +HTTP/(\d)\.(\d)" % TOKEN)
+_METHOD = re.compile(TOKEN + rb" ")
 _HOST = re.compile(rb"[^\s/?#@,\\]*")
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 

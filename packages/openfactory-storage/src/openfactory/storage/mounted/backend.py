@@ -180,9 +180,7 @@ def _info_of_entry(path: str, entry: os.DirEntry[str]) -> FileInfo:
         return _info_of(path, entry.stat(follow_symlinks=False))
     except FileNotFoundError:
         raise
-    except (
-        OSError
-    ):  # a damaged file, or a folder that may be listed but not entered; the others are listed all the same
+    except OSError:  # a damaged file, or a folder that may be listed and not entered; the others are listed
         return FileInfo(path, 0, None, entry.is_dir(follow_symlinks=False))
 
 
