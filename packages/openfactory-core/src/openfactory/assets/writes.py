@@ -115,16 +115,13 @@ class Writes:
         """Drop the writes that are settled, and keep their failures and the strands that wrote them."""
         writes = self._writes.copy()
         unsettled = []
-        strand: object = self  # of the write before; mostly one strand writes many
         for write in writes:
-            if write.error is not None:
-                self._failures.add([write])
-            elif write.position is None:
+            if not write.settled:
                 unsettled.append(write)
                 continue
-            if write.strand is not strand:
-                strand = write.strand
-                self._writers.add(write.strand)
+            self._writers.add(write.strand)
+            if write.error is not None:
+                self._failures.add([write])
         self._writes[: len(writes)] = unsettled
         self._sort_at = len(unsettled) * 2 + _UNSORTED_WRITES
         if len(self._writers) > _MANY_WRITERS:
