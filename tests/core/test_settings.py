@@ -17,7 +17,7 @@ from openfactory import settings
 from openfactory.engines.location import Servers
 from openfactory.exceptions import ConfigurationError
 from openfactory.kafka import KSQLDBClient
-from openfactory.settings import VARIABLES, Variable, declare, environment, integer, nats_cluster, setting
+from openfactory.settings import VARIABLES, Variable, _check_name, declare, environment, integer, nats_cluster, setting
 
 DEFAULTS = {
     "APP_UUID": "DEV-UUID",
@@ -92,6 +92,7 @@ def test_it_is_named_too_if_the_program_reads_the_variable(form: str, words: str
 
 
 def test_a_mark_before_the_first_name_of_an_env_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    _check_name.cache_clear()  # as in a new process
     monkeypatch.setenv("\ufeffKSQLDB_URL", "sqlite:///factory.db")
     with pytest.raises(ConfigurationError, match=r"'\\ufeffKSQLDB_URL', whose name contains a byte order mark"):
         setting("KSQLDB_URL")

@@ -28,6 +28,7 @@ _KAFKA_PORT = 9092
 _KSQLDB_PORT = 8088
 
 
+@lru_cache(maxsize=64)  # each asset that is watched has the URL of its engine, mostly the same
 def scheme_of(url: str) -> str:
     """Return the part of a URL before `://` in lower case, or an empty text if the URL has no scheme.
 
@@ -60,7 +61,7 @@ class Location:
     query: str = field(repr=False)
 
     @classmethod
-    @lru_cache(maxsize=64)  # each asset that is watched has the URL of its engine, mostly the same
+    @lru_cache(maxsize=64)  # as above
     def of(cls, url: str) -> Location:
         """Parse a URL.
 
@@ -190,13 +191,15 @@ class Servers(NamedTuple):
             )
         given: dict[str, object] = {"bootstrap_servers": bootstrap_servers, "asset_router_url": asset_router_url}
         for name, address in given.items():
-            if address is not None and not isinstance(address, str):
+            if address is None:
+                continue
+            if not isinstance(address, str):
                 raise ConfigurationError(
                     f"{name} is a {type(address).__name__} and not the text of an address. Pass the client as "
                     f"ksqlClient=, the UUID of an app as app_uuid= or in APP_UUID, and {name}= as text."
                 )
-            if fault := fault_in(address or ""):
-                raise ConfigurationError(f"{name}={redacted(address or '')!r} {fault}")
+            if fault := fault_in(address):
+                raise ConfigurationError(f"{name}={redacted(address)!r} {fault}")
         return cls(
             bootstrap_servers or getattr(client, "bootstrap_servers", None),
             asset_router_url or getattr(client, "asset_router_url", None),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import NamedTuple
 
@@ -157,11 +158,7 @@ def environment(name: str) -> str | None:
         ConfigurationError: the value is in quotes, or the value or the name contains a character that cannot be seen.
     """
     variable = VARIABLES[name]
-    if (marked := f"\ufeff{name}") in os.environ:
-        raise ConfigurationError(
-            f"The environment has a variable {marked!r}, whose name {fault_in(marked)} "
-            "Save the env file as UTF-8 without a byte order mark."
-        )
+    _check_name(name)
     return _value_of(name, variable.is_text)
 
 
@@ -188,6 +185,16 @@ def nats_cluster(name: str) -> tuple[str, ...]:
     """
     value = _value_of(f"NATS_CLUSTER_{name}", is_text=False) or ""
     return tuple(filter(None, (server.strip() for server in value.split(","))))
+
+
+@cache  # once for each name: an env file is read before the process starts, and each asset asks for two variables
+def _check_name(name: str) -> None:
+    """Check that the environment does not have a variable with a byte order mark before its name."""
+    if (marked := f"\ufeff{name}") in os.environ:
+        raise ConfigurationError(
+            f"The environment has a variable {marked!r}, whose name {fault_in(marked)} "
+            "Save the env file as UTF-8 without a byte order mark."
+        )
 
 
 def _value_of(name: str, is_text: bool) -> str | None:
