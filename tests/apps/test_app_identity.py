@@ -51,7 +51,7 @@ def test_what_an_app_says_comes_in_order(start: Start, engine: Engine, url: str)
     start(Mill, url, app_uuid="MILL")
     ids = [event.id for event in engine.snapshot(["MILL"]).events["MILL"]]
     registration = ["AssetType", "references_below", "references_above"]
-    assert ids == ["move_CONTRACT", "move", *(id for id, *_ in STANDARD), "status", *registration]
+    assert ids == ["AssetOwner", "move_CONTRACT", "move", *(id for id, *_ in STANDARD), "status", *registration]
 
 
 def test_the_environment_is_read_when_an_app_is_built(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openfactory.commands import CommandEnvelope, CommandReply
-from openfactory.engines.kafka_engine.fold import DEREGISTERED, Fold, Place, is_deregistration, place_of_message
+from openfactory.engines.kafka_engine.fold import Fold, Place, is_deregistration, place_of_message
 from openfactory.engines.kafka_engine.recent_commands import MAX_COMMANDS
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.registration import DEREGISTERED
 from openfactory.exceptions import InvalidEventError
 
 TIME = "2026-01-01T00:00:00.000Z"

@@ -19,6 +19,7 @@ __all__ = [
     "idle_since",
     "registration_of",
     "standard_attributes",
+    "takes_over",
 ]
 
 declare(VARIABLES)
@@ -69,6 +70,18 @@ def command_window() -> int:
     if window < 1:
         raise ConfigurationError(f"COMMAND_WINDOW={window} is not above 0. Set the seconds, such as 10.")
     return window
+
+
+def takes_over() -> bool:
+    """Return whether APP_TAKE_OVER has the app take its UUID over from another process.
+
+    Raises:
+        ConfigurationError: the value is not 0 or 1.
+    """
+    value = integer("APP_TAKE_OVER")
+    if value not in (0, 1):
+        raise ConfigurationError(f"APP_TAKE_OVER={value} is not 0 or 1. Set 1 to take over, or unset it.")
+    return value == 1
 
 
 def idle_since(known: Collection[AssetEvent], types: Mapping[str, str]) -> int | None:

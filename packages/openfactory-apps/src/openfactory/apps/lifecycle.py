@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 import time
@@ -44,6 +45,7 @@ class Lifecycle:
 
     Attributes:
         last_writes: receipts of the writes that tell others of the end of the app, once they are published.
+        failed: whether the app was ended because it cannot go on.
     """
 
     def __init__(
@@ -63,12 +65,13 @@ class Lifecycle:
         self._runner: threading.Thread | None = None
         self._task: asyncio.Task[Any] | None = None
         self.last_writes: Sequence[Receipt] | None = None
+        self.failed = False
 
     @property
     def status(self) -> int:
-        """Exit status of the process: 0 if the log shows that the app has ended, else 1."""
+        """Exit status of the process: 0 if the log shows that the app has ended and it has not failed, else 1."""
         written = self.last_writes is not None and all(write.position is not None for write in self.last_writes)
-        return 0 if written else 1
+        return 0 if written and not self.failed else 1
 
     @property
     def requested(self) -> bool:
@@ -144,6 +147,25 @@ class Lifecycle:
             return False
         self.cancel_main_loop()
         return self._task is None
+
+    def fail(self) -> None:
+        """End the main loop and stop the app, because it cannot go on; the status is 1.
+
+        It runs on a thread of its own. An app that `run` runs ends its process.
+        """
+        self.failed = True
+        deadline = time.monotonic() + self.budget
+        is_run = self._runner is not None and self._task is None
+        self.cancel_main_loop()
+        if is_run and self._runner is threading.main_thread() and callable(signal.getsignal(signal.SIGTERM)):
+            os.kill(os.getpid(), signal.SIGTERM)  # only a signal interrupts a main thread that sleeps
+        give_up = deadline - self.budget * (1 - _PATIENCE)
+        while self._runner is not None and not self._begun and time.monotonic() < give_up:
+            time.sleep(0.02)
+        self.stop()
+        if is_run:
+            time.sleep(max(deadline - time.monotonic(), 0))
+            end_process(self.status)
 
     def _watch(self, deadline: float) -> None:
         """Stop the app if the main loop does not end, and end the process at the deadline."""

@@ -38,8 +38,10 @@ from openfactory.apps.identity import (
     idle_since,
     registration_of,
     standard_attributes,
+    takes_over,
 )
 from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process
+from openfactory.apps.ownership import Ownership
 from openfactory.apps.signals import handle_signals
 from openfactory.apps.standard_streams import keep_streams_going
 from openfactory.assets.asset_class import Asset
@@ -47,13 +49,18 @@ from openfactory.concurrency import LoopThread
 from openfactory.concurrency.bounded import call_on_thread
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, check_asset_uuid
+from openfactory.events.ownership import AVAILABILITY_ID
+from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
-from openfactory.exceptions import DeliveryError, DeliveryTimeout, OFAException
+from openfactory.exceptions import AssetOwnedError, DeliveryError, DeliveryTimeout, OFAException
 from openfactory.kafka import KSQLDBClient
 from openfactory.logs import configure_library_logger, configure_prefixed_logger
 from openfactory.settings.redaction import redacted
 
 __all__ = ["OpenFactoryApp"]
+
+# Number of characters of the reason why an app has ended.
+_LONGEST_REASON = 300
 
 # Type of the asset that collects the targets of Prometheus.
 _METRICS_REGISTRY = "Prometheus.Registry"
@@ -121,11 +128,14 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             commands work as usual.
         app_uuid: UUID of the app, APP_UUID by default.
         stop_timeout: seconds that a stop may take in all.
+        take_over: take the UUID over from a process that owns it: that app stops, and this one goes on; by default only
+            if APP_TAKE_OVER is set.
 
     Raises:
         TypeError: the class is not valid; most is told when it is defined. It takes a name that OpenFactory uses on an
             app, two of its ids are the same, a function that is not awaited is `async`, or text cannot be converted to
             the type of an argument.
+        AssetOwnedError: another process that lives owns the UUID.
         ConfigurationError: an argument or an environment variable is not valid.
         EngineUnavailableError: the engine cannot be reached or opened.
         DeliveryError, DeliveryTimeout: the attributes of the app could not be written.
@@ -155,6 +165,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         *,
         app_uuid: str | None = None,
         stop_timeout: float = 5.0,
+        take_over: bool | None = None,
     ) -> None:
         data_of_class = dict(vars(self))
         asset_uuid = check_asset_uuid(app_uuid or app_uuid_from_environment())
@@ -167,11 +178,14 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         methods = checked_methods(type(self))
         self._commands = CommandHandler(self, asset_uuid, methods, self._publish, self._run_coroutine, command_window())
         self._submit = self._run_coroutine
-        self._announced = False
+        self._end_reason = "stopped"
         self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
         super().__init__(asset_uuid, self._own_client or ksqlClient, bootstrap_servers, asset_router_url)
         self.ksql = ksqlClient or self._own_client
         configure_library_logger("openfactory", asset_uuid)
+        self._ownership = Ownership(asset_uuid, self._engine, self._state, self.logger, self._lifecycle.fail)
+        claimed_at = self._ownership.begin(take_over=takes_over() if take_over is None else take_over)
+        self._found_at = max(self._found_at, claimed_at)
         earlier = [event for event in self._state.events() if self._predates_app(event)]
         types = self._engine.types([asset_uuid])
         self._found_commands = call_on_thread("openfactory-commands", self._read_commands)
@@ -266,6 +280,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             except Exception as error:
                 status = 1
                 explain_missing_storage(self, error)
+                self._end_reason = _reason_of_crash(error)
                 self.logger.exception("%s crashed; stopping.", self.asset_uuid)
             self._lifecycle.main_loop_ended()
         except (StopRequested, KeyboardInterrupt):
@@ -294,17 +309,25 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             self._become_available()
             await self._work()
         except asyncio.CancelledError:
-            if not (self._lifecycle.requested or self._lifecycle.done):
+            if not (self._lifecycle.requested or self._lifecycle.done or self._lifecycle.failed):
                 raise
             if task is not None and hasattr(task, "uncancel"):
                 task.uncancel()
         except Exception as error:
             explain_missing_storage(self, error)
+            self._end_reason = _reason_of_crash(error)
             self.logger.exception("%s crashed; stopping.", self.asset_uuid)
             raise
         finally:
             self._lifecycle.main_loop_ended()
             await asyncio.shield(asyncio.to_thread(self._lifecycle.stop))
+        if (owner := self._ownership.lost_to) is not None:
+            raise AssetOwnedError(
+                f"{self.asset_uuid} was taken over by {owner}, so this app has stopped. "
+                "To run it here again, stop that process first.",
+                asset_uuid=self.asset_uuid,
+                owner=owner,
+            )
         if self._lifecycle.status:
             raise DeliveryError(
                 f"The log does not show that {self.asset_uuid} has ended: its last writes failed. "
@@ -355,22 +378,27 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
         self._run_step("stop serving", lambda: self._stop_serving(share))
         self._run_step("finish commands", lambda: self._commands.stop(share))
-        if self._announced:
+        if self._ownership_or_none() is None:
+            self._lifecycle.last_writes = ()
+        else:
             self._run_step("publish the end", self._publish_end)
             self._run_step("flush", lambda: self._flush_unless_late(left(share)))
-        else:
-            self._lifecycle.last_writes = ()
         self._run_step("call app_event_loop_stopped", lambda: _call_with_timeout(self.app_event_loop_stopped, share))
         if self._lifecycle.status:
             self._run_step("flush", lambda: Asset.flush(self, left(share / 5)))
         self._run_step("close", lambda: self._disconnect(left()))
 
     def _publish_end(self) -> None:
-        """Publish UNAVAILABLE and deregister the app, even if one of them fails."""
+        """Publish UNAVAILABLE and deregister the app, even if one of them fails; nothing if another process has it."""
+        ownership = self._ownership
+        if not ownership.is_current():
+            self._lifecycle.last_writes = ()
+            return
+        end = ownership.end(self._end_reason)
         try:
-            unavailable = self._write("avail", UNAVAILABLE)
+            unavailable = self._write("avail", UNAVAILABLE) if end is None else super()._publish(end)
         finally:
-            deregistration = self._writes.deregister(self.asset_uuid)
+            deregistration = self._writes.deregister(self.asset_uuid, ownership.epoch)
         self._lifecycle.last_writes = (unavailable, *deregistration)
 
     def _flush_unless_late(self, timeout: float) -> None:
@@ -393,6 +421,8 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
     def _disconnect(self, timeout: float) -> None:
         """Close the connection of the asset, the event loop, and the client of test mode."""
         try:
+            if (ownership := self._ownership_or_none()) is not None:
+                ownership.release()
             super().close(timeout)
         finally:
             with self._loop_lock:
@@ -410,7 +440,6 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
     def _announce(self, methods: list[AssetAttribute], registration: Registration | None) -> None:
         """Publish the methods and attributes of the app, register it, and wait until all is acknowledged."""
-        self._announced = True
         declared = declared_attributes(type(self))
         standard = [attribute for attribute in standard_attributes() if attribute.id not in declared]
         for attribute in (*methods, *standard, *(field.attribute() for field in declared.values())):
@@ -434,7 +463,27 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._commands.start(earlier, replies, self.logger, self._idle_since)
 
     def _receive_command(self, event: AssetEvent) -> None:
-        self._commands.receive(event)
+        ownership = self._ownership_or_none()
+        if ownership is None or ownership.receives_commands():
+            self._commands.receive(event)
+
+    def _receive_of_owner(self, event: AssetEvent) -> None:
+        super()._receive_of_owner(event)
+        if (ownership := self._ownership_or_none()) is not None:
+            ownership.receive(event)
+
+    def _receive_void(self, event: AssetEvent) -> None:
+        if (ownership := self._ownership_or_none()) is not None:
+            ownership.receive_void(event)
+
+    def _publish(self, event: AssetEvent) -> Receipt:
+        if event.id == AVAILABILITY_ID or event.tag == REPLY_TAG:
+            event = self._ownership.stamped(event)
+        return super()._publish(event)
+
+    def _ownership_or_none(self) -> Ownership | None:
+        """Return the ownership, or None while the constructor has not created it."""
+        return vars(self).get("_ownership")
 
     def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Start a coroutine on the event loop of `async_run`, or on a separate event loop of this app.
@@ -455,6 +504,12 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
 
 OpenFactoryApp._reserved = reserved_names(OpenFactoryApp)  # pyright: ignore[reportPrivateUsage]
+
+
+def _reason_of_crash(error: Exception) -> str:
+    """Return how an app has ended whose main loop has raised an error, for the readers of its asset."""
+    text = " ".join(f"its main loop raised {type(error).__name__}: {error}".split())
+    return text[:_LONGEST_REASON].encode(errors="replace").decode().rstrip(": ")
 
 
 def _call_with_timeout(hook: Callable[[], None], seconds: float) -> None:

@@ -5,6 +5,7 @@ from openfactory.settings import Variable
 __all__ = ["VARIABLES"]
 
 VARIABLES = (
+    Variable("APP_TAKE_OVER", "0", "1 has an app take its UUID over from a process that owns it: that app stops."),
     Variable(
         "APPLICATION_LICENSE",
         "BSD-3-Clause license",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from openfactory.assets.abandoned import abandon, close_abandoned
 from openfactory.assets.subscriptions import Listener
 from openfactory.engines.base import Engine, Subscription
-from openfactory.events.event import AssetEvent
+from openfactory.events.event import OWNER_TAG, AssetEvent
 
 __all__ = ["AllAssets"]
 
@@ -81,6 +81,8 @@ class AllAssets:
         if event.position is not None:
             known = self._delivered.get(event.asset_uuid, event.position)
             self._delivered[event.asset_uuid] = max(event.position, known)
+        if event.tag == OWNER_TAG and self._engine.liveness is not None:
+            self._engine.liveness.note(event.asset_uuid, event)
 
     def _is_wanted(self, event: AssetEvent) -> bool:
         return self._attribute_ids is None or event.id in self._attribute_ids

@@ -23,7 +23,8 @@ from openfactory.concurrency import OrderedExecutor
 from openfactory.engines.location import Servers
 from openfactory.engines.registry import Client, open_engine, open_engine_of
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
-from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, check_attribute_id
+from openfactory.events.event import COMMAND_TAG, OWNER_TAG, REPLY_TAG, AssetEvent, check_attribute_id
+from openfactory.events.ownership import OWNER_ID, Owner, is_by_owner
 from openfactory.events.period import Bound
 from openfactory.events.receipt import Receipt
 from openfactory.events.timestamp import current_timestamp
@@ -150,6 +151,14 @@ class Asset:
     def type(self) -> str:
         """Type under which the asset is registered, or `UNAVAILABLE`."""
         return self._engine.types([self.asset_uuid]).get(self.asset_uuid, UNAVAILABLE)
+
+    @property
+    def owner(self) -> Owner | None:
+        """The process that runs the app of this asset, or has run it last; None if no app has claimed the asset.
+
+        An app claims its UUID when it starts. `ended` of the owner tells how it has ended, and is None while it lives.
+        """
+        return self._state.owner
 
     def attributes(self) -> list[str]:
         """Return the ids of the attributes, without methods, commands and replies."""
@@ -471,12 +480,27 @@ class Asset:
     # Called by the engine
 
     def _receive(self, event: AssetEvent) -> None:
-        event = self._state.apply(event)
+        if event.attributes is not None and is_by_owner(event):  # most events have no attributes
+            if not self._state.counts(event):
+                self._receive_void(event)
+                return
+            event = self._state.apply(event)
+            self._receive_of_owner(event)
+        else:
+            event = self._state.apply(event)
         if event.tag == REPLY_TAG:
             self._caller.settle(event)
         elif event.tag == COMMAND_TAG:
             self._receive_command(event)
         self._subscriptions.dispatch(event)
+
+    def _receive_of_owner(self, event: AssetEvent) -> None:
+        """Handle an event that the owner of this asset has written as the owner, or another process in its place."""
+        if event.tag == OWNER_TAG and self._engine.liveness is not None:
+            self._engine.liveness.note(self.asset_uuid, event)
+
+    def _receive_void(self, event: AssetEvent) -> None:
+        """Handle an event of a process that has lost this asset; only an app overrides this."""
 
     def _receive_command(self, event: AssetEvent) -> None:
         """Handle a command sent to this asset; only an app overrides this."""
@@ -487,7 +511,11 @@ class Asset:
         """Load the last events of an asset, receive each event that follows, and return the last and their position."""
         self._caller = Caller(asset_uuid, self._publish, self._state)
         self._feed = AssetFeed(self._reference, asset_uuid, self, self._subscriptions.kept)
-        return self._feed.start()
+        found = self._feed.start()
+        claim = self._state.get(OWNER_ID)
+        if claim is not None and self._engine.liveness is not None:
+            self._engine.liveness.note(asset_uuid, claim)
+        return found
 
     def _publish(self, event: AssetEvent) -> Receipt:
         receipt = self._writes.publish(event)

@@ -17,6 +17,7 @@ from openfactory.engines import EngineReference
 from openfactory.engines.base import Snapshot, Subscription
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
+from openfactory.events.ownership import OWNER_ID
 from openfactory.events.timestamp import current_timestamp, is_before
 
 __all__ = ["AssetFeed"]
@@ -114,6 +115,8 @@ def _no_asset() -> None:
 def _forget_others(asset: _Asset, events: list[AssetEvent], position: int) -> None:
     """Deliver `UNAVAILABLE` for the attributes that are not among the events of another log, up to a position."""
     present = {event.id for event in events}
+    if OWNER_ID not in present:
+        asset._state.forget(OWNER_ID)  # the claims of another log do not continue those of the former one
     for known in asset._state.attribute_events():
         if known.id not in present and known.position is not None and known.position <= position:
             now = current_timestamp()

@@ -11,6 +11,7 @@ import msgspec
 
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
+from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, counts, is_by_owner, owner_of
 from openfactory.events.receipt import Receipt
 from openfactory.events.timestamp import is_before
 
@@ -54,6 +55,11 @@ class AssetState:
         for event in events:
             self.apply(event)
 
+    def forget(self, attribute_id: str) -> None:
+        """Discard the last event of an attribute."""
+        with self._lock:
+            self._confirmed.pop(attribute_id, None)
+
     def clear(self) -> None:
         """Discard all events, because another asset takes the place of this one."""
         with self._lock:
@@ -81,6 +87,18 @@ class AssetState:
             if self._waiting:
                 self._wake()
         return event
+
+    def counts(self, event: AssetEvent) -> bool:
+        """Return whether an event from the log counts: one that an owner has written does not after another claim."""
+        if not is_by_owner(event):
+            return True
+        claim, available = (self._before(event, attribute_id) for attribute_id in (OWNER_ID, AVAILABILITY_ID))
+        return counts(event, owner_of(claim, available))
+
+    @property
+    def owner(self) -> Owner | None:
+        """The process that owns the asset; None if no process has claimed it."""
+        return owner_of(self.get(OWNER_ID), self.get(AVAILABILITY_ID))
 
     def write(self, event: AssetEvent, receipt: Receipt) -> None:
         """Add an event that this process has published and that is not acknowledged yet."""
@@ -150,6 +168,13 @@ class AssetState:
         finally:
             with self._lock:
                 self._waiting -= 1
+
+    def _before(self, event: AssetEvent, attribute_id: str) -> AssetEvent | None:
+        """Return the known event of an attribute, unless it is an event itself or one after it in the log."""
+        known = self._confirmed.get(attribute_id)
+        if known is None or known.position is None or event.position is None or known.position < event.position:
+            return known
+        return None
 
     def _wake(self) -> None:
         self._changes += 1

@@ -58,9 +58,11 @@ class Writes:
         """Register an asset."""
         return self._add_all(self._engine.register(registration))
 
-    def deregister(self, asset_uuid: str) -> Sequence[Receipt]:
-        """Remove an asset from the register."""
-        return self._add_all(self._engine.deregister(asset_uuid))
+    def deregister(self, asset_uuid: str, epoch: int | None = None) -> Sequence[Receipt]:
+        """Remove an asset from the register, as the owner with the epoch of its claim."""
+        if epoch is None:  # an engine of another distribution may have no epochs
+            return self._add_all(self._engine.deregister(asset_uuid))
+        return self._add_all(self._engine.deregister(asset_uuid, epoch))
 
     def forget(self, receipt: Receipt) -> None:
         """Drop a write whose writer has waited until it was acknowledged."""

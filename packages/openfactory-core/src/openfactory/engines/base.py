@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from openfactory.engines.liveness import Liveness
 from openfactory.engines.location import Servers
 from openfactory.events.event import AssetEvent
 from openfactory.events.message import checked_event
@@ -158,9 +159,11 @@ class Engine(ABC):
 
     Attributes:
         url: the URL by which the engine was opened.
+        liveness: sees which owners of assets live; None if the engine cannot, and apps on it own their assets unseen.
     """
 
     url: str
+    liveness: Liveness | None = None
 
     @classmethod
     @abstractmethod
@@ -269,8 +272,12 @@ class Engine(ABC):
         """Register an asset: its type, its container and its place in the unified namespace; return the receipts."""
 
     @abstractmethod
-    def deregister(self, asset_uuid: str) -> Sequence[Receipt]:
-        """Remove an asset from the register, and return the receipts. Its events remain readable."""
+    def deregister(self, asset_uuid: str, epoch: int | None = None) -> Sequence[Receipt]:
+        """Remove an asset from the register, and return the receipts. Its events remain readable.
+
+        Args:
+            epoch: epoch of the claim of an owner that removes its own asset; after another claim, nothing is removed.
+        """
 
     @abstractmethod
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:

@@ -19,6 +19,7 @@ __all__ = [
     "COMMAND_TAG",
     "CONTRACT_TAG",
     "MAX_VALUE_BYTES",
+    "OWNER_TAG",
     "REPLY_TAG",
     "AssetEvent",
     "carried_value",
@@ -34,6 +35,9 @@ REPLY_TAG = "Method.Reply"
 
 #: Tag of the event with all facts about the arguments of a method.
 CONTRACT_TAG = "Method.Contract"
+
+#: Tag of the event by which a process claims an asset.
+OWNER_TAG = "Asset.Owner"
 
 #: The largest value, in bytes of JSON. A value of about twice this size stalls a ksqlDB table for good, for all assets.
 MAX_VALUE_BYTES = 256 * 1024
@@ -93,8 +97,8 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def is_attribute(self) -> bool:
-        """Whether the event is the value of an attribute, and not a method, its contract, a command or a reply."""
-        return self.type != "Method" and self.tag not in (COMMAND_TAG, REPLY_TAG, CONTRACT_TAG)
+        """Whether the event is the value of an attribute: no method, contract, command, reply or claim."""
+        return self.type != "Method" and self.tag not in (COMMAND_TAG, REPLY_TAG, CONTRACT_TAG, OWNER_TAG)
 
     @property
     def announces_method(self) -> bool:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
+from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent, new_event
 
-__all__ = ["APPLICATION_TYPE", "REFERENCES", "Registration"]
+__all__ = ["APPLICATION_TYPE", "DEREGISTERED", "REFERENCES", "Registration", "deregistration_event"]
 
 #: Default type of an app.
 APPLICATION_TYPE = "OpenFactoryApp"
+
+#: The value of `AssetType` that deregisters an asset.
+DEREGISTERED = "delete"
 
 #: The attributes with the references of an asset, in the order in which they are written.
 REFERENCES = ("references_below", "references_above")
@@ -46,3 +50,12 @@ class Registration(msgspec.Struct, frozen=True):
             attributes += [(level, value, "UNSLevel") for level, value in self.uns_levels.items()]
             attributes.append(("uns_id", self.uns_id, "UNSId"))
         return [new_event(self.asset_uuid, name, value, "OpenFactory", tag) for name, value, tag in attributes]
+
+
+def deregistration_event(asset_uuid: str) -> AssetEvent:
+    """Return the event that removes an asset from the register.
+
+    Its type is not that of a registration: from that, the statements of another set-up of ksqlDB derive a row with the
+    type `delete`.
+    """
+    return new_event(asset_uuid, "AssetType", DEREGISTERED, UNAVAILABLE, "AssetType")

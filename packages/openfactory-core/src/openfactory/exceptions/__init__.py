@@ -6,6 +6,7 @@ OpenFactoryError, also named OFAException
 ├── InvalidEventError                                          (a ValueError)
 ├── UnknownAssetError                                          (a LookupError)
 ├── UnknownAttributeError                                      (a LookupError)
+├── AssetOwnedError
 ├── SubscriptionError
 ├── EngineError
 │   ├── EngineUnavailableError                                 (a ConnectionError)
@@ -26,6 +27,7 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "AssetOwnedError",
     "CommandError",
     "CommandFailed",
     "CommandRejected",
@@ -108,6 +110,20 @@ class UnknownAssetError(OpenFactoryError, LookupError):
 
 class UnknownAttributeError(OpenFactoryError, LookupError):
     """The asset does not have this attribute, and the value `UNAVAILABLE` would be a wrong answer."""
+
+
+class AssetOwnedError(OpenFactoryError):
+    """Another process that lives owns the asset, so its app cannot be started a second time.
+
+    Attributes:
+        asset_uuid: UUID of the asset.
+        owner: the process that owns it, an `openfactory.events.ownership.Owner`.
+    """
+
+    def __init__(self, message: str, *, asset_uuid: str, owner: Any) -> None:
+        super().__init__(message)
+        self.asset_uuid = asset_uuid
+        self.owner = owner
 
 
 class SubscriptionError(OpenFactoryError):

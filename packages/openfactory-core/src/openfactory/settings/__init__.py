@@ -67,6 +67,7 @@ _TABLE = (
         "Location of the data: `sqlite:///factory.db`, `memory://`, `kafka://host:9092` or `http://ksqldb:8088`.",
     ),
     Variable("KSQLDB_USERNAME", None, "User name for the ksqlDB server.", is_text=True),
+    Variable("LIVENESS_TIMEOUT", "15", "Seconds after which an app whose process has ended reads as UNAVAILABLE."),
     Variable("NATS_CLUSTER_<NAME>", None, "All servers of the NATS cluster `<NAME>`, if the router names only one."),
     Variable("NATS_CREDENTIALS_FILE", None, "Credentials file for NATS, as `nsc` writes it: a JWT and its seed."),
     Variable("NATS_NKEY_SEED_FILE", None, "File with the seed of the NKey for NATS."),

@@ -27,7 +27,8 @@ _NOT_IN_UUIDS = re.compile(r"[\s\x00-\x1f\x7f*>|.\ud800-\udfff]")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGUMENTS…]")
 @click.option("--reload", is_flag=True, help="Restart the app when a *.py file in its folder changes.")
-def run(file: Path, arguments: tuple[str, ...], reload: bool) -> None:
+@click.option("--take-over", is_flag=True, help="Stop an app that already runs with this UUID, and go on in its place.")
+def run(file: Path, arguments: tuple[str, ...], reload: bool, take_over: bool) -> None:
     """Run an app file unchanged.
 
     The file runs as with `python FILE`. Environment variables that are not set get these values:
@@ -43,6 +44,8 @@ def run(file: Path, arguments: tuple[str, ...], reload: bool) -> None:
         os.environ["KSQLDB_URL"] = default_url()
     if not environment("APP_UUID"):
         os.environ["APP_UUID"] = app_uuid_of(file)
+    if take_over:
+        os.environ["APP_TAKE_OVER"] = "1"
     if reload:
         run_and_reload(file, arguments)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Collection
 from typing import Any
@@ -19,15 +20,18 @@ from openfactory.engines.base import (
 )
 from openfactory.engines.embedded.database import Database, FileDatabase, MemoryDatabase
 from openfactory.engines.embedded.location import EmbeddedLocation
-from openfactory.engines.embedded.queries import read_history, read_snapshot, unreadable_rows
+from openfactory.engines.embedded.presence import FilePresence
+from openfactory.engines.embedded.queries import read_all, read_history, read_snapshot, unreadable_rows
 from openfactory.engines.embedded.retention import Retention
 from openfactory.engines.embedded.tail import Tail
 from openfactory.engines.embedded.writer import Writer
+from openfactory.engines.liveness import Liveness, LocalPresence, Presence, liveness_timeout
 from openfactory.engines.shared import HistoryQuery, SharedEngine
 from openfactory.engines.tables import TABLES, read_pairs, read_places, run_select
 from openfactory.events.event import AssetEvent
+from openfactory.events.ownership import OWNER_ID, owned
 from openfactory.events.receipt import Receipt
-from openfactory.events.registration import Registration
+from openfactory.events.registration import Registration, deregistration_event
 
 __all__ = ["EmbeddedEngine"]
 
@@ -52,6 +56,8 @@ class EmbeddedEngine(SharedEngine):
         EngineUnavailableError: the file cannot be opened, or is not a database of OpenFactory.
     """
 
+    liveness: Liveness
+
     def __init__(self, url: str, servers: Servers = Servers()) -> None:  # noqa: ARG002, B008 - has no servers
         super().__init__(url)
         location = EmbeddedLocation.of(url)
@@ -59,6 +65,7 @@ class EmbeddedEngine(SharedEngine):
         self._file = "" if location.path is None else str(location.path)
         self._writer = Writer(self._database, Retention(location))
         self._tail = Tail(self._database)
+        self.liveness = self._new_liveness(location)
 
     @classmethod
     def location(cls, url: str, servers: Servers = Servers()) -> str:  # noqa: ARG003, B008 - has no servers
@@ -88,6 +95,7 @@ class EmbeddedEngine(SharedEngine):
         from_position: int | None = None,
     ) -> Subscription:
         self._check_open()
+        self.liveness.start()
         return self._tail.subscribe(asset_uuid, on_event, on_gap, from_position)
 
     def register(self, registration: Registration) -> list[Receipt]:
@@ -98,11 +106,12 @@ class EmbeddedEngine(SharedEngine):
             receipts.append(self._writer.execute(_SET_UNS, *place))
         return receipts
 
-    def deregister(self, asset_uuid: str) -> list[Receipt]:
+    def deregister(self, asset_uuid: str, epoch: int | None = None) -> list[Receipt]:
         self._check_open()
+        event = None if epoch is None else owned(deregistration_event(asset_uuid), epoch)
         return [
-            self._writer.execute(_DEREGISTER, asset_uuid),
-            self._writer.execute(_SET_UNS, asset_uuid, None, None, _now_ms()),
+            self._writer.execute(_DEREGISTER, asset_uuid, only_with=event),
+            self._writer.execute(_SET_UNS, asset_uuid, None, None, _now_ms(), only_with=event),
         ]
 
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
@@ -138,8 +147,20 @@ class EmbeddedEngine(SharedEngine):
 
     def _end_reading(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
+        self.liveness.close()
         self._tail.close(timeout)
         self._database.close(max(deadline - time.monotonic(), 0.1))
+
+    def _new_liveness(self, location: EmbeddedLocation) -> Liveness:
+        timeout = liveness_timeout()
+        presence: Presence = LocalPresence(secrets.token_hex(8))
+        if location.path is not None:
+            presence = FilePresence(location.path.with_name(location.path.name + ".owners"), timeout)
+        return Liveness(presence, lambda assets: self.snapshot(assets).events, self.publish, self._claims, timeout)
+
+    def _claims(self) -> list[AssetEvent]:
+        with self._database.reading() as connection:
+            return read_all(connection, OWNER_ID)
 
     def _pairs(self, view: str, column: str, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
         self._check_open()

@@ -8,28 +8,45 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from openfactory.events.decoding import decode_json
 from openfactory.events.event import AssetEvent
+from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, counts, owner_in
 from openfactory.events.receipt import Receipt
 
-__all__ = ["Entry", "Run", "Statement", "write_batch"]
+__all__ = ["Entry", "OwnerEvent", "Run", "Statement", "write_batch"]
 
 # Maximum number of rows in a statement. Each statement releases the interpreter lock once, so few are quicker.
 _ROWS = 500
+
+_LAST_OF_OWNER = """
+SELECT log.asset, log.attr, log.value, log.type, log.tag, log.ts, log.attributes
+FROM latest JOIN log ON log.id = latest.id WHERE latest.asset = ? AND latest.attr IN (?, ?)
+"""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Statement(msgspec.Struct, gc=False):
-    """SQL statement that changes another table, executed in order with the events."""
+    """SQL statement that changes another table, executed in order with the events.
+
+    With an event that an owner writes, it is executed only if the event counts.
+    """
 
     sql: str
     parameters: tuple[Any, ...]
+    only_with: AssetEvent | None = None
+
+
+class OwnerEvent(msgspec.Struct, gc=False):
+    """An event that is written as the owner of its asset, and only while the claim of the writer counts."""
+
+    event: AssetEvent
 
 
 class Entry(msgspec.Struct, gc=False):
     """An event or a statement in the queue of the writer, with its receipt and its size in bytes."""
 
-    work: AssetEvent | Statement
+    work: AssetEvent | Statement | OwnerEvent
     receipt: Receipt
     size: int
 
@@ -41,7 +58,11 @@ class Run(NamedTuple):
     last: int
 
     def acknowledge(self) -> None:
-        """Set the position of each receipt. Call it only after the commit."""
+        """Set the position of each receipt. Call it only after the commit.
+
+        An event that does not count, because another process owns the asset, has none in the log: its receipt gets the
+        position of the newest event, as one of a log that keeps events that do not count.
+        """
         for position, entry in enumerate(self.entries, self.last - len(self.entries) + 1):
             entry.receipt.position = position
 
@@ -66,11 +87,15 @@ def _write_in_turn(connection: sqlite3.Connection, batch: list[Entry]) -> list[R
     runs: list[Run] = []
     events: list[Entry] = []
     for entry in batch:
-        if isinstance(entry.work, Statement):
+        if not isinstance(entry.work, AssetEvent):
             if events:
                 runs.append(_insert(connection, events))
                 events = []
-            connection.execute(entry.work.sql, entry.work.parameters)
+            if isinstance(entry.work, OwnerEvent) and _counts(connection, entry.work.event):
+                runs.append(_insert(connection, [entry]))
+                continue
+            if isinstance(entry.work, Statement) and _counts(connection, entry.work.only_with):
+                connection.execute(entry.work.sql, entry.work.parameters)
             newest = connection.execute("SELECT coalesce(max(id), 0) FROM log").fetchone()[0]
             runs.append(Run([entry], newest))
         else:
@@ -86,7 +111,7 @@ def _write_in_turn(connection: sqlite3.Connection, batch: list[Entry]) -> list[R
 def _insert(connection: sqlite3.Connection, entries: list[Entry]) -> Run:
     parameters: list[str | None] = []
     for entry in entries:
-        event = entry.work
+        event = entry.work.event if isinstance(entry.work, OwnerEvent) else entry.work
         assert isinstance(event, AssetEvent)
         value = _encode(event.value).decode()
         attributes = None if event.attributes is None else _encode(event.attributes).decode()
@@ -94,6 +119,18 @@ def _insert(connection: sqlite3.Connection, entries: list[Entry]) -> Run:
     last = connection.execute(_insert_statement(len(entries)), parameters).lastrowid
     assert last is not None
     return Run(entries, last)
+
+
+def _counts(connection: sqlite3.Connection, event: AssetEvent | None) -> bool:
+    """Return whether an event that an owner writes still counts; None is an event of nobody in particular."""
+    if event is None:
+        return True
+    rows = connection.execute(_LAST_OF_OWNER, (event.asset_uuid, OWNER_ID, AVAILABILITY_ID))
+    last = {
+        attr: AssetEvent(asset, attr, decode_json(value), kind, tag, ts, None, decode_json(attributes or "null"))
+        for asset, attr, value, kind, tag, ts, attributes in rows
+    }
+    return counts(event, owner_in(last))
 
 
 @cache

@@ -23,6 +23,7 @@ from openfactory.events.timestamp import WIRE_PATTERN
 
 __all__ = [
     "Batch",
+    "read_all",
     "read_batch",
     "read_history",
     "read_snapshot",
@@ -156,6 +157,11 @@ def read_snapshot(connection: sqlite3.Connection, asset_uuids: Collection[str] |
     for event in events:
         by_asset.setdefault(event.asset_uuid, []).append(event)
     return Snapshot(by_asset, position)
+
+
+def read_all(connection: sqlite3.Connection, attribute_id: str) -> list[AssetEvent]:
+    """Return the last event of an attribute of each asset that has it."""
+    return _read(connection, _SNAPSHOT.format(only="WHERE latest.attr = ?"), (attribute_id,))[2]
 
 
 def read_history(connection: sqlite3.Connection, query: HistoryQuery) -> list[AssetEvent]:

@@ -15,11 +15,12 @@ import msgspec
 
 from openfactory.concurrency.strand import current_strand
 from openfactory.engines.embedded.database import Database
-from openfactory.engines.embedded.insertion import Entry, Statement, write_batch
+from openfactory.engines.embedded.insertion import Entry, OwnerEvent, Statement, write_batch
 from openfactory.engines.embedded.retention import Retention
 from openfactory.engines.failures import DeliveryFailures
 from openfactory.engines.room import room_deadline
 from openfactory.events.event import AssetEvent
+from openfactory.events.ownership import is_by_owner
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import DeliveryError, DeliveryTimeout, EngineClosedError
 
@@ -85,11 +86,13 @@ class Writer:
             size += len(_encode(value))
         if event.attributes is not None:
             size += len(_encode(event.attributes))
+            if is_by_owner(event):
+                return self._put(OwnerEvent(event), event, size)
         return self._put(event, event, size)
 
-    def execute(self, sql: str, *parameters: Any) -> Receipt:
-        """Queue a statement that changes another table."""
-        return self._put(Statement(sql, parameters), None, _EVENT_BYTES)
+    def execute(self, sql: str, *parameters: Any, only_with: AssetEvent | None = None) -> Receipt:
+        """Queue a statement that changes another table; with an event of an owner, only if the event counts."""
+        return self._put(Statement(sql, parameters, only_with), None, _EVENT_BYTES)
 
     def flush(self, timeout: float) -> None:
         """Wait until all published events are written or have failed.
@@ -117,7 +120,7 @@ class Writer:
         self._abandoned = True
         self.flush(0)
 
-    def _put(self, work: AssetEvent | Statement, event: AssetEvent | None, size: int) -> Receipt:
+    def _put(self, work: AssetEvent | Statement | OwnerEvent, event: AssetEvent | None, size: int) -> Receipt:
         strand = current_strand()
         with self._lock:
             if self._queued_bytes > _QUEUE_BYTES and not self._closed:

@@ -32,6 +32,7 @@ from openfactory.engines.kafka_engine.topics import (
 from openfactory.engines.shared import HistoryQuery
 from openfactory.engines.tables import TABLES
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.ownership import OWNER_ID
 from openfactory.logs.outage import Outage
 from openfactory.logs.waiting import Waiting
 from openfactory.settings.redaction import redacted
@@ -169,6 +170,13 @@ class KafkaEngine(LogEngine):
 
     # State
 
+    def _claims(self) -> list[AssetEvent]:
+        with self._dispatcher.lock:
+            watched = self._dispatcher.assets()
+            assets = self._fold.assets if watched is None else [uuid for uuid in watched if uuid in self._fold.assets]
+            claims = (self._fold.assets[asset_uuid].get(OWNER_ID) for asset_uuid in assets)
+            return [claim for claim in claims if claim is not None]
+
     def _started_feed(self) -> LogFeed:
         return self._feed
 
@@ -253,6 +261,8 @@ class KafkaEngine(LogEngine):
     def _apply_event(self, event: AssetEvent) -> bool:
         """Apply an event to the state, and return whether subscriptions receive it."""
         self._newest[event.asset_uuid] = event.position or 0
+        if not self._fold.counts(event):
+            return False
         if is_deregistration(event):
             self._fold.deregister(event)
             return False

@@ -12,16 +12,14 @@ from openfactory.engines.kafka_engine.recent_commands import RecentCommands
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.decoding import decode_json
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.ownership import counts, is_by_owner, owner_in
+from openfactory.events.registration import DEREGISTERED
 from openfactory.events.timestamp import milliseconds_of
 from openfactory.exceptions import InvalidEventError
 
-__all__ = ["DEREGISTERED", "Fold", "Place", "is_deregistration", "place_of_message"]
+__all__ = ["Fold", "Place", "is_deregistration", "place_of_message"]
 
-#: The value of `AssetType` that deregisters an asset.
-DEREGISTERED = "delete"
-
-# Types of the event that deregisters an asset. OpenFactory writes the second: from the first, the statements of another
-# set-up of ksqlDB derive a row with the type `delete`.
+# Types of the event that deregisters an asset. OpenFactory writes the second.
 _DEREGISTERING_TYPES = ("OpenFactory", UNAVAILABLE)
 
 _COMMAND_TAGS = frozenset((COMMAND_TAG, REPLY_TAG))
@@ -62,12 +60,20 @@ class Fold:
         """Return the state after some events, where a deregistration removes the earlier attributes of its asset."""
         fold = cls()
         for event in events:
+            if not fold.counts(event):
+                continue
             if is_deregistration(event):
                 fold.deregister(event)
                 fold.assets.pop(event.asset_uuid, None)
             else:
                 fold.apply(event)
         return fold
+
+    def counts(self, event: AssetEvent) -> bool:
+        """Return whether an event counts: one that an owner has written does not after another claim."""
+        if event.attributes is None or not is_by_owner(event):
+            return True
+        return counts(event, owner_in(self.assets.get(event.asset_uuid, {})))
 
     def apply(self, event: AssetEvent) -> None:
         """Apply an event, which is newer than all others of its asset."""

@@ -31,20 +31,23 @@ from openfactory.engines.base import (
 from openfactory.engines.dispatcher import Dispatcher
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.delivery import Delivery
-from openfactory.engines.kafka_engine.fold import DEREGISTERED, is_deregistration
+from openfactory.engines.kafka_engine.fold import is_deregistration
 from openfactory.engines.kafka_engine.log_feed import LogFeed
 from openfactory.engines.kafka_engine.log_reader import LogReader, key_of
 from openfactory.engines.kafka_engine.log_watch import Identity, LogWatch, TopicIdentity
 from openfactory.engines.kafka_engine.partitioning import partition_of
 from openfactory.engines.kafka_engine.positions import Partition
+from openfactory.engines.kafka_engine.presence import GroupPresence
 from openfactory.engines.kafka_engine.records import Records
 from openfactory.engines.kafka_engine.register_rows import RegisterRows
+from openfactory.engines.liveness import Liveness, liveness_timeout
 from openfactory.engines.shared import HistoryQuery, SharedEngine
 from openfactory.events.attribute import UNAVAILABLE
-from openfactory.events.event import AssetEvent, new_event
+from openfactory.events.event import AssetEvent
 from openfactory.events.message import checked_event, encode_message, read_message
+from openfactory.events.ownership import owned
 from openfactory.events.receipt import Receipt
-from openfactory.events.registration import Registration
+from openfactory.events.registration import Registration, deregistration_event
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.settings.redaction import redacted
 
@@ -86,6 +89,8 @@ class LogEngine(SharedEngine):
         delivery: the writer of the log; the engine closes it.
     """
 
+    liveness: Liveness
+
     def __init__(
         self,
         url: str,
@@ -115,6 +120,9 @@ class LogEngine(SharedEngine):
         self._replacing = threading.Lock()  # owned while another log takes the place of the present one
         self._records = Records(self._positions)
         self._rows = RegisterRows(connection, reader, self._records, topics.tombstones)
+        timeout = liveness_timeout()
+        presence = GroupPresence(connection, topics.assets, timeout)
+        self.liveness = Liveness(presence, self._last_events, self.publish, self._claims, timeout)
 
     # Writing
 
@@ -158,7 +166,7 @@ class LogEngine(SharedEngine):
             receipts.append(self._publish_place(registration.asset_uuid, place))
         return receipts
 
-    def deregister(self, asset_uuid: str) -> list[Receipt]:
+    def deregister(self, asset_uuid: str, epoch: int | None = None) -> list[Receipt]:
         self._check_open()
         place: dict[str, object] = {
             "asset_uuid": asset_uuid,
@@ -166,7 +174,8 @@ class LogEngine(SharedEngine):
             "uns_levels": None,
             "updated_at": time.time_ns() // 1_000_000,
         }
-        written = self.publish(new_event(asset_uuid, "AssetType", DEREGISTERED, UNAVAILABLE, "AssetType"))
+        event = deregistration_event(asset_uuid)
+        written = self.publish(event if epoch is None else owned(event, epoch))
         receipts = [written, self._publish_place(asset_uuid, place)]
         if self._rows.wait_until_deletable(asset_uuid, written, self._partitions, self._partition_of(asset_uuid)):
             tombstones = self._topics.tombstones.values()
@@ -216,6 +225,8 @@ class LogEngine(SharedEngine):
         from_position: int | None = None,
     ) -> Subscription:
         self._check_open()
+        if asset_uuid is None:
+            self.liveness.start()
         feed = self._started_feed()
         partitions = self._partitions
         wanted = None if asset_uuid is None else [asset_uuid]
@@ -420,6 +431,15 @@ class LogEngine(SharedEngine):
         places = {partition.number: offset for partition, offset in offsets.items()}
         return LogPosition.of(places, max(own, default=None))
 
+    # Owners
+
+    def _last_events(self, asset_uuids: Collection[str]) -> Mapping[str, list[AssetEvent]]:
+        return self.snapshot(asset_uuids).events
+
+    def _claims(self) -> list[AssetEvent]:
+        """Return the claims that the engine knows of the watched assets; others are noted when they are read."""
+        return []
+
     # State of the engine
 
     def _health(self) -> EngineHealth:
@@ -435,6 +455,7 @@ class LogEngine(SharedEngine):
         self._delivery.close(timeout)
 
     def _end_reading(self, timeout: float) -> None:
+        self.liveness.close()
         self._watch.close()
         self._stop_following(timeout)
         self._dispatcher.clear()

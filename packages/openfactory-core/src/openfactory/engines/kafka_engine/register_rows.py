@@ -12,13 +12,14 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
 from openfactory.engines.kafka_engine.connection import BrokerConnection
-from openfactory.engines.kafka_engine.fold import DEREGISTERED, is_deregistration
+from openfactory.engines.kafka_engine.fold import is_deregistration
 from openfactory.engines.kafka_engine.log_reader import LogReader, key_of
 from openfactory.engines.kafka_engine.partitioning import partition_of
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.kafka_engine.records import Records
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
+from openfactory.events.registration import DEREGISTERED
 from openfactory.exceptions import EngineUnavailableError
 
 __all__ = ["LAG_SECONDS", "RegisterRows"]

@@ -25,6 +25,7 @@ from openfactory.engines.ksqldb.tables import KsqlDBTables, topics_of_server
 from openfactory.engines.ksqldb.topology import check_factory
 from openfactory.engines.shared import HistoryQuery
 from openfactory.events.event import AssetEvent
+from openfactory.events.ownership import counts, is_by_owner, owner_in
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.settings.redaction import redacted
@@ -88,6 +89,7 @@ class KsqlDBEngine(LogEngine):
         self._rows.are_certain = True
         self._tables = KsqlDBTables(self._server)
         self._feed: LogFeed | None = None
+        self._owners = Fold()  # only what owners have written
         self._nats: NatsLive | None = None
         try:
             self._known_ends.update(reader.ends([*self._partitions, *self._map_partitions]))
@@ -129,6 +131,8 @@ class KsqlDBEngine(LogEngine):
         for event in (*([] if wanted == [] else self._tables.events(wanted)), *newer):
             if not is_deregistration(event):
                 last_events = events.setdefault(event.asset_uuid, {})
+                if event.id in last_events and not counts(event, owner_in(last_events)):
+                    continue
                 last_events.pop(event.id, None)  # moves the attribute to the end: the newest event is the last
                 last_events[event.id] = event
         by_asset = {asset_uuid: list(last_events.values()) for asset_uuid, last_events in events.items()}
@@ -229,9 +233,19 @@ class KsqlDBEngine(LogEngine):
         if event is None or is_deregistration(event):
             return
         if self._nats is None:
-            self._dispatcher.deliver(event, partition.number, offset + 1)
-        else:  # subscriptions to a single asset receive its events from NATS
+            # Also an event that does not count: an owner that hears one writes its own again, for the tables.
+            self._dispatcher.deliver_to_asset(event, partition.number, offset + 1)
+        if self._is_counting(event):  # subscriptions to a single asset receive its events from NATS
             self._dispatcher.deliver_to_wildcard(event, partition.number, offset + 1)
+
+    def _is_counting(self, event: AssetEvent) -> bool:
+        """Return whether an event counts, as far as the owner is known from the events since the feed has started."""
+        if not is_by_owner(event):
+            return True
+        if not self._owners.counts(event):
+            return False
+        self._owners.apply(event)
+        return True
 
     def _read_newest(self, asset_uuids: list[str] | None) -> tuple[dict[Partition, int], list[AssetEvent]]:
         """Return the ends of all partitions, and the newest events before them; meanwhile messages of NATS wait."""

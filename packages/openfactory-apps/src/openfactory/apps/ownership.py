@@ -1,0 +1,224 @@
+"""The claim of an app to its UUID: one process at a time runs an app."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from openfactory.assets.state import AssetState
+from openfactory.concurrency.bounded import call_on_thread
+from openfactory.engines.base import Engine
+from openfactory.events.event import OWNER_TAG, AssetEvent
+from openfactory.events.ownership import AVAILABILITY_ID, Owner, end_event, owned
+from openfactory.events.timestamp import current_timestamp
+from openfactory.exceptions import AssetOwnedError, DeliveryTimeout, OpenFactoryError
+
+__all__ = ["Ownership"]
+
+# Seconds to wait until the log shows who has claimed an asset, and between two attempts to claim it again.
+_CLAIM_SECONDS = 10.0
+_RETRY_SECONDS = 1.0
+
+
+class Ownership:
+    """The claim of one app: made at its start, lost to another process that takes over, given up at its end.
+
+    Args:
+        asset_uuid: UUID of the app.
+        engine: engine of the app.
+        state: state of the app, which follows the log.
+        logger: logger of the app.
+        on_lost: called once, on a thread of its own, when another process has taken over.
+
+    Attributes:
+        claim: the claim; None before it is made, and on an engine without claims.
+        lost_to: the process that has taken over, or None.
+    """
+
+    def __init__(
+        self,
+        asset_uuid: str,
+        engine: Engine,
+        state: AssetState,
+        logger: logging.Logger,
+        on_lost: Callable[[], object],
+    ) -> None:
+        self.claim: Owner | None = None
+        self.lost_to: Owner | None = None
+        self._asset_uuid = asset_uuid
+        self._engine = engine
+        self._liveness = engine.liveness
+        self._state = state
+        self._logger = logger
+        self._on_lost = on_lost
+        self._is_settled = False  # whether the claim has won, so that a later one of another process is a take-over
+        self._ended = False
+        self._availability: AssetEvent | None = None  # as the app has written it last
+
+    @property
+    def epoch(self) -> int | None:
+        """Epoch of the claim."""
+        return None if self.claim is None else self.claim.epoch
+
+    def begin(self, *, take_over: bool) -> int:
+        """Claim the UUID, and return the position of the claim; the commands before it belong to an earlier owner.
+
+        Args:
+            take_over: claim it although another process that lives owns it.
+
+        Raises:
+            AssetOwnedError: another process that lives owns it.
+            DeliveryError, DeliveryTimeout: the claim was not written in time.
+        """
+        if self._liveness is None:
+            self._is_settled = True
+            return 0
+        self._liveness.join()
+        owner = self._state.owner
+        while owner is not None and not take_over and self._lives(owner):
+            if self._state.owner == owner:
+                raise self._owned_error(owner)
+            owner = self._state.owner  # another process has claimed it meanwhile
+        position = self._write_claim(owner)
+        owner = self._state.owner
+        if owner is None or owner.epoch != self.epoch:
+            self._give_up()
+            if owner is None:
+                raise DeliveryTimeout(
+                    f"The log did not show the claim of {self._asset_uuid} within {_CLAIM_SECONDS:g} s. "
+                    "Look at the engine's health(), and start the app again.",
+                    pending=1,
+                )
+            raise self._owned_error(owner)
+        self._is_settled = True
+        return position
+
+    def stamped(self, event: AssetEvent) -> AssetEvent:
+        """Return an event as the owner writes it."""
+        if self.claim is None:
+            return event
+        event = owned(event, self.claim.epoch)
+        if event.id == AVAILABILITY_ID:
+            self._availability = event
+        return event
+
+    def end(self, reason: str) -> AssetEvent | None:
+        """Return the event that ends the ownership, or None on an engine without claims."""
+        self._ended = True
+        if self.claim is None:
+            return None
+        return end_event(self._asset_uuid, self.claim, self._state.get(AVAILABILITY_ID), reason)
+
+    def release(self) -> None:
+        """Give the UUID up after the end, so that an app of this process can claim it."""
+        self._ended = True
+        self._give_up()
+
+    def receive(self, event: AssetEvent) -> None:
+        """Handle an event that was written as the owner of the asset. The delivery thread of the engine calls it."""
+        if not self._is_settled or self._ended or self.lost_to is not None:
+            return
+        owner = self._state.owner
+        if owner is None or self.claim is None:
+            return
+        if owner.epoch != self.claim.epoch:
+            self._lose(owner)
+        elif owner.ended is not None and event.id == AVAILABILITY_ID:
+            text = "%s was taken for ended (%s). It claims its UUID again."
+            self._logger.warning(text, self._asset_uuid, owner.ended)
+            call_on_thread("openfactory-claim", self._come_back, owner)
+
+    def receive_void(self, event: AssetEvent) -> None:
+        """Write again what an event of a process that has lost the asset may have changed in tables of a server."""
+        if not self._is_settled or self._ended or self.claim is None or self._state.owner != self.claim:
+            return
+        if event.tag == OWNER_TAG:
+            self._engine.publish(self.claim.event(self._asset_uuid))
+        elif event.id == AVAILABILITY_ID and self._availability is not None:
+            self._engine.publish(self._availability)
+
+    def receives_commands(self) -> bool:
+        """Return whether commands are for this process, and not for one that has taken over."""
+        return self.lost_to is None
+
+    def is_current(self) -> bool:
+        """Return whether the app owns its UUID; ask the log if this process may have missed a claim."""
+        if self._is_settled and self.claim is not None and self._liveness is not None and self._liveness.is_late():
+            with suppress(OpenFactoryError):  # without an answer, what is known counts
+                self._state.load(self._engine.snapshot([self._asset_uuid]).events.get(self._asset_uuid, ()))
+                owner = self._state.owner
+                if owner is not None and owner.epoch > self.claim.epoch:
+                    self.lost_to = owner
+        return self._is_settled and self.lost_to is None
+
+    def _lives(self, owner: Owner) -> bool:
+        assert self._liveness is not None
+        if self._liveness.presence.lag and owner.ended is None and owner.instance != self._liveness.instance:
+            self._logger.info("%s is owned by %s. Checking whether it lives.", self._asset_uuid, owner)
+        return self._liveness.lives(self._asset_uuid, owner)
+
+    def _write_claim(self, previous: Owner | None) -> int:
+        """Write a claim in the place of another, wait until the log shows which one wins, and return its position."""
+        assert self._liveness is not None
+        before = 0 if previous is None else previous.epoch
+        presence = self._liveness.presence
+        self.claim = Owner(
+            presence.instance,
+            max(before + 1, time.time_ns() // 1_000_000),  # it rises too if the log has forgotten the claims before
+            before,
+            socket.gethostname(),
+            os.getpid(),
+            current_timestamp(),
+            presence.observable,
+        )
+        self._liveness.claims[self._asset_uuid] = self.claim
+        position = self._engine.publish(self.claim.event(self._asset_uuid)).wait(_CLAIM_SECONDS)
+        self._state.wait_for(lambda: _epoch(self._state.owner) not in (None, before), _CLAIM_SECONDS)
+        return position
+
+    def _come_back(self, ended: Owner) -> None:
+        """Claim the UUID again after a time in which others could not see this process, and write the availability."""
+        while not self._ended and self._state.owner == ended:
+            try:
+                self._write_claim(ended)
+            except OpenFactoryError as error:
+                self._logger.warning("%s could not claim its UUID again (%s). It tries again.", self._asset_uuid, error)
+                time.sleep(_RETRY_SECONDS)
+        owner = self._state.owner
+        if self._ended or owner is None or self.claim is None:
+            return
+        if owner.epoch != self.claim.epoch:
+            self._lose(owner)
+        elif self._availability is not None:
+            available = self._availability
+            again = msgspec.structs.replace(available, timestamp=current_timestamp(), attributes=None)
+            self._engine.publish(self.stamped(again))
+
+    def _lose(self, owner: Owner) -> None:
+        if self.lost_to is None:
+            self.lost_to = owner
+            self._give_up()
+            self._logger.error("%s was taken over by %s; stopping.", self._asset_uuid, owner)
+            call_on_thread("openfactory-lost", self._on_lost)
+
+    def _give_up(self) -> None:
+        if self._liveness is not None and self._liveness.claims.get(self._asset_uuid) == self.claim:
+            self._liveness.claims.pop(self._asset_uuid, None)
+
+    def _owned_error(self, owner: Owner) -> AssetOwnedError:
+        return AssetOwnedError(
+            f"{self._asset_uuid} is owned by {owner}, which has run it since {owner.started}. Stop that process, give "
+            "this app another APP_UUID, or take over by take_over=True or `ofa run --take-over`.",
+            asset_uuid=self._asset_uuid,
+            owner=owner,
+        )
+
+
+def _epoch(owner: Owner | None) -> int | None:
+    return None if owner is None else owner.epoch

@@ -1,0 +1,163 @@
+"""Presence of the processes that share a file: each locks a file of its own, and the kernel ends the lock with it.
+
+The lock is right for processes of several containers, which may have the same process id. What the file contains shows
+that its process runs on, and is not frozen.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from openfactory.concurrency.forked_child import reset_in_forked_child
+from openfactory.concurrency.group_access import grant_to_group
+from openfactory.engines.liveness import Sight
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["FilePresence"]
+
+# Share of the time limit for which a process must be silent to count as frozen: the rest is for looking and writing.
+_PATIENCE = 0.6
+
+_SIGN_BYTES = 64
+
+
+class FilePresence:
+    """The files of the processes that own assets, in a folder beside the database.
+
+    Args:
+        folder: the folder, which need not exist yet.
+        timeout: seconds after which the end of a process must be known.
+    """
+
+    observable = True
+    lag = 0.0
+
+    def __init__(self, folder: Path, timeout: float) -> None:
+        self.instance = secrets.token_hex(8)
+        self.patience = timeout * _PATIENCE
+        self._folder = folder
+        self._own = -1
+        self._beats = 0
+        self._others: dict[str, int] = {}  # descriptors by instance
+        self._signs: dict[str, bytes] = {}  # by instance, the sign of the last look
+        reset_in_forked_child(self)
+
+    def join(self) -> None:
+        if self._own < 0:
+            self._create()
+
+    def beat(self) -> None:
+        if self._own < 0:
+            return
+        if not self._path(self.instance).exists():  # somebody has removed it: others would take this process for dead
+            os.close(self._own)
+            self._create()
+        self._beats += 1
+        with suppress(OSError):  # the disk may be full
+            _write(self._own, b"%d %.3f\n" % (self._beats, time.time()))
+
+    def others(self) -> Collection[str]:
+        try:
+            names = {entry.name for entry in os.scandir(self._folder) if not entry.name.endswith(".new")}
+        except OSError:
+            return ()
+        return names - {self.instance}
+
+    def look(self, instances: Collection[str]) -> Mapping[str, Sight]:
+        return {instance: self._look(instance) for instance in instances}
+
+    def last_seen(self, instance: str) -> float | None:
+        try:
+            return float(self._path(instance).read_bytes().split()[1])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def forget(self, instance: str) -> None:
+        self._close(instance)
+        with suppress(OSError):
+            self._path(instance).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        for instance in list(self._others):
+            self._close(instance)
+        if self._own >= 0:
+            with suppress(OSError):
+                self._path(self.instance).unlink(missing_ok=True)
+            os.close(self._own)
+            self._own = -1
+
+    def reset_after_fork(self) -> None:
+        """Close the parent's descriptors; with its own, the parent would seem to live after its end."""
+        for descriptor in (self._own, *self._others.values()):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._own = -1
+        self._others.clear()
+
+    def _path(self, instance: str) -> Path:
+        return self._folder / instance
+
+    def _create(self) -> None:
+        if not self._folder.is_dir():
+            self._folder.mkdir(exist_ok=True)
+            grant_to_group(self._folder)
+        new = self._path(f"{self.instance}.new")
+        self._own = os.open(new, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o660)
+        grant_to_group(new)
+        if sys.platform != "win32":
+            fcntl.flock(self._own, fcntl.LOCK_EX)
+        _write(self._own, b"%d %.3f\n" % (self._beats, time.time()))
+        new.replace(self._path(self.instance))  # atomic, so that nobody finds a file that is not locked yet
+
+    def _look(self, instance: str) -> Sight:
+        descriptor = self._others.get(instance)
+        try:
+            if descriptor is None:
+                path = self._path(instance)
+                descriptor = self._others[instance] = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            if _has_ended(descriptor):
+                self._close(instance)
+                return Sight.ENDED
+            sign = os.pread(descriptor, _SIGN_BYTES, 0) if hasattr(os, "pread") else _read(descriptor)
+        except FileNotFoundError:
+            return Sight.ENDED
+        except OSError:
+            return Sight.UNKNOWN
+        is_silent = self._signs.get(instance) == sign
+        self._signs[instance] = sign
+        return Sight.SILENT if is_silent else Sight.LIVES
+
+    def _close(self, instance: str) -> None:
+        self._signs.pop(instance, None)
+        descriptor = self._others.pop(instance, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _has_ended(descriptor: int) -> bool:
+    """Return whether nobody has locked the file of a process, so that the process has ended."""
+    if sys.platform == "win32":  # not tested; the sign alone tells
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, _SIGN_BYTES)
+
+
+def _write(descriptor: int, sign: bytes) -> None:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, sign)

@@ -1,0 +1,182 @@
+"""Presence of the processes that share a Kafka cluster: each is the only member of a consumer group of its own.
+
+The broker keeps the session of the member, and ends it when the member sends no heartbeats. A group for each process
+and not one for all, because each member that comes or goes makes all members of its group join again. A member with no
+partitions reads nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from openfactory.concurrency.bounded import call_on_thread
+from openfactory.concurrency.forked_child import reset_in_forked_child
+from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.liveness import Sight
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, TopicPartition
+
+__all__ = ["GroupPresence"]
+
+_logger = logging.getLogger("openfactory.liveness")
+
+# Shares of the time limit: the session of a member at the broker, and the time for which a process without a session
+# must stay without one, because a broker that comes back has forgotten its members for a moment.
+_SESSION = 0.4
+_PATIENCE = 0.25
+
+# Seconds to wait until the broker knows this process, and between two looks at it meanwhile.
+_JOIN_SECONDS = 3.0
+_POLL_SECONDS = 0.02
+
+_ANSWER_SECONDS = 3.0
+_LEAVE_SECONDS = 0.5
+
+
+class GroupPresence:
+    """The consumer groups of the processes that own assets.
+
+    Args:
+        connection: the cluster.
+        topic: topic of all events, whose name begins the names of the groups.
+        timeout: seconds after which the end of a process must be known.
+    """
+
+    def __init__(self, connection: BrokerConnection, topic: str, timeout: float) -> None:
+        self.instance = secrets.token_hex(8)
+        self.observable = True
+        self.patience = timeout * _PATIENCE
+        self._session = timeout * _SESSION
+        self.lag = self._session + timeout / 10
+        self._connection = connection
+        self._topic = topic
+        self._consumer: Consumer | None = None
+        self._admin: Any = None
+        self._lock = threading.Lock()
+        self._forked = False
+        reset_in_forked_child(self)
+
+    def join(self) -> None:
+        with self._lock:
+            if self._consumer is not None or self._forked:
+                return
+            self._consumer = self._new_member()
+        deadline = time.monotonic() + _JOIN_SECONDS
+        while self.observable and time.monotonic() < deadline:
+            self._poll(_POLL_SECONDS)
+            if self.look([self.instance])[self.instance] is Sight.LIVES:
+                return
+
+    def beat(self) -> None:
+        self._poll(0)
+
+    def others(self) -> Collection[str]:
+        return ()
+
+    def look(self, instances: Collection[str]) -> Mapping[str, Sight]:
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        if not instances or self._forked:
+            return {}
+        with self._lock:
+            if self._admin is None:
+                self._admin = AdminClient(self._connection.configuration())
+            admin = self._admin
+        while admin.poll(0):  # errors and log lines of the client
+            pass
+        groups = {self._group(instance): instance for instance in instances}
+        try:
+            answers = admin.describe_consumer_groups(list(groups), request_timeout=_ANSWER_SECONDS)
+        except KafkaException:
+            return dict.fromkeys(instances, Sight.UNKNOWN)
+        return {groups[group]: _sight(answer) for group, answer in answers.items()}
+
+    def last_seen(self, instance: str) -> float | None:  # noqa: ARG002 - the broker does not tell
+        return None
+
+    def forget(self, instance: str) -> None:
+        pass  # the broker drops a group without members
+
+    def close(self) -> None:
+        with self._lock:
+            consumer, self._consumer, self._admin = self._consumer, None, None
+        if consumer is not None and not self._forked:
+            with suppress(TimeoutError, RuntimeError):  # no broker answers, or the interpreter starts no more threads
+                call_on_thread("openfactory-leave", consumer.close).result(_LEAVE_SECONDS)
+
+    def reset_after_fork(self) -> None:
+        """Drop the copies in a forked child: the clients and their threads belong to the parent."""
+        self._forked = True
+        self._lock = threading.Lock()
+
+    def _group(self, instance: str) -> str:
+        return f"{self._topic}-owner-{instance}"
+
+    def _new_member(self) -> Consumer:
+        from confluent_kafka import Consumer
+
+        session = round(max(self._session, 1.0) * 1_000)
+        consumer = Consumer(
+            self._connection.configuration(
+                **{
+                    "group.id": self._group(self.instance),
+                    "enable.auto.commit": False,
+                    "allow.auto.create.topics": False,
+                    "session.timeout.ms": session,
+                    "heartbeat.interval.ms": session // 4,
+                    "max.poll.interval.ms": max(30_000, session),
+                }
+            )
+        )
+        consumer.subscribe([self._topic], on_assign=_assign_nothing)
+        return consumer
+
+    def _poll(self, seconds: float) -> None:
+        """Serve the client, and notice that the broker refuses this process."""
+        with self._lock:
+            consumer = self._consumer
+        if consumer is None or self._forked:
+            return
+        message = consumer.poll(seconds)
+        error = None if message is None else message.error()
+        if error is not None and error.name() in _REFUSALS and self.observable:
+            self.observable = False
+            _logger.warning(
+                "The broker lets this process not join the consumer group %s (%s), so nobody can notice its end. %s",
+                self._group(self.instance),
+                error.str(),
+                _REFUSALS[error.name()].format(topic=self._topic),
+            )
+
+
+_GRANT = "Grant READ and DESCRIBE on the groups that begin with {topic}-owner-."
+_REFUSALS = {
+    "GROUP_AUTHORIZATION_FAILED": _GRANT,
+    "INVALID_SESSION_TIMEOUT": "Set LIVENESS_TIMEOUT so that 0.4 of it is a session that the broker grants "
+    "(group.min.session.timeout.ms to group.max.session.timeout.ms).",
+}
+
+
+def _assign_nothing(consumer: Consumer, _: list[TopicPartition]) -> None:
+    consumer.assign([])
+
+
+def _sight(answer: Any) -> Sight:
+    """Return what the description of a group shows of its process."""
+    from confluent_kafka import KafkaException
+
+    try:
+        description = answer.result(timeout=_ANSWER_SECONDS + 1.0)
+    except KafkaException as error:
+        return Sight.SILENT if error.args[0].name() == "GROUP_ID_NOT_FOUND" else Sight.UNKNOWN
+    except TimeoutError:
+        return Sight.UNKNOWN
+    return Sight.LIVES if description.members else Sight.SILENT

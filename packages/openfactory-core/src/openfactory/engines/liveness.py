@@ -1,0 +1,323 @@
+"""Liveness: which processes that own assets still live, and the end of those that do not.
+
+An engine has a mechanism by which processes see each other, the `Presence`: the kernel's lock on a file, or the members
+of consumer groups. `Liveness` looks at it, and writes the end of an owner that has gone, in the owner's place.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from enum import Enum
+from typing import Protocol
+
+from openfactory.concurrency import forked_child
+from openfactory.events.attribute import UNAVAILABLE
+from openfactory.events.event import AssetEvent
+from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, end_event, owner_in
+from openfactory.exceptions import ConfigurationError, EngineClosedError, OpenFactoryError
+from openfactory.settings import VARIABLES, setting
+
+__all__ = ["Liveness", "LocalPresence", "Presence", "Sight", "liveness_timeout"]
+
+_logger = logging.getLogger("openfactory.liveness")
+
+# Looks at the presence within the time limit: enough for several before a process counts as ended.
+_LOOKS = 10
+
+# Seconds after which a claim is written again.
+_RENEWAL_SECONDS = 24 * 3_600.0
+
+# The shortest time limit in seconds, and the seconds between two looks of a process that waits for an owner's end.
+_SHORTEST_TIMEOUT = 1.0
+_POLL_SECONDS = 0.2
+
+
+class Sight(Enum):
+    """What a look at a process shows."""
+
+    LIVES = "lives"
+    SILENT = "silent"  # it gives no sign: it may have ended, may be frozen, or may give the next sign soon
+    ENDED = "ended"
+    UNKNOWN = "unknown"  # nothing can be seen now, for example because the broker is away
+
+
+class Presence(Protocol):
+    """The mechanism by which the processes that use an engine see each other.
+
+    Attributes:
+        instance: random id of this process.
+        observable: whether other processes can see this one.
+        patience: seconds of silence after which a process counts as ended.
+        lag: seconds for which a process that has ended may still seem to live.
+    """
+
+    instance: str
+    observable: bool
+    patience: float
+    lag: float
+
+    def join(self) -> None:
+        """Let other processes see this one."""
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+
+    def others(self) -> Collection[str]:
+        """Return the instances of other processes, as far as the mechanism can name them."""
+
+    def look(self, instances: Collection[str]) -> Mapping[str, Sight]:
+        """Return what can be seen of each process."""
+
+    def last_seen(self, instance: str) -> float | None:
+        """Return the time of the last sign of a process in seconds since 1970, or None if it is not known."""
+
+    def forget(self, instance: str) -> None:
+        """Drop what is left of a process that has ended."""
+
+    def close(self) -> None:
+        """Leave: other processes see at once that this one has gone."""
+
+
+class LocalPresence:
+    """Presence of an engine that no other process can use."""
+
+    observable = True
+    patience = lag = 0.0
+
+    def __init__(self, instance: str) -> None:
+        self.instance = instance
+
+    def join(self) -> None:
+        pass
+
+    beat = close = join
+
+    def others(self) -> Collection[str]:
+        return ()
+
+    def look(self, instances: Collection[str]) -> Mapping[str, Sight]:
+        return {instance: Sight.LIVES if instance == self.instance else Sight.ENDED for instance in instances}
+
+    def last_seen(self, instance: str) -> float | None:  # noqa: ARG002 - no other process was seen
+        return None
+
+    def forget(self, instance: str) -> None:
+        pass
+
+
+class Liveness:
+    """Sees which owners of assets live, and writes the end of those that do not, on a thread of its own.
+
+    Only seconds in which this process looks count as silence of another: a process that was frozen itself, and wakes
+    up, does not take the others for dead. Nothing counts while nothing can be seen.
+
+    Args:
+        presence: the mechanism by which processes see each other.
+        last_events: returns the last event of each attribute of some assets, by UUID.
+        publish: writes an event.
+        claims: returns the claims that the engine knows without being told, those of all assets of a file for example.
+        timeout: seconds after which the end of a process must be known.
+
+    Attributes:
+        claims: the claims of the apps of this process, by the UUID of their assets.
+        counters: number of ends that this process has written.
+    """
+
+    def __init__(
+        self,
+        presence: Presence,
+        last_events: Callable[[Collection[str]], Mapping[str, list[AssetEvent]]],
+        publish: Callable[[AssetEvent], object],
+        claims: Callable[[], Iterable[AssetEvent]] = tuple,
+        timeout: float = 15.0,
+    ) -> None:
+        self.presence = presence
+        self.claims: dict[str, Owner] = {}
+        self.counters = {"ended_owners": 0}
+        self._last_events = last_events
+        self._publish = publish
+        self._known_claims = claims
+        self._interval = timeout / _LOOKS
+        self._lock = threading.Lock()
+        self._owned: defaultdict[str, set[str]] = defaultdict(set)  # by instance, the assets that this process watches
+        self._silence: dict[str, float] = {}  # by instance, the seconds since its last sign
+        self._ended: set[str] = set()  # instances whose end is written
+        self._seen: dict[str, float] = {}  # by instance, the time of its last sign as this process has seen it
+        self._looked = time.monotonic()
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+        self._pid = forked_child.pid
+
+    @property
+    def instance(self) -> str:
+        """Random id of this process."""
+        return self.presence.instance
+
+    def start(self) -> None:
+        """Look at the other processes from now on."""
+        if self._thread is not None or self._closed.is_set():
+            return
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="openfactory-liveness", daemon=True)
+                self._thread.start()
+
+    def join(self) -> None:
+        """Let other processes see this one, before it claims an asset."""
+        self.presence.join()
+        self.start()
+
+    def note(self, asset_uuid: str, claim: AssetEvent) -> None:
+        """Take note of the claim of an asset that this process watches."""
+        owner = owner_in({OWNER_ID: claim})
+        if owner is not None and owner.observable and owner.instance != self.instance:
+            with self._lock:
+                self._owned[owner.instance].add(asset_uuid)
+                self._ended.discard(owner.instance)
+            self.start()
+
+    def lives(self, asset_uuid: str, owner: Owner) -> bool:
+        """Return whether the owner of an asset lives; wait as long as one that has ended may seem to live."""
+        if owner.ended is not None:
+            return False
+        if owner.instance == self.instance:
+            return asset_uuid in self.claims
+        deadline = time.monotonic() + self.presence.lag
+        silent_looks = 0
+        while True:
+            sight = self.look(owner)
+            silent_looks = silent_looks + 1 if sight is Sight.SILENT else 0
+            if sight is Sight.ENDED or (silent_looks > 1 and self.presence.lag):
+                return False
+            if time.monotonic() >= deadline:
+                return sight is not Sight.UNKNOWN
+            self._closed.wait(_POLL_SECONDS)
+
+    def look(self, owner: Owner) -> Sight:
+        """Return what can be seen of an owner now."""
+        if owner.instance == self.instance:
+            return Sight.LIVES
+        return self.presence.look([owner.instance]).get(owner.instance, Sight.UNKNOWN)
+
+    def last_seen(self, owner: Owner) -> float | None:
+        """Return the time of the last sign of an owner in seconds since 1970, or None if it is not known."""
+        seen = self.presence.last_seen(owner.instance)
+        return self._seen.get(owner.instance) if seen is None else seen
+
+    def is_late(self) -> bool:
+        """Return whether this process was frozen or slow, so that others may have taken it for ended."""
+        return time.monotonic() - self._looked > 2 * self._interval
+
+    def close(self, timeout: float = 1.0) -> None:
+        """End the thread and leave."""
+        self._closed.set()
+        if self._pid != forked_child.pid:
+            return
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        self.presence.close()
+
+    def _run(self) -> None:
+        self._note_all()
+        last = renewed = time.monotonic()
+        while not self._closed.wait(self._interval):
+            now = time.monotonic()
+            elapsed, last = min(now - last, 2 * self._interval), now  # more than that, this process was frozen itself
+            self._looked = now
+            try:
+                self.presence.beat()
+                self._look(elapsed)
+                if now - renewed > _RENEWAL_SECONDS:
+                    renewed = now
+                    self._renew()
+            except EngineClosedError:
+                return
+            except OpenFactoryError as error:
+                _logger.warning("The owners of assets cannot be looked at now (%s). It is tried again.", error)
+            except Exception:
+                _logger.exception("The owners of assets cannot be looked at now. It is tried again.")
+
+    def _note_all(self) -> None:
+        """Take note of all claims that the engine knows."""
+        try:
+            for claim in self._known_claims():
+                self.note(claim.asset_uuid, claim)
+        except OpenFactoryError as error:
+            _logger.warning("The claims of assets cannot be read (%s). Those that are watched are noted later.", error)
+
+    def _look(self, elapsed: float) -> None:
+        with self._lock:
+            instances = {*self._owned, *self.presence.others()} - {self.instance}
+        for instance, sight in self.presence.look(instances).items():
+            if sight is Sight.SILENT:
+                self._silence[instance] = self._silence.get(instance, 0.0) + elapsed
+            else:
+                self._silence.pop(instance, None)
+            if sight is Sight.LIVES:
+                self._seen[instance] = time.time()
+                self._ended.discard(instance)
+            elif instance in self._ended:
+                continue
+            elif sight is Sight.ENDED or self._silence.get(instance, 0.0) >= self.presence.patience > 0:
+                self._write_end(instance, sight)
+
+    def _renew(self) -> None:
+        """Write the claims of this process again, before the retention of a log deletes them."""
+        for asset_uuid, owner in list(self.claims.items()):
+            self._publish(owner.event(asset_uuid))
+
+    def _write_end(self, instance: str, sight: Sight) -> None:
+        """Write the end of a process for each asset that it still owns and that is not unavailable already."""
+        self._note_all()  # the process may have claimed assets that this one does not watch
+        with self._lock:
+            assets = self._owned.pop(instance, set())
+        for asset_uuid, events in self._last_events(list(assets)).items() if assets else ():
+            last = {event.id: event for event in events}
+            owner, available = owner_in(last), last.get(AVAILABILITY_ID)
+            if owner is None or owner.instance != instance or owner.ended is not None or not owner.observable:
+                continue
+            if available is None or available.value == UNAVAILABLE:
+                continue
+            reason = self._reason(owner, sight)
+            _logger.warning("%s is UNAVAILABLE: %s. Start it again.", asset_uuid, reason)
+            self._publish(end_event(asset_uuid, owner, available, reason))
+            self.counters["ended_owners"] += 1
+        self._ended.add(instance)
+        self._silence.pop(instance, None)
+        if sight is Sight.ENDED:
+            self.presence.forget(instance)
+
+    def _reason(self, owner: Owner, sight: Sight) -> str:
+        what = "ended without a word" if sight is Sight.ENDED else "ended without a word or does not run on"
+        seen = self.last_seen(owner)
+        return f"{owner} {what}, {'last seen ' + _time_of_day(seen) if seen else 'started ' + owner.started}"
+
+
+def liveness_timeout() -> float:
+    """Return LIVENESS_TIMEOUT, the seconds after which the end of a process must be known.
+
+    Raises:
+        ConfigurationError: the value is not a number of at least 1.
+    """
+    text = setting("LIVENESS_TIMEOUT") or ""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not _SHORTEST_TIMEOUT <= seconds <= _LONGEST_TIMEOUT:
+        raise ConfigurationError(
+            f"LIVENESS_TIMEOUT={text!r} is not a number of seconds from {_SHORTEST_TIMEOUT:g} to "
+            f"{_LONGEST_TIMEOUT:g}. Set one, or unset it to use {VARIABLES['LIVENESS_TIMEOUT'].default}."
+        )
+    return seconds
+
+
+_LONGEST_TIMEOUT = 3_600.0
+
+
+def _time_of_day(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
