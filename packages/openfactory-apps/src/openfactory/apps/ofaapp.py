@@ -306,6 +306,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             keep_streams_going()
             self.welcome_banner()
             await self._prepare_serving()
+            await asyncio.to_thread(self._ownership.wait_until_seen)
             self._become_available()
             await self._work()
         except asyncio.CancelledError:
@@ -358,6 +359,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         """Prepare the web server, which a plain app does not have."""
 
     def _become_available(self) -> None:
+        self._ownership.wait_until_seen()
         self["avail"] = "AVAILABLE"
         self.logger.info("Starting the main loop.")
 

@@ -7,11 +7,13 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 
 import msgspec
 
 from openfactory.assets.state import AssetState
+from openfactory.concurrency import process_identity
 from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.base import Engine
 from openfactory.events.event import OWNER_TAG, AssetEvent
@@ -57,6 +59,7 @@ class Ownership:
         self._state = state
         self._logger = logger
         self._on_lost = on_lost
+        self._joined: Future[None] | None = None  # done when other processes see this one
         self._is_settled = False  # whether the claim has won, so that a later one of another process is a take-over
         self._ended = False
         self._availability: AssetEvent | None = None  # as the app has written it last
@@ -79,7 +82,9 @@ class Ownership:
         if self._liveness is None:
             self._is_settled = True
             return 0
-        self._liveness.join()
+        self._joined = call_on_thread("openfactory-join", self._liveness.join)
+        if not self._liveness.presence.lag:
+            self._joined.result()
         owner = self._state.owner
         while owner is not None and not take_over and self._lives(owner):
             if self._state.owner == owner:
@@ -98,6 +103,16 @@ class Ownership:
             raise self._owned_error(owner)
         self._is_settled = True
         return position
+
+    def wait_until_seen(self) -> None:
+        """Wait until other processes see this one: before that, they would take an available app for ended."""
+        if self._joined is None or self._liveness is None or self.claim is None:
+            return
+        self._joined.result()
+        if self._liveness.presence.observable != self.claim.observable:
+            self.claim = msgspec.structs.replace(self.claim, observable=self._liveness.presence.observable)
+            self._liveness.claims[self._asset_uuid] = self.claim
+            self._engine.publish(self.claim.event(self._asset_uuid))
 
     def stamped(self, event: AssetEvent) -> AssetEvent:
         """Return an event as the owner writes it."""
@@ -175,6 +190,8 @@ class Ownership:
             socket.gethostname(),
             os.getpid(),
             current_timestamp(),
+            process_identity.machine(),
+            process_identity.start_of(os.getpid()),
             presence.observable,
         )
         self._liveness.claims[self._asset_uuid] = self.claim

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from typing import Protocol
 
-from openfactory.concurrency import forked_child
+from openfactory.concurrency import forked_child, process_identity
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, end_event, owner_in
@@ -53,15 +53,17 @@ class Presence(Protocol):
         observable: whether other processes can see this one.
         patience: seconds of silence after which a process counts as ended.
         lag: seconds for which a process that has ended may still seem to live.
+        silence: what a process does that is silent for so long, for a text.
     """
 
     instance: str
     observable: bool
     patience: float
     lag: float
+    silence: str
 
     def join(self) -> None:
-        """Let other processes see this one."""
+        """Let other processes see this one, and wait a few seconds until they do."""
 
     def beat(self) -> None:
         """Give a sign of life."""
@@ -87,6 +89,7 @@ class LocalPresence:
 
     observable = True
     patience = lag = 0.0
+    silence = ""
 
     def __init__(self, instance: str) -> None:
         self.instance = instance
@@ -167,7 +170,7 @@ class Liveness:
                 self._thread.start()
 
     def join(self) -> None:
-        """Let other processes see this one, before it claims an asset."""
+        """Let other processes see this one, which owns assets."""
         self.presence.join()
         self.start()
 
@@ -186,14 +189,19 @@ class Liveness:
             return False
         if owner.instance == self.instance:
             return asset_uuid in self.claims
-        deadline = time.monotonic() + self.presence.lag
-        silent_looks = 0
+        is_running = process_identity.is_running(owner.machine, owner.pid, owner.process_start)
+        if is_running is not None:
+            return is_running
+        now = silent_since = time.monotonic()
+        deadline = now + self.presence.lag
         while True:
-            sight = self.look(owner)
-            silent_looks = silent_looks + 1 if sight is Sight.SILENT else 0
-            if sight is Sight.ENDED or (silent_looks > 1 and self.presence.lag):
+            sight, now = self.look(owner), time.monotonic()
+            if sight is not Sight.SILENT:
+                silent_since = now
+            # A process that was started a moment ago may not be seen yet.
+            if sight is Sight.ENDED or (self.presence.lag and now - silent_since >= self.presence.patience):
                 return False
-            if time.monotonic() >= deadline:
+            if now >= deadline and (sight is not Sight.SILENT or not self.presence.lag):
                 return sight is not Sight.UNKNOWN
             self._closed.wait(_POLL_SECONDS)
 
@@ -292,7 +300,7 @@ class Liveness:
             self.presence.forget(instance)
 
     def _reason(self, owner: Owner, sight: Sight) -> str:
-        what = "ended without a word" if sight is Sight.ENDED else "ended without a word or does not run on"
+        what = "ended without a word" if sight is Sight.ENDED else self.presence.silence
         seen = self.last_seen(owner)
         return f"{owner} {what}, {'last seen ' + _time_of_day(seen) if seen else 'started ' + owner.started}"
 

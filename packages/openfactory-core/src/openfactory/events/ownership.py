@@ -48,6 +48,8 @@ class Owner(msgspec.Struct, frozen=True):
         host: name of its host.
         pid: its process id.
         started: time of the claim.
+        machine: id of the machine and of the container of the process, see `process_identity`; may be empty.
+        process_start: start of the process, in ticks since the start of the machine; None if it is not known.
         observable: whether other processes can see that it lives.
         ended: how the ownership has ended, or None.
     """
@@ -58,6 +60,8 @@ class Owner(msgspec.Struct, frozen=True):
     host: str
     pid: int
     started: str
+    machine: str = ""
+    process_start: int | None = None
     observable: bool = True
     ended: str | None = None
 

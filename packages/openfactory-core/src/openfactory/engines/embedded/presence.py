@@ -39,6 +39,7 @@ class FilePresence:
 
     observable = True
     lag = 0.0
+    silence = "gives no sign of life and may be frozen"
 
     def __init__(self, folder: Path, timeout: float) -> None:
         self.instance = secrets.token_hex(8)

@@ -49,6 +49,8 @@ class GroupPresence:
         timeout: seconds after which the end of a process must be known.
     """
 
+    silence = "ended without a word or is frozen"
+
     def __init__(self, connection: BrokerConnection, topic: str, timeout: float) -> None:
         self.instance = secrets.token_hex(8)
         self.observable = True
