@@ -36,6 +36,8 @@ _PROPERTIES = {
     "transaction.state.log.min.isr": "1",
     "transaction.state.log.num.partitions": "1",
     "group.initial.rebalance.delay.ms": "0",
+    # 6 s by default: a test need not wait as long until the end of a process is known.
+    "group.min.session.timeout.ms": "500",
     # After a kill the old session must expire before the broker is let in again: 9 s by default. Much less, and a busy
     # machine makes a healthy broker expire.
     "broker.session.timeout.ms": "3000",

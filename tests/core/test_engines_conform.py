@@ -14,7 +14,7 @@ from openfactory.engines.embedded import EmbeddedEngine, tail
 from openfactory.events.event import AssetEvent, new_event
 from openfactory.events.registration import Registration
 from openfactory.exceptions import QueryError
-from openfactory.testing import EngineConformance, eventually
+from openfactory.testing import EngineConformance, SharedEngineConformance, eventually
 
 pytestmark = pytest.mark.smoke
 
@@ -27,7 +27,7 @@ class TestMemory(EngineConformance):
         return f"memory://{uuid4().hex}"
 
 
-class TestFile(EngineConformance):
+class TestFile(SharedEngineConformance):
     @pytest.fixture
     def engine_url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/factory.db"

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
-from openfactory.testing import EngineConformance
+from openfactory.testing import SharedEngineConformance
 from servers.kafka_broker import KafkaBroker
 
 
@@ -23,7 +23,7 @@ def place(request: pytest.FixtureRequest, kafka_broker: KafkaBroker) -> str:
     return f"kafka://{kafka_broker.bootstrap_servers}?prefix={prefix}"
 
 
-class TestKafkaAlone(EngineConformance):
+class TestKafkaAlone(SharedEngineConformance):
     @pytest.fixture
     def unwritable(self) -> str:
         return "x" * 2_000_000  # larger than a message may be

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ksqldb_factory import KsqlDBFactory
-from openfactory.testing import EngineConformance
+from openfactory.testing import SharedEngineConformance
 from servers import KafkaBroker, NatsServer
 
 
@@ -31,7 +31,7 @@ def existing(kafka_broker: KafkaBroker, nats_server: NatsServer) -> Iterator[Ksq
         yield factory
 
 
-class _KsqlDBConformance(EngineConformance):
+class _KsqlDBConformance(SharedEngineConformance):
     @pytest.fixture
     def unwritable(self) -> str:
         return "x" * 2_000_000  # larger than a message may be

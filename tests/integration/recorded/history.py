@@ -61,7 +61,8 @@ class Row(NamedTuple):
 
     @property
     def is_attribute(self) -> bool:
-        return self.type != "Method" and self.tag != "Method.Contract" and not self.is_command_or_reply
+        is_known = self.type != "Method" and self.tag not in ("Method.Contract", "Asset.Owner")
+        return is_known and not self.is_command_or_reply
 
 
 class Stop(NamedTuple):

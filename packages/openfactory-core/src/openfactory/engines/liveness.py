@@ -282,7 +282,7 @@ class Liveness:
         """Write the end of a process for each asset that it still owns and that is not unavailable already."""
         self._note_all()  # the process may have claimed assets that this one does not watch
         with self._lock:
-            assets = self._owned.pop(instance, set())
+            assets = set(self._owned.get(instance, ()))
         for asset_uuid, events in self._last_events(list(assets)).items() if assets else ():
             last = {event.id: event for event in events}
             owner, available = owner_in(last), last.get(AVAILABILITY_ID)
@@ -296,13 +296,15 @@ class Liveness:
             self.counters["ended_owners"] += 1
         self._ended.add(instance)
         self._silence.pop(instance, None)
+        with self._lock:
+            self._owned.pop(instance, None)
         if sight is Sight.ENDED:
             self.presence.forget(instance)
 
     def _reason(self, owner: Owner, sight: Sight) -> str:
         what = "ended without a word" if sight is Sight.ENDED else self.presence.silence
         seen = self.last_seen(owner)
-        return f"{owner} {what}, {'last seen ' + _time_of_day(seen) if seen else 'started ' + owner.started}"
+        return f"{owner} {what}, {'started ' + owner.started if seen is None else 'last seen ' + _time_of_day(seen)}"
 
 
 def liveness_timeout() -> float:

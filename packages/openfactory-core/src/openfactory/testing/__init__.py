@@ -12,6 +12,8 @@ To test an engine, derive a class from the suite and override the fixture `engin
         @pytest.fixture
         def engine_url(self, tmp_path):
             return f"myengine:///{tmp_path}/data"
+
+An engine that several processes use derives from `SharedEngineConformance`.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ pytest.register_assert_rewrite(
             "commanding",
             "conformance",
             "malformed",
+            "owning",
             "queries",
             "reading",
             "registering",
@@ -47,12 +50,17 @@ pytest.register_assert_rewrite(
 
 if TYPE_CHECKING:
     from openfactory.testing.app_client import AppClient
-    from openfactory.testing.conformance import EngineConformance
+    from openfactory.testing.conformance import EngineConformance, SharedEngineConformance
     from openfactory.testing.waiting import eventually
 
-__all__ = ["AppClient", "EngineConformance", "eventually"]
+__all__ = ["AppClient", "EngineConformance", "SharedEngineConformance", "eventually"]
 
-_MODULES = {"AppClient": "app_client", "EngineConformance": "conformance", "eventually": "waiting"}
+_MODULES = {
+    "AppClient": "app_client",
+    "EngineConformance": "conformance",
+    "SharedEngineConformance": "conformance",
+    "eventually": "waiting",
+}
 
 
 def __getattr__(name: str) -> Any:

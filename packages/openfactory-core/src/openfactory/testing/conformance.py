@@ -14,6 +14,7 @@ from openfactory.events.registration import Registration
 from openfactory.exceptions import EngineClosedError
 from openfactory.testing.commanding import CommandingConformance
 from openfactory.testing.malformed import MalformedConformance
+from openfactory.testing.owning import OwningConformance, SharedOwningConformance
 from openfactory.testing.queries import QueryingConformance
 from openfactory.testing.reading import ReadingConformance
 from openfactory.testing.registering import RegisteringConformance
@@ -22,7 +23,7 @@ from openfactory.testing.telling import TellingConformance
 from openfactory.testing.watching import WatchingConformance
 from openfactory.testing.writing import WritingConformance
 
-__all__ = ["EngineConformance"]
+__all__ = ["EngineConformance", "SharedEngineConformance"]
 
 # Every operation that needs an open engine.
 _OPERATIONS: dict[str, Callable[[Engine], object]] = {
@@ -48,6 +49,7 @@ class EngineConformance(
     WatchingConformance,
     CommandingConformance,
     RegisteringConformance,
+    OwningConformance,
     QueryingConformance,
     SamplesConformance,
     MalformedConformance,
@@ -143,3 +145,7 @@ class EngineConformance(
         with open_engine(engine_url) as reference:
             assert reference.engine is not closed
             reference.engine.publish(new_event(asset_uuid, "speed", 1, "Events", "Test")).wait()
+
+
+class SharedEngineConformance(SharedOwningConformance, EngineConformance):
+    """The conformance suite of an engine that several processes use at the same time."""

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from openfactory.concurrency import forked_child
+from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.base import (
     ASSETS_STREAM,
     ASSETS_TOPIC,
@@ -45,10 +46,10 @@ from openfactory.engines.shared import HistoryQuery, SharedEngine
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.message import checked_event, encode_message, read_message
-from openfactory.events.ownership import owned
+from openfactory.events.ownership import owned, owner_in
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration, deregistration_event
-from openfactory.exceptions import ConfigurationError, EngineUnavailableError
+from openfactory.exceptions import ConfigurationError, EngineUnavailableError, OpenFactoryError
 from openfactory.settings.redaction import redacted
 
 __all__ = ["LogEngine", "TopicNames", "in_order_of_time"]
@@ -57,6 +58,9 @@ _logger = logging.getLogger("openfactory.engines")
 
 # An upper bound for the difference between the clocks of writers and brokers, in seconds.
 _CLOCKS_DIFFER_SECONDS = 3_600.0
+
+# Seconds to wait for the owner of an asset before it is deregistered.
+_OWNER_SECONDS = 1.0
 
 # Seconds to wait until the identity of the log is known.
 _LOOK_SECONDS = 6.0
@@ -168,6 +172,8 @@ class LogEngine(SharedEngine):
 
     def deregister(self, asset_uuid: str, epoch: int | None = None) -> list[Receipt]:
         self._check_open()
+        if epoch is not None and self._has_newer_owner(asset_uuid, epoch):
+            return []  # tombstones and places have no epochs
         place: dict[str, object] = {
             "asset_uuid": asset_uuid,
             "uns_id": None,
@@ -435,6 +441,16 @@ class LogEngine(SharedEngine):
 
     def _last_events(self, asset_uuids: Collection[str]) -> Mapping[str, list[AssetEvent]]:
         return self.snapshot(asset_uuids).events
+
+    def _has_newer_owner(self, asset_uuid: str, epoch: int) -> bool:
+        """Return whether another process is known to have claimed an asset after a claim; do not wait long for it."""
+        last_events = call_on_thread("openfactory-owner", self._last_events, [asset_uuid])
+        try:
+            events = last_events.result(_OWNER_SECONDS).get(asset_uuid, [])
+        except (TimeoutError, OpenFactoryError):
+            return False
+        owner = owner_in({event.id: event for event in events})
+        return owner is not None and owner.epoch > epoch
 
     def _claims(self) -> list[AssetEvent]:
         """Return the claims that the engine knows of the watched assets; others are noted when they are read."""

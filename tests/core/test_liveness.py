@@ -1,0 +1,314 @@
+"""When a process counts as ended, and what is written then."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from openfactory.concurrency import process_identity
+from openfactory.engines import liveness as module
+from openfactory.engines.embedded.presence import FilePresence
+from openfactory.engines.liveness import Liveness, LocalPresence, Sight, liveness_timeout
+from openfactory.events.attribute import UNAVAILABLE
+from openfactory.events.event import AssetEvent, new_event
+from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, counts, owned, owner_in
+from openfactory.exceptions import ConfigurationError, EngineUnavailableError
+
+Eventually = Callable[..., None]
+
+OTHER = Owner("other", 10, 0, "m3", 4711, "2026-01-01T00:00:00.000Z")
+
+# Seconds that a process must be silent, ten looks long.
+PATIENCE = 0.2
+
+
+class Presence(LocalPresence):
+    """A mechanism that shows what the test says."""
+
+    patience, lag, silence = PATIENCE, 0.0, "is silent"
+
+    def __init__(self) -> None:
+        super().__init__("this")
+        self.sight = Sight.LIVES
+        self.looks = 0
+        self.forgotten: list[str] = []
+        self.beats = threading.Semaphore(0)
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+
+    def beat(self) -> None:
+        self.beats.release()
+        assert self.goes_on.wait(60)
+
+    def look(self, instances: Collection[str]) -> Mapping[str, Sight]:
+        self.looks += 1
+        return dict.fromkeys(instances, self.sight)
+
+    def last_seen(self, instance: str) -> float | None:
+        return 0.0
+
+    def forget(self, instance: str) -> None:
+        self.forgotten.append(instance)
+
+
+class Asset:
+    """An asset that another process owns, and what is written of it."""
+
+    def __init__(self, owner: Owner = OTHER, availability: str = "AVAILABLE") -> None:
+        self.claim = owner.event("MILL")
+        event = owned(new_event("MILL", AVAILABILITY_ID, availability, "Events", "Availability"), owner.epoch)
+        self.last = {OWNER_ID: self.claim, AVAILABILITY_ID: event}
+        self.written: list[AssetEvent] = []
+
+    def last_events(self, asset_uuids: Collection[str]) -> dict[str, list[AssetEvent]]:
+        return {"MILL": list(self.last.values())} if "MILL" in asset_uuids else {}
+
+    def publish(self, event: AssetEvent) -> None:
+        self.written.append(event)
+        if counts(event, owner_in(self.last)):
+            self.last[event.id] = event
+
+
+@contextmanager
+def watching(asset: Asset, presence: Presence, timeout: float = PATIENCE) -> Iterator[Liveness]:
+    liveness = Liveness(presence, asset.last_events, asset.publish, timeout=timeout)
+    liveness.note("MILL", asset.claim)
+    yield liveness
+    presence.goes_on.set()
+    liveness.close(60)
+
+
+def look(presence: Presence, times: int) -> None:
+    """Wait until it has been looked at some times from now on."""
+    while presence.beats.acquire(blocking=False):
+        pass
+    for _ in range(times + 1):
+        assert presence.beats.acquire(timeout=60)
+
+
+def test_an_owner_that_has_ended_is_unavailable_with_the_reason(eventually: Eventually) -> None:
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.ENDED
+    with watching(asset, presence) as liveness:
+        eventually(lambda: bool(presence.forgotten))
+        look(presence, 3)
+    [event] = asset.written
+    assert (event.id, event.value, event.type, event.tag) == ("avail", UNAVAILABLE, "Events", "Availability")
+    seen = time.strftime("%H:%M:%S", time.localtime(0))
+    assert event.attributes is not None
+    assert event.attributes["owner_ended"] == f"process 4711 on host m3 ended without a word, last seen {seen}"
+    assert liveness.counters == {"ended_owners": 1}
+
+
+def test_an_owner_that_is_silent_for_long_enough_is_unavailable(eventually: Eventually) -> None:
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.SILENT
+    with watching(asset, presence):
+        begun = time.monotonic()
+        eventually(lambda: bool(asset.written))
+        assert time.monotonic() - begun >= PATIENCE * 0.9
+        look(presence, 3)
+    [event] = asset.written
+    assert event.attributes is not None
+    assert "process 4711 on host m3 is silent" in event.attributes["owner_ended"]
+    assert presence.forgotten == []  # it may go on
+
+
+@pytest.mark.parametrize("sight", [Sight.LIVES, Sight.UNKNOWN])
+def test_silence_must_be_in_one_piece(sight: Sight) -> None:
+    asset, presence = Asset(), Presence()
+    with watching(asset, presence):
+        for _ in range(4):
+            presence.sight = Sight.SILENT
+            look(presence, 4)
+            presence.sight = sight
+            look(presence, 2)
+    assert asset.written == []
+
+
+def test_nobody_has_ended_while_nothing_can_be_seen() -> None:
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.UNKNOWN
+    with watching(asset, presence):
+        look(presence, 30)
+    assert asset.written == []
+
+
+def test_a_process_that_was_frozen_itself_does_not_take_others_for_ended() -> None:
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.SILENT
+    with watching(asset, presence):
+        look(presence, 1)
+        presence.goes_on.clear()
+        look(presence, 0)
+        time.sleep(5 * PATIENCE)  # in which this process does not run
+        presence.goes_on.set()
+        look(presence, 1)
+        presence.sight = Sight.LIVES
+        look(presence, 3)
+    assert asset.written == []
+
+
+def test_a_process_whose_end_was_written_and_that_goes_on_can_end_again(eventually: Eventually) -> None:
+    asset, presence = Asset(), Presence()
+    with watching(asset, presence) as liveness:
+        presence.sight = Sight.ENDED
+        eventually(lambda: len(asset.written) == 1)
+        presence.sight = Sight.LIVES
+        look(presence, 2)
+        again = msgspec.structs.replace(OTHER, epoch=11, supersedes=10)
+        asset.publish(again.event("MILL"))
+        asset.publish(owned(new_event("MILL", "avail", "AVAILABLE", "Events", "Availability"), 11))
+        liveness.note("MILL", again.event("MILL"))
+        presence.sight = Sight.ENDED
+        eventually(lambda: len(asset.written) == 4)
+    assert [event.value for event in asset.written if event.id == "avail"] == [UNAVAILABLE, "AVAILABLE", UNAVAILABLE]
+
+
+@pytest.mark.parametrize(
+    "asset",
+    [
+        Asset(availability=UNAVAILABLE),
+        Asset(msgspec.structs.replace(OTHER, observable=False)),
+        Asset(msgspec.structs.replace(OTHER, instance="this")),
+    ],
+    ids=["already unavailable", "nobody can see whether it lives", "this process"],
+)
+def test_nothing_is_written_of_such_an_asset(asset: Asset) -> None:
+    presence = Presence()
+    presence.sight = Sight.ENDED
+    with watching(asset, presence) as liveness:
+        liveness.start()
+        look(presence, 5)
+    assert asset.written == []
+
+
+def test_nothing_is_written_of_an_asset_that_another_process_has_taken_over() -> None:
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.ENDED
+    newer = msgspec.structs.replace(OTHER, instance="newer", epoch=11, supersedes=10, observable=False)
+    asset.publish(newer.event("MILL"))
+    with watching(asset, presence):
+        look(presence, 5)
+    assert [event.id for event in asset.written] == [OWNER_ID]
+
+
+def test_looking_goes_on_after_an_error(eventually: Eventually, caplog: pytest.LogCaptureFixture) -> None:
+    asset, presence = Asset(), Presence()
+    errors = [EngineUnavailableError("The file is away. Wait.", address="x"), RuntimeError("odd")]
+
+    def last_events(asset_uuids: Collection[str]) -> dict[str, list[AssetEvent]]:
+        if errors:
+            raise errors.pop(0)
+        return asset.last_events(asset_uuids)
+
+    presence.sight = Sight.ENDED
+    liveness = Liveness(presence, last_events, asset.publish, timeout=PATIENCE)
+    liveness.note("MILL", asset.claim)
+    eventually(lambda: bool(asset.written))
+    liveness.close(60)
+    assert caplog.text.count("The owners of assets cannot be looked at now") == 2
+
+
+def test_claims_are_written_again_before_the_log_forgets_them(
+    eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RENEWAL_SECONDS", 0.0)
+    asset, presence = Asset(), Presence()
+    with watching(asset, presence) as liveness:
+        liveness.claims["DRILL"] = own = msgspec.structs.replace(OTHER, instance="this")
+        eventually(lambda: len(asset.written) > 1)
+    assert asset.written[0] == own.event("DRILL")
+
+
+@pytest.mark.parametrize(("sight", "lives"), [(Sight.LIVES, True), (Sight.SILENT, True), (Sight.ENDED, False)])
+def test_an_owner_lives_until_it_has_ended(sight: Sight, lives: bool) -> None:
+    presence = Presence()
+    presence.sight = sight
+    liveness = Liveness(presence, Asset().last_events, Asset().publish)
+    assert liveness.lives("MILL", OTHER) is lives
+    assert not liveness.lives("MILL", msgspec.structs.replace(OTHER, ended="stopped"))
+
+
+def test_an_owner_of_this_process_lives_while_its_app_does() -> None:
+    liveness = Liveness(Presence(), Asset().last_events, Asset().publish)
+    own = msgspec.structs.replace(OTHER, instance="this")
+    assert not liveness.lives("MILL", own)
+    liveness.claims["MILL"] = own
+    assert liveness.lives("MILL", own)
+
+
+@pytest.mark.parametrize(("sight", "lives"), [(Sight.LIVES, True), (Sight.SILENT, False), (Sight.UNKNOWN, False)])
+def test_where_an_end_is_seen_late_a_start_waits_for_it(sight: Sight, lives: bool) -> None:
+    presence = Presence()
+    presence.sight, presence.lag = sight, 0.1
+    begun = time.monotonic()
+    assert Liveness(presence, Asset().last_events, Asset().publish).lives("MILL", OTHER) is lives
+    assert time.monotonic() - begun >= 0.1
+
+
+class TestFiles:
+    """Two processes that share a file, here as two objects: a lock belongs to the object that has opened the file."""
+
+    def test_a_process_lives_while_it_gives_signs(self, tmp_path: Path) -> None:
+        one, two = FilePresence(tmp_path / "owners", 15), FilePresence(tmp_path / "owners", 15)
+        one.join()
+        assert list(two.others()) == [one.instance]
+        assert two.look([one.instance]) == {one.instance: Sight.LIVES}
+        assert two.look([one.instance]) == {one.instance: Sight.SILENT}
+        one.beat()
+        assert two.look([one.instance]) == {one.instance: Sight.LIVES}
+        assert two.last_seen(one.instance) == pytest.approx(time.time(), abs=60)
+        one.close()
+        assert two.look([one.instance]) == {one.instance: Sight.ENDED}
+        assert list(two.others()) == []
+
+    def test_what_a_killed_process_leaves_behind_is_removed(self, tmp_path: Path) -> None:
+        folder = tmp_path / "owners"
+        folder.mkdir()
+        (folder / "killed").write_text("7 1.0")
+        two = FilePresence(folder, 15)
+        assert two.look(["killed"]) == {"killed": Sight.ENDED}
+        two.forget("killed")
+        assert list(folder.iterdir()) == []
+
+    def test_a_file_that_somebody_removes_comes_back(self, tmp_path: Path) -> None:
+        one, two = FilePresence(tmp_path / "owners", 15), FilePresence(tmp_path / "owners", 15)
+        one.join()
+        (tmp_path / "owners" / one.instance).unlink()
+        assert two.look([one.instance]) == {one.instance: Sight.ENDED}
+        one.beat()
+        assert two.look([one.instance]) == {one.instance: Sight.LIVES}
+        one.close()
+
+    def test_a_folder_that_somebody_removes_comes_back(self, tmp_path: Path) -> None:
+        one, two = FilePresence(tmp_path / "owners", 15), FilePresence(tmp_path / "owners", 15)
+        one.join()
+        (tmp_path / "owners" / one.instance).unlink()
+        (tmp_path / "owners").rmdir()
+        one.beat()
+        assert two.look([one.instance]) == {one.instance: Sight.LIVES}
+        one.close()
+
+
+def test_a_process_that_runs_is_known_by_its_start() -> None:
+    start = process_identity.start_of(os.getpid())
+    assert start is not None
+    assert process_identity.is_running(process_identity.machine(), os.getpid(), start)
+    assert process_identity.is_running(process_identity.machine(), os.getpid(), start - 1) is False
+    assert process_identity.is_running("elsewhere", os.getpid(), start) is None
+    assert process_identity.is_running(process_identity.machine(), os.getpid(), None) is None
+
+
+@pytest.mark.parametrize("text", ["0", "0.5", "-1", "nan", "inf", "ten", "4000"])
+def test_a_time_limit_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIVENESS_TIMEOUT", text)
+    with pytest.raises(ConfigurationError, match=r"LIVENESS_TIMEOUT=.* is not a number of seconds from 1 to 3600"):
+        liveness_timeout()
