@@ -83,23 +83,14 @@ class GroupPresence:
         return ()
 
     def look(self, instances: Collection[str]) -> Mapping[str, Sight]:
-        from confluent_kafka import KafkaException
-        from confluent_kafka.admin import AdminClient
-
         if not instances or self._forked:
             return {}
-        with self._lock:
-            if self._admin is None:
-                self._admin = AdminClient(self._connection.configuration())
-            admin = self._admin
-        while admin.poll(0):  # errors and log lines of the client
-            pass
-        groups = {self._group(instance): instance for instance in instances}
-        try:
-            answers = admin.describe_consumer_groups(list(groups), request_timeout=_ANSWER_SECONDS)
-        except KafkaException:
+        with_members = self._groups_with_members()
+        if with_members is None:
             return dict.fromkeys(instances, Sight.UNKNOWN)
-        return {groups[group]: _sight(answer) for group, answer in answers.items()}
+        return {
+            instance: Sight.LIVES if self._group(instance) in with_members else Sight.SILENT for instance in instances
+        }
 
     def last_seen(self, instance: str) -> float | None:  # noqa: ARG002 - the broker does not tell
         return None
@@ -118,6 +109,33 @@ class GroupPresence:
         """Drop the copies in a forked child: the clients and their threads belong to the parent."""
         self._forked = True
         self._lock = threading.Lock()
+
+    def _groups_with_members(self) -> set[str] | None:
+        """Return the groups of the cluster that have members, by one request to each broker; None if not all answer.
+
+        A description of the groups by their coordinators would need a request for each, and librdkafka ends the process
+        when a coordinator is not found in time (librdkafka issue 4605).
+        """
+        from confluent_kafka import ConsumerGroupState, KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        with self._lock:
+            if self._admin is None:
+                self._admin = AdminClient(self._connection.configuration())
+            admin = self._admin
+        while admin.poll(0):  # errors and log lines of the client
+            pass
+        states = {
+            ConsumerGroupState.STABLE,
+            ConsumerGroupState.PREPARING_REBALANCING,
+            ConsumerGroupState.COMPLETING_REBALANCING,
+        }
+        try:
+            listed = admin.list_consumer_groups(states=states, request_timeout=_ANSWER_SECONDS)
+            answer = listed.result(timeout=_ANSWER_SECONDS + 1.0)
+        except (KafkaException, TimeoutError):
+            return None
+        return None if answer.errors else {group.group_id for group in answer.valid}
 
     def _group(self, instance: str) -> str:
         return f"{self._topic}-owner-{instance}"
@@ -169,16 +187,3 @@ _REFUSALS = {
 
 def _assign_nothing(consumer: Consumer, _: list[TopicPartition]) -> None:
     consumer.assign([])
-
-
-def _sight(answer: Any) -> Sight:
-    """Return what the description of a group shows of its process."""
-    from confluent_kafka import KafkaException
-
-    try:
-        description = answer.result(timeout=_ANSWER_SECONDS + 1.0)
-    except KafkaException as error:
-        return Sight.SILENT if error.args[0].name() == "GROUP_ID_NOT_FOUND" else Sight.UNKNOWN
-    except TimeoutError:
-        return Sight.UNKNOWN
-    return Sight.LIVES if description.members else Sight.SILENT

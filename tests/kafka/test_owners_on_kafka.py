@@ -1,0 +1,56 @@
+"""One process at a time runs an app, and its end is known: apps that share a Kafka, also beside a ksqlDB and NATS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from ksqldb_factory import KsqlDBFactory
+from openfactory.assets import Asset
+from owner_promises import TIMEOUT, Eventually, OwnerFixtures, OwnerPromises, Start
+from servers import KafkaBroker
+
+
+class TestKafka(OwnerPromises):
+    @pytest.fixture
+    def place_environment(self, kafka_url: str) -> dict[str, str]:
+        return {"KSQLDB_URL": kafka_url}
+
+
+class TestKsqlDBAndNATS(OwnerPromises):
+    @pytest.fixture(params=[pytest.param(False, marks=pytest.mark.thorough), True], ids=["log", "nats"])
+    def place_environment(self, request: pytest.FixtureRequest, kafka_broker: KafkaBroker) -> Iterator[dict[str, str]]:
+        nats_url = request.getfixturevalue("nats_server").url if request.param else None
+        with ExitStack() as stack:
+            yield stack.enter_context(KsqlDBFactory(kafka_broker.bootstrap_servers, nats_url)).environment
+
+
+class TestBrokerAway(OwnerFixtures):
+    """A broker that the test may freeze and kill."""
+
+    @pytest.fixture
+    def place_environment(self, own_kafka_broker: KafkaBroker) -> dict[str, str]:
+        return {"KSQLDB_URL": f"kafka://{own_kafka_broker.bootstrap_servers}"}
+
+    def test_nobody_has_ended_because_the_broker_was_away(
+        self, start: Start, press: Asset, heard: list[Any], own_kafka_broker: KafkaBroker, eventually: Eventually
+    ) -> None:
+        app = start()
+        eventually(lambda: press.avail.value == "AVAILABLE")
+        os.kill(own_kafka_broker.pid, signal.SIGSTOP)
+        time.sleep(2 * TIMEOUT)
+        os.kill(own_kafka_broker.pid, signal.SIGCONT)
+        assert press.call("stroke", token="frozen", sender_uuid="HMI", timeout=60) == app.pid
+        own_kafka_broker.kill()
+        own_kafka_broker.start()
+        assert press.call("stroke", token="killed", sender_uuid="HMI", timeout=60) == app.pid
+        time.sleep(TIMEOUT)
+        assert heard == ["UNAVAILABLE", "AVAILABLE"]
+        app.process.kill()
+        eventually(lambda: heard == ["UNAVAILABLE", "AVAILABLE", "UNAVAILABLE"])
