@@ -12,6 +12,7 @@ from openfactory.assets.event_queue import EventQueue
 from openfactory.assets.factory import Factory
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.events.event import AssetEvent
+from openfactory.events.ownership import Owner
 from openfactory.events.timestamp import current_timestamp
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "AssetUNS",
     "EventQueue",
     "Factory",
+    "Owner",
     "__version__",
     "current_timestamp",
 ]
