@@ -10,11 +10,19 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, and not marked as such
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from ksqldb_factory import KsqlDBFactory
 from openfactory.assets import Asset
 from owner_promises import TIMEOUT, Eventually, OwnerFixtures, OwnerPromises, Start
-from servers import KafkaBroker
+from servers import KafkaBroker, free_port
 
 
 class TestKafka(OwnerPromises):
@@ -54,3 +62,58 @@ class TestBrokerAway(OwnerFixtures):
         assert heard == ["UNAVAILABLE", "AVAILABLE"]
         app.process.kill()
         eventually(lambda: heard == ["UNAVAILABLE", "AVAILABLE", "UNAVAILABLE"])
+
+
+@pytest.mark.thorough  # with a broker of its own
+class TestNoRightsForGroups(OwnerFixtures):
+    """A broker whose user may use the topics, and no consumer groups."""
+
+    @pytest.fixture
+    def place_environment(self) -> Iterator[dict[str, str]]:
+        rules = {
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+        }
+        with KafkaBroker(properties=rules, secured={"sasl_plaintext": free_port()}) as broker:
+            operations = (
+                AclOperation.READ,
+                AclOperation.WRITE,
+                AclOperation.DESCRIBE,
+                AclOperation.CREATE,
+                AclOperation.DESCRIBE_CONFIGS,
+            )
+            rights = [
+                AclBinding(
+                    ResourceType.TOPIC,
+                    "*",
+                    ResourcePatternType.LITERAL,
+                    f"User:{broker.username}",
+                    "*",
+                    operation,
+                    AclPermissionType.ALLOW,
+                )
+                for operation in operations
+            ]
+            admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+            for granted in admin.create_acls(rights).values():
+                granted.result(60)
+            yield {
+                "KSQLDB_URL": f"kafka://{broker.address('sasl_plaintext')}",
+                "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+                "KAFKA_SASL_MECHANISM": "PLAIN",
+                "KAFKA_SASL_USERNAME": broker.username,
+                "KAFKA_SASL_PASSWORD": broker.password,
+            }
+
+    def test_an_app_that_nobody_can_see_is_not_taken_for_ended_and_says_so(
+        self, start: Start, press: Asset, heard: list[Any], eventually: Eventually
+    ) -> None:
+        app = start()
+        app.until("so nobody can notice its end. Grant READ and DESCRIBE on the groups that begin with ofa_assets-owner-")
+        eventually(lambda: press.owner is not None and not press.owner.observable)
+        eventually(lambda: press.avail.value == "AVAILABLE")
+        time.sleep(TIMEOUT)
+        assert heard == ["UNAVAILABLE", "AVAILABLE"]
+        assert "The log cannot be read" not in app.said
+        app.send(signal.SIGTERM)
+        assert app.ends() == 0

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from openfactory.engines.kafka_engine.connection import BrokerConnection
-from openfactory.engines.kafka_engine.log_reader import LogReader, Partition, new_consumer
+from openfactory.engines.kafka_engine.log_reader import NO_GROUP_RIGHTS, LogReader, Partition, new_consumer
 from openfactory.exceptions import EngineUnavailableError
 from openfactory.logs.outage import Outage
 
@@ -272,7 +272,7 @@ class LogFeed:
             self._lost.add(partition)
             if error.name() == "_LOG_TRUNCATION":
                 self._rewritten.add(partition)
-        else:
+        elif error.name() != NO_GROUP_RIGHTS:
             self._begin_outage(error.str())
 
     def _on_answer(self) -> None:

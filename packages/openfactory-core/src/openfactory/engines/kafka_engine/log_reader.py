@@ -19,7 +19,7 @@ from openfactory.exceptions import EngineClosedError
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
 
-__all__ = ["Cluster", "LogReader", "Partition", "key_of", "new_consumer"]
+__all__ = ["NO_GROUP_RIGHTS", "Cluster", "LogReader", "Partition", "key_of", "new_consumer"]
 
 # Seconds to wait for the first answer of the broker, for each further answer, and for the next records of a part. The
 # first answer takes two round trips, and two more if the patience ends in between: librdkafka then connects again.
@@ -36,6 +36,9 @@ _BATCH = 1_000
 # Kafka's names for the bounds of a partition, in place of a time.
 _END = -1
 _BEGINNING = -2
+
+#: Error of a consumer that reads nevertheless: librdkafka requires a group, which no engine uses to read.
+NO_GROUP_RIGHTS = "GROUP_AUTHORIZATION_FAILED"
 
 # Errors of a topic that was just created, or whose leader changes or is behind: the request is retried.
 _TRANSIENT = (
@@ -214,6 +217,8 @@ class LogReader:
                 if (error := message.error()) is not None:
                     if error.name() == "_PARTITION_EOF":
                         return messages, end
+                    if error.name() == NO_GROUP_RIGHTS:
+                        continue
                     raise self._connection.unavailable(error.str())
                 offset = base + (message.offset() or 0)
                 if offset >= end:
