@@ -109,7 +109,7 @@ class TestNoRightsForGroups(OwnerFixtures):
         self, start: Start, press: Asset, heard: list[Any], eventually: Eventually
     ) -> None:
         app = start()
-        app.until("so nobody can notice its end. Grant READ and DESCRIBE on the groups that begin with ofa_assets-owner-")
+        app.until("Grant READ and DESCRIBE on the groups that begin with ofa_assets-owner-")
         eventually(lambda: press.owner is not None and not press.owner.observable)
         eventually(lambda: press.avail.value == "AVAILABLE")
         time.sleep(TIMEOUT)
