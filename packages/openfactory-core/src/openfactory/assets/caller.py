@@ -1,9 +1,10 @@
-"""The caller's side of commands: sends them, waits for replies, and explains a missing reply."""
+"""The caller's side of commands: sends and cancels them, waits for replies, and explains a missing reply."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
@@ -14,13 +15,16 @@ from typing import Any
 import msgspec
 
 from openfactory.assets.state import AssetState
-from openfactory.commands.envelope import CommandEnvelope, CommandReply
+from openfactory.commands.envelope import CommandCancel, CommandEnvelope, CommandReply
+from openfactory.commands.waiting import TIMEOUT, seconds_text
 from openfactory.engines.room import waiting_for_room
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import (
+    CommandCancelled,
     CommandError,
+    CommandExpired,
     CommandFailed,
     CommandRejected,
     CommandTimeout,
@@ -28,7 +32,7 @@ from openfactory.exceptions import (
     DeliveryTimeout,
     OpenFactoryError,
 )
-from openfactory.settings import environment
+from openfactory.settings import environment, seconds
 
 __all__ = ["Caller", "CommandArguments"]
 
@@ -40,6 +44,8 @@ _logger = logging.getLogger("openfactory.commands")
 # The error for each status of a reply, and the words that begin its text.
 _ERRORS: Mapping[str, tuple[type[CommandError], str]] = {
     "rejected": (CommandRejected, "was rejected"),
+    "expired": (CommandExpired, "came too late"),
+    "cancelled": (CommandCancelled, "was cancelled"),
     "failed": (CommandFailed, "failed"),
     "unknown": (CommandUnknown, "may have run"),
 }
@@ -53,6 +59,7 @@ class _Command:
         event: the event that carries it.
         timeout: seconds that the caller waits in all.
         deadline: end of these seconds, as `time.monotonic()` has it.
+        tried: whether the write of it has begun.
         receipt: outcome of its write; None until it is in the queue.
     """
 
@@ -61,6 +68,7 @@ class _Command:
     event: AssetEvent
     timeout: float
     deadline: float
+    tried: bool = False
     receipt: Receipt | None = None
 
     @property
@@ -75,24 +83,47 @@ class Caller:
     Args:
         asset_uuid: UUID of the asset.
         publish: writes a command to the log.
+        stamp: returns the attributes of a command to an asset that tell when it was sent, see `Engine.stamp`.
         state: state of the asset, from which a timeout is explained.
     """
 
-    def __init__(self, asset_uuid: str, publish: Callable[[AssetEvent], Receipt], state: AssetState) -> None:
+    def __init__(
+        self,
+        asset_uuid: str,
+        publish: Callable[[AssetEvent], Receipt],
+        stamp: Callable[[str], Mapping[str, str]],
+        state: AssetState,
+    ) -> None:
         self._asset_uuid = asset_uuid
         self._publish = publish
+        self._stamp = stamp
         self._state = state
         self._waiting: dict[str, Future[CommandReply]] = {}
 
-    def send(self, method: str, sender_uuid: str, arguments: CommandArguments) -> str:
+    def send(
+        self, method: str, sender_uuid: str, arguments: CommandArguments, timeout: float | None = None
+    ) -> str:
         """Send a command and return its correlation id.
+
+        Args:
+            timeout: seconds after which the app no longer begins it; COMMAND_TIMEOUT by default.
 
         Raises:
             ValueError: `sender_uuid` is empty.
         """
+        if timeout is None:
+            timeout = seconds("COMMAND_TIMEOUT") or math.inf
         envelope = self._envelope(method, sender_uuid, arguments)
-        self._publish(envelope.event(self._asset_uuid, method))
+        self._publish(self._event(envelope, method, timeout))
         return str(envelope.header.correlation_id)
+
+    def cancel(self, correlation_id: str) -> None:
+        """Cancel a command, which need not be one of this caller.
+
+        Raises:
+            ValueError: it is not the id of a command.
+        """
+        self._publish(CommandCancel.of(correlation_id).event(self._asset_uuid))
 
     def send_named(self, method: str, *args: Any, sender_uuid: str = "", **kwargs: Any) -> str:
         """Send a command, as `asset.start(sender_uuid="HMI", speed=900)` does, and return its correlation id.
@@ -111,6 +142,7 @@ class Caller:
         """Send a command and wait for its result, at most `timeout` seconds; the sender defaults to APP_UUID."""
         command = self._command(method, sender_uuid or environment("APP_UUID"), arguments, timeout)
         with self._replied(command) as reply:
+            command.tried = True
             with waiting_for_room(timeout):
                 command.receipt = self._publish(command.event)
             return self._result(method, reply.result(command.seconds_left))
@@ -152,11 +184,16 @@ class Caller:
 
     def _command(self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float) -> _Command:
         envelope = self._envelope(method, sender_uuid, arguments)
-        event = envelope.event(self._asset_uuid, method)
+        event = self._event(envelope, method, timeout)
         return _Command(method, str(envelope.header.correlation_id), event, timeout, time.monotonic() + timeout)
+
+    def _event(self, envelope: CommandEnvelope, method: str, timeout: float) -> AssetEvent:
+        waits = {TIMEOUT: seconds_text(timeout)} if math.isfinite(timeout) else {}
+        return envelope.event(self._asset_uuid, method, {**waits, **self._stamp(self._asset_uuid)})
 
     async def _publish_async(self, command: _Command) -> Receipt:
         """Write a command; while the queue is full, wait in a thread, so that the event loop continues."""
+        command.tried = True
         try:
             with waiting_for_room(0):
                 return self._publish(command.event)
@@ -166,7 +203,10 @@ class Caller:
 
     @contextmanager
     def _replied(self, command: _Command) -> Generator[Future[CommandReply]]:
-        """Yield the future reply of a command; a timeout inside the block becomes a `CommandTimeout`."""
+        """Yield the future reply of a command; a timeout inside the block becomes a `CommandTimeout`.
+
+        The command is cancelled if the block ends before the reply.
+        """
         reply = self._waiting[command.correlation_id] = Future()  # before sending: the reply may arrive at once
         try:
             yield reply
@@ -183,6 +223,18 @@ class Caller:
             ) from error
         finally:
             self._waiting.pop(command.correlation_id, None)
+            if command.tried and not (reply.done() and not reply.cancelled()):
+                self._give_up(command)
+
+    def _give_up(self, command: _Command) -> None:
+        """Cancel a command whose reply is not awaited any more, without waiting for the write of the cancel."""
+        if command.receipt is not None and command.receipt.error is not None:
+            return
+        try:
+            with waiting_for_room(0):
+                self.cancel(command.correlation_id)
+        except OpenFactoryError as error:  # the deadline of the command still holds
+            _logger.debug("%s.%s was not cancelled: %s", self._asset_uuid, command.method, error)
 
     def _timeout_reason(self, command: _Command) -> str:
         receipt = command.receipt

@@ -16,6 +16,7 @@ from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import InvalidEventError
 
 __all__ = [
+    "CANCEL_TAG",
     "COMMAND_TAG",
     "CONTRACT_TAG",
     "MAX_VALUE_BYTES",
@@ -31,6 +32,9 @@ __all__ = [
 #: Tags of the events that carry a command and its reply.
 COMMAND_TAG = "Method.Command"
 REPLY_TAG = "Method.Reply"
+
+#: Tag of the event that cancels a command.
+CANCEL_TAG = "Method.Cancel"
 
 #: Tag of the event with all facts about the arguments of a method.
 CONTRACT_TAG = "Method.Contract"
@@ -94,7 +98,7 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     @property
     def is_attribute(self) -> bool:
         """Whether the event is the value of an attribute, and not a method, its contract, a command or a reply."""
-        return self.type != "Method" and self.tag not in (COMMAND_TAG, REPLY_TAG, CONTRACT_TAG)
+        return self.type != "Method" and self.tag not in (COMMAND_TAG, REPLY_TAG, CANCEL_TAG, CONTRACT_TAG)
 
     @property
     def announces_method(self) -> bool:

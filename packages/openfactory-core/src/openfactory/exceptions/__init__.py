@@ -17,6 +17,8 @@ OpenFactoryError, also named OFAException
     ├── CommandRejected
     ├── CommandFailed
     ├── CommandUnknown
+    ├── CommandExpired
+    ├── CommandCancelled
     └── CommandTimeout                                         (a TimeoutError)
 """
 
@@ -26,7 +28,9 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "CommandCancelled",
     "CommandError",
+    "CommandExpired",
     "CommandFailed",
     "CommandRejected",
     "CommandTimeout",
@@ -199,6 +203,14 @@ class CommandFailed(CommandError):
 
 class CommandUnknown(CommandError):
     """The method may have run: the app was stopped or killed before it replied. Check the asset, then call again."""
+
+
+class CommandExpired(CommandError):
+    """The asset did not run the method: it took the command up after the time that its caller waits."""
+
+
+class CommandCancelled(CommandError):
+    """The command was cancelled: the method did not run, or was interrupted."""
 
 
 class CommandTimeout(CommandError, TimeoutError):

@@ -17,6 +17,7 @@ from openfactory.engines.base import (
     Snapshot,
     Subscription,
 )
+from openfactory.engines.embedded import command_age
 from openfactory.engines.embedded.database import Database, FileDatabase, MemoryDatabase
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.embedded.queries import read_history, read_snapshot, unreadable_rows
@@ -89,6 +90,12 @@ class EmbeddedEngine(SharedEngine):
     ) -> Subscription:
         self._check_open()
         return self._tail.subscribe(asset_uuid, on_event, on_gap, from_position)
+
+    def stamp(self, asset_uuid: str) -> dict[str, str]:  # noqa: ARG002 - all assets share one log
+        return command_age.stamp()
+
+    def age(self, event: AssetEvent) -> float | None:
+        return command_age.age(event)
 
     def register(self, registration: Registration) -> list[Receipt]:
         receipts = [self.publish(event) for event in registration.events()]

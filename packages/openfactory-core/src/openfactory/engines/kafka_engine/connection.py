@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from openfactory.engines.kafka_engine.broker_errors import explain, is_closed_connection
+from openfactory.engines.kafka_engine.log_clock import LogClocks
 from openfactory.engines.kafka_engine.positions import Positions
 from openfactory.exceptions import EngineUnavailableError
 from openfactory.logs.outage import Outage
@@ -38,6 +39,7 @@ class BrokerConnection:
     Attributes:
         outage: the time during which no broker answers, with its reason.
         positions: the positions of the log, which the clients share.
+        clocks: the time of the log, which the clients share.
         on_doubt: called when a broker has closed the connections. It may have closed them because they were idle, so
             the function asks the broker, then calls `on_answer` or `on_timeout`. Without it, that is an outage.
     """
@@ -50,6 +52,7 @@ class BrokerConnection:
             over=f"{bootstrap_servers} can be reached again.",
         )
         self.positions = Positions()
+        self.clocks = LogClocks()
         self.on_doubt: Callable[[], object] | None = None
         self._security = credentials.kafka()
         self._lock = threading.Lock()
