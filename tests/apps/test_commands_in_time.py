@@ -147,11 +147,12 @@ def test_a_call_that_gives_up_cancels_its_command(
 ) -> None:
     running = hmi.start(sender_uuid="HMI", n=1)
     eventually(lambda: mill.ran == [1])
+
+    def call(method: str, **options: Any) -> Any:
+        return asyncio.run(hmi.call_async(method, **options)) if in_coroutine else hmi.call(method, **options)
+
     with pytest.raises(CommandTimeout) as caught:
-        if in_coroutine:
-            asyncio.run(hmi.call_async("start", sender_uuid="HMI", n=2, timeout=0.05))
-        else:
-            hmi.call("start", sender_uuid="HMI", n=2, timeout=0.05)
+        call("start", sender_uuid="HMI", timeout=0.05)
     eventually(lambda: caught.value.correlation_id in replies(engine))  # while the lane is busy
     assert replies(engine)[caught.value.correlation_id].status in ("cancelled", "expired")
     mill.go_on.set()

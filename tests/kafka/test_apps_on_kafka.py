@@ -19,6 +19,7 @@ import pytest
 from distributions import ROOT
 from ksqldb_factory import KsqlDBFactory
 from openfactory.assets import Asset, AssetAttribute, AssetUNS
+from openfactory.commands import CommandReply
 from openfactory.exceptions import CommandRejected, CommandTimeout, UnknownAssetError
 from openfactory.kafka import KSQLDBClient
 from openfactory.utils import deregister_asset, register_asset
@@ -68,6 +69,14 @@ class App:
         """Stop it as whoever deploys it would; its exit status."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(60)
+
+    def freeze(self) -> None:
+        """Suspend it (SIGSTOP), as a machine without memory does."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it as a power switch would."""
@@ -220,6 +229,32 @@ def test_tools_register_and_deregister(client: KSQLDBClient, mill_uuid: str, eve
     with pytest.raises(UnknownAssetError):
         AssetUNS(f"plant/{mill_uuid}", client)
     assert list(client.engine.types([mill_uuid, other])) == [other]
+
+
+def test_a_frozen_app_does_not_run_what_nobody_waits_for(
+    start: Start, client: KSQLDBClient, mill_uuid: str, eventually: Eventually
+) -> None:
+    app = start("mill", mill_uuid)
+    app.until("Starting the main loop")
+    with Asset(mill_uuid, client) as mill:
+        eventually(lambda: mill.avail.value == "AVAILABLE")
+        app.freeze()
+        late = mill.method("start", "HMI", timeout=0.2)
+        with pytest.raises(CommandTimeout) as caught:
+            mill.call("start", sender_uuid="HMI", timeout=0.5)
+        patient = mill.method("start", "HMI", timeout=60)
+        mill.flush()
+        app.thaw()
+        statuses: dict[str, str] = {}
+
+        def all_replied() -> bool:
+            replies = (CommandReply.parse(reply.value) for reply in mill.history("start_REPLY"))
+            statuses.update({str(reply.correlation_id): reply.status for reply in replies})
+            return len(statuses) == 3
+
+        eventually(all_replied)
+        assert statuses.pop(caught.value.correlation_id) in ("expired", "cancelled")
+        assert statuses == {late: "expired", patient: "succeeded"}
 
 
 @log_only

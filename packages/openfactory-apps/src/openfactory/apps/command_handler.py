@@ -35,6 +35,9 @@ __all__ = ["CommandHandler"]
 # Number of characters of an error in a reply, and of a line in the log.
 _LONGEST_ERROR = 2_000
 
+# Time in which the cancel of a caller arrives that gave up while its command waited to be written, in seconds.
+_CANCEL_SECONDS = 0.5
+
 # The words for each status of a command that does not run to its end, in the log.
 _OUTCOMES = {
     "rejected": "was rejected",
@@ -186,7 +189,8 @@ class CommandHandler:
                     refusal = self._admission.too_many()
                 if refusal is None or refusal.remembered:
                     sent = aware(envelope.header.timestamp)
-                    command = OpenCommand(method, sent, size if refusal is None else 0, arrival)
+                    size = size if refusal is None else 0
+                    command = OpenCommand(method, sent, size, arrival, arrival.is_doubtful(sent))
                     self._memory.open_command(correlation_id, command)
         if reply is not None:
             self._publish(reply.event(self._asset_uuid, method))
@@ -226,6 +230,8 @@ class CommandHandler:
             refusal = Refusal(str(error))
         with self._lock:
             command = self._memory.open.get(correlation_id)
+            if command is not None and command.is_doubtful:
+                self._idle.wait_for(lambda: command.cancelled or self._stopping, _CANCEL_SECONDS)
             if command is None or command.cancelled or self._memory.reply_to(correlation_id) is not None:
                 return  # a cancel or a stop replies to it
             refusal = refusal or (STOPPING if self._stopping else expired(command.arrival))

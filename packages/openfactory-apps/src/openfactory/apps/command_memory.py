@@ -43,6 +43,7 @@ class OpenCommand:
         sent: time at which it was created, by its sender's clock.
         size: estimated bytes of it.
         arrival: its age when it arrived, and the time at which its caller gives up.
+        is_doubtful: whether its caller may have given up before it was written, so that a cancel is on its way.
         running: whether the method has begun.
         interrupt: interrupts the method; None if it may not be interrupted.
         cancelled: whether its caller has cancelled it.
@@ -52,6 +53,7 @@ class OpenCommand:
     sent: datetime
     size: int
     arrival: Arrival
+    is_doubtful: bool = False
     running: bool = False
     interrupt: Callable[[], object] | None = None
     cancelled: bool = False

@@ -14,7 +14,7 @@ from openfactory.assets.caller import Caller, CommandArguments
 from openfactory.assets.event_stream import EventStream
 from openfactory.assets.producer import EngineProducer
 from openfactory.assets.references import ABOVE, BELOW, add_reference, references_in
-from openfactory.assets.shared_name import SharedName, yields_name
+from openfactory.assets.shared_name import SharedName
 from openfactory.assets.state import AssetState
 from openfactory.assets.subscriptions import ALL_EVENTS, AssetCallback, Submit, Subscriptions
 from openfactory.assets.values import changed_event, contracts, rows
@@ -429,7 +429,7 @@ class Asset:
         """Send a command and wait for its result, like `call`, without blocking the event loop."""
         return await self._caller.call_async(method, sender_uuid, dict(args or (), **kwargs), timeout)
 
-    @yields_name
+    @SharedName
     def cancel(self, correlation_id: str) -> None:
         """Cancel a command that is not wanted any more, by the correlation id that sending it has returned.
 

@@ -100,9 +100,7 @@ class Caller:
         self._state = state
         self._waiting: dict[str, Future[CommandReply]] = {}
 
-    def send(
-        self, method: str, sender_uuid: str, arguments: CommandArguments, timeout: float | None = None
-    ) -> str:
+    def send(self, method: str, sender_uuid: str, arguments: CommandArguments, timeout: float | None = None) -> str:
         """Send a command and return its correlation id.
 
         Args:

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any
 
-__all__ = ["SharedName", "yields_name"]
-
-Arguments = ParamSpec("Arguments")
-Owner = TypeVar("Owner")
-Result = TypeVar("Result")
+__all__ = ["SharedName"]
 
 
-class SharedName(Generic[Owner, Arguments, Result]):
-    """A descriptor of a function that came after the names of assets: an asset that has the name keeps it."""
+class SharedName:
+    """A decorator for a function that came after the names of assets: an asset that has the name keeps it.
 
-    def __init__(self, function: Callable[Concatenate[Owner, Arguments], Result]) -> None:
+    On an asset the function has any type, as the attributes and methods of assets have.
+    """
+
+    def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
         self.__doc__ = function.__doc__
 
-    @overload
-    def __get__(self, asset: None, owner: type) -> Callable[Concatenate[Owner, Arguments], Result]: ...
-    @overload
-    def __get__(self, asset: Owner, owner: type) -> Callable[Arguments, Result]: ...
-    def __get__(self, asset: Any, owner: type) -> Callable[..., Any]:
+    def __get__(self, asset: Any, owner: type) -> Any:
+        name = self._function.__name__
         if asset is None:
             return self._function
-        name = self._function.__name__
         return asset[name] if name in asset else MethodType(self._function, asset)
-
-
-def yields_name(function: Callable[Concatenate[Owner, Arguments], Result]) -> SharedName[Owner, Arguments, Result]:
-    """Let an attribute or a method of an asset have the name of a function of its class."""
-    return SharedName(function)

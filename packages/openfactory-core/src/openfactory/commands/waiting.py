@@ -10,7 +10,11 @@ import math
 
 from openfactory.events.event import AssetEvent
 
-__all__ = ["TIMEOUT", "seconds_in", "seconds_text", "text_in"]
+__all__ = ["SENT", "TIMEOUT", "seconds_in", "seconds_text", "text_in"]
+
+#: Time at which the command was sent, by the clock of the log, in a format of the engine. It is missing if the sender
+#: does not know that clock.
+SENT = "sent"
 
 #: Seconds that the caller waits in all.
 TIMEOUT = "timeout"

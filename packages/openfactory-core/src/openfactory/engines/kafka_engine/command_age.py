@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from openfactory.commands.waiting import TIMEOUT, text_in
+from openfactory.commands.waiting import SENT, TIMEOUT, text_in
 from openfactory.concurrency.boot_clock import boot_seconds
 from openfactory.engines.kafka_engine.log_clock import LogClock, appended_at
 from openfactory.events.event import AssetEvent
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["age", "stamp", "with_log_time"]
 
-# Time of the log at which a command was sent, which may be long before a broker appends it.
-_SENT = "log_time"
-
 # The attributes in which a reader of the log passes on the time of a record, with the names of the asset forwarder.
 _APPENDED = "kafka_timestamp"
 _APPENDED_BY = "kafka_timestamp_type"
@@ -30,7 +28,7 @@ _BROKER = "broker"
 def stamp(clock: LogClock) -> dict[str, str]:
     """Return the attributes of a command that is sent now; none if this process does not know the time of the log."""
     now = clock.latest(boot_seconds())
-    return {} if now is None else {_SENT: _timestamp(now)}
+    return {} if now is None else {SENT: _timestamp(now)}
 
 
 def with_log_time(event: AssetEvent, message: Message) -> AssetEvent:
@@ -41,12 +39,28 @@ def with_log_time(event: AssetEvent, message: Message) -> AssetEvent:
     return msgspec.structs.replace(event, attributes={**(event.attributes or {}), **log_time})
 
 
-def age(event: AssetEvent, clock: LogClock) -> float | None:
-    """Return the seconds since a command was sent, or since a broker appended it; None if neither time is known."""
+def age(event: AssetEvent, clock: LogClock, pause: float) -> float | None:
+    """Return the seconds since a command was sent, or since a broker appended it.
+
+    If neither time is known, it can only have waited while this process did not run.
+
+    Args:
+        event: the event of the command.
+        clock: the clock of its partition.
+        pause: seconds that this process did not run, a moment ago.
+
+    Returns:
+        the seconds, or None if they are not known.
+    """
     appended = _time_in(event, _APPENDED) if text_in(event, _APPENDED_BY) == _BROKER else None
     now = max(filter(None, (appended, clock.earliest(boot_seconds()))), default=None)
-    sent = min(filter(None, (appended, _time_in(event, _SENT))), default=None)
-    return None if now is None or sent is None else max(now - sent, 0.0)
+    sent = min(filter(None, (appended, _time_in(event, SENT))), default=None)
+    if now is not None and sent is not None:
+        return max(now - sent, 0.0)
+    if not pause:
+        return None
+    by_wall_clocks = time.time() - (instant_of(event.timestamp) or 0) / 1e9
+    return min(pause, by_wall_clocks) if by_wall_clocks > 0 else pause
 
 
 def _time_in(event: AssetEvent, name: str) -> float | None:

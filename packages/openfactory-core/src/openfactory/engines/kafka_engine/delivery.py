@@ -359,6 +359,7 @@ class Delivery:
     def _run(self) -> None:
         published = self._published
         while not self._closed or len(self._producer):
+            self._connection.pauses.tick()
             self._timed.clear()
             try:
                 self._poll(_POLL_SECONDS)

@@ -140,7 +140,7 @@ class LogEngine(SharedEngine):
         return command_age.stamp(self._clock_of(asset_uuid))
 
     def age(self, event: AssetEvent) -> float | None:
-        return command_age.age(event, self._clock_of(event.asset_uuid))
+        return command_age.age(event, self._clock_of(event.asset_uuid), self._connection.pauses.last)
 
     def _clock_of(self, asset_uuid: str) -> LogClock:
         partition = self._partition_of(asset_uuid)
