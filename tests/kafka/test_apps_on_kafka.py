@@ -101,7 +101,10 @@ def start(tmp_path: Path, place: Place) -> Iterator[Start]:
         app.kill()
 
 
-@pytest.fixture(params=["kafka", pytest.param("ksqldb", marks=pytest.mark.thorough), "nats"])
+_PLACES = ["kafka", pytest.param("ksqldb", marks=pytest.mark.thorough), "nats"]
+
+
+@pytest.fixture(params=_PLACES)
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A fresh factory on a real broker."""
     with ExitStack() as stack:
@@ -109,8 +112,9 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
             place = Place({"KSQLDB_URL": request.getfixturevalue("kafka_url")})
         else:
             broker = request.getfixturevalue("kafka_broker")
-            nats_url = request.getfixturevalue("nats_server").url if request.param == "nats" else None
-            place = Place(stack.enter_context(KsqlDBFactory(broker.bootstrap_servers, nats_url)).environment)
+            nats_url = None if request.param == "ksqldb" else request.getfixturevalue("nats_server").url
+            factory = KsqlDBFactory(broker.bootstrap_servers, nats_url, existing=request.param == "existing")
+            place = Place(stack.enter_context(factory).environment)
         for name, value in place.environment.items():
             monkeypatch.setenv(name, value)
         yield place
@@ -231,6 +235,7 @@ def test_tools_register_and_deregister(client: KSQLDBClient, mill_uuid: str, eve
     assert list(client.engine.types([mill_uuid, other])) == [other]
 
 
+@pytest.mark.parametrize("place", [*_PLACES, "existing"], indirect=True)  # whose records have the times of writers
 def test_a_frozen_app_does_not_run_what_nobody_waits_for(
     start: Start, client: KSQLDBClient, mill_uuid: str, eventually: Eventually
 ) -> None:
@@ -239,11 +244,13 @@ def test_a_frozen_app_does_not_run_what_nobody_waits_for(
     with Asset(mill_uuid, client) as mill:
         eventually(lambda: mill.avail.value == "AVAILABLE")
         app.freeze()
+        frozen_at = time.monotonic()
         late = mill.method("start", "HMI", timeout=0.2)
         with pytest.raises(CommandTimeout) as caught:
             mill.call("start", sender_uuid="HMI", timeout=0.5)
         patient = mill.method("start", "HMI", timeout=60)
         mill.flush()
+        eventually(lambda: time.monotonic() > frozen_at + 1)
         app.thaw()
         statuses: dict[str, str] = {}
 

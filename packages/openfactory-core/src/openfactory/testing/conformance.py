@@ -13,6 +13,7 @@ from openfactory.events.event import new_event
 from openfactory.events.registration import Registration
 from openfactory.exceptions import EngineClosedError
 from openfactory.testing.commanding import CommandingConformance
+from openfactory.testing.deadlines import DeadlineConformance
 from openfactory.testing.malformed import MalformedConformance
 from openfactory.testing.queries import QueryingConformance
 from openfactory.testing.reading import ReadingConformance
@@ -47,6 +48,7 @@ class EngineConformance(
     ReadingConformance,
     WatchingConformance,
     CommandingConformance,
+    DeadlineConformance,
     RegisteringConformance,
     QueryingConformance,
     SamplesConformance,
