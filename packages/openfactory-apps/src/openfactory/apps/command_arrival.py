@@ -1,4 +1,4 @@
-"""What is known of a command when it arrives: its age, and the time at which its caller gives up."""
+"""The arrival of a command: its age then, and the time at which its caller gives up."""
 
 from __future__ import annotations
 

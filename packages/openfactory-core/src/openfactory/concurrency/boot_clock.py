@@ -19,7 +19,7 @@ def boot_seconds() -> float:
 
 @cache
 def boot_id() -> str:
-    """Return the id of this boot, or an empty text if the system has none."""
+    """Return the id of this boot, or an empty text if the system has no id."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -30,7 +30,7 @@ class Pauses:
 
     @property
     def last(self) -> float:
-        """Seconds of the pause during which a message may have arrived that is delivered now; 0 if there was none."""
+        """Seconds of the pause during which a message may have arrived that is delivered now; 0 without a pause."""
         now = boot_seconds()
         if (seconds := now - self._ticked_at) > _SHORTEST_SECONDS:
             return seconds  # and the thread has not ticked yet
