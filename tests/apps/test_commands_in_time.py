@@ -228,6 +228,24 @@ def test_a_cancel_that_arrives_before_its_command_holds(
     assert mill.ran == []
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_command_that_may_have_waited_for_its_write_waits_for_a_cancel(
+    hmi: Asset, mill: Mill, engine: Engine, eventually: Eventually, is_cancelled: bool
+) -> None:
+    """Its sender does not know the time of the log; by the clocks, which may differ, its caller has given up."""
+    mill.go_on.set()
+    header = {"correlation_id": str(uuid4()), "sender_uuid": "HMI"}
+    late = (datetime.now(UTC) - timedelta(seconds=2)).isoformat()
+    value = {"header": {**header, "timestamp": late}, "arguments": {"n": "1"}}
+    engine.publish(new_event("MILL", "start_CMD", value, "OpenFactory", "Method.Command", attributes={"timeout": "1"}))
+    eventually(lambda: mill._commands.waiting == 1)
+    if is_cancelled:
+        hmi.cancel(header["correlation_id"])
+    eventually(lambda: len(replies(engine)) == 1)
+    assert replies(engine)[header["correlation_id"]].status == ("cancelled" if is_cancelled else "succeeded")
+    assert mill.ran == ([] if is_cancelled else [1])
+
+
 def test_a_coroutine_is_interrupted_only_if_it_permits_it(
     hmi: Asset, mill: Mill, engine: Engine, eventually: Eventually
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from ksqldb_stand_in import KsqlDBStandIn
+from openfactory.apps import OpenFactoryApp, ofa_method
 from openfactory.assets.asset_class import Asset
 from openfactory.engines.base import Engine, Servers
 from openfactory.engines.kafka_engine.engine import KafkaEngine
@@ -480,3 +481,35 @@ def test_a_topic_that_is_gone_is_told(own_kafka_broker: KafkaBroker) -> None:
         create_topics({"bootstrap.servers": broker}, TOPICS[:1])
         eventually(lambda: is_written(engine, number("A", "found")))
         assert in_log(broker)["A"] == ["found"]
+
+
+class Mill(OpenFactoryApp):
+    ran: list[int] = []  # noqa: RUF012 - of the only app of this class
+
+    @ofa_method()
+    def start(self, n: int) -> None:
+        self.ran.append(n)
+
+
+def test_a_command_that_waits_for_the_broker_until_its_caller_gives_up_does_not_run(
+    own_kafka_broker: KafkaBroker,
+) -> None:
+    with (
+        KSQLDBClient(f"kafka://{own_kafka_broker.bootstrap_servers}") as client,
+        Mill(client, app_uuid="MILL") as mill,
+        Asset("MILL", client) as hmi,
+    ):
+        hmi.call("start", sender_uuid="HMI", n=0, timeout=60)
+        hmi.method("start", "HMI", {"n": 0})
+        hmi.flush()  # this process has written, so it knows the time of the log
+        own_kafka_broker.suspend()
+        try:
+            hmi.method("start", "HMI", {"n": 1}, timeout=0.2)
+            with pytest.raises(CommandTimeout, match="has not been written yet"):
+                hmi.call("start", sender_uuid="HMI", n=2, timeout=0.5)
+            hmi.method("start", "HMI", {"n": 3}, timeout=60)
+        finally:
+            own_kafka_broker.resume()
+        eventually(lambda: len(mill.ran) > 2)
+        assert mill.ran == [0, 0, 3]
+        eventually(lambda: mill._commands.counters["expired"] == 2)

@@ -1,4 +1,4 @@
-"""The clock of the machine since its boot: it runs while a process is frozen, and nobody sets it."""
+"""The clock of a machine since its boot, which runs while a process is frozen, and which no program sets."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _BROKER = "broker"
 
 
 def stamp(clock: LogClock) -> dict[str, str]:
-    """Return the attributes of a command that is sent now; nothing if this process does not know the time of the log."""
+    """Return the attributes of a command that is sent now; nothing if the time of the log is not known."""
     now = clock.latest(boot_seconds())
     return {} if now is None else {SENT: _timestamp(now)}
 

@@ -21,6 +21,9 @@ __all__ = ["LogClock", "LogClocks", "appended_at"]
 # Two clocks may drift apart by this many seconds in a second, so old bounds become wider.
 _DRIFT = 1e-4
 
+# If the bounds are further apart, the latest time tells nothing of a command's time of sending.
+_CLOSE_SECONDS = 0.25
+
 # The time of a record has milliseconds.
 _PRECISION_SECONDS = 0.001
 
@@ -71,9 +74,14 @@ class LogClock:
         return None if highest is None else now - highest
 
     def latest(self, now: float) -> float | None:
-        """Return the time that it is in the log at most, or None if it is not known."""
-        lowest = self._lowest_now(now)
-        return None if lowest is None else now - lowest
+        """Return the time that it is in the log at most, or None if it is not known well.
+
+        A first write may wait a second in the queue, and bounds the time too loosely.
+        """
+        highest, lowest = self._highest_now(now), self._lowest_now(now)
+        if highest is None or lowest is None or highest - lowest > _CLOSE_SECONDS:
+            return None
+        return now - lowest
 
     def _bound_above(self, difference: float, now: float) -> None:
         highest = self._highest_now(now)
