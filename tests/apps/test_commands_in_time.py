@@ -298,6 +298,24 @@ def test_a_stop_answers_what_waits_and_a_restart_does_not_run_it(
     assert again.ran == [3]
 
 
+def test_an_expired_command_gets_the_same_reply_after_a_restart(
+    start: Start, url: str, engine: Engine, eventually: Eventually
+) -> None:
+    mill = start(Mill, url, app_uuid="MILL")
+    mill.go_on.set()
+    envelope = CommandEnvelope.addressed("HMI", {"n": 1})
+    for again in (False, True):
+        if again:
+            mill.shutdown()
+            mill = start(Mill, url, app_uuid="MILL")
+        stamp = {"timeout": "60" if again else "0", **engine.stamp("MILL")}
+        engine.publish(envelope.event("MILL", "start", stamp))
+        count = 1 + again
+        eventually(lambda count=count: len(engine.history("MILL", "start_REPLY")) == count)
+        assert [reply.status for reply in replies(engine).values()] == ["expired"]
+        assert mill.ran == []
+
+
 def test_a_cancel_that_is_none_is_dropped(
     hmi: Asset, mill: Mill, engine: Engine, log: pytest.LogCaptureFixture, eventually: Eventually
 ) -> None:

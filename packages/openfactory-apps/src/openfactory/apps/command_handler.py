@@ -20,20 +20,17 @@ import msgspec
 from openfactory.apps.app_storage import explain_missing_storage
 from openfactory.apps.command_admission import CANCELLED, INTERRUPTED, STOPPING, Admission, Refusal, expired
 from openfactory.apps.command_arrival import Arrival
+from openfactory.apps.command_events import LONGEST_TEXT, correlation_id_in, shortened, size_of
 from openfactory.apps.command_memory import REMEMBERED, CommandMemory, OpenCommand
 from openfactory.apps.methods import MethodContract
 from openfactory.commands.envelope import CommandCancel, CommandEnvelope, CommandReply, method_of_command
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.concurrency.strand import new_strand
-from openfactory.events.decoding import decode_json
 from openfactory.events.event import AssetEvent, carried_value
 from openfactory.events.timestamp import aware
 from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["CommandHandler"]
-
-# Number of characters of an error in a reply, and of a line in the log.
-_LONGEST_ERROR = 2_000
 
 # Time in which the cancel of a caller arrives that gave up while its command waited to be written, in seconds.
 _CANCEL_SECONDS = 0.5
@@ -130,7 +127,7 @@ class CommandHandler:
                     self._early = None  # only when it is empty, so that no command overtakes an early command
                     return
                 event, arrival = self._early.popleft()
-                self._early_bytes -= _size(event)
+                self._early_bytes -= size_of(event)
             self._take(event, arrival)
 
     def receive(self, event: AssetEvent) -> None:
@@ -140,7 +137,7 @@ class CommandHandler:
             is_early = self._early is not None
             if self._early is not None and self._memory.has_room(self._early_bytes):
                 self._early.append((event, arrival))
-                self._early_bytes += _size(event)
+                self._early_bytes += size_of(event)
                 return
         self._take(event, arrival, has_room=not is_early)
 
@@ -178,7 +175,7 @@ class CommandHandler:
             if reply is None:
                 if correlation_id in self._memory.open:
                     return
-                size = _size(event)
+                size = size_of(event)
                 if self._stopping:
                     refusal = STOPPING
                 elif self._memory.was_cancelled(correlation_id):
@@ -277,7 +274,7 @@ class CommandHandler:
         except OpenFactoryError as error:  # the result alone is not too large, but the reply is
             carried, missing = None, str(error)
         if missing:
-            note = _shortened(f"The method ran, and its result is not carried in full: {missing}")
+            note = shortened(f"The method ran, and its result is not carried in full: {missing}")
             self._logger.warning("Method %s (command %s): %s", contract.name, correlation_id, note)
             reply = CommandReply(uuid.UUID(correlation_id), "succeeded", carried, note)
         self._reply(contract.name, reply)
@@ -291,13 +288,13 @@ class CommandHandler:
         self._logger.error(
             "Method %s failed with %s (command %s)%s.", contract.name, kind, correlation_id, hint, exc_info=error
         )
-        text = _shortened("\n".join((f"{kind}: {error}" if str(error) else kind, *getattr(error, "__notes__", ()))))
+        text = shortened("\n".join((f"{kind}: {error}" if str(error) else kind, *getattr(error, "__notes__", ()))))
         self._reply(contract.name, CommandReply(uuid.UUID(correlation_id), "failed", error=text))
 
     def _refuse(self, method: str, correlation_id: str, refusal: Refusal) -> None:
-        reason, outcome = _shortened(refusal.reason), _OUTCOMES[refusal.status]
+        reason, outcome = shortened(refusal.reason), _OUTCOMES[refusal.status]
         level = logging.INFO if refusal.status == "cancelled" else logging.WARNING
-        self._logger.log(level, "Command %s (%s) %s: %s", _shortened(method), correlation_id, outcome, reason)
+        self._logger.log(level, "Command %s (%s) %s: %s", shortened(method), correlation_id, outcome, reason)
         self._reply(method, CommandReply(uuid.UUID(correlation_id), refusal.status, error=reason))
 
     def _reply(self, method: str, reply: CommandReply) -> None:
@@ -325,11 +322,11 @@ class CommandHandler:
         try:
             return CommandEnvelope.parse(event.value)
         except (msgspec.MsgspecError, UnicodeError) as error:
-            reason = _shortened(
-                f"The command is malformed: {str(error)[: _LONGEST_ERROR // 2]}. "
+            reason = shortened(
+                f"The command is malformed: {str(error)[: LONGEST_TEXT // 2]}. "
                 "Send a header with correlation_id and sender_uuid, and arguments as text."
             )
-            correlation_id = _correlation_id_in(event.value)
+            correlation_id = correlation_id_in(event.value)
             if correlation_id is None:
                 self._logger.warning("%s at position %s was dropped: %s", event.id, event.position, reason)
             else:
@@ -361,7 +358,7 @@ class CommandHandler:
             answered: by correlation id, the position of the last reply.
         """
         for event in commands:
-            correlation_id = _correlation_id_in(event.value)
+            correlation_id = correlation_id_in(event.value)
             if correlation_id is None or answered.get(correlation_id, -1) >= (event.position or 0):
                 continue
             method = method_of_command(event.id)
@@ -373,23 +370,3 @@ class CommandHandler:
                 self._refuse(method, correlation_id, self._admission.refusal_of_older(event))
             else:
                 self._publish(reply.event(self._asset_uuid, method))
-
-
-def _shortened(text: str) -> str:
-    """Return a text for a reply and for the log, with characters replaced that UTF-8 cannot encode."""
-    text = text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}… ({len(text):,} characters)"
-    return text.encode(errors="replace").decode()
-
-
-def _size(event: AssetEvent) -> int:
-    """Return the bytes of a command, roughly."""
-    return 500 + len(event.value if isinstance(event.value, str) else str(event.value))
-
-
-def _correlation_id_in(value: Any) -> str | None:
-    """Return the correlation id of a command that may be malformed, or None."""
-    try:
-        command = decode_json(value) if isinstance(value, str) else value
-        return str(uuid.UUID(command["header"]["correlation_id"]))
-    except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
-        return None

@@ -16,7 +16,9 @@ import msgspec
 
 from openfactory.assets.state import AssetState
 from openfactory.commands.envelope import CommandCancel, CommandEnvelope, CommandReply
-from openfactory.commands.waiting import TIMEOUT, seconds_text
+from openfactory.commands.waiting import SENT, TIMEOUT, seconds_text, text_in
+from openfactory.concurrency import Lane, OrderedExecutor
+from openfactory.concurrency.boot_clock import boot_seconds
 from openfactory.engines.room import waiting_for_room
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
@@ -40,6 +42,12 @@ __all__ = ["Caller", "CommandArguments"]
 CommandArguments = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 _logger = logging.getLogger("openfactory.commands")
+
+# Number of commands without a time of sending whose write is awaited, and the longest wait for a write, in seconds.
+_MAX_WATCHED = 1_000
+_WRITE_SECONDS = 180.0
+
+_executor = OrderedExecutor("openfactory-written-command")
 
 # The error for each status of a reply, and the words that begin its text.
 _ERRORS: Mapping[str, tuple[type[CommandError], str]] = {
@@ -99,6 +107,7 @@ class Caller:
         self._stamp = stamp
         self._state = state
         self._waiting: dict[str, Future[CommandReply]] = {}
+        self._lane: Lane | None = None  # waits for the writes of commands that do not tell when they were sent
 
     def send(self, method: str, sender_uuid: str, arguments: CommandArguments, timeout: float | None = None) -> str:
         """Send a command and return its correlation id.
@@ -112,8 +121,12 @@ class Caller:
         if timeout is None:
             timeout = seconds("COMMAND_TIMEOUT") or math.inf
         envelope = self._envelope(method, sender_uuid, arguments)
-        self._publish(self._event(envelope, method, timeout))
-        return str(envelope.header.correlation_id)
+        event = self._event(envelope, method, timeout)
+        receipt = self._publish(event)
+        correlation_id = str(envelope.header.correlation_id)
+        if math.isfinite(timeout) and text_in(event, SENT) is None and not receipt.settled:
+            self._cancel_if_late(correlation_id, receipt, timeout)
+        return correlation_id
 
     def cancel(self, correlation_id: str) -> None:
         """Cancel a command, which need not be one of this caller.
@@ -222,17 +235,31 @@ class Caller:
         finally:
             self._waiting.pop(command.correlation_id, None)
             if command.tried and not (reply.done() and not reply.cancelled()):
-                self._give_up(command)
+                self._give_up(command.correlation_id, command.receipt)
 
-    def _give_up(self, command: _Command) -> None:
-        """Cancel a command whose reply is not awaited any more, without waiting for the write of the cancel."""
-        if command.receipt is not None and command.receipt.error is not None:
+    def _give_up(self, correlation_id: str, receipt: Receipt | None) -> None:
+        """Cancel a command that is not wanted any more, without waiting for the write of the cancel."""
+        if receipt is not None and receipt.error is not None:
             return
         try:
             with waiting_for_room(0):
-                self.cancel(command.correlation_id)
+                self.cancel(correlation_id)
         except OpenFactoryError as error:  # the deadline of the command still holds
-            _logger.debug("%s.%s was not cancelled: %s", self._asset_uuid, command.method, error)
+            _logger.debug("The command %s to %s was not cancelled: %s", correlation_id, self._asset_uuid, error)
+
+    def _cancel_if_late(self, correlation_id: str, receipt: Receipt, timeout: float) -> None:
+        """Cancel a command that does not tell when it was sent, if it is written after its time."""
+        expires = boot_seconds() + timeout
+
+        def wait_for_write() -> None:
+            receipt.settles(_WRITE_SECONDS)
+            if boot_seconds() >= expires:
+                self._give_up(correlation_id, receipt)
+
+        if self._lane is None:
+            self._lane = _executor.lane(f"commands to {self._asset_uuid}")
+        if len(self._lane) < _MAX_WATCHED:
+            self._lane.submit(wait_for_write)
 
     def _timeout_reason(self, command: _Command) -> str:
         receipt = command.receipt
