@@ -247,7 +247,8 @@ class CommandHandler:
                 if asyncio.iscoroutine(result):
                     result = self._submit(result).result()
         except BaseException as error:  # noqa: BLE001 - any error, SystemExit too, goes to the caller
-            if command.cancelled and isinstance(error, concurrent.futures.CancelledError):
+            is_interrupted = contract.cancellable and command.cancelled
+            if is_interrupted and isinstance(error, concurrent.futures.CancelledError):
                 self._refuse(contract.name, correlation_id, INTERRUPTED)
             else:
                 self._fail(contract, correlation_id, error)
