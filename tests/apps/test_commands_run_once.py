@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 
 from openfactory.apps import OpenFactoryApp, command_handler, command_memory, ofa_method, ofaapp
+from openfactory.apps.command_arrival import Arrival
 from openfactory.apps.command_memory import CommandMemory, OpenCommand
 from openfactory.assets import Asset
 from openfactory.commands import CommandEnvelope, CommandHeader, CommandReply
@@ -280,7 +281,7 @@ def test_remembered_replies_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch
     memory = CommandMemory()
     given = [CommandReply(uuid4(), "succeeded", f"{n}" + "x" * 10_000) for n in range(20)]
     for reply in given:
-        memory.open_command(str(reply.correlation_id), OpenCommand("move", datetime.now(UTC), 0))
+        memory.open_command(str(reply.correlation_id), OpenCommand("move", datetime.now(UTC), 0, Arrival()))
         memory.answer(str(reply.correlation_id), reply)
         memory.close(str(reply.correlation_id))
     kept = [memory.reply_to(str(reply.correlation_id)) for reply in given]

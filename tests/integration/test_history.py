@@ -144,6 +144,10 @@ def forge_late_answer(history: History) -> None:
     history.records[1][1]["ended"] = 6
 
 
+def forge_late_run(history: History) -> None:
+    history.records[0][0]["at"] = 9
+
+
 def forge_missed_event(history: History) -> None:
     history.watches[0].notes.remove(watch_notes(history, "callback")[0])
 

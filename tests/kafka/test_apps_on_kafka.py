@@ -19,6 +19,7 @@ import pytest
 from distributions import ROOT
 from ksqldb_factory import KsqlDBFactory
 from openfactory.assets import Asset, AssetAttribute, AssetUNS
+from openfactory.commands import CommandReply
 from openfactory.exceptions import CommandRejected, CommandTimeout, UnknownAssetError
 from openfactory.kafka import KSQLDBClient
 from openfactory.utils import deregister_asset, register_asset
@@ -69,6 +70,14 @@ class App:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(60)
 
+    def freeze(self) -> None:
+        """Suspend it (SIGSTOP), as a machine without memory does."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it as a power switch would."""
         self._process.kill()
@@ -92,7 +101,10 @@ def start(tmp_path: Path, place: Place) -> Iterator[Start]:
         app.kill()
 
 
-@pytest.fixture(params=["kafka", pytest.param("ksqldb", marks=pytest.mark.thorough), "nats"])
+_PLACES = ["kafka", pytest.param("ksqldb", marks=pytest.mark.thorough), "nats"]
+
+
+@pytest.fixture(params=_PLACES)
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A fresh factory on a real broker."""
     with ExitStack() as stack:
@@ -100,8 +112,9 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
             place = Place({"KSQLDB_URL": request.getfixturevalue("kafka_url")})
         else:
             broker = request.getfixturevalue("kafka_broker")
-            nats_url = request.getfixturevalue("nats_server").url if request.param == "nats" else None
-            place = Place(stack.enter_context(KsqlDBFactory(broker.bootstrap_servers, nats_url)).environment)
+            nats_url = None if request.param == "ksqldb" else request.getfixturevalue("nats_server").url
+            factory = KsqlDBFactory(broker.bootstrap_servers, nats_url, existing=request.param == "existing")
+            place = Place(stack.enter_context(factory).environment)
         for name, value in place.environment.items():
             monkeypatch.setenv(name, value)
         yield place
@@ -220,6 +233,35 @@ def test_tools_register_and_deregister(client: KSQLDBClient, mill_uuid: str, eve
     with pytest.raises(UnknownAssetError):
         AssetUNS(f"plant/{mill_uuid}", client)
     assert list(client.engine.types([mill_uuid, other])) == [other]
+
+
+@pytest.mark.parametrize("place", [*_PLACES, "existing"], indirect=True)  # whose records have the times of writers
+def test_a_frozen_app_does_not_run_what_nobody_waits_for(
+    start: Start, client: KSQLDBClient, mill_uuid: str, eventually: Eventually
+) -> None:
+    app = start("mill", mill_uuid)
+    app.until("Starting the main loop")
+    with Asset(mill_uuid, client) as mill:
+        eventually(lambda: mill.avail.value == "AVAILABLE")
+        app.freeze()
+        frozen_at = time.monotonic()
+        late = mill.method("start", "HMI", timeout=0.2)
+        with pytest.raises(CommandTimeout) as caught:
+            mill.call("start", sender_uuid="HMI", timeout=0.5)
+        patient = mill.method("start", "HMI", timeout=60)
+        mill.flush()
+        eventually(lambda: time.monotonic() > frozen_at + 1)
+        app.thaw()
+        statuses: dict[str, str] = {}
+
+        def all_replied() -> bool:
+            replies = (CommandReply.parse(reply.value) for reply in mill.history("start_REPLY"))
+            statuses.update({str(reply.correlation_id): reply.status for reply in replies})
+            return len(statuses) == 3
+
+        eventually(all_replied)
+        assert statuses.pop(caught.value.correlation_id) in ("expired", "cancelled")
+        assert statuses == {late: "expired", patient: "succeeded"}
 
 
 @log_only

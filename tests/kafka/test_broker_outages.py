@@ -17,9 +17,11 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from ksqldb_stand_in import KsqlDBStandIn
+from openfactory.apps import OpenFactoryApp, ofa_method
 from openfactory.assets.asset_class import Asset
 from openfactory.engines.base import Engine, Servers
 from openfactory.engines.kafka_engine.engine import KafkaEngine
+from openfactory.engines.kafka_engine.log_clock import LogClock
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.engines.ksqldb.engine import KsqlDBEngine
 from openfactory.events.event import AssetEvent, new_event
@@ -480,3 +482,42 @@ def test_a_topic_that_is_gone_is_told(own_kafka_broker: KafkaBroker) -> None:
         create_topics({"bootstrap.servers": broker}, TOPICS[:1])
         eventually(lambda: is_written(engine, number("A", "found")))
         assert in_log(broker)["A"] == ["found"]
+
+
+class Mill(OpenFactoryApp):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ran: list[int] = []
+
+    @ofa_method()
+    def start(self, n: int) -> None:
+        self.ran.append(n)
+
+
+@pytest.mark.parametrize("knows_time", [True, False])
+def test_a_command_that_waits_for_the_broker_until_its_caller_gives_up_does_not_run(
+    own_kafka_broker: KafkaBroker, knows_time: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        KSQLDBClient(f"kafka://{own_kafka_broker.bootstrap_servers}") as client,
+        Mill(client, app_uuid="MILL") as mill,
+        Asset("MILL", client) as hmi,
+    ):
+        if knows_time:
+            for _ in range(2):  # this process writes, so it knows the time of the log
+                hmi.call("start", sender_uuid="HMI", n=0, timeout=60)
+        else:
+            monkeypatch.setattr(LogClock, "latest", lambda self, now: None)
+        own_kafka_broker.suspend()
+        try:
+            hmi.method("start", "HMI", {"n": 1}, timeout=0.2)
+            with pytest.raises(CommandTimeout, match="has not been written yet"):
+                hmi.call("start", sender_uuid="HMI", n=2, timeout=0.5)
+            hmi.method("start", "HMI", {"n": 3}, timeout=60)
+        finally:
+            own_kafka_broker.resume()
+        eventually(lambda: 3 in mill.ran)
+        assert mill.ran == ([0, 0, 3] if knows_time else [3])
+        counters = mill._commands.counters
+        eventually(lambda: counters["expired"] + counters["cancelled"] == 2)
+        assert counters["expired"] == (2 if knows_time else 0)

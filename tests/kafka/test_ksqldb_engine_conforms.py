@@ -53,6 +53,8 @@ class TestKsqlDBAndNATS(_KsqlDBConformance):
 
 @pytest.mark.thorough  # test_beside_the_existing_system.py has what differs, in each run
 class TestKsqlDBOfTheExistingSystem(_KsqlDBConformance):
+    log_has_a_clock = False  # its records have the times of their writers
+
     @pytest.fixture
     def engine_url(self, existing: KsqlDBFactory, monkeypatch: pytest.MonkeyPatch) -> str:
         return existing.entered(monkeypatch)

@@ -22,6 +22,8 @@ _LATE_SECONDS = 2.0
 _LOG_STEP = 1 << 42
 
 _STATUS_TOLD = {
+    "CommandCancelled": "cancelled",
+    "CommandExpired": "expired",
     "CommandFailed": "failed",
     "CommandRejected": "rejected",
     "CommandUnknown": "unknown",
@@ -57,7 +59,7 @@ class Row(NamedTuple):
 
     @property
     def is_command_or_reply(self) -> bool:
-        return self.tag in ("Method.Command", "Method.Reply")
+        return self.tag in ("Method.Command", "Method.Reply", "Method.Cancel")
 
     @property
     def is_attribute(self) -> bool:
@@ -115,6 +117,7 @@ def violations(history: History) -> list[Violation]:
         *(Violation(*found) for found in holes(history)),
         *(Violation(*found) for found in wrong_commands(history)),
         *(Violation("told late", text) for text in late_calls(history)),
+        *(Violation("run late", text) for text in late_runs(history)),
         *(Violation("misheard", text) for text in misheard(history.log, history.watches, history.made_anew)),
         *(Violation("wrong state", text) for text in wrong_states(history.log, history.watches)),
     ]
@@ -191,9 +194,18 @@ def wrong_commands(history: History) -> Iterator[tuple[str, str]]:
             if expected not in (None, status) or (expected == "succeeded" and result != note["result"]):
                 yield "told otherwise", f"{token} was {status} in the log, and its caller was told {note}"
             if (status in ("succeeded", "failed") and ran[token] != 1) or (
-                status == "rejected" and ran[token] and "before the app's start" not in error
+                status in ("rejected", "expired", "cancelled") and ran[token] and "before the app's start" not in error
             ):
                 yield "told otherwise", f"{token} was {status} ({error}) and ran {ran[token]} times"
+
+
+def late_runs(history: History) -> Iterator[str]:
+    """No command begins after its caller has given up, but for the moment between the check and the begin."""
+    called = {note["called"]: note for note in history.notes("called")}
+    for note in history.notes("ran"):
+        call = called.get(note["ran"])
+        if call is not None and (late := note["at"] - call["ended"]) > _LATE_SECONDS:
+            yield f"{note['ran']} ran {late:.1f} s after its caller had given up"
 
 
 def told_outcomes(log: Iterable[Row]) -> dict[str, set[tuple[str, Any, str]]]:

@@ -7,12 +7,13 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
+from openfactory.apps.command_arrival import Arrival
 from openfactory.apps.command_memory import CommandMemory
 from openfactory.commands.envelope import CommandEnvelope
 from openfactory.events.event import AssetEvent
 from openfactory.events.timestamp import aware, openfactory_timestamp
 
-__all__ = ["STOPPING", "Admission", "Refusal"]
+__all__ = ["CANCELLED", "INTERRUPTED", "STOPPING", "Admission", "Refusal", "expired"]
 
 _MAY_HAVE_RUN = "An earlier run of the app may have run it: check the asset, then call again."
 
@@ -21,16 +22,29 @@ class Refusal(NamedTuple):
     """The reason why a command is not run now.
 
     Attributes:
-        status: `unknown` if the command may have run before.
+        status: `expired` or `cancelled` if its caller does not wait any more, and `unknown` if it may have run before.
         remembered: whether the same command may be admitted later, so that its reply must be remembered.
     """
 
     reason: str
-    status: Literal["rejected", "unknown"] = "rejected"
+    status: Literal["rejected", "expired", "cancelled", "unknown"] = "rejected"
     remembered: bool = False
 
 
+CANCELLED = Refusal("Its caller has cancelled it, and the method did not run.", "cancelled", remembered=True)
+INTERRUPTED = Refusal("Its caller has cancelled it while the method ran. Check the asset.", "cancelled")
 STOPPING = Refusal("The app is stopping. Call again when it is AVAILABLE.")
+
+
+def expired(arrival: Arrival) -> Refusal | None:
+    """Return the refusal of a command whose caller has given up, or None."""
+    if arrival.overdue < 0:
+        return None
+    reason = (
+        f"Its caller waits {arrival.timeout:g} s, and the method could begin {arrival.overdue:.1f} s after that. "
+        "It did not run. Call again, with a longer timeout= if the app has much to do."
+    )
+    return Refusal(reason, "expired", remembered=True)
 
 
 class Admission:
@@ -55,7 +69,7 @@ class Admission:
         self._built = datetime.now(UTC)
         self.idle_since: int | None = 0
 
-    def refusal(self, method: str, envelope: CommandEnvelope, size: int) -> Refusal | None:
+    def refusal(self, method: str, envelope: CommandEnvelope, size: int, arrival: Arrival) -> Refusal | None:
         """Return the reason why a new command is not run, or None."""
         if method not in self._methods:
             names = ", ".join(self._methods) or "no methods"
@@ -63,15 +77,21 @@ class Admission:
         sent = aware(envelope.header.timestamp)
         if sent <= self._memory.forgotten_until:
             return Refusal(f"The command is older than commands that the app has forgotten. {_MAY_HAVE_RUN}", "unknown")
-        if (datetime.now(UTC) - sent).total_seconds() > self._window:
+        by_clock = arrival.age is None
+        age = (datetime.now(UTC) - sent).total_seconds() if arrival.age is None else arrival.age
+        may_have_run = age > self._window and self.idle_since != 0 and sent < self._built
+        if not may_have_run and (refusal := expired(arrival)) is not None:
+            return refusal
+        if age > self._window:
             # The text does not change with time, so a command that comes twice gets the same reply.
+            clock = "by the app's clock " if by_clock else ""
             reason = (
-                f"The command was sent at {openfactory_timestamp(sent)}, by the app's clock more than "
+                f"The command was sent at {openfactory_timestamp(sent)}, {clock}more than "
                 f"COMMAND_WINDOW, {self._window:g} s, ago. "
             )
-            if self.idle_since != 0 and sent < self._built:
+            if may_have_run:
                 return Refusal(reason + _MAY_HAVE_RUN, "unknown")
-            return Refusal(reason + "Call again; if this repeats, compare the clocks of both machines.")
+            return Refusal(f"{reason}Call again{'; if this repeats, compare the clocks of both machines' * by_clock}.")
         return None if self._memory.has_room(size) else self.too_many()
 
     def too_many(self) -> Refusal:

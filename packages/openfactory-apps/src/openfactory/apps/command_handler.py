@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from openfactory.apps.app_storage import explain_missing_storage
-from openfactory.apps.command_admission import STOPPING, Admission, Refusal
+from openfactory.apps.command_admission import CANCELLED, INTERRUPTED, STOPPING, Admission, Refusal, expired
+from openfactory.apps.command_arrival import Arrival
+from openfactory.apps.command_events import LONGEST_TEXT, correlation_id_in, shortened, size_of
 from openfactory.apps.command_memory import REMEMBERED, CommandMemory, OpenCommand
 from openfactory.apps.methods import MethodContract
-from openfactory.commands.envelope import CommandEnvelope, CommandReply, method_of_command
+from openfactory.commands.envelope import CommandCancel, CommandEnvelope, CommandReply, method_of_command
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.concurrency.strand import new_strand
-from openfactory.events.decoding import decode_json
 from openfactory.events.event import AssetEvent, carried_value
 from openfactory.events.timestamp import aware
 from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["CommandHandler"]
 
-# Number of characters of an error in a reply, and of a line in the log.
-_LONGEST_ERROR = 2_000
+# Time in which the cancel of a caller arrives that gave up while its command waited to be written, in seconds.
+_CANCEL_SECONDS = 0.5
+
+# The words for each status of a command that does not run to its end, in the log.
+_OUTCOMES = {
+    "rejected": "was rejected",
+    "expired": "is not run",
+    "cancelled": "was cancelled",
+    "unknown": "is not run, and may have run before",
+}
 
 # The apps of a process share these threads; each method has its own lane.
 _executor = OrderedExecutor("openfactory-command")
@@ -47,6 +59,7 @@ class CommandHandler:
         contracts: methods of the app by their name in commands.
         publish: writes a reply.
         submit: starts a coroutine on the app's event loop.
+        age: returns the seconds since a command was sent, see `Engine.age`.
         window: seconds after which a command is too old to be run.
 
     Attributes:
@@ -60,6 +73,7 @@ class CommandHandler:
         contracts: Mapping[str, MethodContract],
         publish: Callable[[AssetEvent], object],
         submit: Callable[[Coroutine[Any, Any, Any]], Future[Any]],
+        age: Callable[[AssetEvent], float | None],
         window: float,
     ) -> None:
         self._owner = owner
@@ -67,16 +81,18 @@ class CommandHandler:
         self._contracts = contracts
         self._publish = publish
         self._submit = submit
+        self._age = age
         self._lanes: dict[str, Lane] = {}
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._early: deque[AssetEvent] | None = deque()  # commands that arrive before `start`; None after it
+        # Commands that arrive before `start`; None after it.
+        self._early: deque[tuple[AssetEvent, Arrival]] | None = deque()
         self._early_bytes = 0
         self._memory = CommandMemory()
         self._admission = Admission(asset_uuid, contracts, self._memory, window)
         self._stopping = False
         self._logger = logging.getLogger("openfactory.commands")
-        self.counters = {"succeeded": 0, "failed": 0, "rejected": 0, "unknown": 0}
+        self.counters = {"succeeded": 0, "failed": 0, **dict.fromkeys(_OUTCOMES, 0)}
 
     @property
     def waiting(self) -> int:
@@ -110,21 +126,43 @@ class CommandHandler:
                 if not self._early:
                     self._early = None  # only when it is empty, so that no command overtakes an early command
                     return
-                event = self._early.popleft()
-                self._early_bytes -= _size(event)
-            self._take(event)
+                event, arrival = self._early.popleft()
+                self._early_bytes -= size_of(event)
+            self._take(event, arrival)
 
     def receive(self, event: AssetEvent) -> None:
         """Accept a command, and return without waiting for its method."""
+        arrival = Arrival.of(event, self._age)
         with self._lock:
             is_early = self._early is not None
             if self._early is not None and self._memory.has_room(self._early_bytes):
-                self._early.append(event)
-                self._early_bytes += _size(event)
+                self._early.append((event, arrival))
+                self._early_bytes += size_of(event)
                 return
-        self._take(event, has_room=not is_early)
+        self._take(event, arrival, has_room=not is_early)
 
-    def _take(self, event: AssetEvent, *, has_room: bool = True) -> None:
+    def cancel(self, event: AssetEvent) -> None:
+        """Cancel a command that waits or has not arrived, and interrupt a method that may be interrupted."""
+        try:
+            correlation_id = str(CommandCancel.parse(event.value).correlation_id)
+        except (msgspec.MsgspecError, UnicodeError) as error:
+            self._logger.warning("%s at position %s is not a cancel: %s.", event.id, event.position, error)
+            return
+        with self._lock:
+            command = self._memory.open.get(correlation_id)
+            if command is None:
+                if self._memory.reply_to(correlation_id) is None:
+                    self._memory.cancel_early(correlation_id)
+                return
+            command.cancelled = True
+            is_running, interrupt = command.running, command.interrupt
+        if not is_running:
+            self._refuse(command.method, correlation_id, CANCELLED)
+        elif interrupt is not None:
+            with suppress(RuntimeError):  # the event loop is closed, and the method has ended with it
+                interrupt()
+
+    def _take(self, event: AssetEvent, arrival: Arrival, *, has_room: bool = True) -> None:
         """Reply to a command, or put it into the lane of its method."""
         method = method_of_command(event.id)
         envelope = self._parse(event, method)
@@ -137,16 +175,20 @@ class CommandHandler:
             if reply is None:
                 if correlation_id in self._memory.open:
                     return
-                size = _size(event)
+                size = size_of(event)
                 if self._stopping:
                     refusal = STOPPING
+                elif self._memory.was_cancelled(correlation_id):
+                    refusal = CANCELLED
                 elif has_room:
-                    refusal = self._admission.refusal(method, envelope, size)
+                    refusal = self._admission.refusal(method, envelope, size, arrival)
                 else:
                     refusal = self._admission.too_many()
                 if refusal is None or refusal.remembered:
                     sent = aware(envelope.header.timestamp)
-                    self._memory.open_command(correlation_id, OpenCommand(method, sent, size if refusal is None else 0))
+                    size = size if refusal is None else 0
+                    command = OpenCommand(method, sent, size, arrival, arrival.is_doubtful(sent))
+                    self._memory.open_command(correlation_id, command)
         if reply is not None:
             self._publish(reply.event(self._asset_uuid, method))
         elif refusal is not None:
@@ -178,28 +220,51 @@ class CommandHandler:
     def _run(self, contract: MethodContract, envelope: CommandEnvelope) -> None:
         """Run one command, on the lane of its method."""
         correlation_id = str(envelope.header.correlation_id)
+        arguments, refusal = {}, None
         try:
             arguments = contract.bind(envelope.arguments)
         except ValueError as error:
-            self._refuse(contract.name, correlation_id, Refusal(str(error)))
-            return
+            refusal = Refusal(str(error))
         with self._lock:
-            if self._memory.reply_to(correlation_id) is not None:
-                return  # a stop has rejected it
-            begins = self._memory.open[correlation_id].running = not self._stopping
-        if not begins:
-            self._refuse(contract.name, correlation_id, STOPPING)
+            command = self._memory.open.get(correlation_id)
+            if command is not None and command.is_doubtful:
+                self._idle.wait_for(lambda: command.cancelled or self._stopping, _CANCEL_SECONDS)
+            if command is None or command.cancelled or self._memory.reply_to(correlation_id) is not None:
+                return  # a cancel or a stop replies to it
+            refusal = refusal or (STOPPING if self._stopping else expired(command.arrival))
+            command.running = refusal is None
+        if refusal is not None:
+            self._refuse(contract.name, correlation_id, refusal)
             return
         self._logger.debug("Command %s %s from %s", contract.name, correlation_id, envelope.header.sender_uuid)
         try:
-            with new_strand():  # a flush of the method tells of its own writes
-                result = getattr(self._owner, contract.attribute)(**arguments)
-            if asyncio.iscoroutine(result):
-                result = self._submit(result).result()
+            method = getattr(self._owner, contract.attribute)
+            if contract.cancellable:
+                result = self._submit(self._interruptible(command, partial(method, **arguments))).result()
+            else:
+                with new_strand():  # a flush of the method tells of its own writes
+                    result = method(**arguments)
+                if asyncio.iscoroutine(result):
+                    result = self._submit(result).result()
         except BaseException as error:  # noqa: BLE001 - any error, SystemExit too, goes to the caller
-            self._fail(contract, correlation_id, error)
+            is_interrupted = contract.cancellable and command.cancelled
+            if is_interrupted and isinstance(error, concurrent.futures.CancelledError):
+                self._refuse(contract.name, correlation_id, INTERRUPTED)
+            else:
+                self._fail(contract, correlation_id, error)
         else:
             self._succeed(contract, correlation_id, result)
+
+    async def _interruptible(self, command: OpenCommand, begin: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Run a method that a cancel interrupts; its lane waits until it has cleaned up."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        with self._lock:
+            command.interrupt = lambda: loop.call_soon_threadsafe(task.cancel)
+            is_cancelled = command.cancelled
+        if is_cancelled:
+            raise asyncio.CancelledError
+        return await begin()
 
     def _succeed(self, contract: MethodContract, correlation_id: str, result: Any) -> None:
         """Reply with the result, or with as much of it as a reply carries: the method has run."""
@@ -210,7 +275,7 @@ class CommandHandler:
         except OpenFactoryError as error:  # the result alone is not too large, but the reply is
             carried, missing = None, str(error)
         if missing:
-            note = _shortened(f"The method ran, and its result is not carried in full: {missing}")
+            note = shortened(f"The method ran, and its result is not carried in full: {missing}")
             self._logger.warning("Method %s (command %s): %s", contract.name, correlation_id, note)
             reply = CommandReply(uuid.UUID(correlation_id), "succeeded", carried, note)
         self._reply(contract.name, reply)
@@ -224,13 +289,13 @@ class CommandHandler:
         self._logger.error(
             "Method %s failed with %s (command %s)%s.", contract.name, kind, correlation_id, hint, exc_info=error
         )
-        text = _shortened("\n".join((f"{kind}: {error}" if str(error) else kind, *getattr(error, "__notes__", ()))))
+        text = shortened("\n".join((f"{kind}: {error}" if str(error) else kind, *getattr(error, "__notes__", ()))))
         self._reply(contract.name, CommandReply(uuid.UUID(correlation_id), "failed", error=text))
 
     def _refuse(self, method: str, correlation_id: str, refusal: Refusal) -> None:
-        reason = _shortened(refusal.reason)
-        outcome = "was rejected" if refusal.status == "rejected" else "is not run, and may have run before"
-        self._logger.warning("Command %s (%s) %s: %s", _shortened(method), correlation_id, outcome, reason)
+        reason, outcome = shortened(refusal.reason), _OUTCOMES[refusal.status]
+        level = logging.INFO if refusal.status == "cancelled" else logging.WARNING
+        self._logger.log(level, "Command %s (%s) %s: %s", shortened(method), correlation_id, outcome, reason)
         self._reply(method, CommandReply(uuid.UUID(correlation_id), refusal.status, error=reason))
 
     def _reply(self, method: str, reply: CommandReply) -> None:
@@ -258,11 +323,11 @@ class CommandHandler:
         try:
             return CommandEnvelope.parse(event.value)
         except (msgspec.MsgspecError, UnicodeError) as error:
-            reason = _shortened(
-                f"The command is malformed: {str(error)[: _LONGEST_ERROR // 2]}. "
+            reason = shortened(
+                f"The command is malformed: {str(error)[: LONGEST_TEXT // 2]}. "
                 "Send a header with correlation_id and sender_uuid, and arguments as text."
             )
-            correlation_id = _correlation_id_in(event.value)
+            correlation_id = correlation_id_in(event.value)
             if correlation_id is None:
                 self._logger.warning("%s at position %s was dropped: %s", event.id, event.position, reason)
             else:
@@ -294,35 +359,15 @@ class CommandHandler:
             answered: by correlation id, the position of the last reply.
         """
         for event in commands:
-            correlation_id = _correlation_id_in(event.value)
+            correlation_id = correlation_id_in(event.value)
             if correlation_id is None or answered.get(correlation_id, -1) >= (event.position or 0):
                 continue
             method = method_of_command(event.id)
             with self._lock:
                 reply = self._memory.reply_to(correlation_id)
                 if reply is None:
-                    self._memory.open_command(correlation_id, OpenCommand(method, datetime.now(UTC), 0))
+                    self._memory.open_command(correlation_id, OpenCommand(method, datetime.now(UTC), 0, Arrival()))
             if reply is None:
                 self._refuse(method, correlation_id, self._admission.refusal_of_older(event))
             else:
                 self._publish(reply.event(self._asset_uuid, method))
-
-
-def _shortened(text: str) -> str:
-    """Return a text for a reply and for the log, with characters replaced that UTF-8 cannot encode."""
-    text = text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}… ({len(text):,} characters)"
-    return text.encode(errors="replace").decode()
-
-
-def _size(event: AssetEvent) -> int:
-    """Return the bytes of a command, roughly."""
-    return 500 + len(event.value if isinstance(event.value, str) else str(event.value))
-
-
-def _correlation_id_in(value: Any) -> str | None:
-    """Return the correlation id of a command that may be malformed, or None."""
-    try:
-        command = decode_json(value) if isinstance(value, str) else value
-        return str(uuid.UUID(command["header"]["correlation_id"]))
-    except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError):
-        return None

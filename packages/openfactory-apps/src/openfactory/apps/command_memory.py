@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 
+from openfactory.apps.command_arrival import Arrival
 from openfactory.commands.envelope import CommandReply
 from openfactory.events.timestamp import aware
 
@@ -26,6 +27,9 @@ _MAX_REPLY_BYTES = 16 * 1024 * 1024
 _MAX_OPEN = 10_000
 _MAX_OPEN_BYTES = 16 * 1024 * 1024
 
+# Number of cancels that are remembered although their commands have not arrived: over NATS, a cancel may be faster.
+_MAX_EARLY_CANCELS = 1_024
+
 _FORGOTTEN = "This reply is a repetition without its {}. Read the first reply in the log."
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -38,13 +42,21 @@ class OpenCommand:
         method: method that it calls.
         sent: time at which it was created, by its sender's clock.
         size: estimated bytes of it.
+        arrival: its age when it arrived, and the time at which its caller gives up.
+        is_doubtful: whether its caller may have given up before it was written, so that a cancel is on its way.
         running: whether the method has begun.
+        interrupt: interrupts the method; None if it may not be interrupted.
+        cancelled: whether its caller has cancelled it.
     """
 
     method: str
     sent: datetime
     size: int
+    arrival: Arrival
+    is_doubtful: bool = False
     running: bool = False
+    interrupt: Callable[[], object] | None = None
+    cancelled: bool = False
 
 
 class CommandMemory:
@@ -63,6 +75,7 @@ class CommandMemory:
         self._by_age: list[tuple[datetime, str]] = []  # a heap: the command that was sent first is forgotten first
         self._sizes: OrderedDict[str, int] = OrderedDict()  # of the replies that are remembered in full
         self._reply_bytes = 0
+        self._early_cancels: OrderedDict[str, None] = OrderedDict()
 
     def load(self, replies: Iterable[CommandReply], *, complete: bool) -> None:
         """Remember the replies of earlier runs.
@@ -80,6 +93,16 @@ class CommandMemory:
     def reply_to(self, correlation_id: str) -> CommandReply | None:
         """Return the reply that was given to a command."""
         return self._replies.get(correlation_id)
+
+    def cancel_early(self, correlation_id: str) -> None:
+        """Remember the cancel of a command that has not arrived."""
+        self._early_cancels[correlation_id] = None
+        if len(self._early_cancels) > _MAX_EARLY_CANCELS:
+            self._early_cancels.popitem(last=False)
+
+    def was_cancelled(self, correlation_id: str) -> bool:
+        """Return whether a command was cancelled before it arrived."""
+        return correlation_id in self._early_cancels
 
     def has_room(self, size: int) -> bool:
         """Return whether another command may wait."""

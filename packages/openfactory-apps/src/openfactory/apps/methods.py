@@ -50,6 +50,7 @@ class MethodContract(NamedTuple):
         name: name in commands.
         attribute: name in the class.
         is_async: whether the method runs on the app's event loop.
+        cancellable: whether a cancel interrupts the method.
     """
 
     name: str
@@ -57,6 +58,7 @@ class MethodContract(NamedTuple):
     description: str
     arguments: tuple[Argument, ...]
     is_async: bool
+    cancellable: bool = False
 
     def published(self) -> list[AssetAttribute]:
         """Return the attributes that publish this method."""
@@ -83,7 +85,11 @@ class MethodContract(NamedTuple):
 
 
 def ofa_method(
-    name: str | None = None, description: str | None = None, param_description: Mapping[str, str] | None = None
+    name: str | None = None,
+    description: str | None = None,
+    param_description: Mapping[str, str] | None = None,
+    *,
+    cancellable: bool = False,
 ) -> Callable[[Function], Function]:
     """Let other assets call this method of an app.
 
@@ -97,10 +103,12 @@ def ofa_method(
         name: name in commands; the name of the function by default.
         description: purpose of the method; its docstring by default.
         param_description: meaning of each argument by name; by default the text in its `Annotated` type.
+        cancellable: interrupt the method when its caller gives up or cancels the command: `asyncio.CancelledError` is
+            raised in it. Only an `async def` can be interrupted.
 
     Raises:
-        TypeError: the decorator is used without parentheses, an argument cannot be passed by name, or the function is a
-            generator.
+        TypeError: the decorator is used without parentheses, an argument cannot be passed by name, the function is a
+            generator, or a plain function is `cancellable`.
         InvalidEventError: the name cannot be the id of an attribute.
     """
     if callable(name):
@@ -109,9 +117,11 @@ def ofa_method(
     def mark(function: Function) -> Function:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"{function.__qualname__} is a generator, and has no result to reply. Return a list.")
+        _check_cancellable(function, cancellable)
         parameters = _parameters(function)
         check_attribute_id(name or function.__name__)
         metadata = {
+            "cancellable": cancellable,
             "method_name": name or function.__name__,
             "description": inspect.cleandoc(description or function.__doc__ or "").strip(),
             "parameters": {
@@ -169,7 +179,17 @@ def _inherited_metadata(app_class: type, attribute: str, function: Any) -> Any:
     return None
 
 
+def _check_cancellable(function: Any, cancellable: bool) -> None:
+    if cancellable and not inspect.iscoroutinefunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is a plain function, which a cancel cannot interrupt. "
+            "Make it an async def, or leave out cancellable=True."
+        )
+
+
 def _contract(attribute: str, function: Any, metadata: Mapping[str, Any]) -> MethodContract:
+    cancellable = metadata["cancellable"]
+    _check_cancellable(function, cancellable)
     annotations = _annotations(function)
     arguments = []
     for parameter in _parameters(function):
@@ -190,7 +210,8 @@ def _contract(attribute: str, function: Any, metadata: Mapping[str, Any]) -> Met
             )
         )
     is_async = inspect.iscoroutinefunction(function)
-    return MethodContract(metadata["method_name"], attribute, metadata["description"], tuple(arguments), is_async)
+    name, description = metadata["method_name"], metadata["description"]
+    return MethodContract(name, attribute, description, tuple(arguments), is_async, cancellable)
 
 
 def _annotations(function: Any) -> dict[str, Any]:

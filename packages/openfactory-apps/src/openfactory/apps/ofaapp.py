@@ -176,7 +176,15 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._disconnected = False
         self._lifecycle = Lifecycle(self._stop, stop_timeout, self.signal_handler)
         methods = checked_methods(type(self))
-        self._commands = CommandHandler(self, asset_uuid, methods, self._publish, self._run_coroutine, command_window())
+        self._commands = CommandHandler(
+            self,
+            asset_uuid,
+            methods,
+            self._publish,
+            self._run_coroutine,
+            lambda event: self._engine.age(event),
+            command_window(),
+        )
         self._submit = self._run_coroutine
         self._end_reason = "stopped"
         self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
@@ -486,6 +494,9 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
     def _ownership_or_none(self) -> Ownership | None:
         """Return the ownership, or None while the constructor has not created it."""
         return vars(self).get("_ownership")
+
+    def _receive_cancel(self, event: AssetEvent) -> None:
+        self._commands.cancel(event)
 
     def _run_coroutine(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         """Start a coroutine on the event loop of `async_run`, or on a separate event loop of this app.

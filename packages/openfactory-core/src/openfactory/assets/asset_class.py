@@ -14,6 +14,7 @@ from openfactory.assets.caller import Caller, CommandArguments
 from openfactory.assets.event_stream import EventStream
 from openfactory.assets.producer import EngineProducer
 from openfactory.assets.references import ABOVE, BELOW, add_reference, references_in
+from openfactory.assets.shared_name import SharedName
 from openfactory.assets.state import AssetState
 from openfactory.assets.subscriptions import ALL_EVENTS, AssetCallback, Submit, Subscriptions
 from openfactory.assets.values import changed_event, contracts, rows
@@ -23,7 +24,14 @@ from openfactory.concurrency import OrderedExecutor
 from openfactory.engines.location import Servers
 from openfactory.engines.registry import Client, open_engine, open_engine_of
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
-from openfactory.events.event import COMMAND_TAG, OWNER_TAG, REPLY_TAG, AssetEvent, check_attribute_id
+from openfactory.events.event import (
+    CANCEL_TAG,
+    COMMAND_TAG,
+    OWNER_TAG,
+    REPLY_TAG,
+    AssetEvent,
+    check_attribute_id,
+)
 from openfactory.events.ownership import OWNER_ID, Owner, is_by_owner
 from openfactory.events.period import Bound
 from openfactory.events.receipt import Receipt
@@ -377,16 +385,22 @@ class Asset:
 
     # Commanding
 
-    def method(self, method: str, sender_uuid: str, args: CommandArguments | None = None) -> str:
+    def method(
+        self, method: str, sender_uuid: str, args: CommandArguments | None = None, *, timeout: float | None = None
+    ) -> str:
         """Send a command without waiting for its result; `call` waits.
 
+        Args:
+            timeout: seconds after which the app no longer begins the method; COMMAND_TIMEOUT by default, and
+                `math.inf` for no limit.
+
         Returns:
-            the correlation id, which both sides write to their logs.
+            the correlation id, which both sides write to their logs, and which `cancel` takes.
 
         Raises:
             ValueError: `sender_uuid` is empty.
         """
-        return self._caller.send(method, sender_uuid, args or {})
+        return self._caller.send(method, sender_uuid, args or {}, timeout)
 
     def call(
         self,
@@ -400,6 +414,8 @@ class Asset:
     ) -> Any:
         """Send a command and wait for the method's result, at most `timeout` seconds.
 
+        The app does not begin the method after these seconds. A call that ends before the reply cancels its command.
+
         Args:
             args: arguments whose names are also parameters of `call`, such as `timeout`.
             sender_uuid: UUID of the asset that sends the command; APP_UUID by default.
@@ -407,6 +423,8 @@ class Asset:
 
         Raises:
             CommandRejected: the method was not run: it is unknown, an argument is wrong, or the app is stopping.
+            CommandExpired: the method was not run, because the app took the command up too late.
+            CommandCancelled: somebody has cancelled the command.
             CommandFailed: the method raised an error.
             CommandUnknown: the method may have run; the app was stopped or killed before it replied.
             CommandTimeout: the reply did not arrive in time; the method may have run.
@@ -426,6 +444,19 @@ class Asset:
     ) -> Any:
         """Send a command and wait for its result, like `call`, without blocking the event loop."""
         return await self._caller.call_async(method, sender_uuid, dict(args or (), **kwargs), timeout)
+
+    @SharedName
+    def cancel(self, correlation_id: str) -> None:
+        """Cancel a command that is not wanted any more, by the correlation id that sending it has returned.
+
+        A method that has not begun does not run, and one of `@ofa_method(cancellable=True)` is interrupted. Another
+        method that runs is not stopped. An asset with an attribute or a method of this name keeps it: write
+        `Asset.cancel(asset, correlation_id)`.
+
+        Raises:
+            ValueError: it is not the id of a command.
+        """
+        self._caller.cancel(correlation_id)
 
     # References to other assets
 
@@ -492,6 +523,8 @@ class Asset:
             self._caller.settle(event)
         elif event.tag == COMMAND_TAG:
             self._receive_command(event)
+        elif event.tag == CANCEL_TAG:
+            self._receive_cancel(event)
         self._subscriptions.dispatch(event)
 
     def _receive_of_owner(self, event: AssetEvent) -> None:
@@ -505,11 +538,14 @@ class Asset:
     def _receive_command(self, event: AssetEvent) -> None:
         """Handle a command sent to this asset; only an app overrides this."""
 
+    def _receive_cancel(self, event: AssetEvent) -> None:
+        """Handle the cancel of a command sent to this asset; only an app overrides this."""
+
     # Internals
 
     def _start_feed(self, asset_uuid: str) -> tuple[list[AssetEvent], int]:
         """Load the last events of an asset, receive each event that follows, and return the last and their position."""
-        self._caller = Caller(asset_uuid, self._publish, self._state)
+        self._caller = Caller(asset_uuid, self._publish, self._engine.stamp, self._state)
         self._feed = AssetFeed(self._reference, asset_uuid, self, self._subscriptions.kept)
         found = self._feed.start()
         claim = self._state.get(OWNER_ID)
@@ -540,7 +576,8 @@ class Asset:
 def _own_names(asset_class: type) -> frozenset[str]:
     """Return the names that a class defines itself; assigning to them does not write an attribute of the asset."""
     annotated = (name for base in asset_class.__mro__ for name in inspect.get_annotations(base))
-    return frozenset((*dir(asset_class), *annotated))
+    own = (name for name in dir(asset_class) if not isinstance(inspect.getattr_static(asset_class, name), SharedName))
+    return frozenset((*own, *annotated))
 
 
 Asset.__init_subclass__()  # its own names: Python calls this for subclasses only

@@ -1,9 +1,10 @@
-"""The caller's side of commands: sends them, waits for replies, and explains a missing reply."""
+"""The caller's side of commands: sends and cancels them, waits for replies, and explains a missing reply."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
@@ -14,13 +15,18 @@ from typing import Any
 import msgspec
 
 from openfactory.assets.state import AssetState
-from openfactory.commands.envelope import CommandEnvelope, CommandReply
+from openfactory.commands.envelope import CommandCancel, CommandEnvelope, CommandReply
+from openfactory.commands.waiting import SENT, TIMEOUT, seconds_text, text_in
+from openfactory.concurrency import Lane, OrderedExecutor
+from openfactory.concurrency.boot_clock import boot_seconds
 from openfactory.engines.room import waiting_for_room
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import (
+    CommandCancelled,
     CommandError,
+    CommandExpired,
     CommandFailed,
     CommandRejected,
     CommandTimeout,
@@ -28,7 +34,7 @@ from openfactory.exceptions import (
     DeliveryTimeout,
     OpenFactoryError,
 )
-from openfactory.settings import environment
+from openfactory.settings import environment, seconds
 
 __all__ = ["Caller", "CommandArguments"]
 
@@ -37,9 +43,17 @@ CommandArguments = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 _logger = logging.getLogger("openfactory.commands")
 
+# Number of commands without a time of sending whose write is awaited, and the longest wait for a write, in seconds.
+_MAX_WATCHED = 1_000
+_WRITE_SECONDS = 180.0
+
+_executor = OrderedExecutor("openfactory-written-command")
+
 # The error for each status of a reply, and the words that begin its text.
 _ERRORS: Mapping[str, tuple[type[CommandError], str]] = {
     "rejected": (CommandRejected, "was rejected"),
+    "expired": (CommandExpired, "came too late"),
+    "cancelled": (CommandCancelled, "was cancelled"),
     "failed": (CommandFailed, "failed"),
     "unknown": (CommandUnknown, "may have run"),
 }
@@ -53,6 +67,7 @@ class _Command:
         event: the event that carries it.
         timeout: seconds that the caller waits in all.
         deadline: end of these seconds, as `time.monotonic()` has it.
+        tried: whether the write of it has begun.
         receipt: outcome of its write; None until it is in the queue.
     """
 
@@ -61,6 +76,7 @@ class _Command:
     event: AssetEvent
     timeout: float
     deadline: float
+    tried: bool = False
     receipt: Receipt | None = None
 
     @property
@@ -75,24 +91,50 @@ class Caller:
     Args:
         asset_uuid: UUID of the asset.
         publish: writes a command to the log.
+        stamp: returns the attributes of a command to an asset that tell when it was sent, see `Engine.stamp`.
         state: state of the asset, from which a timeout is explained.
     """
 
-    def __init__(self, asset_uuid: str, publish: Callable[[AssetEvent], Receipt], state: AssetState) -> None:
+    def __init__(
+        self,
+        asset_uuid: str,
+        publish: Callable[[AssetEvent], Receipt],
+        stamp: Callable[[str], Mapping[str, str]],
+        state: AssetState,
+    ) -> None:
         self._asset_uuid = asset_uuid
         self._publish = publish
+        self._stamp = stamp
         self._state = state
         self._waiting: dict[str, Future[CommandReply]] = {}
+        self._lane: Lane | None = None  # waits for the writes of commands that do not tell when they were sent
 
-    def send(self, method: str, sender_uuid: str, arguments: CommandArguments) -> str:
+    def send(self, method: str, sender_uuid: str, arguments: CommandArguments, timeout: float | None = None) -> str:
         """Send a command and return its correlation id.
+
+        Args:
+            timeout: seconds after which the app no longer begins it; COMMAND_TIMEOUT by default.
 
         Raises:
             ValueError: `sender_uuid` is empty.
         """
+        if timeout is None:
+            timeout = seconds("COMMAND_TIMEOUT") or math.inf
         envelope = self._envelope(method, sender_uuid, arguments)
-        self._publish(envelope.event(self._asset_uuid, method))
-        return str(envelope.header.correlation_id)
+        event = self._event(envelope, method, timeout)
+        receipt = self._publish(event)
+        correlation_id = str(envelope.header.correlation_id)
+        if math.isfinite(timeout) and text_in(event, SENT) is None and not receipt.settled:
+            self._cancel_if_late(correlation_id, receipt, timeout)
+        return correlation_id
+
+    def cancel(self, correlation_id: str) -> None:
+        """Cancel a command, which need not be one of this caller.
+
+        Raises:
+            ValueError: it is not the id of a command.
+        """
+        self._publish(CommandCancel.of(correlation_id).event(self._asset_uuid))
 
     def send_named(self, method: str, *args: Any, sender_uuid: str = "", **kwargs: Any) -> str:
         """Send a command, as `asset.start(sender_uuid="HMI", speed=900)` does, and return its correlation id.
@@ -111,6 +153,7 @@ class Caller:
         """Send a command and wait for its result, at most `timeout` seconds; the sender defaults to APP_UUID."""
         command = self._command(method, sender_uuid or environment("APP_UUID"), arguments, timeout)
         with self._replied(command) as reply:
+            command.tried = True
             with waiting_for_room(timeout):
                 command.receipt = self._publish(command.event)
             return self._result(method, reply.result(command.seconds_left))
@@ -152,11 +195,16 @@ class Caller:
 
     def _command(self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float) -> _Command:
         envelope = self._envelope(method, sender_uuid, arguments)
-        event = envelope.event(self._asset_uuid, method)
+        event = self._event(envelope, method, timeout)
         return _Command(method, str(envelope.header.correlation_id), event, timeout, time.monotonic() + timeout)
+
+    def _event(self, envelope: CommandEnvelope, method: str, timeout: float) -> AssetEvent:
+        waits = {TIMEOUT: seconds_text(timeout)} if math.isfinite(timeout) else {}
+        return envelope.event(self._asset_uuid, method, {**waits, **self._stamp(self._asset_uuid)})
 
     async def _publish_async(self, command: _Command) -> Receipt:
         """Write a command; while the queue is full, wait in a thread, so that the event loop continues."""
+        command.tried = True
         try:
             with waiting_for_room(0):
                 return self._publish(command.event)
@@ -166,7 +214,10 @@ class Caller:
 
     @contextmanager
     def _replied(self, command: _Command) -> Generator[Future[CommandReply]]:
-        """Yield the future reply of a command; a timeout inside the block becomes a `CommandTimeout`."""
+        """Yield the future reply of a command; a timeout inside the block becomes a `CommandTimeout`.
+
+        The command is cancelled if the block ends before the reply.
+        """
         reply = self._waiting[command.correlation_id] = Future()  # before sending: the reply may arrive at once
         try:
             yield reply
@@ -183,6 +234,32 @@ class Caller:
             ) from error
         finally:
             self._waiting.pop(command.correlation_id, None)
+            if command.tried and not (reply.done() and not reply.cancelled()):
+                self._give_up(command.correlation_id, command.receipt)
+
+    def _give_up(self, correlation_id: str, receipt: Receipt | None) -> None:
+        """Cancel a command that is not wanted any more, without waiting for the write of the cancel."""
+        if receipt is not None and receipt.error is not None:
+            return
+        try:
+            with waiting_for_room(0):
+                self.cancel(correlation_id)
+        except OpenFactoryError as error:  # the deadline of the command still holds
+            _logger.debug("The command %s to %s was not cancelled: %s", correlation_id, self._asset_uuid, error)
+
+    def _cancel_if_late(self, correlation_id: str, receipt: Receipt, timeout: float) -> None:
+        """Cancel a command that does not tell when it was sent, if it is written after its time."""
+        expires = boot_seconds() + timeout
+
+        def wait_for_write() -> None:
+            receipt.settles(_WRITE_SECONDS)
+            if boot_seconds() >= expires:
+                self._give_up(correlation_id, receipt)
+
+        if self._lane is None:
+            self._lane = _executor.lane(f"commands to {self._asset_uuid}")
+        if len(self._lane) < _MAX_WATCHED:
+            self._lane.submit(wait_for_write)
 
     def _timeout_reason(self, command: _Command) -> str:
         receipt = command.receipt

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from openfactory.assets.state import AssetState
 from openfactory.concurrency import Lane, OrderedExecutor
-from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.event import CANCEL_TAG, COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.events.message import attributes_of
 from openfactory.exceptions import SubscriptionError
 
@@ -207,7 +207,7 @@ class Subscriptions:
         callbacks = self._callbacks
         yield from callbacks.get("." + event.id, ())
         yield from callbacks.get(ALL_EVENTS, ())
-        if event.tag not in (COMMAND_TAG, REPLY_TAG):
+        if event.tag not in (COMMAND_TAG, REPLY_TAG, CANCEL_TAG):
             yield from callbacks.get(event.type, ())
 
 

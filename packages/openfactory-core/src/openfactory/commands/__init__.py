@@ -1,6 +1,7 @@
 """Commands: the envelope that asks an asset to run a method, and the reply with the result."""
 
 from openfactory.commands.envelope import (
+    CommandCancel,
     CommandEnvelope,
     CommandHeader,
     CommandReply,
@@ -8,4 +9,11 @@ from openfactory.commands.envelope import (
     reply_attribute_id,
 )
 
-__all__ = ["CommandEnvelope", "CommandHeader", "CommandReply", "command_attribute_id", "reply_attribute_id"]
+__all__ = [
+    "CommandCancel",
+    "CommandEnvelope",
+    "CommandHeader",
+    "CommandReply",
+    "command_attribute_id",
+    "reply_attribute_id",
+]

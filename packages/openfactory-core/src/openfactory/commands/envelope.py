@@ -11,10 +11,12 @@ from typing import Any, Literal
 import msgspec
 
 from openfactory.events.decoding import decode_json
-from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, new_event, wire_value
+from openfactory.events.event import CANCEL_TAG, COMMAND_TAG, REPLY_TAG, AssetEvent, new_event, wire_value
 from openfactory.exceptions import InvalidEventError
 
 __all__ = [
+    "CANCEL_ATTRIBUTE_ID",
+    "CommandCancel",
     "CommandEnvelope",
     "CommandHeader",
     "CommandReply",
@@ -23,6 +25,9 @@ __all__ = [
     "method_of_command",
     "reply_attribute_id",
 ]
+
+#: Id of the attribute that carries the cancels of all methods: whoever cancels a command knows its id only.
+CANCEL_ATTRIBUTE_ID = "commands_CANCEL"
 
 _COMMAND_SUFFIX = "_CMD"
 _REPLY_SUFFIX = "_REPLY"
@@ -91,8 +96,11 @@ class CommandEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return decode_json(value, _decode_command)
         return msgspec.convert(value, cls)
 
-    def event(self, asset_uuid: str, method: str) -> AssetEvent:
+    def event(self, asset_uuid: str, method: str, attributes: Mapping[str, Any] | None = None) -> AssetEvent:
         """Return the event that carries this command to a method of an asset.
+
+        Args:
+            attributes: properties of the event beside its timestamp, such as how long the caller waits.
 
         Raises:
             InvalidEventError: the UUID, the method or an argument is not valid, or the command is too large.
@@ -105,7 +113,52 @@ class CommandEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 "Write text without surrogates.",
                 asset_uuid=asset_uuid,
             ) from error
-        return new_event(asset_uuid, command_attribute_id(method), text, "OpenFactory", COMMAND_TAG)
+        attribute_id = command_attribute_id(method)
+        return new_event(asset_uuid, attribute_id, text, "OpenFactory", COMMAND_TAG, attributes=attributes)
+
+
+class CommandCancel(msgspec.Struct, frozen=True):
+    """The cancel of a command: its caller does not want it any more.
+
+    Attributes:
+        correlation_id: id of the command.
+    """
+
+    correlation_id: uuid.UUID
+
+    @classmethod
+    def of(cls, correlation_id: str) -> CommandCancel:
+        """Return the cancel of a command.
+
+        Raises:
+            ValueError: it is not the id of a command.
+        """
+        try:
+            return cls(uuid.UUID(correlation_id))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{correlation_id!r} is not the id of a command. Pass the correlation id that the call returned."
+            ) from error
+
+    @classmethod
+    def parse(cls, value: Any) -> CommandCancel:
+        """Read the value of a cancel's attribute.
+
+        Raises:
+            msgspec.DecodeError: the value is not a cancel.
+        """
+        if isinstance(value, str):
+            return decode_json(value, _decode_cancel)
+        return msgspec.convert(value, cls)
+
+    def event(self, asset_uuid: str) -> AssetEvent:
+        """Return the event that carries this cancel to an asset.
+
+        Raises:
+            InvalidEventError: the UUID of the asset is not valid.
+        """
+        text = msgspec.json.encode(self).decode()
+        return new_event(asset_uuid, CANCEL_ATTRIBUTE_ID, text, "OpenFactory", CANCEL_TAG)
 
 
 class CommandReply(msgspec.Struct, frozen=True):
@@ -113,15 +166,16 @@ class CommandReply(msgspec.Struct, frozen=True):
 
     Attributes:
         correlation_id: id of the command.
-        status: `succeeded`, `failed` (the method raised an exception), `rejected` (the method did not run) or `unknown`
-            (the method may have run).
+        status: `succeeded`, `failed` (the method raised an exception), `rejected` (the method did not run), `expired`
+            (the method did not run, because the command came too late), `cancelled` (the method did not run, or was
+            interrupted) or `unknown` (the method may have run).
         result: return value of the method, or the parts of it that a reply can carry.
         error: reason why the command did not succeed, or a note on a result that is not carried in full.
         timestamp: time of the reply, with a time zone.
     """
 
     correlation_id: uuid.UUID
-    status: Literal["succeeded", "failed", "rejected", "unknown"]
+    status: Literal["succeeded", "failed", "rejected", "expired", "cancelled", "unknown"]
     result: Any = None
     error: str | None = None
     timestamp: datetime = msgspec.field(default_factory=_now)
@@ -147,6 +201,7 @@ class CommandReply(msgspec.Struct, frozen=True):
         return new_event(asset_uuid, reply_attribute_id(method), text, "OpenFactory", REPLY_TAG)
 
 
+_decode_cancel = msgspec.json.Decoder(CommandCancel).decode
 _decode_command = msgspec.json.Decoder(CommandEnvelope).decode
 _decode_reply = msgspec.json.Decoder(CommandReply).decode
 

@@ -267,6 +267,20 @@ class Engine(ABC):
                 written from now on are delivered.
         """
 
+    def stamp(self, asset_uuid: str) -> Mapping[str, str]:  # noqa: ARG002 - engines of others may do without it
+        """Return the attributes of a command to an asset by which `age` knows that it was sent now."""
+        return {}
+
+    def age(self, event: AssetEvent) -> float | None:  # noqa: ARG002 - engines of others may do without it
+        """Return the seconds since a command was sent, by the time of the log.
+
+        The wall clocks of sender and reader play no part. The true age may be higher, if the engine cannot know more.
+
+        Returns:
+            the seconds, or None if they are not known.
+        """
+        return None
+
     @abstractmethod
     def register(self, registration: Registration) -> Sequence[Receipt]:
         """Register an asset: its type, its container and its place in the unified namespace; return the receipts."""

@@ -16,6 +16,7 @@ from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import InvalidEventError
 
 __all__ = [
+    "CANCEL_TAG",
     "COMMAND_TAG",
     "CONTRACT_TAG",
     "MAX_VALUE_BYTES",
@@ -33,6 +34,9 @@ __all__ = [
 COMMAND_TAG = "Method.Command"
 REPLY_TAG = "Method.Reply"
 
+#: Tag of the event that cancels a command.
+CANCEL_TAG = "Method.Cancel"
+
 #: Tag of the event with all facts about the arguments of a method.
 CONTRACT_TAG = "Method.Contract"
 
@@ -41,6 +45,8 @@ OWNER_TAG = "Asset.Owner"
 
 #: The largest value, in bytes of JSON. A value of about twice this size stalls a ksqlDB table for good, for all assets.
 MAX_VALUE_BYTES = 256 * 1024
+
+_NO_ATTRIBUTES = (COMMAND_TAG, REPLY_TAG, CANCEL_TAG, CONTRACT_TAG, OWNER_TAG)
 
 _MAX_NAME_LENGTH = 255
 _INTEGERS = (-(2**63), 2**63 - 1)  # the range of an integer column in the tables
@@ -97,8 +103,8 @@ class AssetEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def is_attribute(self) -> bool:
-        """Whether the event is the value of an attribute: no method, contract, command, reply or claim."""
-        return self.type != "Method" and self.tag not in (COMMAND_TAG, REPLY_TAG, CONTRACT_TAG, OWNER_TAG)
+        """Whether the event is the value of an attribute: no method, contract, command, reply, cancel or claim."""
+        return self.type != "Method" and self.tag not in _NO_ATTRIBUTES
 
     @property
     def announces_method(self) -> bool:

@@ -18,6 +18,8 @@ OpenFactoryError, also named OFAException
     ├── CommandRejected
     ├── CommandFailed
     ├── CommandUnknown
+    ├── CommandExpired
+    ├── CommandCancelled
     └── CommandTimeout                                         (a TimeoutError)
 """
 
@@ -28,7 +30,9 @@ from typing import Any
 
 __all__ = [
     "AssetOwnedError",
+    "CommandCancelled",
     "CommandError",
+    "CommandExpired",
     "CommandFailed",
     "CommandRejected",
     "CommandTimeout",
@@ -215,6 +219,14 @@ class CommandFailed(CommandError):
 
 class CommandUnknown(CommandError):
     """The method may have run: the app was stopped or killed before it replied. Check the asset, then call again."""
+
+
+class CommandExpired(CommandError):
+    """The asset did not run the method: it took the command up after the time that its caller waits."""
+
+
+class CommandCancelled(CommandError):
+    """The command was cancelled: the method did not run, or was interrupted."""
 
 
 class CommandTimeout(CommandError, TimeoutError):

@@ -9,6 +9,7 @@ value is needed, never at import. An empty variable counts as unset.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -19,7 +20,7 @@ from openfactory.exceptions import ConfigurationError
 from openfactory.settings.characters import fault_in
 from openfactory.settings.redaction import redacted
 
-__all__ = ["VARIABLES", "Variable", "declare", "environment", "integer", "nats_cluster", "setting"]
+__all__ = ["VARIABLES", "Variable", "declare", "environment", "integer", "nats_cluster", "seconds", "setting"]
 
 #: Other distributions name their tables here: name = distribution, value = `module:VARIABLES`.
 ENTRY_POINT_GROUP = "openfactory.settings"
@@ -45,6 +46,11 @@ class Variable(NamedTuple):
 _TABLE = (
     Variable("APP_UUID", "DEV-UUID", "UUID of the app as an asset."),
     Variable("ASSET_ROUTER_URL", None, "Address of the asset router; the embedded engine does not need it."),
+    Variable(
+        "COMMAND_TIMEOUT",
+        "30",
+        "Seconds after which an app no longer begins a command whose sender does not wait; 0 for no limit.",
+    ),
     Variable("KAFKA_BROKER", None, "Address of the Kafka broker; the embedded engine does not need it."),
     Variable("KAFKA_OAUTH_CA_FILE", None, "Certificate authorities for `KAFKA_OAUTH_TOKEN_URL`, a PEM file."),
     Variable("KAFKA_OAUTH_CLIENT_ID", None, "Client id for the token, with the mechanism `OAUTHBEARER`.", is_text=True),
@@ -176,6 +182,24 @@ def integer(name: str) -> int:
         raise ConfigurationError(
             f"{name}={text!r} is not a whole number. Set a number, or unset it to use {VARIABLES[name].default}."
         ) from error
+
+
+def seconds(name: str) -> float:
+    """Return the value of a variable in `VARIABLES` as a number of seconds, 0 or above.
+
+    Raises:
+        ConfigurationError: the value is not such a number.
+    """
+    text = setting(name)
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise ConfigurationError(
+            f"{name}={text!r} is not a number of seconds. Set a number, or unset it to use {VARIABLES[name].default}."
+        )
+    return value
 
 
 def nats_cluster(name: str) -> tuple[str, ...]:

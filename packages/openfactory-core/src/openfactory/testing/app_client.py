@@ -98,6 +98,8 @@ class AppClient(Generic[App]):
 
         Raises:
             CommandRejected: the app rejected the command.
+            CommandExpired: the app took the command up after `timeout` seconds.
+            CommandCancelled: the command was cancelled.
             CommandFailed: the method raised an error.
             CommandUnknown: the app stopped before the method ended.
             CommandTimeout: the app did not reply in time.

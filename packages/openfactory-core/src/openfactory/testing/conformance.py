@@ -13,6 +13,7 @@ from openfactory.events.event import new_event
 from openfactory.events.registration import Registration
 from openfactory.exceptions import EngineClosedError
 from openfactory.testing.commanding import CommandingConformance
+from openfactory.testing.deadlines import DeadlineConformance
 from openfactory.testing.malformed import MalformedConformance
 from openfactory.testing.owning import OwningConformance, SharedOwningConformance
 from openfactory.testing.queries import QueryingConformance
@@ -48,6 +49,7 @@ class EngineConformance(
     ReadingConformance,
     WatchingConformance,
     CommandingConformance,
+    DeadlineConformance,
     RegisteringConformance,
     OwningConformance,
     QueryingConformance,

@@ -17,8 +17,8 @@ from openfactory.apps.cli.target import open_factory
 from openfactory.apps.stop_signals import StopClock, handle_stop_signals
 from openfactory.assets import AssetEvent
 from openfactory.assets.event_buffer import EventBuffer
-from openfactory.commands.envelope import CommandEnvelope, CommandReply
-from openfactory.events.event import COMMAND_TAG, REPLY_TAG
+from openfactory.commands.envelope import CommandCancel, CommandEnvelope, CommandReply
+from openfactory.events.event import CANCEL_TAG, COMMAND_TAG, REPLY_TAG
 from openfactory.settings.redaction import redacted
 
 __all__ = ["watch"]
@@ -131,6 +131,8 @@ def _event_text(event: AssetEvent) -> str:
             command = CommandEnvelope.parse(event.value)
             arguments = ", ".join(f"{name}={text}" for name, text in command.arguments.items())
             return one_line(f"command from {command.header.sender_uuid}: ({arguments})")
+        if event.tag == CANCEL_TAG:
+            return f"cancel of command {CommandCancel.parse(event.value).correlation_id}"
         if event.tag == REPLY_TAG:
             reply = CommandReply.parse(event.value)
             return f"{reply.status}: {one_line(reply.result if reply.error is None else reply.error)}"

@@ -73,7 +73,7 @@ def set_attribute(
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Seconds to wait for the reply, or with --no-wait until the command is written.",
+    help="Seconds to wait for the reply. The app does not begin the method later, with --no-wait neither.",
 )
 @click.option("--no-wait", is_flag=True, help="Send the command, and do not wait for its result.")
 @url_option
@@ -90,13 +90,14 @@ def call(
 ) -> None:
     """Call a method and print its result.
 
-    The app converts each VALUE to the type of the argument. With --no-wait, the correlation id of the command is
-    printed instead, which the app writes to its log: for a method that takes long, or a program that does not reply.
+    The app converts each VALUE to the type of the argument. Ctrl-C cancels the command. With --no-wait, the correlation
+    id of the command is printed instead, which the app writes to its log: for a method that takes long, or a program
+    that does not reply.
 
     \b
     exit status 0  the method succeeded, or with --no-wait the command is written
-                1  the app rejected the command, the method failed, no reply arrived in time, or the command could
-                   not be written
+                1  the app rejected the command, took it up too late or was told to cancel it, the method failed, no
+                   reply arrived in time, or the command could not be written
                 3  the app replied that the method may have run, because it was stopped or killed meanwhile
                 4  the method succeeded, but its result could not be printed; standard error has it
     --json         {"asset_uuid", "method", "result"}, with --no-wait {"asset_uuid", "method", "correlation_id"}
@@ -109,7 +110,7 @@ def call(
             names = ", ".join(asset.methods()) or "no methods"
             raise Failure(f"{asset_uuid} has no method {method!r}. It has {names}.")
         if no_wait:
-            outcome: dict[str, Any] = {"correlation_id": asset.method(method, sender, values)}
+            outcome: dict[str, Any] = {"correlation_id": asset.method(method, sender, values, timeout=timeout)}
             asset.flush(timeout)
         else:
             outcome = {"result": asset.call(method, values, sender_uuid=sender, timeout=timeout)}

@@ -18,6 +18,7 @@ from openfactory.engines.base import (
     Snapshot,
     Subscription,
 )
+from openfactory.engines.embedded import command_age
 from openfactory.engines.embedded.database import Database, FileDatabase, MemoryDatabase
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.embedded.presence import FilePresence
@@ -97,6 +98,12 @@ class EmbeddedEngine(SharedEngine):
         self._check_open()
         self.liveness.start()
         return self._tail.subscribe(asset_uuid, on_event, on_gap, from_position)
+
+    def stamp(self, asset_uuid: str) -> dict[str, str]:  # noqa: ARG002 - all assets share one log
+        return command_age.stamp()
+
+    def age(self, event: AssetEvent) -> float | None:
+        return command_age.age(event)
 
     def register(self, registration: Registration) -> list[Receipt]:
         receipts = [self.publish(event) for event in registration.events()]

@@ -7,7 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from openfactory.concurrency.pauses import Pauses
 from openfactory.engines.kafka_engine.broker_errors import explain, is_closed_connection
+from openfactory.engines.kafka_engine.log_clock import LogClocks
 from openfactory.engines.kafka_engine.positions import Positions
 from openfactory.exceptions import EngineUnavailableError
 from openfactory.logs.outage import Outage
@@ -38,6 +40,8 @@ class BrokerConnection:
     Attributes:
         outage: the time during which no broker answers, with its reason.
         positions: the positions of the log, which the clients share.
+        clocks: the time of the log, which the clients share.
+        pauses: the times at which this process did not run.
         on_doubt: called when a broker has closed the connections. It may have closed them because they were idle, so
             the function asks the broker, then calls `on_answer` or `on_timeout`. Without it, that is an outage.
     """
@@ -50,6 +54,8 @@ class BrokerConnection:
             over=f"{bootstrap_servers} can be reached again.",
         )
         self.positions = Positions()
+        self.clocks = LogClocks()
+        self.pauses = Pauses()
         self.on_doubt: Callable[[], object] | None = None
         self._security = credentials.kafka()
         self._lock = threading.Lock()

@@ -85,6 +85,7 @@ class Delivery:
         self.on_delivery_error = self._failures.on_delivery_error
         self._failed = 0
         self.furthest: dict[tuple[str, int], int] = {}
+        self._timed: set[tuple[str | None, int | None]] = set()  # partitions whose clock is noted in this round
         self._producer: Producer = self._new_producer()
         self._thread = threading.Thread(target=self._run, name="openfactory-delivery", daemon=True)
         self._thread.start()
@@ -148,6 +149,9 @@ class Delivery:
             else:
                 position = positions.base + offset + 1
             self.furthest[partition] = position  # type: ignore[index]
+            if partition not in self._timed:
+                self._timed.add(partition)
+                self._connection.clocks.note_written(message)
             if positions.base and receipt.event is not None:  # written perhaps before partitions were added
                 position = positions.of_record(receipt.event.asset_uuid, Partition(*partition), position - 1)  # type: ignore[arg-type]
             receipt.position = position
@@ -355,6 +359,8 @@ class Delivery:
     def _run(self) -> None:
         published = self._published
         while not self._closed or len(self._producer):
+            self._connection.pauses.tick()
+            self._timed.clear()
             try:
                 self._poll(_POLL_SECONDS)
             except Exception:

@@ -30,9 +30,11 @@ from openfactory.engines.base import (
     Subscription,
 )
 from openfactory.engines.dispatcher import Dispatcher
+from openfactory.engines.kafka_engine import command_age
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.delivery import Delivery
 from openfactory.engines.kafka_engine.fold import is_deregistration
+from openfactory.engines.kafka_engine.log_clock import LogClock
 from openfactory.engines.kafka_engine.log_feed import LogFeed
 from openfactory.engines.kafka_engine.log_reader import LogReader, key_of
 from openfactory.engines.kafka_engine.log_watch import Identity, LogWatch, TopicIdentity
@@ -145,6 +147,16 @@ class LogEngine(SharedEngine):
                 message = encode_message(event)  # the message has no time: use the current time
             return self._delivery.publish(self._topics.assets, event.asset_uuid, message, event)
         return self._delivery.publish(topic, key, value)
+
+    def stamp(self, asset_uuid: str) -> dict[str, str]:
+        return command_age.stamp(self._clock_of(asset_uuid))
+
+    def age(self, event: AssetEvent) -> float | None:
+        return command_age.age(event, self._clock_of(event.asset_uuid), self._connection.pauses.last)
+
+    def _clock_of(self, asset_uuid: str) -> LogClock:
+        partition = self._partition_of(asset_uuid)
+        return self._connection.clocks.of(partition.topic, partition.number)
 
     def topic_of(self, name: str) -> str:
         if name.strip("`").upper() != ASSETS_STREAM:

@@ -239,6 +239,9 @@ class LogFeed:
                 self._partitions = {(partition.topic, partition.number): partition for partition in positions}
 
     def _deliver(self, messages: list[Message]) -> None:
+        newest = next((message for message in reversed(messages) if message.error() is None), None)
+        if newest is not None:
+            self._connection.clocks.note_read(newest)
         with self._lock():
             for message in messages:
                 if self._closed or self._restarted:

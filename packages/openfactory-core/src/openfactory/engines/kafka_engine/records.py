@@ -6,10 +6,11 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from openfactory.engines.kafka_engine.command_age import with_log_time
 from openfactory.engines.kafka_engine.fold import Place, place_of_message
 from openfactory.engines.kafka_engine.log_reader import key_of
 from openfactory.engines.kafka_engine.positions import Partition, Positions
-from openfactory.events.event import AssetEvent
+from openfactory.events.event import COMMAND_TAG, AssetEvent
 from openfactory.events.message import read_message
 from openfactory.exceptions import InvalidEventError
 
@@ -51,7 +52,8 @@ class Records:
         asset_uuid, value = key_of(message), message.value()
         if asset_uuid and isinstance(value, bytes):
             try:
-                return read_message(asset_uuid, value, self._positions.of_record(asset_uuid, partition, offset))
+                event = read_message(asset_uuid, value, self._positions.of_record(asset_uuid, partition, offset))
+                return event if event.tag != COMMAND_TAG else with_log_time(event, message)
             except InvalidEventError as error:
                 reason = str(error)
         else:

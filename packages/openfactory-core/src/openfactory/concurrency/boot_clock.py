@@ -1,0 +1,26 @@
+"""The clock of a machine since its boot, which runs while a process is frozen, and which no program sets."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+
+__all__ = ["boot_id", "boot_seconds"]
+
+# On Linux it also runs while the machine sleeps. Elsewhere `monotonic` counts since the boot too.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+def boot_seconds() -> float:
+    """Return the seconds since the boot of the machine, the same for all its processes."""
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
+
+
+@cache
+def boot_id() -> str:
+    """Return the id of this boot, or an empty text if the system has no id."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
