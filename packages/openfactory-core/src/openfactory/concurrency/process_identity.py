@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from functools import cache
 
+from openfactory.concurrency.boot_clock import boot_id
+
 __all__ = ["is_running", "machine", "start_of"]
 
 
@@ -16,8 +18,7 @@ __all__ = ["is_running", "machine", "start_of"]
 def machine() -> str:
     """Return an id of the running kernel and of the namespace of process ids, or an empty text where none is known."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return f"{file.read().strip()}/{os.stat('/proc/self/ns/pid').st_ino}"
+        return f"{boot_id()}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return ""
 
