@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import msgspec
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 
-__all__ = ["Entry", "Run", "Statement", "write_batch"]
+__all__ = ["Entry", "Run", "Statement", "insert_event", "write_batch"]
 
 # Maximum number of rows in a statement. Each statement releases the interpreter lock once, so few are quicker.
 _ROWS = 500
@@ -83,17 +84,26 @@ def _write_in_turn(connection: sqlite3.Connection, batch: list[Entry]) -> list[R
     return runs
 
 
+def insert_event(connection: sqlite3.Connection, event: AssetEvent) -> int:
+    """Insert an event and return its position."""
+    return _insert_rows(connection, [event])
+
+
 def _insert(connection: sqlite3.Connection, entries: list[Entry]) -> Run:
+    return Run(entries, _insert_rows(connection, [entry.work for entry in entries]))
+
+
+def _insert_rows(connection: sqlite3.Connection, events: Sequence[AssetEvent | Statement]) -> int:
+    """Insert events and return the position of the last one."""
     parameters: list[str | None] = []
-    for entry in entries:
-        event = entry.work
+    for event in events:
         assert isinstance(event, AssetEvent)
         value = _encode(event.value).decode()
         attributes = None if event.attributes is None else _encode(event.attributes).decode()
         parameters += (event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp, attributes)
-    last = connection.execute(_insert_statement(len(entries)), parameters).lastrowid
+    last = connection.execute(_insert_statement(len(events)), parameters).lastrowid
     assert last is not None
-    return Run(entries, last)
+    return last
 
 
 @cache
