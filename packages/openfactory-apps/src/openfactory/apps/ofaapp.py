@@ -33,6 +33,7 @@ from openfactory.apps.class_check import (
 from openfactory.apps.command_handler import CommandHandler
 from openfactory.apps.command_memory import REMEMBERED
 from openfactory.apps.identity import (
+    AppUUID,
     app_uuid_from_environment,
     command_window,
     idle_since,
@@ -119,7 +120,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         loglevel: level of the app's logger, a name or a number.
         test_mode: keep all data in a private memory and ignore the URL of the client; attributes, callbacks and
             commands work as usual.
-        app_uuid: UUID of the app, APP_UUID by default.
+        app_uuid: UUID of the app, by default APP_UUID, or the name of the app's file.
         stop_timeout: seconds that a stop may take in all.
 
     Raises:
@@ -157,7 +158,8 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         stop_timeout: float = 5.0,
     ) -> None:
         data_of_class = dict(vars(self))
-        asset_uuid = check_asset_uuid(app_uuid or app_uuid_from_environment())
+        chosen = AppUUID(app_uuid) if app_uuid else app_uuid_from_environment(type(self), test_mode=test_mode)
+        asset_uuid = check_asset_uuid(chosen.uuid)
         self._own_client = KSQLDBClient(f"memory://test-{uuid.uuid4().hex}") if test_mode else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: LoopThread | None = None
@@ -169,6 +171,8 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._submit = self._run_coroutine
         self._announced = False
         self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
+        if chosen.warning:
+            self.logger.warning("%s", chosen.warning)
         super().__init__(asset_uuid, self._own_client or ksqlClient, bootstrap_servers, asset_router_url)
         self.ksql = ksqlClient or self._own_client
         configure_library_logger("openfactory", asset_uuid)
