@@ -330,7 +330,7 @@ def other(factory_file: Path) -> Iterator[Other]:
     with ExitStack() as stack:
 
         def start(begin: str) -> subprocess.Popen[str]:
-            command = [sys.executable, "-c", program, factory_file, begin]
+            command = [sys.executable, "-c", program, os.fspath(factory_file), begin]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             stack.enter_context(process)
             stack.callback(process.kill)

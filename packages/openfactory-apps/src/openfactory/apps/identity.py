@@ -31,7 +31,7 @@ OPENFACTORY_LICENSE = "Polyform Noncommercial License 1.0.0"
 
 
 class AppUUID(NamedTuple):
-    """The UUID of an app, with the warning to log if nobody has chosen it."""
+    """The UUID of an app, with the warning to log if it is only a default."""
 
     uuid: str
     warning: str = ""
