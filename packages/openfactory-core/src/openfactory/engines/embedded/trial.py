@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 
 from openfactory.engines.embedded.insertion import insert_event
 from openfactory.engines.embedded.queries import read_snapshot
-from openfactory.events.event import new_event
+from openfactory.events.trial import TEST_ASSET, new_test_event
 
 __all__ = ["try_event"]
-
-_ASSET = "openfactory-doctor"
 
 
 def try_event(connection: sqlite3.Connection) -> bool:
@@ -26,12 +23,12 @@ def try_event(connection: sqlite3.Connection) -> bool:
     Raises:
         sqlite3.Error, OSError: the event cannot be written.
     """
-    event = new_event(_ASSET, "test", secrets.token_hex(8), "Events", "Doctor.Test")
+    event = new_test_event()
     connection.execute("BEGIN IMMEDIATE")
     try:
         position = insert_event(connection, event)
-        found = read_snapshot(connection, [_ASSET]).events.get(_ASSET)
-        connection.execute("DELETE FROM latest WHERE asset = ?", (_ASSET,))
+        found = read_snapshot(connection, [TEST_ASSET]).events.get(TEST_ASSET)
+        connection.execute("DELETE FROM latest WHERE asset = ?", (TEST_ASSET,))
         connection.execute("DELETE FROM log WHERE id = ?", (position,))
         connection.execute("COMMIT")
     except BaseException:
