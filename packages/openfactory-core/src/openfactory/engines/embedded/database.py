@@ -30,6 +30,12 @@ SCHEMA_VERSION = 2
 # Processes of the earlier version that have the file open keep working: they name the columns that they write.
 _TO_VERSION_2 = "ALTER TABLE log ADD COLUMN attributes TEXT CHECK (attributes IS NULL OR json_valid(attributes));"
 
+# The last event of each attribute. Its key is that of `latest`: the log has no index of assets and attributes.
+_LAST = """\
+CREATE VIEW last AS
+SELECT latest.asset, latest.attr, log.value, log.type, log.tag, log.ts, log.id
+FROM latest JOIN log ON log.id = latest.id"""
+
 # Marks a file as a database of OpenFactory: "OFAe".
 APPLICATION_ID = 0x4F464165
 
@@ -171,6 +177,7 @@ class FileDatabase:
                 _create_schema(self._writer)
             elif version < SCHEMA_VERSION:
                 renew_topology(self._writer, SCHEMA_VERSION, _TO_VERSION_2)
+            _renew_last(self._writer)
             _refuse_damaged(self._writer)
             self._reader, self._tailer = self._connect(), self._connect()
             for connection in (self._reader, self._tailer):
@@ -330,7 +337,13 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
 def _create_schema(connection: sqlite3.Connection) -> None:
     schema = resources.files("openfactory.engines.embedded").joinpath("schema.sql").read_text(encoding="utf-8")
     marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-    connection.executescript(f"BEGIN; {schema}\n{schema_of_topology()}\n{marks} COMMIT;")
+    connection.executescript(f"BEGIN; {schema}\n{_LAST};\n{schema_of_topology()}\n{marks} COMMIT;")
+
+
+def _renew_last(connection: sqlite3.Connection) -> None:
+    """Give a file its present view `last`. That of earlier files read the whole log for each registered asset."""
+    if connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'last'").fetchone() != (_LAST,):
+        connection.executescript(f"BEGIN; DROP VIEW IF EXISTS last; {_LAST}; COMMIT;")
 
 
 def _remove(lock_path: Path, wake_path: Path) -> None:
