@@ -281,7 +281,7 @@ def test_a_file_that_is_too_large_to_check_is_not_called_well(
 @pytest.mark.parametrize(
     ("state", "status", "said"),
     [
-        ({"f_bavail": 0}, "failed", "is full, 0.0 MB free."),
+        ({"f_bavail": 0}, "failed", "is full, 0 kB free."),
         ({"f_bavail": 500}, "failed", "is full, 2.0 MB free."),
         ({"f_bavail": 5_000}, "advice", "is almost full, 20.5 MB free."),
         ({"f_favail": 0}, "failed", "has no inode left"),
@@ -423,6 +423,31 @@ def test_owners_and_modes_that_keep_a_user_out_are_named(
     assert said in "".join(one.found for one in bad)
     if status == "failed" and said.startswith("factory.db"):
         assert bad[0].remedy.startswith(f"Run as root: chown {ALICE}:{ALICE} {path}")
+
+
+@pytest.mark.parametrize(("suffix", "expected"), [(".lock", "file"), (".wake", "folder"), ("-wal", "file")])
+def test_a_folder_in_the_place_of_a_file_is_named(factory_file: Path, suffix: str, expected: str) -> None:
+    place = factory_file.with_name(f"factory.db{suffix}")
+    place.unlink(missing_ok=True)
+    place.touch() if expected == "folder" else place.mkdir()
+    found = examined(factory_file)["file"]
+    assert (found.status, found.found) == ("failed", f"{place} is not a {expected}.")
+
+
+def test_a_file_in_a_closed_folder_is_named(factory_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)  # root may look into every folder
+    found = examined(factory_file)["file"]
+    assert (found.status, found.remedy) == ("failed", "Grant this user access to the folder.")
+
+
+def test_a_write_of_another_program_that_was_cut_off_is_named(factory_file: Path) -> None:
+    execute(factory_file, "PRAGMA journal_mode = DELETE")
+    factory_file.with_name("factory.db-journal").write_text("a journal")
+    found = examined(factory_file)["content"]
+    assert (found.status, "and left its journal." in found.found) == ("failed", True)
 
 
 def test_a_file_that_this_user_may_not_write_is_named(factory_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

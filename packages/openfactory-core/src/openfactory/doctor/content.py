@@ -71,6 +71,9 @@ def examine_content(path: Path) -> Iterator[Finding]:
             f"{size} cannot be checked within {_SECONDS:g} s; no fault so far. "
             f"Check the rest at a quiet time: sqlite3 {path} 'PRAGMA integrity_check'.",
         )
+    elif _code_of(error) == sqlite3.SQLITE_READONLY and path.with_name(f"{path.name}-journal").exists():
+        found = f"Another program was ended while it wrote to {path}, and left its journal."
+        yield failed("content", f"{found} Stop all apps, then let SQLite undo the write: sqlite3 {path} .tables")
     elif isinstance(error, OSError) or _code_of(error) in _OF_ACCESS:
         yield failed("content", f"{path} cannot be read ({error}). Grant this user access to it, and check its disk.")
     elif _code_of(error) == sqlite3.SQLITE_BUSY:

@@ -42,10 +42,13 @@ def examine_embedded(factory: Factory) -> Iterator[Finding]:
     if path is None:
         yield unchecked("file", f"{redacted(factory.url)} exists only in the memory of the process that opened it.")
         return
-    if not path.is_file():
-        found = "is not a file. Name a file in KSQLDB_URL."
-        missing = "does not exist. Start an app with `ofa run FILE`, which creates it."
-        yield failed("file", f"{path} {found if path.exists() else missing}")
+    try:
+        is_file = path.is_file()
+    except PermissionError:
+        yield failed("file", f"{path} is in a folder closed to this user. Grant this user access to the folder.")
+        return
+    if not is_file:
+        yield failed("file", _missing(path))
         return
     with _kept_owner(path):
         yield from examine_access(path)
@@ -57,6 +60,14 @@ def examine_embedded(factory: Factory) -> Iterator[Finding]:
             yield unchecked("engine", "Not opened, because an engine writes to the file. Repair the file first.")
         else:
             yield from _examine_engine(location, path)
+
+
+def _missing(path: Path) -> str:
+    if path.exists():
+        return f"{path} is not a file. Name a file in KSQLDB_URL."
+    if not path.parent.is_dir():
+        return f"{path} does not exist. Create the folder {path.parent} first, or name another file in KSQLDB_URL."
+    return f"{path} does not exist. Start an app with `ofa run FILE`, which creates it."
 
 
 @contextmanager

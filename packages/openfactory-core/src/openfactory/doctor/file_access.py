@@ -34,12 +34,25 @@ class _User(NamedTuple):
 
 def examine_access(path: Path) -> Iterator[Finding]:
     """Check that this user, the owner of the database, and the group of its folder can write all files."""
-    found = list(_closed_to_this_user(path))
-    if not found and sys.platform != "win32":
-        found = [*_closed_to_users(path), *_open_to_everybody(path)]
-    if not any(finding.status == "failed" for finding in found):
+    found = list(_of_wrong_kind(path))
+    if sys.platform != "win32":
+        found += [*_closed_to_users(path), *_open_to_everybody(path)]
+    if not _has_failed(found):
+        found += _closed_to_this_user(path)
+    if not _has_failed(found):
         found.insert(0, fine("file", f"{path}, {size_text(path.stat().st_size)}"))
     yield from found
+
+
+def _has_failed(findings: list[Finding]) -> bool:
+    return any(finding.status == "failed" for finding in findings)
+
+
+def _of_wrong_kind(path: Path) -> Iterator[Finding]:
+    for place, status in _statuses(files_of(path)):
+        expected, is_expected = ("folder", stat.S_ISDIR) if place.suffix == ".wake" else ("file", stat.S_ISREG)
+        if not is_expected(status.st_mode):
+            yield failed("file", f"{place} is not a {expected}. Stop all apps and remove it; the next app creates it.")
 
 
 def _closed_to_this_user(path: Path) -> Iterator[Finding]:
@@ -109,12 +122,15 @@ def _users_of(path: Path) -> list[_User]:
 def _sockets(path: Path) -> list[Path]:
     """Return the sockets of the processes that are woken."""
     folder = files_of(path)[-1]
-    return [entry for entry in sorted(folder.iterdir()) if entry.suffix == ".sock"] if folder.is_dir() else []
+    try:
+        return [entry for entry in sorted(folder.iterdir()) if entry.suffix == ".sock"]
+    except OSError:  # there is no such folder, or this user may not look into it, which is a finding of its own
+        return []
 
 
 def _may_write(user: _User, place: Path, status: os.stat_result) -> bool:
     """Return whether the mode of a file lets a user read and write it, and use it if it is a folder."""
-    if "system.posix_acl_access" in os.listxattr(place):
+    if sys.platform == "linux" and "system.posix_acl_access" in os.listxattr(place):
         return True  # the mode does not tell whom an access control list lets in
     needed = 0o7 if stat.S_ISDIR(status.st_mode) else 0o6
     if user.uid == status.st_uid:

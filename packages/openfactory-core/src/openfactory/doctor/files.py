@@ -25,7 +25,9 @@ def wal_index_of(path: Path) -> Path:
 def size_text(size: float) -> str:
     """Return a number of bytes for a report.
 
-    >>> size_text(2_400_000_000), size_text(1_250_000)
-    ('2.4 GB', '1.2 MB')
+    >>> size_text(2_400_000_000), size_text(1_250_000), size_text(36_864)
+    ('2.4 GB', '1.2 MB', '37 kB')
     """
+    if size < 1e6:
+        return f"{size / 1e3:.0f} kB"
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
