@@ -11,6 +11,8 @@ DEFAULTS = {
     "APPLICATION_MANUFACTURER": "OpenFactoryIO",
     "APPLICATION_VERSION": "latest",
     "COMMAND_WINDOW": "10",
+    "OPENFACTORY_HOST": "0.0.0.0",
+    "OPERATIONS_PORT": None,
     "STORAGE": None,
     "SWARM_REPLICAS": "1",
     "SWARM_TASK_SLOT": None,

@@ -176,6 +176,29 @@ def test_a_file_of_the_first_version_is_read_and_written_on(tmp_path: Path) -> N
     second.close()
 
 
+_FORMER_LAST = """
+DROP VIEW last;
+CREATE VIEW last AS
+SELECT log.asset, log.attr, log.value, log.type, log.tag, log.ts, log.id FROM latest JOIN log ON log.id = latest.id;
+"""
+
+
+@pytest.mark.parametrize("former", ["", _FORMER_LAST])
+def test_the_register_is_not_read_once_for_each_asset(tmp_path: Path, former: str) -> None:
+    path = tmp_path / "factory.db"
+    EmbeddedEngine(f"sqlite:///{path}").close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(former)
+    engine = EmbeddedEngine(f"sqlite:///{path}")
+    engine.register(Registration("MILL", "Device"))
+    engine.flush()
+    assert engine.types() == {"MILL": "Device"}
+    with closing(sqlite3.connect(path)) as connection:
+        plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN SELECT asset_uuid, type FROM assets_type")]
+    engine.close()
+    assert [step for step in plan if step.startswith("SCAN")] == ["SCAN latest"]
+
+
 def test_an_empty_file_is_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "factory.db").touch()
     EmbeddedEngine(f"sqlite:///{tmp_path}/factory.db").close()

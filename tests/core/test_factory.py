@@ -67,6 +67,20 @@ def test_availability_is_by_asset(factory: Factory, open_asset: Open) -> None:
     assert factory.availability(["MILL", "HALL"]) == {"MILL": "AVAILABLE"}
 
 
+def test_the_last_events_are_those_of_each_attribute(factory: Factory, mill: Asset) -> None:
+    mill.add_attribute(AssetAttribute(id="speed", value="7", type="Samples", tag="Speed"))
+    mill["status"] = "busy"
+    mill.flush()
+    [(uuid, events)] = factory.last_events(["MILL"]).items()
+    assert uuid == "MILL"
+    assert [(event.id, event.value) for event in events if event.type != "OpenFactory"][-2:] == [
+        ("speed", 7.0),
+        ("status", "busy"),
+    ]
+    assert factory.last_events(["HALL"]) == {}
+    assert factory.last_events()["MILL"] == events
+
+
 def test_the_map_has_the_places(factory: Factory, url: str) -> None:
     with KSQLDBClient(url) as client:
         register_asset("MILL", {"levels": {"hall": "1"}, "uns_id": "plant/hall-1/mill"}, "Device", client)

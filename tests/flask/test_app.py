@@ -18,8 +18,8 @@ from flask import Flask, Response, current_app, redirect, session, url_for
 
 import openfactory.flaskapp.app
 from openfactory.apps import EventAttribute, OpenFactoryApp, OpenFactoryFlaskApp, ofa_method
+from openfactory.apps.operations.listener import listening_socket
 from openfactory.apps.web.app import WebApp, WebAppOptions
-from openfactory.apps.web.listener import listening_socket
 from openfactory.assets import Asset
 from openfactory.exceptions import ConfigurationError
 from openfactory.kafka import KSQLDBClient

@@ -80,7 +80,7 @@ def test_who_comes_when_the_machine_has_no_thread_to_give_is_told_to_come_back(m
 SHORT_OF_FILES = """
 import logging, os, resource, signal, time
 from flask import Flask
-from openfactory.apps.web.listener import listening_socket
+from openfactory.apps.operations.listener import listening_socket
 from openfactory.flaskapp.http import HttpServer, strict_request_class
 
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])

@@ -25,6 +25,7 @@ from openfactory.engines import open_engine
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.engines.ksqldb.server import KsqlDBServer
 from openfactory.engines.ksqldb.setup import set_up_ksqldb
+from openfactory.events.trial import TEST_ASSET
 from openfactory.exceptions import ConfigurationError
 from router_stand_in import RouterStandIn
 from servers import KafkaBroker, NatsServer
@@ -90,12 +91,36 @@ def test_kafka_alone_that_is_well(kafka_url: str, topics: None, topic_prefix: st
         "environment": "ok",
         "broker": "ok",
         "topics": "ok",
+        "test event": "ok",
         "clock": "unchecked",  # a broker tells its time only to those who write
         "asset router": "unchecked",
     }
     assert found["environment"].found == f"{kafka_url} uses Kafka alone"
     assert found["topics"].found == f"{len(TOPICS)} exist, partitions: 2; {topic_prefix}ofa_assets keeps 720 hours"
     assert found["clock"].remedy
+
+
+def test_the_test_event_is_in_no_list(kafka_url: str, topics: None, topic_prefix: str) -> None:
+    found = by_check(examine(Factory.of(kafka_url)))["test event"]
+    assert found.found.startswith(f"written to {topic_prefix}ofa_assets and read in ")
+    with open_engine(kafka_url) as reference:
+        [event] = reference.engine.history(TEST_ASSET)
+        assert (event.id, event.tag) == ("test", "Doctor.Test")
+        assert reference.engine.types() == reference.engine.availability() == reference.engine.uns_map() == {}
+    listed = CliRunner().invoke(ofa, ["asset", "ls", "--all", "--json", "--url", kafka_url])
+    assert (listed.exit_code, json.loads(listed.stdout)) == (0, [])
+
+
+def test_a_log_that_takes_no_event_is_a_failed_check(
+    kafka_broker: KafkaBroker, kafka_url: str, topic_prefix: str
+) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap_servers})
+    log = NewTopic(f"{topic_prefix}ofa_assets", 1, config={"max.message.bytes": "50"})
+    admin.create_topics([log])[log.topic].result(60)
+    create_topics({"bootstrap.servers": kafka_broker.bootstrap_servers}, prefix=topic_prefix)
+    found = by_check(examine(Factory.of(kafka_url)), "failed")["test event"]
+    assert found.found == "1 events were not written (openfactory-doctor.test): Broker: Message size too large."
+    assert found.remedy.startswith("Read the broker's log. Check its disk, ")
 
 
 def test_kafka_alone_is_well_with_the_topics_that_its_engine_makes(kafka_url: str) -> None:
@@ -122,6 +147,7 @@ def test_a_whole_factory_that_is_well(
         "environment",
         "broker",
         "topics",
+        "test event",
         "ksqlDB",
         "ksqlDB health",
         "streams and tables",

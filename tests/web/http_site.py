@@ -15,7 +15,7 @@ from typing import Any
 
 from flask import Flask, Response, request, send_file
 
-from openfactory.apps.web.listener import listening_socket
+from openfactory.apps.operations.listener import listening_socket
 from openfactory.flaskapp.http import HttpServer, strict_request_class
 
 __all__ = ["HIGHEST_BODY", "MEGABYTE", "PATIENCE", "Eventually", "MakeSite", "Site", "head", "request_threads", "rest"]

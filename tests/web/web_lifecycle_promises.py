@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import socket
 import threading
@@ -17,7 +18,7 @@ import pytest
 
 from openfactory.assets import Asset
 from openfactory.kafka import KSQLDBClient
-from running_apps import Eventually, StartApp
+from running_apps import Eventually, StartApp, ask
 from web_site import Framework
 
 __all__ = ["LifecyclePromises", "StreamPromises"]
@@ -122,6 +123,18 @@ class LifecyclePromises:
             assert said
             assert set(said) == {"UNAVAILABLE"}
             assert gate.type == "UNAVAILABLE"
+
+    def test_the_operations_port_has_the_pages_too(self, start_app: StartApp) -> None:
+        settings = {"OPERATIONS_PORT": "0", "OPENFACTORY_HOST": "127.0.0.1"}
+        app = start_app(self.framework.gate, STOP_TIMEOUT="5", **settings)
+        assert app.ask("/").text == "here"
+        [port] = re.findall(r"Serving health and metrics on http://127\.0\.0\.1:(\d+)", app.log)
+        assert int(port) != app.port
+        assert ask(int(port), "/health/ready").text == app.ask("/health/ready").text
+        assert 'openfactory_http_requests_total{method="GET",route="/"' in ask(int(port), "/metrics").text
+        assert ask(int(port), "/").status == 404
+        app.process.send_signal(signal.SIGTERM)
+        assert app.ends() == 0
 
     def test_a_server_that_fails_ends_the_app_at_once(self, start_app: StartApp, file_url: str) -> None:
         app = start_app(self.framework.gate, STOP_TIMEOUT="5")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from openfactory.apps.cli.listing import age_text
 from openfactory.assets import Asset, AssetAttribute
 from openfactory.commands import CommandEnvelope, CommandReply
 from openfactory.events.registration import Registration
@@ -37,11 +40,67 @@ def failure(found: subprocess.CompletedProcess[str]) -> str:
     return found.stderr.strip()
 
 
-def test_ls_lists_type_and_availability(ofa: Ofa) -> None:
-    rows = [line.split() for line in ofa("asset", "ls").stdout.splitlines()]
-    assert rows == [["uuid", "type", "availability"], ["press", "OpenFactoryApp", "AVAILABLE"]]
-    said = json.loads(ofa("asset", "ls", "--json").stdout)
-    assert said == [{"asset_uuid": "press", "type": "OpenFactoryApp", "availability": "AVAILABLE"}]
+def test_ls_lists_type_availability_and_age(ofa: Ofa, workshop: Path) -> None:
+    assert ofa("asset", "set", "press", "force", "2.5").returncode == 0
+    [said] = json.loads(ofa("asset", "ls", "--json").stdout)
+    inspected = json.loads(ofa("asset", "inspect", "press", "--json").stdout)["attributes"]
+    timestamps = {one["id"]: one["timestamp"] for one in inspected}
+    assert 0 <= said.pop("age") < 3_600
+    assert said == {
+        "asset_uuid": "press",
+        "type": "OpenFactoryApp",
+        "registered": True,
+        "availability": "AVAILABLE",
+        "since": timestamps["avail"],
+        "newest": timestamps["force"],
+    }
+    headers, row = (line.split(maxsplit=4) for line in ofa("asset", "ls").stdout.splitlines())
+    assert headers == ["uuid", "type", "availability", "since", "age"]
+    assert row[:4] == ["press", "OpenFactoryApp", "AVAILABLE", timestamps["avail"]]
+    assert row[4].split()[1] in ("s", "min")
+
+
+def test_ls_all_lists_what_was_here_and_how_it_ended(ofa: Ofa, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/factory.db"
+    app = (
+        "from openfactory.apps import OpenFactoryApp\n"
+        "class Saw(OpenFactoryApp):\n"
+        "    def main_loop(self): raise RuntimeError('the blade is broken')\n"
+        "Saw(None, app_uuid='saw').run()"
+    )
+    ended = subprocess.run([sys.executable, "-c", app], env={**os.environ, "KSQLDB_URL": url}, capture_output=True)
+    assert ended.returncode == 1
+    with KSQLDBClient(url) as client, Asset("sensor", client) as sensor, Asset("nobody", client) as nobody:
+        sensor.add_attribute(AssetAttribute("t", 20.5, "Samples", "T", "2026-11-21T07:30:00.000Z"))
+        nobody.method("start", sender_uuid="HMI")
+        sensor.flush()
+        nobody.flush()
+        assert ofa("doctor", "--url", url).returncode == 0
+    assert json.loads(ofa("asset", "ls", "--url", url, "--json").stdout) == []
+    saw, found = json.loads(ofa("asset", "ls", "--url", url, "--all", "--json").stdout)
+    assert (saw["asset_uuid"], saw["type"], saw["registered"]) == ("saw", None, False)
+    assert (saw["availability"], saw["since"]) == ("UNAVAILABLE", saw["newest"])
+    assert 0 <= saw["age"] < 3_600
+    assert found.pop("age") > 0
+    assert found == {
+        "asset_uuid": "sensor",
+        "type": None,
+        "registered": False,
+        "availability": "UNAVAILABLE",
+        "since": None,
+        "newest": "2026-11-21T07:30:00.000Z",
+    }
+    lines = [line.split() for line in ofa("asset", "ls", "--url", url, "--all").stdout.splitlines()]
+    assert lines[0] == ["uuid", "type", "registered", "availability", "since", "age"]
+    assert lines[1][:4] == ["saw", "no", "UNAVAILABLE", saw["since"]]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (119.9, "119 s"), (120, "2 min"), (7_300, "2 h"), (172_800, "2 d"), (1e9, "11574 d"), (None, "")],
+)
+def test_an_age_is_printed_in_one_unit(seconds: float | None, text: str) -> None:
+    assert age_text(seconds) == text
 
 
 def test_inspect_shows_every_attribute(ofa: Ofa) -> None:
@@ -283,7 +342,8 @@ def test_another_factory_is_named_by_url_or_by_environment(ofa: Ofa, workshop: P
     with KSQLDBClient(other) as client:
         row = {"asset_uuid": "robot", "id": "AssetType", "value": "Device", "type": "OpenFactory", "tag": "AssetType"}
         client.insert_into_stream("assets_stream", [row])
-    expected = [{"asset_uuid": "robot", "type": "Device", "availability": "UNAVAILABLE"}]
+    robot = {"asset_uuid": "robot", "type": "Device", "registered": True, "availability": "UNAVAILABLE"}
+    expected = [{**robot, "since": None, "newest": None, "age": None}]
     assert json.loads(ofa("asset", "ls", "--json", "--url", other).stdout) == expected
     assert json.loads(ofa("asset", "ls", "--json", KSQLDB_URL=other).stdout) == expected
     here = f"sqlite:///{workshop}/factory.db"

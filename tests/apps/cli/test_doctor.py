@@ -15,6 +15,8 @@ from openfactory.kafka import KSQLDBClient
 
 Ofa = Callable[..., subprocess.CompletedProcess[str]]
 
+CHECKS = ["environment", "file", "disk", "WAL", "content", "engine", "test event", "wake-up"]
+
 
 @pytest.fixture
 def factory(workshop: Path) -> Path:
@@ -30,18 +32,19 @@ def test_a_factory_that_is_well(ofa: Ofa, factory: Path) -> None:
     found = ofa("doctor")
     assert found.returncode == 0, found.stderr
     assert found.stderr == ""
-    lines = [line.split(maxsplit=2) for line in found.stdout.splitlines()]
-    assert [line[:2] for line in lines] == [["✓", "environment"], ["✓", "file"], ["✓", "engine"]]
-    assert lines[0][2] == f"sqlite:///{factory} uses the embedded engine"
+    lines = found.stdout.splitlines()
+    assert [line[:14].rstrip() for line in lines] == [f"✓ {check}" for check in CHECKS]
+    assert lines[0][15:] == f"sqlite:///{factory} uses the embedded engine"
 
 
 def test_json_has_the_same(ofa: Ofa, factory: Path) -> None:
     found = ofa("doctor", "--json", "--url", f"sqlite:///{factory}")
     assert found.returncode == 0
     findings = json.loads(found.stdout)
-    assert [list(one) for one in findings] == [["check", "status", "found", "remedy"]] * 3
+    assert [list(one) for one in findings] == [["check", "status", "found", "remedy"]] * len(CHECKS)
     assert {one["status"] for one in findings} == {"ok"}
-    assert findings[2]["found"] == "works, registered assets: 0"
+    assert [one["check"] for one in findings] == CHECKS
+    assert findings[5]["found"] == "works, registered assets: 0"
 
 
 def test_no_factory_is_made(ofa: Ofa, workshop: Path) -> None:
@@ -58,10 +61,11 @@ def test_a_file_that_is_none_of_ours(ofa: Ofa, workshop: Path) -> None:
     (workshop / "factory.db").write_text("no database " * 100)
     found = ofa("doctor", "--json")
     assert found.returncode == 1
-    [engine] = [one for one in json.loads(found.stdout) if one["status"] == "failed"]
-    assert engine["check"] == "engine"
-    assert engine["remedy"]
+    [content] = [one for one in json.loads(found.stdout) if one["status"] == "failed"]
+    assert content["check"] == "content"
+    assert content["remedy"] == "Restore a copy of the file, or name another file in KSQLDB_URL."
     assert (workshop / "factory.db").read_text() == "no database " * 100
+    assert [file.name for file in workshop.iterdir()] == ["factory.db"]
 
 
 def test_a_file_that_may_not_be_written(ofa: Ofa, factory: Path) -> None:
@@ -84,11 +88,7 @@ def test_memory_is_looked_at_by_nobody_else(ofa: Ofa) -> None:
 def test_a_terminal_that_knows_no_ticks_gets_words(ofa_process: Ofa, factory: Path) -> None:
     found = ofa_process("doctor", PYTHONIOENCODING="ascii")
     assert found.returncode == 0, found.stderr
-    assert [line.split()[:2] for line in found.stdout.splitlines()] == [
-        ["ok", "environment"],
-        ["ok", "file"],
-        ["ok", "engine"],
-    ]
+    assert [line[:21].rstrip() for line in found.stdout.splitlines()] == [f"ok        {check}" for check in CHECKS]
 
 
 def test_a_terminal_gets_lines_that_fit_it(ofa_terminal: Ofa) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openfactory.apps.cli.run import app_uuid_of
+from openfactory.apps.app_name import app_uuid_of
 from openfactory.events.event import check_asset_uuid
 
 pytestmark = pytest.mark.smoke
@@ -127,7 +127,13 @@ def test_every_file_name_gives_a_uuid_that_can_be_carried(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "uuid"), [("mill.py", "mill"), ("Mill-1_a.py", "Mill-1_a"), ("press v2.1 *|>.py", "press-v2-1----")]
+    ("name", "uuid"),
+    [
+        ("mill.py", "mill"),
+        ("Mill-1_a.py", "Mill-1_a"),
+        ("press v2.1 *|>.py", "press-v2-1----"),
+        ("cell.2/__main__.py", "cell-2"),
+    ],
 )
 def test_the_uuid_is_the_name_of_the_file(name: str, uuid: str) -> None:
     assert app_uuid_of(Path(name)) == uuid

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 from openfactory.apps.__about__ import __version__
+from openfactory.apps.app_name import app_file_of, app_uuid_of
 from openfactory.apps.settings import VARIABLES
 from openfactory.events.attribute import UNAVAILABLE, AssetAttribute
 from openfactory.events.event import REPLY_TAG, AssetEvent, new_event
 from openfactory.events.registration import APPLICATION_TYPE, REFERENCES, Registration
 from openfactory.exceptions import ConfigurationError, InvalidEventError
-from openfactory.settings import declare, integer, setting
+from openfactory.settings import declare, environment, integer, setting
 
 __all__ = [
     "OPENFACTORY_LICENSE",
+    "AppUUID",
     "app_uuid_from_environment",
     "command_window",
     "idle_since",
@@ -28,22 +31,41 @@ OPENFACTORY_MANUFACTURER = "OpenFactoryIO"
 OPENFACTORY_LICENSE = "Polyform Noncommercial License 1.0.0"
 
 
-def app_uuid_from_environment() -> str:
+class AppUUID(NamedTuple):
+    """The UUID of an app, with the warning to log if it is only a default."""
+
+    uuid: str
+    warning: str = ""
+
+
+def app_uuid_from_environment(app_class: type, *, test_mode: bool) -> AppUUID:
     """Return APP_UUID; if several replicas run, with the number of this replica appended.
+
+    If it is not set, it is the name of the app's file, as with `ofa run`, so that two apps do not have one UUID. It is
+    DEV-UUID in test mode, and where the app has no file.
+
+    Args:
+        app_class: class of the app.
+        test_mode: whether the app keeps all data to itself.
 
     Raises:
         ConfigurationError: several replicas run, and SWARM_TASK_SLOT is not set.
     """
-    uuid = setting("APP_UUID") or ""
+    file = None if test_mode or environment("APP_UUID") else app_file_of(app_class)
+    name = setting("APP_UUID") or ""
+    warning = ""
+    if file is not None:
+        name = app_uuid_of(file)
+        warning = f"APP_UUID is not set, so the UUID of this app is the name of its file: {name}. Set APP_UUID."
     if integer("SWARM_REPLICAS") <= 1:
-        return uuid
+        return AppUUID(name, warning)
     slot = setting("SWARM_TASK_SLOT")
     if slot is None:
         raise ConfigurationError(
-            f"SWARM_TASK_SLOT is not set, but SWARM_REPLICAS is greater than 1 for {uuid}. "
+            f"SWARM_TASK_SLOT is not set, but SWARM_REPLICAS is greater than 1 for {name}. "
             "Set SWARM_TASK_SLOT to the number of this replica."
         )
-    return f"{uuid}-{slot}"
+    return AppUUID(f"{name}-{slot}", warning)
 
 
 def standard_attributes() -> list[AssetAttribute]:

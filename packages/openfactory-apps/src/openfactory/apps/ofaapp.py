@@ -33,6 +33,7 @@ from openfactory.apps.class_check import (
 from openfactory.apps.command_handler import CommandHandler
 from openfactory.apps.command_memory import REMEMBERED
 from openfactory.apps.identity import (
+    AppUUID,
     app_uuid_from_environment,
     command_window,
     idle_since,
@@ -41,6 +42,8 @@ from openfactory.apps.identity import (
     takes_over,
 )
 from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process
+from openfactory.apps.operations.health import AppHealth
+from openfactory.apps.operations.listener import PortError, listening_socket, operations_port_of
 from openfactory.apps.ownership import Ownership
 from openfactory.apps.signals import handle_signals
 from openfactory.apps.standard_streams import keep_streams_going
@@ -52,10 +55,21 @@ from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent, check_a
 from openfactory.events.ownership import AVAILABILITY_ID
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
-from openfactory.exceptions import AssetOwnedError, DeliveryError, DeliveryTimeout, OFAException
+from openfactory.exceptions import (
+    AssetOwnedError,
+    ConfigurationError,
+    DeliveryError,
+    DeliveryTimeout,
+    OFAException,
+)
 from openfactory.kafka import KSQLDBClient
 from openfactory.logs import configure_library_logger, configure_prefixed_logger
+from openfactory.settings import setting
 from openfactory.settings.redaction import redacted
+
+if TYPE_CHECKING:
+    from openfactory.apps.operations.pages import View
+    from openfactory.apps.operations.server import OperationsServer
 
 __all__ = ["OpenFactoryApp"]
 
@@ -126,10 +140,12 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         loglevel: level of the app's logger, a name or a number.
         test_mode: keep all data in a private memory and ignore the URL of the client; attributes, callbacks and
             commands work as usual.
-        app_uuid: UUID of the app, APP_UUID by default.
+        app_uuid: UUID of the app, by default APP_UUID, or the name of the app's file.
         stop_timeout: seconds that a stop may take in all.
         take_over: take the UUID over from a process that owns it: that app stops, and this one goes on; by default only
             if APP_TAKE_OVER is set.
+        operations_port: port on which `run` serves `/health/live`, `/health/ready` and `/metrics`, OPERATIONS_PORT by
+            default; 0 selects a free port. Without it, the app serves nothing.
 
     Raises:
         TypeError: the class is not valid; most is told when it is defined. It takes a name that OpenFactory uses on an
@@ -166,14 +182,18 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         app_uuid: str | None = None,
         stop_timeout: float = 5.0,
         take_over: bool | None = None,
+        operations_port: int | None = None,
     ) -> None:
         data_of_class = dict(vars(self))
-        asset_uuid = check_asset_uuid(app_uuid or app_uuid_from_environment())
+        chosen = AppUUID(app_uuid) if app_uuid else app_uuid_from_environment(type(self), test_mode=test_mode)
+        asset_uuid = check_asset_uuid(chosen.uuid)
         self._own_client = KSQLDBClient(f"memory://test-{uuid.uuid4().hex}") if test_mode else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: LoopThread | None = None
         self._loop_lock = threading.Lock()
         self._disconnected = False
+        self._operations_port = operations_port_of(operations_port)
+        self._operations_server: OperationsServer | None = None
         self._lifecycle = Lifecycle(self._stop, stop_timeout, self.signal_handler)
         methods = checked_methods(type(self))
         self._commands = CommandHandler(
@@ -188,6 +208,8 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._submit = self._run_coroutine
         self._end_reason = "stopped"
         self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
+        if chosen.warning:
+            self.logger.warning("%s", chosen.warning)
         super().__init__(asset_uuid, self._own_client or ksqlClient, bootstrap_servers, asset_router_url)
         self.ksql = ksqlClient or self._own_client
         configure_library_logger("openfactory", asset_uuid)
@@ -242,18 +264,19 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
     # Metrics
 
-    def register_prometheus_metrics(self, metrics_port: int, metrics_path: str = "/metrics") -> None:
+    def register_prometheus_metrics(self, metrics_port: int | None = None, metrics_path: str = "/metrics") -> None:
         """Register the app with the metrics registry of the factory, from which Prometheus takes its targets.
 
         The host of the target is the UUID of the app in lower case, the name of its container.
 
         Args:
-            metrics_port: port of the app's metrics.
+            metrics_port: port of the app's metrics; by default the operations port, or the port of the web pages.
             metrics_path: path of the app's metrics.
 
         Raises:
             OFAException: the factory does not have a metrics registry.
-            ConfigurationError: the engine does not have a table of targets; only a ksqlDB has the table.
+            ConfigurationError: the app does not serve metrics, or the engine does not have a table of targets; only a
+                ksqlDB has the table.
             DeliveryError, DeliveryTimeout: the target could not be written.
         """
         if _METRICS_REGISTRY not in self._engine.types().values():
@@ -261,9 +284,55 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
                 f"The factory of {self.asset_uuid} does not have a metrics registry, an app whose AssetType is "
                 f"{_METRICS_REGISTRY!r}. Start the registry first."
             )
-        target = {"HOST": self.asset_uuid.lower(), "PORT": str(metrics_port), "PATH": metrics_path}
+        port = self._metrics_port() if metrics_port is None else metrics_port
+        target = {"HOST": self.asset_uuid.lower(), "PORT": str(port), "PATH": metrics_path}
         topic = self._engine.topic_of("METRICS_TARGETS_SOURCE")
         self._writes.produce(topic, self.asset_uuid, msgspec.json.encode(target)).wait()
+
+    def _metrics_port(self) -> int:
+        port = self._operations_port if self._operations_server is None else self._operations_server.port
+        if not port:
+            raise ConfigurationError(
+                f"{self.asset_uuid} serves no metrics. Pass operations_port=9100 to its constructor, or metrics_port=…"
+                " with the port of your own server. With operations_port=0, register in the main loop."
+            )
+        return port
+
+    def _operations_pages(self) -> dict[str, View]:
+        """Return the pages of the operations port, by their paths."""
+        from openfactory.apps.operations.server import plain_pages
+
+        return plain_pages(self._health, self.logger)
+
+    def _health(self) -> AppHealth:
+        """Return the state of the app, which the pages of the operations port show."""
+        server = self._operations_server
+        return AppHealth(
+            asset_uuid=self.asset_uuid,
+            availability=self["avail"].value,
+            serving=server is not None and server.serving,
+            connections=0 if server is None else server.connections,
+            streams=0,
+            commands=dict(self._commands.counters),
+            waiting_commands=self._commands.waiting,
+            engine=self._engine.health(),
+        )
+
+    def _serve_operations(self) -> None:
+        """Open the operations port, if the app has one.
+
+        Raises:
+            PortError: the port cannot be opened.
+        """
+        if self._operations_port is None:
+            return
+        from openfactory.apps.operations.server import OperationsServer  # slow to import, and not needed by most apps
+
+        host = setting("OPENFACTORY_HOST") or ""
+        listener = listening_socket(host, self._operations_port, "OPERATIONS_PORT")
+        self._operations_server = OperationsServer(listener, self._operations_pages(), self.logger)
+        self._operations_server.start()
+        self.logger.info("Serving health and metrics on %s", self._operations_server.url)
 
     # Start and stop
 
@@ -274,17 +343,22 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         """Run the app until its main loop returns, raises, or a signal ends it.
 
         The app is stopped in each case. The call returns when the main loop returns. A signal ends the process with
-        status 0; an error is logged with its traceback and ends the process with status 1. The status is also 1 if the
-        log does not show that the app has ended, because UNAVAILABLE or the deregistration could not be written.
+        status 0; an error is logged with its traceback and ends the process with status 1, as does an operations port
+        that cannot be opened. The status is also 1 if the log does not show that the app has ended, because UNAVAILABLE
+        or the deregistration could not be written.
         """
         status: int | None = None
         try:
             try:
                 self._lifecycle.main_loop_begins()
                 keep_streams_going()
+                self._serve_operations()
                 self.welcome_banner()
                 self._become_available()
                 check_main_loop_result(self.main_loop())  # type: ignore[func-returns-value]
+            except PortError as error:
+                status = 1
+                self.logger.error("%s", error)
             except Exception as error:
                 status = 1
                 explain_missing_storage(self, error)
@@ -304,6 +378,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         """Run the app as a coroutine until its main loop returns, raises, or a signal ends it.
 
         Raises:
+            ConfigurationError: the operations port cannot be opened. The app has not become AVAILABLE.
             DeliveryError: UNAVAILABLE or the deregistration could not be written.
             Exception: the error of the main loop, after the stop.
         """
@@ -312,6 +387,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         try:
             self._lifecycle.main_loop_begins(task)
             keep_streams_going()
+            self._serve_operations()
             self.welcome_banner()
             await self._prepare_serving()
             await asyncio.to_thread(self._ownership.wait_until_seen)
@@ -322,6 +398,9 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
                 raise
             if task is not None and hasattr(task, "uncancel"):
                 task.uncancel()
+        except PortError as error:
+            self.logger.error("%s", error)
+            raise
         except Exception as error:
             explain_missing_storage(self, error)
             self._end_reason = _reason_of_crash(error)
@@ -416,7 +495,9 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             super().flush(timeout)
 
     def _stop_serving(self, timeout: float) -> None:
-        """Stop the web server, which a plain app does not have."""
+        """Stop the server of the operations port, and the web server of an app with web pages."""
+        if self._operations_server is not None:
+            self._operations_server.stop(timeout)
 
     def _run_step(self, name: str, step: Callable[[], object]) -> None:
         try:

@@ -24,6 +24,17 @@ VARIABLES = (
         "10",
         "Seconds after which an app refuses a command that it receives late; `call` waits as long by default.",
     ),
+    Variable(
+        "OPENFACTORY_HOST",
+        "0.0.0.0",
+        "Address of the app's web pages and operations port; `0.0.0.0` is all addresses of the host, and `::` those of "
+        "IPv6 too.",
+    ),
+    Variable(
+        "OPERATIONS_PORT",
+        None,
+        "Port with the health and metrics of the app, also of an app without web pages; `0` selects a free port.",
+    ),
     Variable("STORAGE", None, "File storage of the app, as JSON; see `app.storage`.", is_text=True),
     Variable("SWARM_REPLICAS", "1", "Number of replicas of the app; above 1, the UUID gets a suffix."),
     Variable("SWARM_TASK_SLOT", None, "Number of this replica, the suffix of its UUID."),

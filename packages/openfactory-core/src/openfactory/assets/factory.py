@@ -84,6 +84,15 @@ class Factory:
         """
         return self._engine.availability(asset_uuids)
 
+    def last_events(self, asset_uuids: Collection[str] | None = None) -> dict[str, list[AssetEvent]]:
+        """Return the last event of each attribute by the UUID of its asset, of the given assets or of all.
+
+        The newest event of an asset is its last. Methods, commands, replies and the registration are included, and so
+        are assets that are not registered any more. The value of a sample is a float.
+        """
+        events = self._engine.snapshot(asset_uuids).events
+        return {asset_uuid: [event.normalized().as_read() for event in of_one] for asset_uuid, of_one in events.items()}
+
     def uns_map(self) -> dict[str, str]:
         """Return the UNS id of each asset that has a place in the unified namespace, by UUID."""
         return self._engine.uns_map()

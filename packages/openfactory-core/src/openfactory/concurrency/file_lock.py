@@ -15,6 +15,7 @@ from pathlib import Path
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.concurrency.group_access import create_for_group
+from openfactory.concurrency.kernel_locks import kernel_locks
 
 __all__ = ["FileLock"]
 
@@ -122,12 +123,7 @@ class FileLock:
             self.close()
 
     def _holders_by_kernel(self) -> list[int]:
-        status = os.fstat(self._descriptor)
-        file = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-        with open("/proc/locks", encoding="ascii") as lines:
-            # 1: FLOCK  ADVISORY  WRITE 4711 fe:00:9986118 0 EOF; a process that waits has an arrow after the number
-            locks = [line.split() for line in lines]
-        return [int(pid) for _, kind, _, _, pid, place, *_ in locks if kind == "FLOCK" and place == file]
+        return [lock.process for lock in kernel_locks(os.fstat(self._descriptor)) if lock.kind == "FLOCK"]
 
     def _last_holder(self) -> list[int]:
         try:

@@ -1,7 +1,8 @@
-"""Checks of the Kafka broker and its topics."""
+"""Checks of the Kafka broker, its topics, and the log with a test event."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from openfactory.doctor.factory import Factory
@@ -15,9 +16,10 @@ from openfactory.engines.kafka_engine.topics import (
     TOPICS,
     describe_topics,
 )
-from openfactory.exceptions import OpenFactoryError
+from openfactory.engines.kafka_engine.trial import try_event
+from openfactory.exceptions import DeliveryError, OpenFactoryError
 
-__all__ = ["examine_broker", "examine_topics"]
+__all__ = ["examine_broker", "examine_log", "examine_topics"]
 
 _SECONDS = 5.0
 
@@ -70,3 +72,26 @@ def examine_topics(factory: Factory, prefix: str) -> Iterator[Finding]:
         log_name = prefix + ASSETS_TOPIC
         kept = duration(topics[log_name].retention_ms)
         yield fine("topics", f"{len(topics)} exist, partitions: {partitions}; {log_name} keeps {kept}")
+
+
+def examine_log(factory: Factory, prefix: str) -> Iterator[Finding]:
+    """Write an event of an asset that is in no list to the log, and read it.
+
+    Args:
+        prefix: stands before the name of the topic.
+    """
+    topic = prefix + ASSETS_TOPIC
+    start = time.monotonic()
+    try:
+        is_read = try_event(factory.bootstrap_servers or "", factory.credentials, topic, _SECONDS)
+    except DeliveryError as error:
+        remedy = "Read the broker's log. Check its disk, its replicas, and the rights of this user to write."
+        yield failed("test event", error)._replace(remedy=remedy)
+        return
+    except OpenFactoryError as error:
+        yield failed("test event", error)
+        return
+    if is_read:
+        yield fine("test event", f"written to {topic} and read in {(time.monotonic() - start) * 1000:.0f} ms")
+    else:
+        yield failed("test event", f"An event was written to {topic} and is not read. Read the log of the broker.")

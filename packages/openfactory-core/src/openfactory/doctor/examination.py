@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from openfactory.concurrency.bounded import call_on_thread
-from openfactory.doctor.broker import examine_broker, examine_topics
+from openfactory.doctor.broker import examine_broker, examine_log, examine_topics
 from openfactory.doctor.clock import examine_clock
 from openfactory.doctor.embedded import examine_embedded
 from openfactory.doctor.factory import Factory
@@ -24,7 +24,7 @@ _Check = Callable[[], Iterator[Finding]]
 
 
 def examine(factory: Factory) -> list[Finding]:
-    """Check each server that a factory needs, or its file. Changes nothing, and takes less than 20 seconds."""
+    """Check each server that a factory needs, or its file, and write a test event. Takes less than 20 seconds."""
     checks: dict[str, _Check] = {}
     findings = [fine("environment", f"{redacted(factory.url)} uses {factory.engine}")]
     if factory.is_embedded:
@@ -45,28 +45,34 @@ def examine(factory: Factory) -> list[Finding]:
 def run_checks(checks: dict[str, _Check], seconds: float) -> list[Finding]:
     """Run each check on a thread, and return the findings in the order of the checks.
 
-    A check that raises, or does not end in time, counts as failed.
+    A check that raises, or does not end in time, counts as failed. Its findings until then are kept.
 
     Args:
         checks: functions that yield findings, by the name of the check.
         seconds: time for all checks together.
     """
 
-    def run(check: _Check) -> list[Finding]:
-        return list(check())
-
     deadline = time.monotonic() + seconds
-    running = {name: call_on_thread(f"openfactory-doctor-{name}", run, check) for name, check in checks.items()}
+    found: dict[str, list[Finding]] = {name: [] for name in checks}
+
+    def run(name: str) -> None:
+        found[name].extend(checks[name]())
+
+    running = {name: call_on_thread(f"openfactory-doctor-{name}", run, name) for name in checks}
     findings: list[Finding] = []
-    for name, check in running.items():
+    for name, running_check in running.items():
         try:
-            error = check.exception(max(deadline - time.monotonic(), 0))
+            error = running_check.exception(max(deadline - time.monotonic(), 0))
         except TimeoutError:
-            slow = f"The check took more than {seconds:g} s. Check the network between this machine and the server."
-            findings.append(failed(name, slow))
+            problem = (
+                f"The check took more than {seconds:g} s. "
+                "Check the network between this machine and the server, or the disk of the file."
+            )
         else:
-            raised = f"The check raised {type(error).__name__}: {redacted(str(error))}"
-            findings += check.result() if error is None else [failed(name, raised)]
+            problem = "" if error is None else f"The check raised {type(error).__name__}: {redacted(str(error))}"
+        findings += list(found[name])  # also those of a check that goes on
+        if problem:
+            findings.append(failed(name, problem))
     return findings
 
 
@@ -79,4 +85,9 @@ def _broker_and_topics(factory: Factory) -> Iterator[Finding]:
     if factory.ksqldb_url is not None:
         with ksqldb_server(factory) as server:
             prefix = prefix_of(factory, server)
-    yield from examine_topics(factory, prefix)
+    topics = list(examine_topics(factory, prefix))
+    yield from topics
+    if any(finding.found.startswith("Missing: ") for finding in topics):
+        yield unchecked("test event", "Not written, because topics are missing. Create them first.")
+    else:
+        yield from examine_log(factory, prefix)

@@ -44,7 +44,12 @@ class Variable(NamedTuple):
 
 
 _TABLE = (
-    Variable("APP_UUID", "DEV-UUID", "UUID of the app as an asset."),
+    Variable(
+        "APP_UUID",
+        "DEV-UUID",
+        "UUID of the app as an asset. If it is not set, an app has the name of its file, as with `ofa run`; the "
+        "default is for test mode, and for an app without a file.",
+    ),
     Variable("ASSET_ROUTER_URL", None, "Address of the asset router; the embedded engine does not need it."),
     Variable(
         "COMMAND_TIMEOUT",

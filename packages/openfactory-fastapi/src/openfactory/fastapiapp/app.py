@@ -56,8 +56,10 @@ class OpenFactoryFastAPIApp(WebApp, is_runtime=True):
         loglevel: level of the app's logger, a name or a number.
         test_mode: keep all data in a private memory and ignore the URL of the client; attributes, callbacks and
             commands work as usual.
-        app_uuid: UUID of the app, APP_UUID by default.
+        app_uuid: UUID of the app, by default APP_UUID, or the name of the app's file.
         stop_timeout: seconds that a stop may take in all.
+        operations_port: further port on which `run` serves health and metrics, OPERATIONS_PORT by default; 0 selects a
+            free port. A gateway need not lead to it.
         host: address of this machine to serve on, OPENFACTORY_HOST by default.
         port: port to serve on, PORT by default; 0 selects a free port.
         log_http_requests: whether each request is logged.

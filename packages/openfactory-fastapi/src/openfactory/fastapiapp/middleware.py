@@ -16,9 +16,9 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openfactory.apps.app_storage import explain_missing_storage
+from openfactory.apps.operations.metrics import Metrics
+from openfactory.apps.operations.pages import View
 from openfactory.apps.web.forwarded import ForwardedHeaders
-from openfactory.apps.web.metrics import Metrics
-from openfactory.apps.web.pages import View
 from openfactory.apps.web.request_log import RequestLog
 from openfactory.concurrency.strand import new_strand
 from openfactory.fastapiapp.gateway import follow_gateway

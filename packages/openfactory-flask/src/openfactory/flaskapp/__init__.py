@@ -5,7 +5,7 @@ prefixes and cookies, and `middleware`, which has the pages of health and metric
 `openfactory.apps.web`. Live pages use `server_sent_events`, and pages with files `stored_files`.
 """
 
-from openfactory.apps.web.health import AppHealth
+from openfactory.apps.operations.health import AppHealth
 from openfactory.flaskapp.__about__ import __version__
 from openfactory.flaskapp.app import OpenFactoryFlaskApp
 from openfactory.flaskapp.current import current_ofa_app

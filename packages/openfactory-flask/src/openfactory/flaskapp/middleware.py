@@ -10,8 +10,8 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import MapAdapter, RequestRedirect, Rule
 
-from openfactory.apps.web.metrics import Metrics
-from openfactory.apps.web.pages import View
+from openfactory.apps.operations.metrics import Metrics
+from openfactory.apps.operations.pages import View
 from openfactory.apps.web.request_log import RequestLog
 from openfactory.concurrency.strand import new_strand
 from openfactory.flaskapp.http import is_taken

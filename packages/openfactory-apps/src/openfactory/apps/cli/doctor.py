@@ -33,8 +33,9 @@ def doctor(context: click.Context, url: str | None, as_json: bool) -> None:
     """Check everything that a factory needs.
 
     It checks the environment, the broker and its topics, ksqlDB, the asset router and the NATS servers behind it, and
-    the clock; or the file, if the factory is in a file. It reports each problem with its remedy, changes nothing, and
-    takes less than 20 seconds.
+    the clock. If the factory is in a file, it checks the owners and modes of the files, the disk, the WAL and the
+    content of the database. A test event is written and read. It reports each problem with its remedy, repairs nothing,
+    and takes less than 20 seconds.
 
     \b
       ✓ ok                      ! works, but can be improved

@@ -1,4 +1,4 @@
-"""`ofa asset ls`, `inspect` and `methods`: the current state of assets."""
+"""`ofa asset inspect` and `methods`: the current state of an asset."""
 
 from __future__ import annotations
 
@@ -12,31 +12,8 @@ from openfactory.apps.cli.output import one_line, print_json, print_table, short
 from openfactory.apps.cli.target import known_asset, open_factory
 from openfactory.assets.asset_class import Asset
 from openfactory.events.attribute import UNAVAILABLE
-from openfactory.settings.redaction import redacted
 
-__all__ = ["inspect", "list_assets", "methods"]
-
-
-@click.command("ls")
-@url_option
-@json_option
-def list_assets(url: str | None, as_json: bool) -> None:
-    """List the registered assets.
-
-    A stopped app is not registered; `ofa asset inspect` still shows its last values.
-
-    \b
-    --json: [{"asset_uuid", "type", "availability"}, …]
-    """
-    with open_factory(url) as factory:
-        assets, availability = factory.assets(), factory.availability()
-    rows = [(uuid, asset_type, availability.get(uuid, UNAVAILABLE)) for uuid, asset_type in assets.items()]
-    if as_json:
-        print_json([dict(zip(("asset_uuid", "type", "availability"), row, strict=True)) for row in rows])
-    elif rows:
-        print_table(("uuid", "type", "availability"), rows)
-    else:
-        click.echo(f"No asset is registered in {redacted(factory.url)}. Start an app with `ofa run FILE`.", err=True)
+__all__ = ["inspect", "methods"]
 
 
 @click.command()

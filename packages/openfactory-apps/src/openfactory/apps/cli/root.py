@@ -11,7 +11,8 @@ from openfactory.apps.__about__ import __version__ as apps_version
 from openfactory.apps.cli.completion import COMPLETE_VARIABLE, completion
 from openfactory.apps.cli.doctor import doctor
 from openfactory.apps.cli.failure import Failure
-from openfactory.apps.cli.inspect import inspect, list_assets, methods
+from openfactory.apps.cli.inspect import inspect, methods
+from openfactory.apps.cli.listing import list_assets
 from openfactory.apps.cli.output import has_color, prepare_output, print_json, print_table
 from openfactory.apps.cli.run import run
 from openfactory.apps.cli.setup_kafka import setup_kafka

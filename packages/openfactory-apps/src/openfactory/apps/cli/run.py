@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import types
 from collections.abc import Sequence
@@ -11,16 +10,14 @@ from pathlib import Path
 
 import click
 
+from openfactory.apps.app_name import app_uuid_of
 from openfactory.apps.cli.reload import run_and_reload
 from openfactory.apps.cli.target import default_url
 from openfactory.apps.standard_streams import keep_streams_going
 from openfactory.exceptions import OpenFactoryError
 from openfactory.settings import environment
 
-__all__ = ["app_uuid_of", "run"]
-
-# Characters that `check_asset_uuid` rejects.
-_NOT_IN_UUIDS = re.compile(r"[\s\x00-\x1f\x7f*>|.\ud800-\udfff]")
+__all__ = ["run"]
 
 
 @click.command()
@@ -35,8 +32,9 @@ def run(file: Path, arguments: tuple[str, ...], reload: bool, take_over: bool) -
 
     \b
       KSQLDB_URL  the file factory.db in the working directory
-      APP_UUID    the name of the file, such as mill for mill.py; white space,
-                  dots, '*', '>' and '|' are replaced by '-'
+      APP_UUID    the name of the file, such as mill for mill.py, or of the
+                  folder of a __main__.py; white space, dots, '*', '>' and '|'
+                  are replaced by '-'
 
     The exit status is that of the app. Arguments after -- are passed to the app.
     """
@@ -50,15 +48,6 @@ def run(file: Path, arguments: tuple[str, ...], reload: bool, take_over: bool) -
         run_and_reload(file, arguments)
     else:
         _run_as_main(file, arguments)
-
-
-def app_uuid_of(file: Path) -> str:
-    """Return the UUID of an app that is named after its file.
-
-    >>> app_uuid_of(Path("cell 1/press.v2.py"))
-    'press-v2'
-    """
-    return _NOT_IN_UUIDS.sub("-", file.stem)
 
 
 def _run_as_main(file: Path, arguments: Sequence[str]) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 from prometheus_client import CollectorRegistry
 
 from openfactory.apps.ofaapp import OpenFactoryApp
-from openfactory.apps.web.health import AppHealth, health_pages
-from openfactory.apps.web.listener import checked_port, listening_socket
-from openfactory.apps.web.metrics import Metrics
-from openfactory.apps.web.pages import View, checked_path
+from openfactory.apps.operations.health import AppHealth, health_pages
+from openfactory.apps.operations.listener import checked_port, listening_socket
+from openfactory.apps.operations.metrics import Metrics
+from openfactory.apps.operations.pages import View, checked_path
 from openfactory.apps.web.request_log import RequestLog
 from openfactory.apps.web.settings import VARIABLES
 from openfactory.apps.web.streams import OpenStreams
@@ -75,6 +75,7 @@ class WebAppOptions(TypedDict, total=False):
 
     app_uuid: str | None
     stop_timeout: float
+    operations_port: int | None
     host: str | None
     port: int | None
     log_http_requests: bool
@@ -91,6 +92,8 @@ class WebApp(OpenFactoryApp, is_runtime=True):
     Args:
         ksqlClient, bootstrap_servers, asset_router_url, loglevel, test_mode, app_uuid, stop_timeout: as in
             `OpenFactoryApp`.
+        operations_port: further port on which `run` serves health and metrics, OPERATIONS_PORT by default; 0 selects a
+            free port. A gateway need not lead to it.
         host: address of this machine to serve on, OPENFACTORY_HOST by default.
         port: port to serve on, PORT by default; 0 selects a free port.
         log_http_requests: whether each request is logged.
@@ -124,6 +127,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         *,
         app_uuid: str | None = None,
         stop_timeout: float = 5.0,
+        operations_port: int | None = None,
         host: str | None = None,
         port: int | None = None,
         log_http_requests: bool = True,
@@ -148,6 +152,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
             test_mode,
             app_uuid=app_uuid,
             stop_timeout=stop_timeout,
+            operations_port=operations_port,
         )
         self._metrics = Metrics(self.metrics_registry, self.app_health, self.logger)
         self._request_log = RequestLog(self.logger, enabled=log_http_requests)
@@ -197,14 +202,25 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         """Create the server, which takes over the open port."""
 
     def _operations(self) -> dict[str, View]:
-        """Return the pages of health and metrics, by their paths."""
-        pages: dict[str, View] = {}
-        if self._health_path is not None:
-            pages |= health_pages(self._health_path, self.app_health)
-        if self._metrics_path is not None:
-            pages[self._metrics_path] = self._metrics.page
+        """Return the pages of health and metrics that stand in front of the routes of the app, by their paths."""
+        pages = self._pages_at(self._health_path, self._metrics_path)
         self._request_log.polled.update(pages)
         return pages
+
+    def _operations_pages(self) -> dict[str, View]:
+        # Those that are left out in front of the routes are here, where only operations can reach them.
+        return self._pages_at(self._health_path or "/health", self._metrics_path or "/metrics")
+
+    def _pages_at(self, health_path: str | None, metrics_path: str | None) -> dict[str, View]:
+        pages: dict[str, View] = {}
+        if health_path is not None:
+            pages |= health_pages(health_path, self.app_health)
+        if metrics_path is not None:
+            pages[metrics_path] = self._metrics.page
+        return pages
+
+    def _metrics_port(self) -> int:
+        return self._port if self._server is None else self._server.port
 
     # Lifecycle
 
@@ -275,3 +291,4 @@ class WebApp(OpenFactoryApp, is_runtime=True):
     def _stop_serving(self, timeout: float) -> None:
         if self._server is not None:
             self._server.stop(timeout, before_waiting=self.open_streams.end)
+        super()._stop_serving(timeout)

@@ -5,11 +5,6 @@ from openfactory.settings import Variable
 __all__ = ["VARIABLES"]
 
 VARIABLES = (
-    Variable(
-        "OPENFACTORY_HOST",
-        "0.0.0.0",
-        "Address of the app's web pages; `0.0.0.0` is all addresses of the host, and `::` those of IPv6 too.",
-    ),
     Variable("OPENFACTORY_ROOT_PATH", None, "Path prefix under which a gateway serves the app's web pages."),
     Variable("PORT", "4000", "Port of the app's web pages."),
 )

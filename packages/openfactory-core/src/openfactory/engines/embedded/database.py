@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import sqlite3
-import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Generator
@@ -17,21 +16,28 @@ from typing import Protocol
 
 from openfactory.concurrency.file_lock import FileLock
 from openfactory.concurrency.group_access import create_for_group
+from openfactory.engines.embedded.file_system import refuse_network_file_system
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.embedded.open_files import OpenFiles
 from openfactory.engines.embedded.wake import DatagramWake, LocalWake, Wake
 from openfactory.engines.tables import renew_topology, schema_of_topology
 from openfactory.exceptions import EngineUnavailableError
 
-__all__ = ["Database", "FileDatabase", "MemoryDatabase"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Database", "FileDatabase", "MemoryDatabase"]
 
 SCHEMA_VERSION = 2
 
 # Processes of the earlier version that have the file open keep working: they name the columns that they write.
 _TO_VERSION_2 = "ALTER TABLE log ADD COLUMN attributes TEXT CHECK (attributes IS NULL OR json_valid(attributes));"
 
+# The last event of each attribute. Its key is that of `latest`: the log has no index of assets and attributes.
+_LAST = """\
+CREATE VIEW last AS
+SELECT latest.asset, latest.attr, log.value, log.type, log.tag, log.ts, log.id
+FROM latest JOIN log ON log.id = latest.id"""
+
 # Marks a file as a database of OpenFactory: "OFAe".
-_APPLICATION_ID = 0x4F464165
+APPLICATION_ID = 0x4F464165
 
 # Seconds of waiting for the lock after which its owner is reported.
 _LOCK_PATIENCE = 0.3
@@ -45,8 +51,6 @@ _LEAST_FREE_BYTES = 128 * 1024
 
 # Seconds to wait for the lock when the file is opened.
 _LOCK_TIMEOUT = 5.0
-
-_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "fuse.glusterfs", "ceph"}
 
 
 class Database(Protocol):
@@ -134,7 +138,7 @@ class FileDatabase:
         self._synchronous = location.synchronous
         self._reading = threading.Lock()
         self._connections: list[sqlite3.Connection] = []
-        _refuse_network_file_system(self.path)
+        refuse_network_file_system(self.path)
         lock_path, wake_path = (self.path.with_name(self.path.name + suffix) for suffix in (".lock", ".wake"))
         creates_lock = False
         lock: FileLock | None = None
@@ -173,6 +177,7 @@ class FileDatabase:
                 _create_schema(self._writer)
             elif version < SCHEMA_VERSION:
                 renew_topology(self._writer, SCHEMA_VERSION, _TO_VERSION_2)
+            _renew_last(self._writer)
             _refuse_damaged(self._writer)
             self._reader, self._tailer = self._connect(), self._connect()
             for connection in (self._reader, self._tailer):
@@ -319,7 +324,7 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     is_new = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
-    if application != _APPLICATION_ID and not (is_new and application == version == 0):
+    if application != APPLICATION_ID and not (is_new and application == version == 0):
         raise EngineUnavailableError(f"{path} {_FOREIGN}. Name another file in KSQLDB_URL.", address=str(path))
     if version > SCHEMA_VERSION:
         raise EngineUnavailableError(
@@ -331,8 +336,14 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
 
 def _create_schema(connection: sqlite3.Connection) -> None:
     schema = resources.files("openfactory.engines.embedded").joinpath("schema.sql").read_text(encoding="utf-8")
-    marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-    connection.executescript(f"BEGIN; {schema}\n{schema_of_topology()}\n{marks} COMMIT;")
+    marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+    connection.executescript(f"BEGIN; {schema}\n{_LAST};\n{schema_of_topology()}\n{marks} COMMIT;")
+
+
+def _renew_last(connection: sqlite3.Connection) -> None:
+    """Give a file its present view `last`. That of earlier files read the whole log for each registered asset."""
+    if connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'last'").fetchone() != (_LAST,):
+        connection.executescript(f"BEGIN; DROP VIEW IF EXISTS last; {_LAST}; COMMIT;")
 
 
 def _remove(lock_path: Path, wake_path: Path) -> None:
@@ -375,23 +386,3 @@ def _remedy(path: Path, error: Exception) -> str:
     if not path.parent.is_dir():
         return f"Create the folder {path.parent} first, or name another file in KSQLDB_URL."
     return "Name a file in KSQLDB_URL that this user may write."
-
-
-def _refuse_network_file_system(path: Path) -> None:
-    """Refuse a file on a network file system, where processes cannot share the memory that the WAL needs."""
-    if sys.platform != "linux":
-        return
-    mounts = []
-    with open("/proc/self/mounts", encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            _, folder, kind = line.split(" ")[:3]
-            folder = folder.replace("\\040", " ")
-            if path.is_relative_to(folder):
-                mounts.append((len(folder), kind))
-    kind = max(mounts, default=(0, ""))[1]
-    if kind in _NETWORK_FILE_SYSTEMS:
-        raise EngineUnavailableError(
-            f"{path} is on a network file system ({kind}), where an embedded database can become corrupt. "
-            "Name a file on a local disk in KSQLDB_URL, or use Kafka for a factory on several machines.",
-            address=str(path),
-        )

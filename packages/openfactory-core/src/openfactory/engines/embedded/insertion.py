@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, counts, owner_in
 from openfactory.events.receipt import Receipt
 
-__all__ = ["Entry", "OwnerEvent", "Run", "Statement", "write_batch"]
+__all__ = ["Entry", "OwnerEvent", "Run", "Statement", "insert_event", "write_batch"]
 
 # Maximum number of rows in a statement. Each statement releases the interpreter lock once, so few are quicker.
 _ROWS = 500
@@ -92,7 +93,7 @@ def _write_in_turn(connection: sqlite3.Connection, batch: list[Entry]) -> list[R
                 runs.append(_insert(connection, events))
                 events = []
             if isinstance(entry.work, OwnerEvent) and _counts(connection, entry.work.event):
-                runs.append(_insert(connection, [entry]))
+                runs.append(Run([entry], insert_event(connection, entry.work.event)))
                 continue
             if isinstance(entry.work, Statement) and _counts(connection, entry.work.only_with):
                 connection.execute(entry.work.sql, entry.work.parameters)
@@ -108,17 +109,26 @@ def _write_in_turn(connection: sqlite3.Connection, batch: list[Entry]) -> list[R
     return runs
 
 
+def insert_event(connection: sqlite3.Connection, event: AssetEvent) -> int:
+    """Insert an event and return its position."""
+    return _insert_rows(connection, [event])
+
+
 def _insert(connection: sqlite3.Connection, entries: list[Entry]) -> Run:
+    return Run(entries, _insert_rows(connection, [entry.work for entry in entries]))
+
+
+def _insert_rows(connection: sqlite3.Connection, events: Sequence[AssetEvent | Statement | OwnerEvent]) -> int:
+    """Insert events and return the position of the last one."""
     parameters: list[str | None] = []
-    for entry in entries:
-        event = entry.work.event if isinstance(entry.work, OwnerEvent) else entry.work
+    for event in events:
         assert isinstance(event, AssetEvent)
         value = _encode(event.value).decode()
         attributes = None if event.attributes is None else _encode(event.attributes).decode()
         parameters += (event.asset_uuid, event.id, value, event.type, event.tag, event.timestamp, attributes)
-    last = connection.execute(_insert_statement(len(entries)), parameters).lastrowid
+    last = connection.execute(_insert_statement(len(events)), parameters).lastrowid
     assert last is not None
-    return Run(entries, last)
+    return last
 
 
 def _counts(connection: sqlite3.Connection, event: AssetEvent | None) -> bool:

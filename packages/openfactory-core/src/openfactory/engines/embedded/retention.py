@@ -16,7 +16,7 @@ import time
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.logs.outage import Outage
 
-__all__ = ["Retention"]
+__all__ = ["WAL_CHECKPOINT_BYTES", "WAL_TRUNCATE_BYTES", "Retention"]
 
 _logger = logging.getLogger("openfactory.engines")
 
@@ -24,8 +24,8 @@ _logger = logging.getLogger("openfactory.engines")
 _TRIM_EVENTS = 1_000
 
 # Sizes of the WAL from which a checkpoint is tried, waits for readers, and is reported as overdue.
-_WAL_CHECKPOINT_BYTES = 4 * 1024 * 1024
-_WAL_TRUNCATE_BYTES = 64 * 1024 * 1024
+WAL_CHECKPOINT_BYTES = 4 * 1024 * 1024
+WAL_TRUNCATE_BYTES = 64 * 1024 * 1024
 _WAL_WARNING_BYTES = 512 * 1024 * 1024
 
 # Number of events written between two looks at the size of the WAL.
@@ -140,10 +140,10 @@ class Retention:
         return position
 
     def _checkpoint(self, connection: sqlite3.Connection, size: int) -> None:
-        if size < _WAL_CHECKPOINT_BYTES:
+        if size < WAL_CHECKPOINT_BYTES:
             self._growth.end()
             return
-        mode = "TRUNCATE" if size >= _WAL_TRUNCATE_BYTES else "PASSIVE"
+        mode = "TRUNCATE" if size >= WAL_TRUNCATE_BYTES else "PASSIVE"
         connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         if size >= _WAL_WARNING_BYTES:
             self._growth.begin(

@@ -1,5 +1,6 @@
 -- Version 2 of the schema. `log` has the events of all writers in one order; the other tables are derived from it.
--- topology.sql builds the tables that users query from `last`. With keep_days, `committed` has the time of some positions.
+-- `database.py` adds the view `last`, from which topology.sql builds the tables that users query. With keep_days, the
+-- table `committed` has the time of some positions.
 
 CREATE TABLE log (
     id    INTEGER PRIMARY KEY,  -- the position; never used again, because the newest row is never trimmed
@@ -34,6 +35,3 @@ CREATE INDEX commands ON log (asset) WHERE tag IN ('Method.Command', 'Method.Rep
 -- The position up to which the log is trimmed. The last event of each attribute is kept wherever it is.
 CREATE TABLE trimmed (up_to INTEGER NOT NULL);
 INSERT INTO trimmed VALUES (0);
-
-CREATE VIEW last AS
-SELECT log.asset, log.attr, log.value, log.type, log.tag, log.ts, log.id FROM latest JOIN log ON log.id = latest.id;

@@ -11,9 +11,9 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from openfactory.apps.web.health import AppHealth
-from openfactory.apps.web.pages import Page
-from openfactory.apps.web.request_counts import RequestCounts
+from openfactory.apps.operations.health import AppHealth
+from openfactory.apps.operations.pages import Page
+from openfactory.apps.operations.request_counts import RequestCounts
 
 __all__ = ["Metrics"]
 

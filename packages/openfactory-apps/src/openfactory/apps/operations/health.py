@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from openfactory.apps.web.pages import Page, View
+from openfactory.apps.operations.pages import Page, View
 from openfactory.engines import EngineHealth
 
 __all__ = ["AppHealth", "health_pages"]
