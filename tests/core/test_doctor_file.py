@@ -84,7 +84,7 @@ def root_of(path: Path, name: str) -> int:
 @pytest.mark.parametrize("how", ["closed", "killed"])
 def test_a_factory_that_is_well_is_well_in_every_check(stored: Path, tmp_path: Path, how: str) -> None:
     found = examined(copy_of(stored / how, tmp_path))
-    assert list(found) == ["environment", "file", "disk", "WAL", "content", "engine", "test event", "wake-up"]
+    assert list(found) == ["environment", "file", "disk", "WAL", "content", "engine", "test event", "wake-up", "owners"]
     assert {one.status for one in found.values()} == {"ok"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -46,6 +47,15 @@ def test_ls_lists_type_availability_and_age(ofa: Ofa, workshop: Path) -> None:
     inspected = json.loads(ofa("asset", "inspect", "press", "--json").stdout)["attributes"]
     timestamps = {one["id"]: one["timestamp"] for one in inspected}
     assert 0 <= said.pop("age") < 3_600
+    owner = said.pop("owner")
+    assert 0 <= owner.pop("seen") < 3_600
+    assert owner == {
+        "pid": owner["pid"],
+        "host": socket.gethostname(),
+        "since": owner["since"],
+        "state": "lives",
+        "ended": None,
+    }
     assert said == {
         "asset_uuid": "press",
         "type": "OpenFactoryApp",
@@ -55,9 +65,14 @@ def test_ls_lists_type_availability_and_age(ofa: Ofa, workshop: Path) -> None:
         "newest": timestamps["force"],
     }
     headers, row = (line.split(maxsplit=4) for line in ofa("asset", "ls").stdout.splitlines())
-    assert headers == ["uuid", "type", "availability", "since", "age"]
+    assert [*headers[:4], *headers[4].split()] == ["uuid", "type", "availability", "since", "age", "owner", "seen"]
     assert row[:4] == ["press", "OpenFactoryApp", "AVAILABLE", timestamps["avail"]]
-    assert row[4].split()[1] in ("s", "min")
+    age, unit, *process, seen, seen_unit = row[4].split()
+    assert age.isdigit()
+    assert unit in ("s", "min")
+    assert process == [str(owner["pid"]), "on", owner["host"]]
+    assert seen.isdigit()
+    assert seen_unit == "s"
 
 
 def test_ls_all_lists_what_was_here_and_how_it_ended(ofa: Ofa, tmp_path: Path) -> None:
@@ -80,6 +95,8 @@ def test_ls_all_lists_what_was_here_and_how_it_ended(ofa: Ofa, tmp_path: Path) -
     saw, found = json.loads(ofa("asset", "ls", "--url", url, "--all", "--json").stdout)
     assert (saw["asset_uuid"], saw["type"], saw["registered"]) == ("saw", None, False)
     assert (saw["availability"], saw["since"]) == ("UNAVAILABLE", saw["newest"])
+    assert saw["owner"]["state"] == "ended"
+    assert saw["owner"]["ended"] == "its main loop raised RuntimeError: the blade is broken"
     assert 0 <= saw["age"] < 3_600
     assert found.pop("age") > 0
     assert found == {
@@ -89,10 +106,12 @@ def test_ls_all_lists_what_was_here_and_how_it_ended(ofa: Ofa, tmp_path: Path) -
         "availability": "UNAVAILABLE",
         "since": None,
         "newest": "2026-11-21T07:30:00.000Z",
+        "owner": None,
     }
     lines = [line.split() for line in ofa("asset", "ls", "--url", url, "--all").stdout.splitlines()]
-    assert lines[0] == ["uuid", "type", "registered", "availability", "since", "age"]
+    assert lines[0] == ["uuid", "type", "registered", "availability", "since", "age", "owner", "seen", "ended"]
     assert lines[1][:4] == ["saw", "no", "UNAVAILABLE", saw["since"]]
+    assert lines[1][-4:] == ["the", "blade", "is", "broken"]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +125,8 @@ def test_an_age_is_printed_in_one_unit(seconds: float | None, text: str) -> None
 def test_inspect_shows_every_attribute(ofa: Ofa) -> None:
     said = json.loads(ofa("asset", "inspect", "press", "--json").stdout)
     attributes = said.pop("attributes")
+    owner = said.pop("owner")
+    assert (owner["host"], owner["state"]) == (socket.gethostname(), "lives")
     assert said == {"asset_uuid": "press", "type": "OpenFactoryApp", "availability": "AVAILABLE"}
     assert all(list(one) == ["id", "value", "type", "tag", "timestamp"] for one in attributes)
     ids = [one["id"] for one in attributes]
@@ -116,7 +137,8 @@ def test_inspect_shows_every_attribute(ofa: Ofa) -> None:
     assert (closed["value"], closed["type"], closed["tag"]) == (True, "Events", "Press.Closed")
 
     lines = ofa("asset", "inspect", "press").stdout.splitlines()
-    assert lines[0] == "press  OpenFactoryApp  AVAILABLE"
+    process = f"process {owner['pid']} on host {owner['host']} since {owner['since']}"
+    assert lines[0] == f"press  OpenFactoryApp  AVAILABLE  {process}"
     assert lines[2].split() == ["id", "value", "type", "tag", "timestamp"]
     line = next(line for line in lines if line.startswith("closed "))
     assert line.split() == ["closed", "true", "Events", "Press.Closed", closed["timestamp"]]
@@ -343,7 +365,7 @@ def test_another_factory_is_named_by_url_or_by_environment(ofa: Ofa, workshop: P
         row = {"asset_uuid": "robot", "id": "AssetType", "value": "Device", "type": "OpenFactory", "tag": "AssetType"}
         client.insert_into_stream("assets_stream", [row])
     robot = {"asset_uuid": "robot", "type": "Device", "registered": True, "availability": "UNAVAILABLE"}
-    expected = [{**robot, "since": None, "newest": None, "age": None}]
+    expected = [{**robot, "since": None, "newest": None, "age": None, "owner": None}]
     assert json.loads(ofa("asset", "ls", "--json", "--url", other).stdout) == expected
     assert json.loads(ofa("asset", "ls", "--json", KSQLDB_URL=other).stdout) == expected
     here = f"sqlite:///{workshop}/factory.db"

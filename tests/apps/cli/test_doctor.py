@@ -15,7 +15,7 @@ from openfactory.kafka import KSQLDBClient
 
 Ofa = Callable[..., subprocess.CompletedProcess[str]]
 
-CHECKS = ["environment", "file", "disk", "WAL", "content", "engine", "test event", "wake-up"]
+CHECKS = ["environment", "file", "disk", "WAL", "content", "engine", "test event", "wake-up", "owners"]
 
 
 @pytest.fixture

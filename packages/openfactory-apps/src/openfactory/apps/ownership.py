@@ -150,7 +150,7 @@ class Ownership:
             call_on_thread("openfactory-claim", self._come_back, owner)
 
     def receive_void(self, event: AssetEvent) -> None:
-        """Write again what an event of a process that has lost the asset may have changed in tables of a server."""
+        """Write a value again after an event that does not count: the tables of a server may have taken it."""
         if not self._is_settled or self._ended or self.claim is None or self._state.owner != self.claim:
             return
         if event.tag == OWNER_TAG:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 from openfactory.assets.asset_class import Asset
 from openfactory.assets.event_buffer import EventBuffer
+from openfactory.engines.liveness import Sight, Sighting
 from openfactory.engines.registry import Client, open_engine, open_engine_of
 from openfactory.events.event import AssetEvent
+from openfactory.events.ownership import owner_in
 from openfactory.events.period import Bound
 from openfactory.settings.redaction import redacted
 
@@ -92,6 +94,19 @@ class Factory:
         """
         events = self._engine.snapshot(asset_uuids).events
         return {asset_uuid: [event.normalized().as_read() for event in of_one] for asset_uuid, of_one in events.items()}
+
+    def owners(self, asset_uuids: Collection[str] | None = None) -> dict[str, Sighting]:
+        """Return the processes that run the apps of the factory, or have run them last, by the UUID of the asset.
+
+        Each comes with what can be seen of it now, and the time of its last sign as far as the engine knows it. Assets
+        that no app has claimed are not included.
+        """
+        events = self._engine.snapshot(asset_uuids).events
+        found = {uuid: owner_in({event.id: event for event in of_one}) for uuid, of_one in events.items()}
+        owners = {uuid: owner for uuid, owner in found.items() if owner is not None}
+        if self._engine.liveness is None:
+            return {asset_uuid: Sighting(owner, Sight.UNKNOWN, None) for asset_uuid, owner in owners.items()}
+        return self._engine.liveness.sightings(owners)
 
     def uns_map(self) -> dict[str, str]:
         """Return the UNS id of each asset that has a place in the unified namespace, by UUID."""

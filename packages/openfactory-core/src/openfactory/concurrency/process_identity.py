@@ -16,7 +16,7 @@ __all__ = ["is_running", "machine", "start_of"]
 
 @cache
 def machine() -> str:
-    """Return an id of the running kernel and of the namespace of process ids, or an empty text where none is known."""
+    """Return an id of the running kernel and of the namespace of process ids, or an empty text if it is not known."""
     try:
         return f"{boot_id()}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:

@@ -13,6 +13,8 @@ from openfactory.doctor.factory import Factory
 from openfactory.doctor.finding import Finding, failed, fine, unchecked
 from openfactory.doctor.ksqldb import examine_ksqldb, ksqldb_server, prefix_of
 from openfactory.doctor.live import examine_live
+from openfactory.doctor.owners import examine_owners
+from openfactory.engines.location import scheme_of
 from openfactory.settings.redaction import redacted
 
 __all__ = ["examine"]
@@ -24,7 +26,10 @@ _Check = Callable[[], Iterator[Finding]]
 
 
 def examine(factory: Factory) -> list[Finding]:
-    """Check each server that a factory needs, or its file, and write a test event. Takes less than 20 seconds."""
+    """Check each server that a factory needs, or its file, and write a test event; then look at the owners of assets.
+
+    It takes less than 20 seconds, if the log of a Kafka need not be read for long.
+    """
     checks: dict[str, _Check] = {}
     findings = [fine("environment", f"{redacted(factory.url)} uses {factory.engine}")]
     if factory.is_embedded:
@@ -37,6 +42,9 @@ def examine(factory: Factory) -> list[Finding]:
             checks["asset router"] = lambda: examine_live(factory)
         checks["clock"] = lambda: examine_clock(factory)
     findings += run_checks(checks, _CHECK_SECONDS)
+    is_well = not any(finding.status == "failed" for finding in findings)
+    if is_well and scheme_of(factory.url) != "memory":  # whose apps are in the process of the caller
+        findings += run_checks({"owners": lambda: examine_owners(factory)}, _CHECK_SECONDS)
     if not factory.is_embedded and factory.asset_router_url is None:
         findings.append(unchecked("asset router", "Not used: live events come from Kafka."))
     return findings

@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from openfactory.concurrency import forked_child, process_identity
 from openfactory.events.attribute import UNAVAILABLE
@@ -21,7 +21,7 @@ from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, end_e
 from openfactory.exceptions import ConfigurationError, EngineClosedError, OpenFactoryError
 from openfactory.settings import VARIABLES, setting
 
-__all__ = ["Liveness", "LocalPresence", "Presence", "Sight", "liveness_timeout"]
+__all__ = ["Liveness", "LocalPresence", "Presence", "Sight", "Sighting", "liveness_timeout"]
 
 _logger = logging.getLogger("openfactory.liveness")
 
@@ -37,12 +37,26 @@ _POLL_SECONDS = 0.2
 
 
 class Sight(Enum):
-    """What a look at a process shows."""
+    """State of another process, as far as it can be seen."""
 
     LIVES = "lives"
     SILENT = "silent"  # it gives no sign: it may have ended, may be frozen, or may give the next sign soon
     ENDED = "ended"
     UNKNOWN = "unknown"  # nothing can be seen now, for example because the broker is away
+
+
+class Sighting(NamedTuple):
+    """Owner of an asset, with the state of its process.
+
+    Attributes:
+        owner: the owner.
+        sight: state of its process.
+        last_seen: time of its last sign in seconds since 1970, or None if it is not known.
+    """
+
+    owner: Owner
+    sight: Sight
+    last_seen: float | None
 
 
 class Presence(Protocol):
@@ -53,7 +67,7 @@ class Presence(Protocol):
         observable: whether other processes can see this one.
         patience: seconds of silence after which a process counts as ended.
         lag: seconds for which a process that has ended may still seem to live.
-        silence: what a process does that is silent for so long, for a text.
+        silence: the words for a process that is silent for so long.
     """
 
     instance: str
@@ -72,20 +86,20 @@ class Presence(Protocol):
         """Return the instances of other processes, as far as the mechanism can name them."""
 
     def look(self, instances: Collection[str]) -> Mapping[str, Sight]:
-        """Return what can be seen of each process."""
+        """Return the state of each process."""
 
     def last_seen(self, instance: str) -> float | None:
         """Return the time of the last sign of a process in seconds since 1970, or None if it is not known."""
 
     def forget(self, instance: str) -> None:
-        """Drop what is left of a process that has ended."""
+        """Remove the traces of a process that has ended."""
 
     def close(self) -> None:
         """Leave: other processes see at once that this one has gone."""
 
 
 class LocalPresence:
-    """Presence of an engine that no other process can use."""
+    """Presence for an engine of this process alone."""
 
     observable = True
     patience = lag = 0.0
@@ -113,7 +127,7 @@ class LocalPresence:
 
 
 class Liveness:
-    """Sees which owners of assets live, and writes the end of those that do not, on a thread of its own.
+    """Observer of the owners of assets, which writes the end of those that have gone, on a thread of its own.
 
     Only seconds in which this process looks count as silence of another: a process that was frozen itself, and wakes
     up, does not take the others for dead. Nothing counts while nothing can be seen.
@@ -206,10 +220,27 @@ class Liveness:
             self._closed.wait(_POLL_SECONDS)
 
     def look(self, owner: Owner) -> Sight:
-        """Return what can be seen of an owner now."""
+        """Return the present state of the process of an owner."""
         if owner.instance == self.instance:
             return Sight.LIVES
         return self.presence.look([owner.instance]).get(owner.instance, Sight.UNKNOWN)
+
+    def sightings(self, owners: Mapping[str, Owner]) -> dict[str, Sighting]:
+        """Return the owners of some assets with the present states of their processes, by UUID.
+
+        A process is silent if its last sign is too long ago for one that runs.
+        """
+        others = {owner.instance for owner in owners.values() if owner.ended is None} - {self.instance}
+        sights = {**self.presence.look(others), self.instance: Sight.LIVES}
+        now = time.time()
+        seen = {}
+        for asset_uuid, owner in owners.items():
+            sight = Sight.ENDED if owner.ended is not None else sights.get(owner.instance, Sight.UNKNOWN)
+            last_seen = self.last_seen(owner)
+            if sight in (Sight.LIVES, Sight.SILENT) and last_seen is not None:
+                sight = Sight.SILENT if now - last_seen > self.presence.patience > 0 else Sight.LIVES
+            seen[asset_uuid] = Sighting(owner, sight, last_seen)
+        return seen
 
     def last_seen(self, owner: Owner) -> float | None:
         """Return the time of the last sign of an owner in seconds since 1970, or None if it is not known."""

@@ -1,8 +1,7 @@
-"""Tests of ownership: whose claim of an asset counts, what its owner writes, and the end of its process."""
+"""Tests of ownership: claims of an asset, the events of its owner, and the end of its process."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,7 +41,7 @@ with open_engine(url) as reference:
 
 
 def _claim(engine: Engine, asset_uuid: str, instance: str, epoch: int, supersedes: int = 0) -> Owner:
-    """Claim an asset for a process that nobody looks for."""
+    """Claim an asset for a process that is not looked for."""
     owner = Owner(instance, epoch, supersedes, "m3", 4711, current_timestamp(), observable=False)
     engine.publish(owner.event(asset_uuid)).wait()
     return owner
@@ -158,7 +157,6 @@ class SharedOwningConformance:
 def _owner_process(url: str, asset_uuid: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", _OWNER, url, asset_uuid],
-        env=dict(os.environ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

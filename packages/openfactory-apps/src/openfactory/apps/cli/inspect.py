@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
 import msgspec
 
+from openfactory.apps.cli.listing import owner_columns
 from openfactory.apps.cli.options import asset_uuid_argument, json_option, url_option
 from openfactory.apps.cli.output import one_line, print_json, print_table, short_timestamp
 from openfactory.apps.cli.target import known_asset, open_factory
@@ -21,13 +24,14 @@ __all__ = ["inspect", "methods"]
 @url_option
 @json_option
 def inspect(asset_uuid: str, url: str | None, as_json: bool) -> None:
-    """Show the attributes of an asset.
+    """Show the attributes of an asset, and the process that runs its app.
 
-    A stopped app is shown with its last values.
+    A stopped app is shown with its last values and how it has ended.
 
     \b
-    --json: {"asset_uuid", "type", "availability",
+    --json: {"asset_uuid", "type", "availability", "owner",
              "attributes": [{"id", "value", "type", "tag", "timestamp"}, …]}
+    with "owner" as in `ofa asset ls --json`
     """
     with open_factory(url) as factory, known_asset(factory, asset_uuid) as asset:
         summary = {
@@ -35,15 +39,25 @@ def inspect(asset_uuid: str, url: str | None, as_json: bool) -> None:
             "type": asset.type,
             "availability": factory.availability([asset_uuid]).get(asset_uuid, UNAVAILABLE),
         }
+        owner = owner_columns(factory.owners([asset_uuid]).get(asset_uuid), time.time())
         attributes = [asset[attribute_id] for attribute_id in sorted(asset.attributes(), key=str.lower)]
     if as_json:
-        print_json(summary | {"attributes": attributes})
+        print_json(summary | {"owner": owner, "attributes": attributes})
         return
     print_table(
         ("id", "value", "type", "tag", "timestamp"),
         [(a.id, one_line(a.value), a.type, one_line(a.tag), short_timestamp(a.timestamp)) for a in attributes],
-        "  ".join(summary.values()),
+        "  ".join((*summary.values(), *_owner_text(owner))),
     )
+
+
+def _owner_text(owner: Mapping[str, Any] | None) -> list[str]:
+    if owner is None:
+        return []
+    if owner["ended"] is not None:
+        return [one_line(f"ended: {owner['ended']}")]
+    seen = f", {owner['state']}" if owner["state"] != "lives" else ""
+    return [f"process {owner['pid']} on host {owner['host']} since {short_timestamp(owner['since'])}{seen}"]
 
 
 @click.command()

@@ -11,13 +11,14 @@ import click
 from openfactory.apps.cli.options import json_option, url_option
 from openfactory.apps.cli.output import one_line, print_json, print_table, short_timestamp
 from openfactory.apps.cli.target import open_factory
+from openfactory.engines.liveness import Sight, Sighting
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.timestamp import instant_of
 from openfactory.events.trial import TEST_ASSET
 from openfactory.settings.redaction import redacted
 
-__all__ = ["age_text", "list_assets"]
+__all__ = ["age_text", "list_assets", "owner_columns"]
 
 _AVAILABILITY = ("avail", "agent_avail")
 
@@ -32,21 +33,26 @@ _UNITS = ((120, 1, "s"), (120, 60, "min"), (48, 3_600, "h"), (float("inf"), 86_4
 def list_assets(with_ended: bool, url: str | None, as_json: bool) -> None:
     """List the registered assets.
 
-    SINCE is the time of the last availability, and AGE the time since the newest value. A stopped app is not
-    registered; --all lists it with its last availability, and `ofa asset inspect` shows its last values.
+    SINCE is the time of the last availability, and AGE the time since the newest value. OWNER is the process that runs
+    the app, and SEEN the time since its last sign of life. A stopped app is not registered; --all lists it with its
+    last availability and how it has ended, and `ofa asset inspect` shows its last values.
 
     \b
     --json: [{"asset_uuid", "type", "registered", "availability", "since",
-              "newest", "age"}, …]
-    with "newest" as a timestamp, "age" in seconds, and null for unknown
+              "newest", "age", "owner"}, …]
+    with "newest" as a timestamp, "age" in seconds, null for unknown, and
+    "owner": {"pid", "host", "since", "state", "seen", "ended"} or null
+    with "state" as lives, silent, ended or unknown, and "seen" in seconds
     """
     with open_factory(url) as factory:
         types = factory.assets()
         availability = factory.availability(types.keys())
         last = factory.last_events(None if with_ended else types.keys())
+        owners = factory.owners(last.keys())
     now = time.time()
     rows = [
         _columns(asset_uuid, types.get(asset_uuid), availability.get(asset_uuid), last.get(asset_uuid, ()), now)
+        | {"owner": owner_columns(owners.get(asset_uuid), now)}
         for asset_uuid in sorted({*types, *_with_values(last)})
     ]
     if as_json:
@@ -83,6 +89,28 @@ def _columns(
     }
 
 
+def owner_columns(sighting: Sighting | None, now: float) -> dict[str, Any] | None:
+    """Return the facts of an owner by their names in JSON; None for an asset that no app has claimed.
+
+    Args:
+        sighting: the owner and the state of its process, or None.
+        now: seconds since 1970.
+    """
+    if sighting is None:
+        return None
+    owner, seen = sighting.owner, sighting.last_seen
+    if seen is None and sighting.sight is Sight.LIVES:
+        seen = now
+    return {
+        "pid": owner.pid,
+        "host": owner.host,
+        "since": owner.started,
+        "state": sighting.sight.value,
+        "seen": None if seen is None else round(max(now - seen, 0), 3),
+        "ended": owner.ended,
+    }
+
+
 def _with_values(last: Mapping[str, Sequence[AssetEvent]]) -> Iterator[str]:
     """Yield the assets that have published a value, and not those that have only received a command."""
     for asset_uuid, events in last.items():
@@ -95,7 +123,8 @@ def _is_value(event: AssetEvent) -> bool:
 
 
 def _print(rows: Sequence[Mapping[str, Any]], *, with_ended: bool) -> None:
-    headers = ["uuid", "type", *["registered"] * with_ended, "availability", "since", "age"]
+    headers = ["uuid", "type", *["registered"] * with_ended, "availability", "since", "age", "owner", "seen"]
+    headers += ["ended"] * with_ended
     table = [
         [
             row["asset_uuid"],
@@ -104,10 +133,20 @@ def _print(rows: Sequence[Mapping[str, Any]], *, with_ended: bool) -> None:
             one_line(row["availability"]),
             short_timestamp(row["since"] or ""),
             age_text(row["age"]),
+            *_owner_texts(row["owner"]),
+            *[one_line((row["owner"] or {}).get("ended") or "")] * with_ended,
         ]
         for row in rows
     ]
     print_table(headers, table)
+
+
+def _owner_texts(owner: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return the process of an owner and the time since its last sign, for a table."""
+    if owner is None or owner["ended"] is not None:
+        return "", ""
+    state = "" if owner["state"] == "lives" else f"{owner['state']} "
+    return f"{owner['pid']} on {owner['host']}", f"{state}{age_text(owner['seen'])}".strip()
 
 
 def age_text(seconds: float | None) -> str:

@@ -132,7 +132,7 @@ def _insert_rows(connection: sqlite3.Connection, events: Sequence[AssetEvent | S
 
 
 def _counts(connection: sqlite3.Connection, event: AssetEvent | None) -> bool:
-    """Return whether an event that an owner writes still counts; None is an event of nobody in particular."""
+    """Return whether an event that an owner writes still counts; other work always does, and passes None."""
     if event is None:
         return True
     rows = connection.execute(_LAST_OF_OWNER, (event.asset_uuid, OWNER_ID, AVAILABILITY_ID))

@@ -144,7 +144,7 @@ class FilePresence:
 
 
 def _has_ended(descriptor: int) -> bool:
-    """Return whether nobody has locked the file of a process, so that the process has ended."""
+    """Return whether the file of a process is not locked, so that the process has ended."""
     if sys.platform == "win32":  # not tested; the sign alone tells
         return False
     try:
