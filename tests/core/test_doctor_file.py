@@ -443,6 +443,16 @@ def test_a_file_in_a_closed_folder_is_named(factory_file: Path, monkeypatch: pyt
     assert (found.status, found.remedy) == ("failed", "Grant this user access to the folder.")
 
 
+def test_root_leaves_no_files_that_the_owner_cannot_use(factory_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, tuple[int, int]] = {}
+    factory_file.with_name("factory.db.lock").unlink()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda file, uid, gid: given.update({file.name: (uid, gid)}))
+    assert examined(factory_file)["engine"].status == "ok"
+    owner = factory_file.stat()
+    assert given == dict.fromkeys(["factory.db.lock", "factory.db.wake"], (owner.st_uid, owner.st_gid))
+
+
 def test_a_write_of_another_program_that_was_cut_off_is_named(factory_file: Path) -> None:
     execute(factory_file, "PRAGMA journal_mode = DELETE")
     factory_file.with_name("factory.db-journal").write_text("a journal")
