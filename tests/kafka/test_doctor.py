@@ -44,8 +44,11 @@ class Ksqldb(KsqlDBStandIn):
     ahead_ms = 0
 
     def __init__(self) -> None:
-        super().__init__(lambda sql: [{"NOW": time.time_ns() // 1_000_000 + self.ahead_ms}] if "UNIX_TIMESTAMP" in sql else [])
+        super().__init__(self.select)
         self.properties = dict(SETTINGS)
+
+    def select(self, sql: str) -> list[dict[str, Any]]:
+        return [{"NOW": time.time_ns() // 1_000_000 + self.ahead_ms}] if "UNIX_TIMESTAMP" in sql else []
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         if b"SHOW QUERIES" in body and not self.unavailable:
