@@ -33,7 +33,7 @@ from openfactory.exceptions import OpenFactoryError
 __all__ = ["CommandHandler"]
 
 # Time in which the cancel of a caller arrives that gave up while its command waited to be written, in seconds.
-_CANCEL_SECONDS = 0.5
+_CANCEL_SECONDS = 1.0
 
 # The words for each status of a command that does not run to its end, in the log.
 _OUTCOMES = {
