@@ -228,7 +228,8 @@ class CommandHandler:
         with self._lock:
             command = self._memory.open.get(correlation_id)
             if command is not None and command.is_doubtful:
-                self._idle.wait_for(lambda: command.cancelled or self._stopping, _CANCEL_SECONDS)
+                patience = min(_CANCEL_SECONDS, -command.arrival.overdue / 2)  # it may be in time, and begins in time
+                self._idle.wait_for(lambda: command.cancelled or self._stopping, max(patience, 0))
             if command is None or command.cancelled or self._memory.reply_to(correlation_id) is not None:
                 return  # a cancel or a stop replies to it
             refusal = refusal or (STOPPING if self._stopping else expired(command.arrival))
