@@ -33,7 +33,7 @@ from openfactory.exceptions import OpenFactoryError
 __all__ = ["CommandHandler"]
 
 # Time in which the cancel of a caller arrives that gave up while its command waited to be written, in seconds.
-_CANCEL_SECONDS = 0.5
+_CANCEL_SECONDS = 1.0
 
 # The words for each status of a command that does not run to its end, in the log.
 _OUTCOMES = {
@@ -228,7 +228,8 @@ class CommandHandler:
         with self._lock:
             command = self._memory.open.get(correlation_id)
             if command is not None and command.is_doubtful:
-                self._idle.wait_for(lambda: command.cancelled or self._stopping, _CANCEL_SECONDS)
+                patience = min(_CANCEL_SECONDS, -command.arrival.overdue / 2)  # it may be in time, and begins in time
+                self._idle.wait_for(lambda: command.cancelled or self._stopping, max(patience, 0))
             if command is None or command.cancelled or self._memory.reply_to(correlation_id) is not None:
                 return  # a cancel or a stop replies to it
             refusal = refusal or (STOPPING if self._stopping else expired(command.arrival))
