@@ -32,7 +32,7 @@ PATIENCE = 0.2
 class Presence(LocalPresence):
     """A mechanism that shows what the test says."""
 
-    patience, lag, silence = PATIENCE, 0.0, "is silent"
+    is_shared, patience, lag, silence = True, PATIENCE, 0.0, "is silent"
 
     def __init__(self) -> None:
         super().__init__("this")
@@ -286,6 +286,18 @@ class TestFiles:
         assert two.look([one.instance]) == {one.instance: Sight.ENDED}
         one.beat()
         assert two.look([one.instance]) == {one.instance: Sight.LIVES}
+        one.close()
+
+    def test_a_process_that_may_not_create_its_file_says_that_nobody_can_notice_its_end(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "owners").write_text("no folder")
+        one = FilePresence(tmp_path / "owners", 15)
+        one.join()
+        one.join()
+        one.beat()
+        assert not one.observable
+        assert caplog.text.count("so nobody can notice its end. Give this user and the group") == 1
         one.close()
 
     def test_a_folder_that_somebody_removes_comes_back(self, tmp_path: Path) -> None:

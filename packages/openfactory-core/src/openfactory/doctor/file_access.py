@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from openfactory.doctor.files import files_of, size_text
+from openfactory.doctor.files import FOLDERS, files_of, size_text, wake_folder_of
 from openfactory.doctor.finding import Finding, advised, failed, fine
 
 __all__ = ["examine_access"]
@@ -50,7 +50,7 @@ def _has_failed(findings: list[Finding]) -> bool:
 
 def _of_wrong_kind(path: Path) -> Iterator[Finding]:
     for place, status in _statuses(files_of(path)):
-        expected, is_expected = ("folder", stat.S_ISDIR) if place.suffix == ".wake" else ("file", stat.S_ISREG)
+        expected, is_expected = ("folder", stat.S_ISDIR) if place.suffix in FOLDERS else ("file", stat.S_ISREG)
         if not is_expected(status.st_mode):
             yield failed("file", f"{place} is not a {expected}. Stop all apps and remove it; the next app creates it.")
 
@@ -88,7 +88,7 @@ def _open_to_everybody(path: Path) -> Iterator[Finding]:
     """Yield advice if any user of the machine may take the lock, and so stop all writers."""
     if not status_of(path.parent).st_mode & stat.S_IXOTH:
         return
-    database, _, _, lock, _ = files_of(path)
+    database, _, _, lock, *_ = files_of(path)
     for file, status in _statuses([database, lock]):
         if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
             text = f"{file} is open to every user of the machine."
@@ -121,7 +121,7 @@ def _users_of(path: Path) -> list[_User]:
 
 def _sockets(path: Path) -> list[Path]:
     """Return the sockets of the processes that are woken."""
-    folder = files_of(path)[-1]
+    folder = wake_folder_of(path)
     try:
         return [entry for entry in sorted(folder.iterdir()) if entry.suffix == ".sock"]
     except OSError:  # there is no such folder, or this user may not look into it, which is a finding of its own

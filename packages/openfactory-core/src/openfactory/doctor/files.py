@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["files_of", "size_text", "wal_index_of", "wal_of"]
+__all__ = ["FOLDERS", "files_of", "size_text", "wake_folder_of", "wal_index_of", "wal_of"]
+
+#: Ends of the names of the folders.
+FOLDERS = (".wake", ".owners")
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return a database, its WAL, the index of the WAL, the lock file and the folder of the wake-ups."""
-    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", ".lock", ".wake")]
+    """Return a database, its WAL, the index of the WAL, the lock file, and the folders of wake-ups and of owners."""
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", ".lock", *FOLDERS)]
 
 
 def wal_of(path: Path) -> Path:
@@ -20,6 +23,11 @@ def wal_of(path: Path) -> Path:
 def wal_index_of(path: Path) -> Path:
     """Return the index of the WAL, on whose bytes the users of a database hold locks."""
     return files_of(path)[2]
+
+
+def wake_folder_of(path: Path) -> Path:
+    """Return the folder of the wake-ups of a database."""
+    return files_of(path)[4]
 
 
 def size_text(size: float) -> str:

@@ -64,6 +64,7 @@ class Presence(Protocol):
 
     Attributes:
         instance: random id of this process.
+        is_shared: whether there can be other processes.
         observable: whether other processes can see this one.
         patience: seconds of silence after which a process counts as ended.
         lag: seconds for which a process that has ended may still seem to live.
@@ -71,6 +72,7 @@ class Presence(Protocol):
     """
 
     instance: str
+    is_shared: bool
     observable: bool
     patience: float
     lag: float
@@ -101,6 +103,7 @@ class Presence(Protocol):
 class LocalPresence:
     """Presence for an engine of this process alone."""
 
+    is_shared = False
     observable = True
     patience = lag = 0.0
     silence = ""
@@ -176,7 +179,7 @@ class Liveness:
 
     def start(self) -> None:
         """Look at the other processes from now on."""
-        if self._thread is not None or self._closed.is_set():
+        if self._thread is not None or self._closed.is_set() or not self.presence.is_shared:
             return
         with self._lock:
             if self._thread is None:

@@ -6,6 +6,7 @@ that its process runs on, and is not frozen.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
@@ -23,6 +24,8 @@ if sys.platform != "win32":
 
 __all__ = ["FilePresence"]
 
+_logger = logging.getLogger("openfactory.liveness")
+
 # Share of the time limit for which a process must be silent to count as frozen: the rest is for looking and writing.
 _PATIENCE = 0.6
 
@@ -37,12 +40,13 @@ class FilePresence:
         timeout: seconds after which the end of a process must be known.
     """
 
-    observable = True
+    is_shared = True
     lag = 0.0
     silence = "gives no sign of life and may be frozen"
 
     def __init__(self, folder: Path, timeout: float) -> None:
         self.instance = secrets.token_hex(8)
+        self.observable = True
         self.patience = timeout * _PATIENCE
         self._folder = folder
         self._own = -1
@@ -52,8 +56,18 @@ class FilePresence:
         reset_in_forked_child(self)
 
     def join(self) -> None:
-        if self._own < 0:
+        if self._own >= 0 or not self.observable:
+            return
+        try:
             self._create()
+        except OSError as error:
+            self.observable = False
+            _logger.warning(
+                "This process has no file in %s (%s), so nobody can notice its end. "
+                "Give this user and the group of the database access to that folder.",
+                self._folder,
+                error,
+            )
 
     def beat(self) -> None:
         if self._own < 0:

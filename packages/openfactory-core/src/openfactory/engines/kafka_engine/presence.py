@@ -49,6 +49,7 @@ class GroupPresence:
         timeout: seconds after which the end of a process must be known.
     """
 
+    is_shared = True
     silence = "ended without a word or is frozen"
 
     def __init__(self, connection: BrokerConnection, topic: str, timeout: float) -> None:
