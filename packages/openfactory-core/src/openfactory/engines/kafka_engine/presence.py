@@ -90,12 +90,12 @@ class GroupPresence:
         with_members = self._groups_with_members()
         if with_members is None:
             return dict.fromkeys(instances, Sight.UNKNOWN)
-        living = {instance for instance in instances if self._group(instance) in with_members}
-        if len(living) < len(instances):
+        missing = Sight.SILENT
+        if not any(group.startswith(self._group("")) for group in with_members):
+            # Nobody lives, or this process lacks the right to see groups. If it sees its own one, it has the right.
             self._start_member()
-        # Without the right to see groups the list is empty: a process that does not see its own group tells of nobody.
-        missing = Sight.SILENT if self._group(self.instance) in with_members else Sight.UNKNOWN
-        return {instance: Sight.LIVES if instance in living else missing for instance in instances}
+            missing = Sight.UNKNOWN
+        return {instance: Sight.LIVES if self._group(instance) in with_members else missing for instance in instances}
 
     def last_seen(self, instance: str) -> float | None:  # noqa: ARG002 - the broker does not tell
         return None
