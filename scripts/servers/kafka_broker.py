@@ -58,6 +58,7 @@ class KafkaBroker(Server):
         certificates: those of the secured listeners; by default new ones.
         port: where it listens; without one at a free port.
         advertised: the address that clients are told, when they shall come through a proxy.
+        further: port of one more listener, and the address that its clients are told.
     """
 
     name = "kafka"
@@ -77,6 +78,7 @@ class KafkaBroker(Server):
         certificates: Certificates | None = None,
         port: int | None = None,
         advertised: str | None = None,
+        further: tuple[int, str] | None = None,
     ) -> None:
         super().__init__(data_folder)
         self.port = port or free_port()
@@ -84,6 +86,7 @@ class KafkaBroker(Server):
         self.bootstrap_servers = advertised or f"{HOST}:{self.port}"
         #: Ports by what a client must show there.
         self.secured = dict(secured or {})
+        self._further = further
         self._internal_port, self._controller_port = free_port(), free_port()
         self._properties = {"auto.create.topics.enable": str(auto_create_topics).lower(), **(properties or {})}
         self._certificates = certificates
@@ -144,19 +147,19 @@ class KafkaBroker(Server):
             "INTERNAL": self._internal_port,
             "CLIENT": self.port,
             **{security.upper(): port for security, port in self.secured.items()},
+            **({"FURTHER": self._further[0]} if self._further else {}),
             "CONTROLLER": self._controller_port,
         }
         listeners = {name: f"{name}://{HOST}:{port}" for name, port in ports.items()}
+        advertised = listeners | {"CLIENT": f"CLIENT://{self.bootstrap_servers}"}
+        if self._further:
+            advertised["FURTHER"] = f"FURTHER://{self._further[1]}"
         properties = {
             **_PROPERTIES,
             "log.dirs": str(self.folder / "data"),
             "controller.quorum.voters": f"1@{HOST}:{self._controller_port}",
             "listeners": ",".join(listeners.values()),
-            "advertised.listeners": ",".join(
-                (listeners | {"CLIENT": f"CLIENT://{self.bootstrap_servers}"})[name]
-                for name in listeners
-                if name != "CONTROLLER"
-            ),
+            "advertised.listeners": ",".join(advertised[name] for name in listeners if name != "CONTROLLER"),
             "listener.security.protocol.map": ",".join(f"{name}:{_PROTOCOLS.get(name, 'PLAINTEXT')}" for name in ports),
         }
         if self.secured:

@@ -19,7 +19,8 @@ from openfactory.engines.liveness import Liveness, LocalPresence, Sight, livenes
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent, new_event
 from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, counts, owned, owner_in
-from openfactory.exceptions import ConfigurationError, EngineUnavailableError
+from openfactory.events.receipt import Receipt
+from openfactory.exceptions import ConfigurationError, DeliveryError, EngineUnavailableError, OpenFactoryError
 
 Eventually = Callable[..., None]
 
@@ -66,14 +67,18 @@ class Asset:
         event = owned(new_event("MILL", AVAILABILITY_ID, availability, "Events", "Availability"), owner.epoch)
         self.last = {OWNER_ID: self.claim, AVAILABILITY_ID: event}
         self.written: list[AssetEvent] = []
+        self.failures: list[OpenFactoryError] = []  # of the next writes
 
     def last_events(self, asset_uuids: Collection[str]) -> dict[str, list[AssetEvent]]:
         return {"MILL": list(self.last.values())} if "MILL" in asset_uuids else {}
 
-    def publish(self, event: AssetEvent) -> None:
+    def publish(self, event: AssetEvent) -> Receipt:
+        if self.failures:
+            return Receipt(0, lambda *_: True, event, error=self.failures.pop())
         self.written.append(event)
         if counts(event, owner_in(self.last)):
             self.last[event.id] = event
+        return Receipt(0, lambda *_: True, event, position=len(self.written))
 
 
 @contextmanager
@@ -188,6 +193,41 @@ def test_nothing_is_written_of_such_an_asset(asset: Asset) -> None:
         liveness.start()
         look(presence, 5)
     assert asset.written == []
+
+
+def test_an_owner_that_was_silent_before_it_was_available_can_end_later(eventually: Eventually) -> None:
+    asset, presence = Asset(availability=UNAVAILABLE), Presence()
+    presence.sight = Sight.SILENT
+    with watching(asset, presence):
+        look(presence, 30)
+        assert asset.written == []
+        presence.sight = Sight.LIVES
+        look(presence, 2)
+        asset.publish(owned(new_event("MILL", "avail", "AVAILABLE", "Events", "Availability"), OTHER.epoch))
+        presence.sight = Sight.SILENT
+        eventually(lambda: len(asset.written) == 2)
+    assert asset.written[-1].value == UNAVAILABLE
+
+
+def test_a_claim_is_a_sign_of_life() -> None:
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.SILENT
+    with watching(asset, presence) as liveness:
+        for _ in range(5):
+            look(presence, 5)
+            liveness.note("MILL", asset.claim)
+    assert asset.written == []
+
+
+def test_an_end_that_was_not_written_is_written_again(eventually: Eventually, caplog: pytest.LogCaptureFixture) -> None:
+    asset, presence = Asset(), Presence()
+    asset.failures = [DeliveryError("The disk is full. Make room."), DeliveryError("The disk is full. Make room.")]
+    presence.sight = Sight.ENDED
+    with watching(asset, presence) as liveness:
+        eventually(lambda: bool(presence.forgotten))
+    assert [event.value for event in asset.written] == [UNAVAILABLE]
+    assert liveness.counters == {"ended_owners": 1}
+    assert caplog.text.count("MILL is UNAVAILABLE") == 1
 
 
 def test_nothing_is_written_of_an_asset_that_another_process_has_taken_over() -> None:

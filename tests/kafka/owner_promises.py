@@ -27,12 +27,17 @@ Start = Callable[..., "OwnerProcess"]
 TIMEOUT = 5.0
 
 _APP = """
+import ctypes
 import os
 import time
 from openfactory.apps import OpenFactoryApp, ofa_method
 from openfactory.kafka import KSQLDBClient
 
 class Press(OpenFactoryApp):
+    @ofa_method()
+    def hold_the_interpreter(self):
+        ctypes.PyDLL(None).sleep(60)
+
     @ofa_method()
     def stroke(self, token: str):
         with open(os.environ["STROKES"], "a") as file:
@@ -248,6 +253,23 @@ class OwnerPromises(OwnerFixtures):
         press.resync_state()
         assert (press.avail.value, press.type) == ("AVAILABLE", "OpenFactoryApp")
         assert heard == ["UNAVAILABLE", "AVAILABLE", "UNAVAILABLE", "AVAILABLE"]
+
+    def test_a_frozen_app_that_was_taken_over_runs_no_command_when_it_goes_on(
+        self, start: Start, press: Asset, strokes: Path, eventually: Eventually
+    ) -> None:
+        frozen = start()
+        eventually(lambda: press.avail.value == "AVAILABLE")
+        frozen.send(signal.SIGSTOP)
+        begun = time.monotonic()
+        for number in range(20):
+            press.method("stroke", "HMI", {"token": str(number)})
+        newer = start(APP_TAKE_OVER="1")
+        newer.until("Starting the main loop")
+        time.sleep(max(begun + TIMEOUT / 3 - time.monotonic(), 0))  # as short as a freeze that an app notices
+        frozen.send(signal.SIGCONT)
+        assert frozen.ends() == 1
+        assert press.call("stroke", token="x", sender_uuid="HMI", timeout=60) == newer.pid
+        assert strokes.read_text().split() == ["x"]
 
     @pytest.mark.thorough  # test_liveness.py has it without processes
     def test_a_watcher_that_was_frozen_takes_nobody_for_ended(

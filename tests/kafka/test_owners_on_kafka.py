@@ -30,6 +30,17 @@ class TestKafka(OwnerPromises):
     def place_environment(self, kafka_url: str) -> dict[str, str]:
         return {"KSQLDB_URL": kafka_url}
 
+    def test_a_process_whose_interpreter_is_held_counts_as_frozen(
+        self, start: Start, press: Asset, heard: list[Any], eventually: Eventually
+    ) -> None:
+        """The thread of the client that sends heartbeats goes on, as no other thread does."""
+        start()
+        eventually(lambda: press.avail.value == "AVAILABLE")
+        press.method("hold_the_interpreter", "HMI")
+        begun = time.monotonic()
+        eventually(lambda: press.avail.value == "UNAVAILABLE")
+        assert time.monotonic() - begun < 4 * TIMEOUT
+
 
 class TestKsqlDBAndNATS(OwnerPromises):
     @pytest.fixture(params=[pytest.param(False, marks=pytest.mark.thorough), True], ids=["log", "nats"])
@@ -69,7 +80,7 @@ class TestNoRightsForGroups(OwnerFixtures):
     """A broker whose user may use the topics, and no consumer groups."""
 
     @pytest.fixture
-    def place_environment(self) -> Iterator[dict[str, str]]:
+    def broker(self) -> Iterator[KafkaBroker]:
         rules = {
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": "User:ANONYMOUS",
@@ -97,13 +108,17 @@ class TestNoRightsForGroups(OwnerFixtures):
             admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
             for granted in admin.create_acls(rights).values():
                 granted.result(60)
-            yield {
-                "KSQLDB_URL": f"kafka://{broker.address('sasl_plaintext')}",
-                "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
-                "KAFKA_SASL_MECHANISM": "PLAIN",
-                "KAFKA_SASL_USERNAME": broker.username,
-                "KAFKA_SASL_PASSWORD": broker.password,
-            }
+            yield broker
+
+    @pytest.fixture
+    def place_environment(self, broker: KafkaBroker) -> dict[str, str]:
+        return {
+            "KSQLDB_URL": f"kafka://{broker.address('sasl_plaintext')}",
+            "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA_SASL_MECHANISM": "PLAIN",
+            "KAFKA_SASL_USERNAME": broker.username,
+            "KAFKA_SASL_PASSWORD": broker.password,
+        }
 
     def test_an_app_that_nobody_can_see_is_not_taken_for_ended_and_says_so(
         self, start: Start, press: Asset, heard: list[Any], eventually: Eventually
@@ -115,5 +130,18 @@ class TestNoRightsForGroups(OwnerFixtures):
         time.sleep(TIMEOUT)
         assert heard == ["UNAVAILABLE", "AVAILABLE"]
         assert "The log cannot be read" not in app.said
+        app.send(signal.SIGTERM)
+        assert app.ends() == 0
+
+    def test_a_watcher_that_may_see_no_groups_takes_nobody_for_ended(
+        self, start: Start, press: Asset, heard: list[Any], eventually: Eventually, broker: KafkaBroker
+    ) -> None:
+        login = {name: "" for name in os.environ if name.startswith("KAFKA_")}
+        app = start(**login | {"KSQLDB_URL": f"kafka://{broker.bootstrap_servers}"})
+        eventually(lambda: press.avail.value == "AVAILABLE")
+        assert press.owner is not None
+        assert press.owner.observable
+        time.sleep(2 * TIMEOUT)
+        assert heard == ["UNAVAILABLE", "AVAILABLE"]
         app.send(signal.SIGTERM)
         assert app.ends() == 0

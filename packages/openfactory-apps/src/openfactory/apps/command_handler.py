@@ -61,6 +61,7 @@ class CommandHandler:
         submit: starts a coroutine on the app's event loop.
         age: returns the seconds since a command was sent, see `Engine.age`.
         window: seconds after which a command is too old to be run.
+        may_run: returns whether a command that has waited may run, and is not for another process now.
 
     Attributes:
         counters: number of replies by status.
@@ -75,6 +76,7 @@ class CommandHandler:
         submit: Callable[[Coroutine[Any, Any, Any]], Future[Any]],
         age: Callable[[AssetEvent], float | None],
         window: float,
+        may_run: Callable[[], bool] = lambda: True,
     ) -> None:
         self._owner = owner
         self._asset_uuid = asset_uuid
@@ -82,6 +84,7 @@ class CommandHandler:
         self._publish = publish
         self._submit = submit
         self._age = age
+        self._may_run = may_run
         self._lanes: dict[str, Lane] = {}
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -220,6 +223,9 @@ class CommandHandler:
     def _run(self, contract: MethodContract, envelope: CommandEnvelope) -> None:
         """Run one command, on the lane of its method."""
         correlation_id = str(envelope.header.correlation_id)
+        if not self._may_run():
+            self._close(correlation_id)
+            return  # the process that has taken over replies
         arguments, refusal = {}, None
         try:
             arguments = contract.bind(envelope.arguments)
@@ -316,6 +322,9 @@ class CommandHandler:
             self._publish(reply.event(self._asset_uuid, method))
         except OpenFactoryError as failure:
             self._logger.error("The reply to %s (command %s) was not written: %s", method, correlation_id, failure)
+        self._close(correlation_id)
+
+    def _close(self, correlation_id: str) -> None:
         with self._lock:
             self._memory.close(correlation_id)
             self._idle.notify_all()

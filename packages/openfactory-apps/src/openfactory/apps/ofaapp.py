@@ -204,6 +204,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             self._run_coroutine,
             lambda event: self._engine.age(event),
             command_window(),
+            lambda: self._ownership.may_run_commands(),
         )
         self._submit = self._run_coroutine
         self._end_reason = "stopped"

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 
 import msgspec
 
@@ -17,7 +16,7 @@ from openfactory.concurrency import process_identity
 from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.base import Engine
 from openfactory.events.event import OWNER_TAG, AssetEvent
-from openfactory.events.ownership import AVAILABILITY_ID, Owner, end_event, owned
+from openfactory.events.ownership import AVAILABILITY_ID, Owner, end_event, owned, owner_in
 from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import AssetOwnedError, DeliveryTimeout, OpenFactoryError
 
@@ -62,6 +61,8 @@ class Ownership:
         self._joined: Future[None] | None = None  # done when other processes see this one
         self._is_settled = False  # whether the claim has won, so that a later one of another process is a take-over
         self._ended = False
+        self._epochs: set[int] = set()  # of all claims of the app
+        self._pauses = 0  # of this process, after which the log was asked for the owner
         self._availability: AssetEvent | None = None  # as the app has written it last
 
     @property
@@ -142,9 +143,9 @@ class Ownership:
         owner = self._state.owner
         if owner is None or self.claim is None:
             return
-        if owner.epoch != self.claim.epoch:
+        if self._is_lost_to(owner):
             self._lose(owner)
-        elif owner.ended is not None and event.id == AVAILABILITY_ID:
+        elif owner.epoch == self.claim.epoch and owner.ended is not None and event.id == AVAILABILITY_ID:
             text = "%s was taken for ended (%s). It claims its UUID again."
             self._logger.warning(text, self._asset_uuid, owner.ended)
             call_on_thread("openfactory-claim", self._come_back, owner)
@@ -163,14 +164,34 @@ class Ownership:
         return self.lost_to is None
 
     def is_current(self) -> bool:
-        """Return whether the app owns its UUID; ask the log if this process may have missed a claim."""
-        if self._is_settled and self.claim is not None and self._liveness is not None and self._liveness.is_late():
-            with suppress(OpenFactoryError):  # without an answer, what is known counts
-                self._state.load(self._engine.snapshot([self._asset_uuid]).events.get(self._asset_uuid, ()))
-                owner = self._state.owner
-                if owner is not None and owner.epoch > self.claim.epoch:
-                    self.lost_to = owner
+        """Return whether the app owns its UUID."""
+        self.lost_to = self.lost_to or self._missed()
         return self._is_settled and self.lost_to is None
+
+    def may_run_commands(self) -> bool:
+        """Return whether a command that has waited may run; not after a pause in which the app has lost its UUID."""
+        if (owner := self._missed()) is not None:
+            self._lose(owner)
+        return self.lost_to is None
+
+    def _missed(self) -> Owner | None:
+        """Return the process that has taken over while this one was frozen; it asks the log once after a pause."""
+        if self._liveness is None or self.claim is None or not self._is_settled or self.lost_to is not None:
+            return None
+        pauses = self._liveness.pauses()
+        if pauses == self._pauses:
+            return None
+        try:
+            last = self._engine.snapshot([self._asset_uuid]).events.get(self._asset_uuid, ())
+        except OpenFactoryError:
+            return None  # what is known counts, and the next command asks again
+        self._pauses = pauses
+        owner = owner_in({event.id: event for event in last})
+        return owner if owner is not None and self._is_lost_to(owner) else None
+
+    def _is_lost_to(self, owner: Owner) -> bool:
+        """Return whether the claim of another process counts; the one before does until the log shows the own claim."""
+        return self.claim is not None and owner.epoch not in (*self._epochs, self.claim.supersedes)
 
     def _lives(self, owner: Owner) -> bool:
         assert self._liveness is not None
@@ -194,6 +215,7 @@ class Ownership:
             process_identity.start_of(os.getpid()),
             presence.observable,
         )
+        self._epochs.add(self.claim.epoch)
         self._liveness.claims[self._asset_uuid] = self.claim
         position = self._engine.publish(self.claim.event(self._asset_uuid)).wait(_CLAIM_SECONDS)
         self._state.wait_for(lambda: _epoch(self._state.owner) not in (None, before), _CLAIM_SECONDS)
@@ -201,6 +223,8 @@ class Ownership:
 
     def _come_back(self, ended: Owner) -> None:
         """Claim the UUID again after a time in which others could not see this process, and write the availability."""
+        assert self._liveness is not None
+        self._liveness.join()
         while not self._ended and self._state.owner == ended:
             try:
                 self._write_claim(ended)
@@ -208,12 +232,14 @@ class Ownership:
                 self._logger.warning("%s could not claim its UUID again (%s). It tries again.", self._asset_uuid, error)
                 time.sleep(_RETRY_SECONDS)
         owner = self._state.owner
-        if self._ended or owner is None or self.claim is None:
+        if self._ended or owner is None:
             return
-        if owner.epoch != self.claim.epoch:
+        if self._is_lost_to(owner):
             self._lose(owner)
-        elif self._availability is not None:
-            available = self._availability
+            return
+        # Of several claims whose writing has taken long, the first one counts.
+        self.claim = self._liveness.claims[self._asset_uuid] = owner
+        if (available := self._availability) is not None:
             again = msgspec.structs.replace(available, timestamp=current_timestamp(), attributes=None)
             self._engine.publish(self.stamped(again))
 

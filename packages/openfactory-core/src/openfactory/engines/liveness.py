@@ -18,6 +18,7 @@ from openfactory.concurrency import forked_child, process_identity
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, end_event, owner_in
+from openfactory.events.receipt import Receipt
 from openfactory.exceptions import ConfigurationError, EngineClosedError, OpenFactoryError
 from openfactory.settings import VARIABLES, setting
 
@@ -30,6 +31,9 @@ _LOOKS = 10
 
 # Seconds after which a claim is written again.
 _RENEWAL_SECONDS = 24 * 3_600.0
+
+# A look that is later by so many seconds tells of a pause of this process.
+_PAUSE_SECONDS = 0.5
 
 # The shortest time limit in seconds, and the seconds between two looks of a process that waits for an owner's end.
 _SHORTEST_TIMEOUT = 1.0
@@ -151,7 +155,7 @@ class Liveness:
         self,
         presence: Presence,
         last_events: Callable[[Collection[str]], Mapping[str, list[AssetEvent]]],
-        publish: Callable[[AssetEvent], object],
+        publish: Callable[[AssetEvent], Receipt],
         claims: Callable[[], Iterable[AssetEvent]] = tuple,
         timeout: float = 15.0,
     ) -> None:
@@ -168,6 +172,7 @@ class Liveness:
         self._ended: set[str] = set()  # instances whose end is written
         self._seen: dict[str, float] = {}  # by instance, the time of its last sign as this process has seen it
         self._looked = time.monotonic()
+        self._pauses = 0
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         self._pid = forked_child.pid
@@ -198,6 +203,7 @@ class Liveness:
             with self._lock:
                 self._owned[owner.instance].add(asset_uuid)
                 self._ended.discard(owner.instance)
+                self._silence.pop(owner.instance, None)  # a claim is a sign of life
             self.start()
 
     def lives(self, asset_uuid: str, owner: Owner) -> bool:
@@ -250,9 +256,14 @@ class Liveness:
         seen = self.presence.last_seen(owner.instance)
         return self._seen.get(owner.instance) if seen is None else seen
 
-    def is_late(self) -> bool:
-        """Return whether this process was frozen or slow, so that others may have taken it for ended."""
-        return time.monotonic() - self._looked > 2 * self._interval
+    def pauses(self) -> int:
+        """Return how often this process was frozen or slow, so that another may have claimed its assets meanwhile."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._looked > self._interval + _PAUSE_SECONDS:
+                self._pauses += 1
+                self._looked = now
+            return self._pauses
 
     def close(self, timeout: float = 1.0) -> None:
         """End the thread and leave."""
@@ -269,6 +280,7 @@ class Liveness:
         while not self._closed.wait(self._interval):
             now = time.monotonic()
             elapsed, last = min(now - last, 2 * self._interval), now  # more than that, this process was frozen itself
+            self.pauses()
             self._looked = now
             try:
                 self.presence.beat()
@@ -295,17 +307,22 @@ class Liveness:
         with self._lock:
             instances = {*self._owned, *self.presence.others()} - {self.instance}
         for instance, sight in self.presence.look(instances).items():
-            if sight is Sight.SILENT:
-                self._silence[instance] = self._silence.get(instance, 0.0) + elapsed
-            else:
-                self._silence.pop(instance, None)
+            if self._has_ended(instance, sight, elapsed):
+                self._write_end(instance, sight)
+
+    def _has_ended(self, instance: str, sight: Sight, elapsed: float) -> bool:
+        """Return whether a look at a process shows that its end is to be written."""
+        with self._lock:
+            silence = self._silence.pop(instance, 0.0) + elapsed
             if sight is Sight.LIVES:
                 self._seen[instance] = time.time()
                 self._ended.discard(instance)
-            elif instance in self._ended:
-                continue
-            elif sight is Sight.ENDED or self._silence.get(instance, 0.0) >= self.presence.patience > 0:
-                self._write_end(instance, sight)
+            elif instance not in self._ended:
+                if sight is Sight.SILENT:
+                    self._silence[instance] = silence
+                    return silence >= self.presence.patience > 0
+                return sight is Sight.ENDED
+            return False
 
     def _renew(self) -> None:
         """Write the claims of this process again, before the retention of a log deletes them."""
@@ -317,21 +334,32 @@ class Liveness:
         self._note_all()  # the process may have claimed assets that this one does not watch
         with self._lock:
             assets = set(self._owned.get(instance, ()))
+        written: list[tuple[Receipt, str]] = []
+        not_yet_available = set()
         for asset_uuid, events in self._last_events(list(assets)).items() if assets else ():
             last = {event.id: event for event in events}
             owner, available = owner_in(last), last.get(AVAILABILITY_ID)
             if owner is None or owner.instance != instance or owner.ended is not None or not owner.observable:
                 continue
             if available is None or available.value == UNAVAILABLE:
+                not_yet_available.add(asset_uuid)
                 continue
             reason = self._reason(owner, sight)
-            _logger.warning("%s is UNAVAILABLE: %s. Start it again.", asset_uuid, reason)
-            self._publish(end_event(asset_uuid, owner, available, reason))
+            end = end_event(asset_uuid, owner, available, reason)
+            written.append((self._publish(end), f"{asset_uuid} is UNAVAILABLE: {reason}"))
+        for receipt, text in written:
+            receipt.wait(self._interval)  # an end that does not reach the log is written again
+            _logger.warning("%s. Start it again.", text)
             self.counters["ended_owners"] += 1
-        self._ended.add(instance)
-        self._silence.pop(instance, None)
         with self._lock:
-            self._owned.pop(instance, None)
+            self._silence.pop(instance, None)
+            left = self._owned.pop(instance, set()) - assets  # claimed meanwhile
+            if sight is Sight.SILENT:
+                left |= not_yet_available  # it may be frozen before it is available, and go on
+            if left:
+                self._owned[instance] = left
+            else:
+                self._ended.add(instance)
         if sight is Sight.ENDED:
             self.presence.forget(instance)
 

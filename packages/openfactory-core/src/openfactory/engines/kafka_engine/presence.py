@@ -32,6 +32,9 @@ _logger = logging.getLogger("openfactory.liveness")
 _SESSION = 0.4
 _PATIENCE = 0.25
 
+# Share of the time limit within which a process must poll to stay a member.
+_POLL_INTERVAL = 0.5
+
 # Seconds to wait until the broker knows this process, and between two looks at it meanwhile.
 _JOIN_SECONDS = 3.0
 _POLL_SECONDS = 0.02
@@ -57,22 +60,21 @@ class GroupPresence:
         self.observable = True
         self.patience = timeout * _PATIENCE
         self._session = timeout * _SESSION
+        self._poll_interval = timeout * _POLL_INTERVAL
         self.lag = self._session + timeout / 10
         self._connection = connection
         self._topic = topic
         self._consumer: Consumer | None = None
         self._admin: Any = None
+        self._closed = False
         self._lock = threading.Lock()
         self._forked = False
         reset_in_forked_child(self)
 
     def join(self) -> None:
-        with self._lock:
-            if self._consumer is not None or self._forked:
-                return
-            self._consumer = self._new_member()
+        self._start_member()
         deadline = time.monotonic() + _JOIN_SECONDS
-        while self.observable and time.monotonic() < deadline:
+        while self.observable and not self._forked and time.monotonic() < deadline:
             self._poll(_POLL_SECONDS)
             if self.look([self.instance])[self.instance] is Sight.LIVES:
                 return
@@ -89,9 +91,12 @@ class GroupPresence:
         with_members = self._groups_with_members()
         if with_members is None:
             return dict.fromkeys(instances, Sight.UNKNOWN)
-        return {
-            instance: Sight.LIVES if self._group(instance) in with_members else Sight.SILENT for instance in instances
-        }
+        missing = Sight.SILENT
+        if not any(group.startswith(self._group("")) for group in with_members):
+            # Nobody lives, or this process lacks the right to see groups. If it sees its own one, it has the right.
+            self._start_member()
+            missing = Sight.UNKNOWN
+        return {instance: Sight.LIVES if self._group(instance) in with_members else missing for instance in instances}
 
     def last_seen(self, instance: str) -> float | None:  # noqa: ARG002 - the broker does not tell
         return None
@@ -101,7 +106,7 @@ class GroupPresence:
 
     def close(self) -> None:
         with self._lock:
-            consumer, self._consumer, self._admin = self._consumer, None, None
+            consumer, self._consumer, self._admin, self._closed = self._consumer, None, None, True
         if consumer is not None and not self._forked:
             with suppress(TimeoutError, RuntimeError):  # no broker answers, or the interpreter starts no more threads
                 call_on_thread("openfactory-leave", consumer.close).result(_LEAVE_SECONDS)
@@ -141,6 +146,11 @@ class GroupPresence:
     def _group(self, instance: str) -> str:
         return f"{self._topic}-owner-{instance}"
 
+    def _start_member(self) -> None:
+        with self._lock:
+            if self._consumer is None and not (self._closed or self._forked):
+                self._consumer = self._new_member()
+
     def _new_member(self) -> Consumer:
         from confluent_kafka import Consumer
 
@@ -153,7 +163,8 @@ class GroupPresence:
                     "allow.auto.create.topics": False,
                     "session.timeout.ms": session,
                     "heartbeat.interval.ms": session // 4,
-                    "max.poll.interval.ms": max(30_000, session),
+                    # A process that does not poll, because something holds the interpreter, is as good as frozen.
+                    "max.poll.interval.ms": max(round(self._poll_interval * 1_000), session),
                 }
             )
         )
