@@ -484,12 +484,12 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         if not ownership.is_current():
             self._lifecycle.last_writes = ()
             return
-        end = ownership.end(self._end_reason)
         try:
-            unavailable = self._write("avail", UNAVAILABLE) if end is None else super()._publish(end)
+            end = [super()._publish(event) for event in ownership.end(self._end_reason)]
+            end = end or [self._write("avail", UNAVAILABLE)]
         finally:
             deregistration = self._writes.deregister(self.asset_uuid, ownership.epoch)
-        self._lifecycle.last_writes = (unavailable, *deregistration)
+        self._lifecycle.last_writes = (*end, *deregistration)
 
     def _flush_unless_late(self, timeout: float) -> None:
         with suppress(DeliveryTimeout):  # writing goes on while the hook runs, and the stop flushes again

@@ -16,7 +16,7 @@ from openfactory.concurrency import process_identity
 from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.base import Engine
 from openfactory.events.event import OWNER_TAG, AssetEvent
-from openfactory.events.ownership import AVAILABILITY_ID, Owner, end_event, owned, owner_in
+from openfactory.events.ownership import AVAILABILITY_ID, Owner, end_events, owned, owner_in
 from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import AssetOwnedError, DeliveryTimeout, OpenFactoryError
 
@@ -61,6 +61,7 @@ class Ownership:
         self._joined: Future[None] | None = None  # done when other processes see this one
         self._is_settled = False  # whether the claim has won, so that a later one of another process is a take-over
         self._ended = False
+        self._takes_over = False
         self._epochs: set[int] = set()  # of all claims of the app
         self._pauses = 0  # of this process, after which the log was asked for the owner
         self._availability: AssetEvent | None = None  # as the app has written it last
@@ -83,6 +84,7 @@ class Ownership:
         if self._liveness is None:
             self._is_settled = True
             return 0
+        self._takes_over = take_over
         self._joined = call_on_thread("openfactory-join", self._liveness.join)
         if not self._liveness.presence.lag:
             self._joined.result()
@@ -93,7 +95,7 @@ class Ownership:
             owner = self._state.owner  # another process has claimed it meanwhile
         position = self._write_claim(owner)
         owner = self._state.owner
-        if owner is None or owner.epoch != self.epoch:
+        if owner is None or self.claim is None or not _is_same(owner, self.claim):
             self._give_up()
             if owner is None:
                 raise DeliveryTimeout(
@@ -124,12 +126,15 @@ class Ownership:
             self._availability = event
         return event
 
-    def end(self, reason: str) -> AssetEvent | None:
-        """Return the event that ends the ownership, or None on an engine without claims."""
+    def end(self, reason: str) -> tuple[AssetEvent, ...]:
+        """Return the events that end the ownership: the availability, and the claim with its end.
+
+        On an engine without claims there are none.
+        """
         self._ended = True
         if self.claim is None:
-            return None
-        return end_event(self._asset_uuid, self.claim, self._state.get(AVAILABILITY_ID), reason)
+            return ()
+        return end_events(self._asset_uuid, self.claim, self._state.get(AVAILABILITY_ID), reason)
 
     def release(self) -> None:
         """Give the UUID up after the end, so that an app of this process can claim it."""
@@ -191,7 +196,9 @@ class Ownership:
 
     def _is_lost_to(self, owner: Owner) -> bool:
         """Return whether the claim of another process counts; the one before does until the log shows the own claim."""
-        return self.claim is not None and owner.epoch not in (*self._epochs, self.claim.supersedes)
+        if self.claim is None or owner.epoch == self.claim.supersedes:
+            return False
+        return owner.epoch not in self._epochs or owner.instance != self.claim.instance
 
     def _lives(self, owner: Owner) -> bool:
         assert self._liveness is not None
@@ -216,6 +223,9 @@ class Ownership:
             presence.observable,
         )
         self._epochs.add(self.claim.epoch)
+        holder = self._liveness.claims.setdefault(self._asset_uuid, self.claim)
+        if not (self._is_settled or self._takes_over or _is_same(holder, self.claim)):
+            raise self._owned_error(holder)  # another app of this process, started at the same time
         self._liveness.claims[self._asset_uuid] = self.claim
         position = self._engine.publish(self.claim.event(self._asset_uuid)).wait(_CLAIM_SECONDS)
         self._state.wait_for(lambda: _epoch(self._state.owner) not in (None, before), _CLAIM_SECONDS)
@@ -225,7 +235,7 @@ class Ownership:
         """Claim the UUID again after a time in which others could not see this process, and write the availability."""
         assert self._liveness is not None
         self._liveness.join()
-        while not self._ended and self._state.owner == ended:
+        while not self._ended and (present := self._state.owner) is not None and _is_same(present, ended):
             try:
                 self._write_claim(ended)
             except OpenFactoryError as error:
@@ -261,6 +271,11 @@ class Ownership:
             asset_uuid=self._asset_uuid,
             owner=owner,
         )
+
+
+def _is_same(owner: Owner, claim: Owner) -> bool:
+    """Return whether a claim is that of an owner."""
+    return (owner.epoch, owner.instance, owner.started) == (claim.epoch, claim.instance, claim.started)
 
 
 def _epoch(owner: Owner | None) -> int | None:

@@ -92,6 +92,7 @@ class AssetFeed:
         events = self._events(snapshot)
         if (asset := self._asset()) is not None:
             delivered = self._delivered(asset._state)
+            _forget_owner(asset, events, is_other_log=snapshot.log != self._log)
             if snapshot.log != self._log:
                 self._log = snapshot.log
                 _forget_others(asset, events, snapshot.position)
@@ -112,11 +113,16 @@ def _no_asset() -> None:
     """Return None, as the weak reference to an asset that is garbage."""
 
 
+def _forget_owner(asset: _Asset, events: list[AssetEvent], *, is_other_log: bool) -> None:
+    """Discard the owner if a gap hides the claims between it and that of a snapshot, so that its events count."""
+    known, claim = asset._state.get(OWNER_ID), next((event for event in events if event.id == OWNER_ID), None)
+    if is_other_log or (claim is not None and known is not None and claim.value != known.value):
+        asset._state.forget(OWNER_ID)
+
+
 def _forget_others(asset: _Asset, events: list[AssetEvent], position: int) -> None:
     """Deliver `UNAVAILABLE` for the attributes that are not among the events of another log, up to a position."""
     present = {event.id for event in events}
-    if OWNER_ID not in present:
-        asset._state.forget(OWNER_ID)  # the claims of another log do not continue those of the former one
     for known in asset._state.attribute_events():
         if known.id not in present and known.position is not None and known.position <= position:
             now = current_timestamp()

@@ -13,6 +13,9 @@ from openfactory.concurrency.boot_clock import boot_id
 
 __all__ = ["is_running", "machine", "start_of"]
 
+# Place of the start among the fields from the state on.
+_START = 19
+
 
 @cache
 def machine() -> str:
@@ -25,17 +28,39 @@ def machine() -> str:
 
 def start_of(pid: int) -> int | None:
     """Return the time at which a process has started, in ticks since the start of the machine; None if it has ended."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The name of the program, in parentheses, may contain anything. State and start are fields 3 and 22.
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    fields = _fields_of(pid)
+    return None if fields is None or _is_dead(fields) else int(fields[_START])
 
 
 def is_running(on_machine: str, pid: int, start: int | None) -> bool | None:
     """Return whether a process runs, by its identity; None if that cannot be seen from here."""
     if not on_machine or on_machine != machine() or start is None:
         return None
-    return start_of(pid) == start
+    fields = _fields_of(pid)
+    if fields is None:
+        return None if _exists(pid) else False
+    return not _is_dead(fields) and int(fields[_START]) == start
+
+
+def _fields_of(pid: int) -> list[bytes] | None:
+    """Return the fields of a process in `/proc` from its state on, or None if they cannot be read."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()  # the name before, in parentheses, may contain anything
+    except OSError:
+        return None
+
+
+def _is_dead(fields: list[bytes]) -> bool:
+    return fields[0] in (b"Z", b"X")
+
+
+def _exists(pid: int) -> bool:
+    """Return whether a process exists, also one that this user may not look at."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

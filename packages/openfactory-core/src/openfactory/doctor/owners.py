@@ -30,13 +30,18 @@ _NAMED = 3
 
 def examine_owners(factory: Factory) -> Iterator[Finding]:
     """Find registered assets whose processes have gone, and processes that should have gone."""
-    examined = call_on_thread("openfactory-doctor-owners", lambda: list(_examine(factory)))
+    found: list[Finding] = []
+    examined = call_on_thread("openfactory-doctor-owners", lambda: found.extend(_examine(factory)))
     try:
-        yield from examined.result(_READ_SECONDS)
+        examined.result(_READ_SECONDS)
     except TimeoutError:
+        yield from list(found)
         yield unchecked("owners", f"The state of the factory was not read in {_READ_SECONDS:g} s.")
     except OpenFactoryError as error:
+        yield from found
         yield failed("owners", error)
+    else:
+        yield from found[1:] or found  # the first tells how many apps run
 
 
 def _examine(factory: Factory) -> Iterator[Finding]:
@@ -50,13 +55,12 @@ def _examine(factory: Factory) -> Iterator[Finding]:
         found = {asset_uuid: owner_in(events) for asset_uuid, events in last.items()}
         owners = engine.liveness.sightings({uuid: owner for uuid, owner in found.items() if owner is not None})
         registered = {uuid: owners[uuid] for uuid in engine.types() if uuid in owners}
-        problems = [
-            *_gone({uuid: seen for uuid, seen in registered.items() if seen.sight is Sight.ENDED}),
-            *_silent({uuid: seen for uuid, seen in registered.items() if seen.sight is Sight.SILENT}),
-            *_left(engine, engine.liveness, owners),
-        ]
         running = sum(seen.sight is Sight.LIVES for seen in owners.values())
-        yield from problems or [fine("owners", f"running apps: {running}")]
+        yield fine("owners", f"running apps: {running}")
+        yield from _gone({uuid: seen for uuid, seen in registered.items() if seen.sight is Sight.ENDED})
+        yield from _silent({uuid: seen for uuid, seen in registered.items() if seen.sight is Sight.SILENT})
+        yield from _unknown({uuid: seen for uuid, seen in registered.items() if seen.sight is Sight.UNKNOWN})
+        yield from _left(engine, engine.liveness, owners)
 
 
 def _gone(owners: dict[str, Sighting]) -> Iterator[Finding]:
@@ -73,6 +77,15 @@ def _silent(owners: dict[str, Sighting]) -> Iterator[Finding]:
             "owners",
             f"Registered, although their processes give no sign of life: {_names(owners)}. "
             "Check whether they are suspended, then resume them, or end them and start the apps again.",
+        )
+
+
+def _unknown(owners: dict[str, Sighting]) -> Iterator[Finding]:
+    if owners:
+        yield unchecked(
+            "owners",
+            f"Whether these processes live cannot be seen: {_names(owners)}. "
+            "On a Kafka, grant READ and DESCRIBE on the groups of owners to all users.",
         )
 
 

@@ -15,9 +15,10 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from openfactory.concurrency import forked_child, process_identity
+from openfactory.concurrency.boot_clock import boot_seconds
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
-from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, end_event, owner_in
+from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, end_events, is_by_owner, owner_in
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import ConfigurationError, EngineClosedError, OpenFactoryError
 from openfactory.settings import VARIABLES, setting
@@ -29,8 +30,8 @@ _logger = logging.getLogger("openfactory.liveness")
 # Looks at the presence within the time limit: enough for several before a process counts as ended.
 _LOOKS = 10
 
-# Seconds after which a claim is written again.
-_RENEWAL_SECONDS = 24 * 3_600.0
+# Seconds after which a claim is written again; a log may keep its records for an hour.
+_RENEWAL_SECONDS = 1_800.0
 
 # A look that is later by so many seconds tells of a pause of this process.
 _PAUSE_SECONDS = 0.5
@@ -92,7 +93,10 @@ class Presence(Protocol):
         """Return the instances of other processes, as far as the mechanism can name them."""
 
     def look(self, instances: Collection[str]) -> Mapping[str, Sight]:
-        """Return the state of each process."""
+        """Return the state of each process, for the thread that looks again and again: a sign of life counts once."""
+
+    def peek(self, instances: Collection[str]) -> Mapping[str, Sight]:
+        """Return the state of each process, without taking a sign from the thread that looks."""
 
     def last_seen(self, instance: str) -> float | None:
         """Return the time of the last sign of a process in seconds since 1970, or None if it is not known."""
@@ -125,6 +129,8 @@ class LocalPresence:
 
     def look(self, instances: Collection[str]) -> Mapping[str, Sight]:
         return {instance: Sight.LIVES if instance == self.instance else Sight.ENDED for instance in instances}
+
+    peek = look
 
     def last_seen(self, instance: str) -> float | None:  # noqa: ARG002 - no other process was seen
         return None
@@ -171,7 +177,7 @@ class Liveness:
         self._silence: dict[str, float] = {}  # by instance, the seconds since its last sign
         self._ended: set[str] = set()  # instances whose end is written
         self._seen: dict[str, float] = {}  # by instance, the time of its last sign as this process has seen it
-        self._looked = time.monotonic()
+        self._looked = boot_seconds()
         self._pauses = 0
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
@@ -232,7 +238,7 @@ class Liveness:
         """Return the present state of the process of an owner."""
         if owner.instance == self.instance:
             return Sight.LIVES
-        return self.presence.look([owner.instance]).get(owner.instance, Sight.UNKNOWN)
+        return self.presence.peek([owner.instance]).get(owner.instance, Sight.UNKNOWN)
 
     def sightings(self, owners: Mapping[str, Owner]) -> dict[str, Sighting]:
         """Return the owners of some assets with the present states of their processes, by UUID.
@@ -240,7 +246,10 @@ class Liveness:
         A process is silent if its last sign is too long ago for one that runs.
         """
         others = {owner.instance for owner in owners.values() if owner.ended is None} - {self.instance}
-        sights = {**self.presence.look(others), self.instance: Sight.LIVES}
+        sights = {**self.presence.peek(others), self.instance: Sight.LIVES}
+        if Sight.UNKNOWN in sights.values():
+            self.presence.join()  # a process that others cannot see may see nobody
+            sights |= self.presence.peek(others)
         now = time.time()
         seen = {}
         for asset_uuid, owner in owners.items():
@@ -259,7 +268,7 @@ class Liveness:
     def pauses(self) -> int:
         """Return how often this process was frozen or slow, so that another may have claimed its assets meanwhile."""
         with self._lock:
-            now = time.monotonic()
+            now = boot_seconds()
             if now - self._looked > self._interval + _PAUSE_SECONDS:
                 self._pauses += 1
                 self._looked = now
@@ -281,7 +290,7 @@ class Liveness:
             now = time.monotonic()
             elapsed, last = min(now - last, 2 * self._interval), now  # more than that, this process was frozen itself
             self.pauses()
-            self._looked = now
+            self._looked = boot_seconds()
             try:
                 self.presence.beat()
                 self._look(elapsed)
@@ -344,9 +353,12 @@ class Liveness:
             if available is None or available.value == UNAVAILABLE:
                 not_yet_available.add(asset_uuid)
                 continue
+            if available.value == "AVAILABLE" and available.position is not None and not is_by_owner(available):
+                continue  # an app of an earlier version runs, which claims nothing
             reason = self._reason(owner, sight)
-            end = end_event(asset_uuid, owner, available, reason)
+            end, claim = end_events(asset_uuid, owner, available, reason)
             written.append((self._publish(end), f"{asset_uuid} is UNAVAILABLE: {reason}"))
+            self._publish(claim)
         for receipt, text in written:
             receipt.wait(self._interval)  # an end that does not reach the log is written again
             _logger.warning("%s. Start it again.", text)

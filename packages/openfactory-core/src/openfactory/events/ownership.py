@@ -8,7 +8,7 @@ its replies and its registration. After another claim these events do not count,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -22,6 +22,7 @@ __all__ = [
     "Owner",
     "counts",
     "end_event",
+    "end_events",
     "is_by_owner",
     "owned",
     "owner_in",
@@ -36,6 +37,10 @@ AVAILABILITY_ID = "avail"
 # They are text, because the tables of ksqlDB have no other.
 _EPOCH = "owner_epoch"
 _ENDED = "owner_ended"
+
+
+# An instance becomes part of the names of files and groups.
+_Instance = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -54,11 +59,11 @@ class Owner(msgspec.Struct, frozen=True):
         ended: how the ownership has ended, or None.
     """
 
-    instance: str
+    instance: _Instance
     epoch: int
     supersedes: int
     host: str
-    pid: int
+    pid: Annotated[int, msgspec.Meta(gt=0, lt=2**31)]
     started: str
     machine: str = ""
     process_start: int | None = None
@@ -69,9 +74,9 @@ class Owner(msgspec.Struct, frozen=True):
         return f"process {self.pid} on host {self.host}"
 
     def event(self, asset_uuid: str) -> AssetEvent:
-        """Return the event by which the process claims an asset."""
+        """Return the event by which the process claims an asset, and which tells later how the ownership has ended."""
         text = msgspec.json.encode(self).decode()
-        event = new_event(asset_uuid, OWNER_ID, text, "OpenFactory", OWNER_TAG, self.started)
+        event = new_event(asset_uuid, OWNER_ID, text, "OpenFactory", OWNER_TAG)
         return owned(event, self.epoch)
 
 
@@ -83,6 +88,8 @@ def owned(event: AssetEvent, epoch: int) -> AssetEvent:
 def end_event(asset_uuid: str, owner: Owner, available: AssetEvent | None, reason: str) -> AssetEvent:
     """Return the event that ends an ownership: the asset is unavailable from now on.
 
+    The claim with `ended` follows it, because the tables of ksqlDB keep no properties of an event.
+
     Args:
         available: last availability of the asset, whose type and tag the event keeps.
         reason: how the ownership has ended.
@@ -90,6 +97,14 @@ def end_event(asset_uuid: str, owner: Owner, available: AssetEvent | None, reaso
     kind, tag = ("Events", "Availability") if available is None else (available.type, available.tag)
     event = new_event(asset_uuid, AVAILABILITY_ID, UNAVAILABLE, kind, tag, attributes={_ENDED: reason})
     return owned(event, owner.epoch)
+
+
+def end_events(
+    asset_uuid: str, owner: Owner, available: AssetEvent | None, reason: str
+) -> tuple[AssetEvent, AssetEvent]:
+    """Return the events that end an ownership: the availability, and the claim with its end."""
+    ended = msgspec.structs.replace(owner, ended=reason)
+    return end_event(asset_uuid, owner, available, reason), ended.event(asset_uuid)
 
 
 def is_by_owner(event: AssetEvent) -> bool:
@@ -104,7 +119,7 @@ def owner_of(claim: AssetEvent | None, available: AssetEvent | None) -> Owner | 
         claim: last event of `OWNER_ID`.
         available: last event of the availability, which tells how the ownership has ended.
     """
-    owner = None if claim is None else _parsed(claim)
+    owner = None if claim is None or claim.tag != OWNER_TAG else _parsed(claim)
     if owner is None or available is None or _epoch_of(available) != owner.epoch:
         return owner
     ended = (available.attributes or {}).get(_ENDED)
@@ -129,8 +144,8 @@ def counts(event: AssetEvent, owner: Owner | None) -> bool:
         claim = _parsed(event)
         if claim is None or claim.epoch < owner.epoch:
             return False
-        if claim.epoch == owner.epoch:
-            return claim.instance == owner.instance  # written again, before the log forgets it
+        if claim.epoch == owner.epoch:  # written again: before the log forgets it, or with its end
+            return claim.instance == owner.instance and (owner.ended is None or claim.ended is not None)
         return claim.supersedes == owner.epoch or owner.ended is not None
     return epoch == owner.epoch and (event.id != AVAILABILITY_ID or owner.ended is None)
 

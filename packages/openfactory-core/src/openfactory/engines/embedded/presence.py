@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import sys
+import threading
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -31,6 +32,12 @@ _PATIENCE = 0.6
 
 _SIGN_BYTES = 64
 
+# End of the name of a file that is not locked yet.
+_NEW = ".new"
+
+# A file that is no regular one neither redirects nor blocks.
+_FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
 
 class FilePresence:
     """The files of the processes that own assets, in a folder beside the database.
@@ -49,106 +56,136 @@ class FilePresence:
         self.observable = True
         self.patience = timeout * _PATIENCE
         self._folder = folder
-        self._own = -1
+        self._lock = threading.RLock()
+        self._has_joined = False
+        self._own = -1  # descriptor of the own file
         self._beats = 0
         self._others: dict[str, int] = {}  # descriptors by instance
         self._signs: dict[str, bytes] = {}  # by instance, the sign of the last look
         reset_in_forked_child(self)
 
     def join(self) -> None:
-        if self._own >= 0 or not self.observable:
-            return
-        try:
-            self._create()
-        except OSError as error:
-            self.observable = False
-            _logger.warning(
-                "This process has no file in %s (%s), so nobody can notice its end. "
-                "Give this user and the group of the database access to that folder.",
-                self._folder,
-                error,
-            )
+        with self._lock:
+            if self._has_joined or not self.observable:
+                return
+            self._has_joined = True
+            try:
+                self._create()
+            except OSError as error:
+                self.observable = False
+                _logger.warning(
+                    "This process has no file in %s (%s), so nobody can notice its end. "
+                    "Give this user and the group of the database access to that folder.",
+                    self._folder,
+                    error,
+                )
 
     def beat(self) -> None:
-        if self._own < 0:
-            return
-        if not self._path(self.instance).exists():  # somebody has removed it: others would take this process for dead
-            os.close(self._own)
-            self._create()
-        self._beats += 1
-        with suppress(OSError):  # the disk may be full
-            _write(self._own, b"%d %.3f\n" % (self._beats, time.time()))
+        with self._lock:
+            if not self._has_joined or not self.observable:
+                return
+            with suppress(OSError):  # the disk may be full, or the folder closed; the next beat tries again
+                if not self._path(self.instance).exists():  # somebody has removed it: others see no owner any more
+                    self._leave()
+                    self._create()
+                self._beats += 1
+                _write(self._own, self._sign())
 
     def others(self) -> Collection[str]:
         try:
-            names = {entry.name for entry in os.scandir(self._folder) if not entry.name.endswith(".new")}
+            names = {entry.name for entry in os.scandir(self._folder) if not entry.name.endswith(_NEW)}
         except OSError:
             return ()
         return names - {self.instance}
 
     def look(self, instances: Collection[str]) -> Mapping[str, Sight]:
-        return {instance: self._look(instance) for instance in instances}
+        with self._lock:
+            return {instance: self._look(instance, remember=True) for instance in instances}
+
+    def peek(self, instances: Collection[str]) -> Mapping[str, Sight]:
+        with self._lock:
+            return {instance: self._look(instance, remember=False) for instance in instances}
 
     def last_seen(self, instance: str) -> float | None:
-        try:
-            return float(self._path(instance).read_bytes().split()[1])
-        except (OSError, ValueError, IndexError):
-            return None
+        with self._lock:
+            try:
+                return float(_read(self._opened(instance)).split()[1])
+            except (OSError, ValueError, IndexError):
+                return None
 
     def forget(self, instance: str) -> None:
-        self._close(instance)
-        with suppress(OSError):
-            self._path(instance).unlink(missing_ok=True)
+        with self._lock:
+            self._close(instance)
+            with suppress(OSError):
+                self._path(instance).unlink(missing_ok=True)
 
     def close(self) -> None:
-        for instance in list(self._others):
-            self._close(instance)
-        if self._own >= 0:
-            with suppress(OSError):
-                self._path(self.instance).unlink(missing_ok=True)
-            os.close(self._own)
-            self._own = -1
+        with self._lock:
+            self.observable = self._has_joined = False
+            for instance in list(self._others):
+                self._close(instance)
+            if self._own >= 0:
+                with suppress(OSError):
+                    self._path(self.instance).unlink(missing_ok=True)
+                self._leave()
 
     def reset_after_fork(self) -> None:
         """Close the parent's descriptors; with its own, the parent would seem to live after its end."""
-        for descriptor in (self._own, *self._others.values()):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._own = -1
-        self._others.clear()
+        self._lock = threading.RLock()  # the child does not have the thread that may own it
+        self.observable = self._has_joined = False
+        self._leave()
+        for instance in list(self._others):
+            self._close(instance)
 
     def _path(self, instance: str) -> Path:
-        return self._folder / instance
+        return self._folder / instance  # `Owner` accepts no instance that leaves the folder
 
     def _create(self) -> None:
         if not self._folder.is_dir():
             self._folder.mkdir(exist_ok=True)
             grant_to_group(self._folder)
-        new = self._path(f"{self.instance}.new")
-        self._own = os.open(new, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o660)
+        new = self._path(self.instance + _NEW)
+        self._own = os.open(new, os.O_RDWR | os.O_CREAT | _FLAGS, 0o660)
         grant_to_group(new)
         if sys.platform != "win32":
             fcntl.flock(self._own, fcntl.LOCK_EX)
-        _write(self._own, b"%d %.3f\n" % (self._beats, time.time()))
+        _write(self._own, self._sign())
         new.replace(self._path(self.instance))  # atomic, so that nobody finds a file that is not locked yet
 
-    def _look(self, instance: str) -> Sight:
-        descriptor = self._others.get(instance)
+    def _leave(self) -> None:
+        if self._own >= 0:
+            os.close(self._own)
+            self._own = -1
+
+    def _sign(self) -> bytes:
+        return b"%d %.3f\n" % (self._beats, time.time())
+
+    def _look(self, instance: str, *, remember: bool) -> Sight:
         try:
-            if descriptor is None:
-                path = self._path(instance)
-                descriptor = self._others[instance] = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            descriptor = self._opened(instance)
             if _has_ended(descriptor):
                 self._close(instance)
                 return Sight.ENDED
-            sign = os.pread(descriptor, _SIGN_BYTES, 0) if hasattr(os, "pread") else _read(descriptor)
+            sign = _read(descriptor)
         except FileNotFoundError:
             return Sight.ENDED
         except OSError:
             return Sight.UNKNOWN
         is_silent = self._signs.get(instance) == sign
-        self._signs[instance] = sign
+        if remember:
+            self._signs[instance] = sign
         return Sight.SILENT if is_silent else Sight.LIVES
+
+    def _opened(self, instance: str) -> int:
+        """Return the descriptor of the file of another process.
+
+        Raises:
+            OSError: there is no such file, or it cannot be opened.
+        """
+        descriptor = self._others.get(instance)
+        if descriptor is None:
+            descriptor = self._others[instance] = os.open(self._path(instance), os.O_RDONLY | _FLAGS)
+        return descriptor
 
     def _close(self, instance: str) -> None:
         self._signs.pop(instance, None)

@@ -68,13 +68,14 @@ class GroupPresence:
         self._admin: Any = None
         self._closed = False
         self._lock = threading.Lock()
+        self._polling = threading.Lock()
         self._forked = False
         reset_in_forked_child(self)
 
     def join(self) -> None:
         self._start_member()
         deadline = time.monotonic() + _JOIN_SECONDS
-        while self.observable and not self._forked and time.monotonic() < deadline:
+        while self.observable and not self._closed and not self._forked and time.monotonic() < deadline:
             self._poll(_POLL_SECONDS)
             if self.look([self.instance])[self.instance] is Sight.LIVES:
                 return
@@ -98,6 +99,8 @@ class GroupPresence:
             missing = Sight.UNKNOWN
         return {instance: Sight.LIVES if self._group(instance) in with_members else missing for instance in instances}
 
+    peek = look
+
     def last_seen(self, instance: str) -> float | None:  # noqa: ARG002 - the broker does not tell
         return None
 
@@ -105,7 +108,7 @@ class GroupPresence:
         pass  # the broker drops a group without members
 
     def close(self) -> None:
-        with self._lock:
+        with self._lock, self._polling:  # librdkafka crashes when a consumer is closed during a call
             consumer, self._consumer, self._admin, self._closed = self._consumer, None, None, True
         if consumer is not None and not self._forked:
             with suppress(TimeoutError, RuntimeError):  # no broker answers, or the interpreter starts no more threads
@@ -114,7 +117,7 @@ class GroupPresence:
     def reset_after_fork(self) -> None:
         """Drop the copies in a forked child: the clients and their threads belong to the parent."""
         self._forked = True
-        self._lock = threading.Lock()
+        self._lock, self._polling = threading.Lock(), threading.Lock()
 
     def _groups_with_members(self) -> set[str] | None:
         """Return the groups of the cluster that have members, by one request to each broker; None if not all answer.
@@ -126,6 +129,8 @@ class GroupPresence:
         from confluent_kafka.admin import AdminClient
 
         with self._lock:
+            if self._closed:
+                return None
             if self._admin is None:
                 self._admin = AdminClient(self._connection.configuration())
             admin = self._admin
@@ -173,11 +178,10 @@ class GroupPresence:
 
     def _poll(self, seconds: float) -> None:
         """Serve the client, and notice that the broker refuses this process."""
-        with self._lock:
-            consumer = self._consumer
-        if consumer is None or self._forked:
+        if self._forked:
             return
-        message = consumer.poll(seconds)
+        with self._polling:
+            message = None if self._consumer is None else self._consumer.poll(seconds)
         error = None if message is None else message.error()
         if error is not None and error.name() in _REFUSALS and self.observable:
             self.observable = False

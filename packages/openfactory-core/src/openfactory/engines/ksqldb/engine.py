@@ -218,6 +218,10 @@ class KsqlDBEngine(LogEngine):
             self._nats.begin_log(self._partition_of)
         self._notify_gaps()
 
+    def _notify_gaps(self, partition: Partition | None = None) -> None:
+        self._owners = Fold()  # records that were missed may be claims
+        super()._notify_gaps(partition)
+
     def _can_answer_offline(self) -> bool:
         return True
 
@@ -228,6 +232,7 @@ class KsqlDBEngine(LogEngine):
             if not self._positions.is_stray(asset_uuid, partition):
                 self._newest[asset_uuid] = offset + 1
             if not self._dispatcher.is_needed(None if self._nats is not None else asset_uuid):
+                self._owners.assets.pop(asset_uuid, None)  # the record may be a claim
                 return
         event = self._records.event_of(message, partition, offset)
         if event is None or is_deregistration(event):
