@@ -30,6 +30,7 @@ class Life:
         record: file with its notes.
         kind: how it has ended, or will end.
         runs: when all its apps ran, or None if they never did.
+        ending: when its end began, by a signal for example.
         ended: when it had ended, or None while it lives.
         silences: times in which it was frozen or cut off.
     """
@@ -40,6 +41,7 @@ class Life:
     record: Path
     kind: str = "end of the run"
     runs: float | None = None
+    ending: float | None = None
     ended: float | None = None
     silences: list[Stop] = field(default_factory=list)
 
@@ -208,12 +210,12 @@ def _living_times(history: OwnerHistory, life: Life, uuid: str) -> Iterator[tupl
     """The times in which a process must be seen as the owner of an asset, after it has settled."""
     if life.runs is None:
         return
-    end = min(life.ended or history.ended, history.next_start(life, uuid), history.ended)
+    end = min(life.ending or history.ended, history.next_start(life, uuid), history.ended)
     begin = life.runs + _SETTLING
-    for silence in sorted([*life.silences, *history.outages]):
+    for silence in sorted([*life.silences, *history.outages], key=lambda stop: stop.begin):
         if silence.begin < end:
             yield begin, silence.begin
-            begin = silence.end + _SETTLING
+            begin = max(begin, silence.end + _SETTLING)
     yield begin, end
 
 
