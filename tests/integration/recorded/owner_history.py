@@ -18,6 +18,9 @@ _SETTLING = 10.0
 # Seconds by which two processes may note one moment apart.
 _SLACK = 1.0
 
+# Share of the bound for which a process must be silent before others may call it ended.
+_FROZEN = 0.4
+
 # An end that a process writes about another begins so; a process gives other reasons for its own end.
 _BY_OTHERS = "process "
 
@@ -186,7 +189,7 @@ def seconds_until_known(history: OwnerHistory) -> dict[str, list[float]]:
 
 
 def _called_dead(history: OwnerHistory) -> Iterator[str]:
-    """An end that another process told is that of a process that had ended, or was silent for half the bound."""
+    """An end that another process told is that of a process that had ended, or was silent for long enough."""
     first: dict[tuple[str, str], Note] = {}
     for watch in history.watches:
         for key, note in watch.ends():
@@ -200,7 +203,7 @@ def _called_dead(history: OwnerHistory) -> Iterator[str]:
         if life is None:
             yield f"{uuid}: an owner that nobody knows (epoch {epoch}, pid {pid}): {note['ended']}"
         elif not any(
-            begin <= at - (-_SLACK if end == float("inf") else history.bound / 2) and at <= end + _SETTLING
+            begin <= at - (-_SLACK if end == float("inf") else history.bound * _FROZEN) and at <= end + _SETTLING
             for _, begin, end in _silent_times(history, life)
         ):
             yield f"{uuid} of pid {pid} lived {at - life.started:.1f} s after {history.told(life)}: {note['ended']}"
