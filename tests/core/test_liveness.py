@@ -209,14 +209,45 @@ def test_an_owner_that_was_silent_before_it_was_available_can_end_later(eventual
     assert asset.written[-1].value == UNAVAILABLE
 
 
-def test_a_claim_is_a_sign_of_life() -> None:
+def test_a_new_claim_is_a_sign_of_life() -> None:
     asset, presence = Asset(), Presence()
     presence.sight = Sight.SILENT
     with watching(asset, presence) as liveness:
-        for _ in range(5):
+        for epoch in range(20, 25):
             look(presence, 5)
-            liveness.note("MILL", asset.claim)
+            liveness.note("MILL", msgspec.structs.replace(OTHER, epoch=epoch).event("MILL"))
     assert asset.written == []
+
+
+def test_a_claim_that_is_noted_again_is_no_sign_of_life() -> None:
+    """The assets of a file are noted with each end, and an asset whenever it is opened."""
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.SILENT
+    with watching(asset, presence) as liveness:
+        for _ in range(20):
+            look(presence, 1)
+            liveness.note("MILL", asset.claim)
+        assert len(asset.written) == 1
+
+
+def test_a_claim_that_comes_while_an_end_is_written_is_watched(eventually: Eventually) -> None:
+    asset, presence = Asset(), Presence()
+    again = msgspec.structs.replace(OTHER, epoch=11, supersedes=10)
+    presence.sight = Sight.SILENT
+    with watching(asset, presence) as liveness:
+        publish = asset.publish
+
+        def publish_and_claim(event: AssetEvent) -> Receipt:
+            receipt = publish(event)
+            if event.attributes == asset.written[0].attributes:
+                publish(again.event("MILL"))
+                publish(owned(new_event("MILL", "avail", "AVAILABLE", "Events", "Availability"), 11))
+                liveness.note("MILL", again.event("MILL"))
+            return receipt
+
+        liveness._publish = publish_and_claim
+        eventually(lambda: len(asset.written) == 4)
+    assert [event.value for event in asset.written if event.id == "avail"] == [UNAVAILABLE, "AVAILABLE", UNAVAILABLE]
 
 
 def test_an_end_that_was_not_written_is_written_again(eventually: Eventually, caplog: pytest.LogCaptureFixture) -> None:

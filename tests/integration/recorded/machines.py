@@ -137,7 +137,7 @@ class Machine:
     def _ended(self, worker: Worker, life: Life, kind: str, status: int) -> Way:
         """Wait until a process has ended."""
         life.kind = kind
-        begin = time.monotonic()
+        life.ending = begin = time.monotonic()
         while worker.process.poll() is None:
             if time.monotonic() > begin + _STOP_SECONDS:
                 self._problem(f"{kind}: no end within {_STOP_SECONDS:g} s: {worker.all_said}")
@@ -240,7 +240,8 @@ class Machine:
         """Take note of an end of the process that nothing has caused."""
         if self.life.ended is None and self.worker.process.poll() is not None:
             self._problem(f"ended by itself with {self.worker.process.returncode}: {self.worker.all_said}")
-            self.life.ended, self.life.kind = time.monotonic(), "ended by itself"
+            self.life.kind, self.life.ending = "ended by itself", time.monotonic()
+            self.life.ended = self.life.ending
 
     def _problem(self, text: str) -> None:
         self.problems.append(f"{self.uuids[0]}: {text}")

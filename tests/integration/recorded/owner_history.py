@@ -18,6 +18,9 @@ _SETTLING = 10.0
 # Seconds by which two processes may note one moment apart.
 _SLACK = 1.0
 
+# Share of the bound for which a process must be silent before others may call it ended.
+_FROZEN = 0.4
+
 # An end that a process writes about another begins so; a process gives other reasons for its own end.
 _BY_OTHERS = "process "
 
@@ -30,6 +33,7 @@ class Life:
         record: file with its notes.
         kind: how it has ended, or will end.
         runs: when all its apps ran, or None if they never did.
+        ending: when its end began, by a signal for example.
         ended: when it had ended, or None while it lives.
         silences: times in which it was frozen or cut off.
     """
@@ -40,6 +44,7 @@ class Life:
     record: Path
     kind: str = "end of the run"
     runs: float | None = None
+    ending: float | None = None
     ended: float | None = None
     silences: list[Stop] = field(default_factory=list)
 
@@ -184,7 +189,7 @@ def seconds_until_known(history: OwnerHistory) -> dict[str, list[float]]:
 
 
 def _called_dead(history: OwnerHistory) -> Iterator[str]:
-    """An end that another process told is that of a process that had ended, or was silent for half the bound."""
+    """An end that another process told is that of a process that had ended, or was silent for long enough."""
     first: dict[tuple[str, str], Note] = {}
     for watch in history.watches:
         for key, note in watch.ends():
@@ -198,7 +203,7 @@ def _called_dead(history: OwnerHistory) -> Iterator[str]:
         if life is None:
             yield f"{uuid}: an owner that nobody knows (epoch {epoch}, pid {pid}): {note['ended']}"
         elif not any(
-            begin <= at - (-_SLACK if end == float("inf") else history.bound / 2) and at <= end + _SETTLING
+            begin <= at - (-_SLACK if end == float("inf") else history.bound * _FROZEN) and at <= end + _SETTLING
             for _, begin, end in _silent_times(history, life)
         ):
             yield f"{uuid} of pid {pid} lived {at - life.started:.1f} s after {history.told(life)}: {note['ended']}"
@@ -208,12 +213,12 @@ def _living_times(history: OwnerHistory, life: Life, uuid: str) -> Iterator[tupl
     """The times in which a process must be seen as the owner of an asset, after it has settled."""
     if life.runs is None:
         return
-    end = min(life.ended or history.ended, history.next_start(life, uuid), history.ended)
+    end = min(life.ending or history.ended, history.next_start(life, uuid), history.ended)
     begin = life.runs + _SETTLING
-    for silence in sorted([*life.silences, *history.outages]):
+    for silence in sorted([*life.silences, *history.outages], key=lambda stop: stop.begin):
         if silence.begin < end:
             yield begin, silence.begin
-            begin = silence.end + _SETTLING
+            begin = max(begin, silence.end + _SETTLING)
     yield begin, end
 
 

@@ -173,7 +173,8 @@ class Liveness:
         self._known_claims = claims
         self._interval = timeout / _LOOKS
         self._lock = threading.Lock()
-        self._owned: defaultdict[str, set[str]] = defaultdict(set)  # by instance, the assets that this process watches
+        self._noted: dict[str, int] = {}  # by asset, the epoch of the last claim
+        self._owned: defaultdict[str, dict[str, int]] = defaultdict(dict)  # by instance, epochs of its assets
         self._silence: dict[str, float] = {}  # by instance, the seconds since its last sign
         self._ended: set[str] = set()  # instances whose end is written
         self._seen: dict[str, float] = {}  # by instance, the time of its last sign as this process has seen it
@@ -207,9 +208,10 @@ class Liveness:
         owner = owner_in({OWNER_ID: claim})
         if owner is not None and owner.observable and owner.instance != self.instance:
             with self._lock:
-                self._owned[owner.instance].add(asset_uuid)
-                self._ended.discard(owner.instance)
-                self._silence.pop(owner.instance, None)  # a claim is a sign of life
+                if self._noted.get(asset_uuid) != owner.epoch:
+                    self._noted[asset_uuid] = self._owned[owner.instance][asset_uuid] = owner.epoch
+                    self._ended.discard(owner.instance)
+                    self._silence.pop(owner.instance, None)  # a new claim is a sign of life
             self.start()
 
     def lives(self, asset_uuid: str, owner: Owner) -> bool:
@@ -342,7 +344,7 @@ class Liveness:
         """Write the end of a process for each asset that it still owns and that is not unavailable already."""
         self._note_all()  # the process may have claimed assets that this one does not watch
         with self._lock:
-            assets = set(self._owned.get(instance, ()))
+            assets = dict(self._owned.get(instance, {}))
         written: list[tuple[Receipt, str]] = []
         not_yet_available = set()
         for asset_uuid, events in self._last_events(list(assets)).items() if assets else ():
@@ -365,12 +367,13 @@ class Liveness:
             self.counters["ended_owners"] += 1
         with self._lock:
             self._silence.pop(instance, None)
-            left = self._owned.pop(instance, set()) - assets  # claimed meanwhile
-            if sight is Sight.SILENT:
-                left |= not_yet_available  # it may be frozen before it is available, and go on
-            if left:
-                self._owned[instance] = left
-            else:
+            for asset_uuid, epoch in assets.items():
+                # A process that is frozen before it is available may go on. It may also have claimed an asset again.
+                is_over = sight is not Sight.SILENT or asset_uuid not in not_yet_available
+                if is_over and self._owned[instance].get(asset_uuid) == epoch:
+                    del self._owned[instance][asset_uuid]
+            if not self._owned[instance]:
+                del self._owned[instance]
                 self._ended.add(instance)
         if sight is Sight.ENDED:
             self.presence.forget(instance)
