@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from openfactory.engines import Engine
 from openfactory.events.event import OWNER_TAG, REPLY_TAG, AssetEvent, new_event
 from openfactory.events.ownership import Owner, end_event, owned
 from openfactory.events.receipt import Receipt
+from openfactory.exceptions import AssetOwnedError
+from openfactory.kafka import KSQLDBClient
 
 Start = Callable[..., Any]
 Watch = Callable[..., Asset]
@@ -30,6 +34,7 @@ class Mill(OpenFactoryApp):
 def mill(start: Start, url: str) -> Any:
     mill = start(Mill, url, app_uuid="MILL")
     mill["avail"] = "AVAILABLE"
+    mill.flush()
     return mill
 
 
@@ -79,3 +84,54 @@ def test_of_several_claims_whose_writing_takes_long_the_first_one_counts(
     assert watched.owner is not None
     assert watched.owner.event("MILL").value == claims[0].value
     assert watched.call("stroke", sender_uuid="HMI") == "done"
+
+
+def test_of_apps_that_start_at_once_in_one_process_one_owns_the_uuid(url: str) -> None:
+    def start() -> Any:
+        try:
+            return Mill(KSQLDBClient(url), app_uuid="MILL")
+        except AssetOwnedError as error:
+            return error
+
+    for _ in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            started = [future.result(60) for future in [pool.submit(start) for _ in range(4)]]
+        [mill] = [app for app in started if not isinstance(app, AssetOwnedError)]
+        for error in started:
+            assert error is mill or (error.asset_uuid, error.owner) == ("MILL", mill.owner)
+        assert mill.call("stroke", sender_uuid="HMI") == "done"
+        mill.shutdown()
+
+
+def test_an_app_that_is_taken_over_in_its_process_stops_and_leaves_the_asset(
+    start: Start, url: str, watch: Watch, eventually: Eventually
+) -> None:
+    older = start(Mill, url, app_uuid="MILL")
+    older["avail"] = "AVAILABLE"
+    newer = start(Mill, url, app_uuid="MILL", take_over=True)
+    newer["avail"] = "AVAILABLE"
+    newer.flush()
+    eventually(lambda: older._lifecycle.done)
+    assert older._lifecycle.status == 1
+    watched = watch("MILL")
+    assert (watched.avail.value, watched.type, watched.owner) == ("AVAILABLE", "OpenFactoryApp", newer.owner)
+    assert watched.call("stroke", sender_uuid="HMI", timeout=60) == "done"
+
+
+def test_an_app_that_is_taken_over_ends_its_main_loop_with_the_error(url: str) -> None:
+    class Patient(Mill):
+        async def async_main_loop(self) -> None:
+            await asyncio.Event().wait()
+
+    async def take_over() -> None:
+        older = Patient(KSQLDBClient(url), app_uuid="MILL")
+        running = asyncio.ensure_future(older.async_run())
+        assert await asyncio.to_thread(older.wait_until, "avail", "AVAILABLE", timeout=60)
+        newer = await asyncio.to_thread(lambda: Mill(KSQLDBClient(url), app_uuid="MILL", take_over=True))
+        with pytest.raises(AssetOwnedError, match="MILL was taken over by process"):
+            await asyncio.wait_for(running, 60)
+        assert newer.owner is not None
+        assert newer.owner.ended is None
+        await asyncio.to_thread(newer.shutdown)
+
+    asyncio.run(take_over())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,6 +55,9 @@ class Presence(LocalPresence):
         self.looks += 1
         return dict.fromkeys(instances, self.sight)
 
+    def peek(self, instances: Collection[str]) -> Mapping[str, Sight]:
+        return dict.fromkeys(instances, self.sight)
+
     def last_seen(self, instance: str) -> float | None:
         return 0.0
 
@@ -67,6 +73,7 @@ class Asset:
         event = owned(new_event("MILL", AVAILABILITY_ID, availability, "Events", "Availability"), owner.epoch)
         self.last = {OWNER_ID: self.claim, AVAILABILITY_ID: event}
         self.written: list[AssetEvent] = []
+        self.claimed_ends: list[AssetEvent] = []  # claims that tell how the owner has ended
         self.failures: list[OpenFactoryError] = []  # of the next writes
 
     def last_events(self, asset_uuids: Collection[str]) -> dict[str, list[AssetEvent]]:
@@ -75,7 +82,8 @@ class Asset:
     def publish(self, event: AssetEvent) -> Receipt:
         if self.failures:
             return Receipt(0, lambda *_: True, event, error=self.failures.pop())
-        self.written.append(event)
+        claim = owner_in({OWNER_ID: event}) if event.id == OWNER_ID else None
+        (self.written if claim is None or claim.ended is None else self.claimed_ends).append(event)
         if counts(event, owner_in(self.last)):
             self.last[event.id] = event
         return Receipt(0, lambda *_: True, event, position=len(self.written))
@@ -110,6 +118,9 @@ def test_an_owner_that_has_ended_is_unavailable_with_the_reason(eventually: Even
     assert event.attributes is not None
     assert event.attributes["owner_ended"] == f"process 4711 on host m3 ended without a word, last seen {seen}"
     assert liveness.counters == {"ended_owners": 1}
+    [claim] = asset.claimed_ends
+    owner = owner_in({OWNER_ID: claim})
+    assert owner == msgspec.structs.replace(OTHER, ended=event.attributes["owner_ended"])
 
 
 def test_an_owner_that_is_silent_for_long_enough_is_unavailable(eventually: Eventually) -> None:
@@ -296,7 +307,7 @@ def test_claims_are_written_again_before_the_log_forgets_them(
     with watching(asset, presence) as liveness:
         liveness.claims["DRILL"] = own = msgspec.structs.replace(OTHER, instance="this")
         eventually(lambda: len(asset.written) > 1)
-    assert asset.written[0] == own.event("DRILL")
+    assert (asset.written[0].asset_uuid, asset.written[0].value) == ("DRILL", own.event("DRILL").value)
 
 
 @pytest.mark.parametrize(("sight", "lives"), [(Sight.LIVES, True), (Sight.SILENT, True), (Sight.ENDED, False)])
@@ -340,6 +351,39 @@ class TestFiles:
         one.close()
         assert two.look([one.instance]) == {one.instance: Sight.ENDED}
         assert list(two.others()) == []
+
+    def test_a_tool_that_looks_takes_no_sign_from_the_thread_that_looks_again_and_again(self, tmp_path: Path) -> None:
+        one, two = FilePresence(tmp_path / "owners", 15), FilePresence(tmp_path / "owners", 15)
+        one.join()
+        assert two.look([one.instance]) == {one.instance: Sight.LIVES}
+        one.beat()
+        assert two.peek([one.instance]) == two.peek([one.instance]) == {one.instance: Sight.LIVES}
+        assert two.look([one.instance]) == {one.instance: Sight.LIVES}
+        assert two.look([one.instance]) == {one.instance: Sight.SILENT}
+        one.close()
+
+    def test_threads_that_join_at_once_join_once(self, tmp_path: Path) -> None:
+        for number in range(20):
+            one = FilePresence(tmp_path / f"owners-{number}", 15)
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda _, presence=one: presence.join(), range(8)))
+            assert one.observable
+            assert [file.name for file in (tmp_path / f"owners-{number}").iterdir()] == [one.instance]
+            one.close()
+
+    def test_a_beat_without_a_file_leaves_the_descriptors_of_others_alone(self, tmp_path: Path) -> None:
+        one = FilePresence(tmp_path / "owners", 15)
+        one.join()
+        (tmp_path / "owners" / one.instance).unlink()
+        (tmp_path / "owners").rmdir()
+        (tmp_path / "owners").write_text("no folder")
+        one.beat()
+        with open(tmp_path / "other", "w+b") as other:  # gets the number that was free
+            one.beat()
+            other.write(b"x")
+            other.flush()
+            assert (tmp_path / "other").read_bytes() == b"x"
+        one.close()
 
     def test_what_a_killed_process_leaves_behind_is_removed(self, tmp_path: Path) -> None:
         folder = tmp_path / "owners"
@@ -388,6 +432,24 @@ def test_a_process_that_runs_is_known_by_its_start() -> None:
     assert process_identity.is_running(process_identity.machine(), os.getpid(), start - 1) is False
     assert process_identity.is_running("elsewhere", os.getpid(), start) is None
     assert process_identity.is_running(process_identity.machine(), os.getpid(), None) is None
+
+
+def test_a_process_that_this_user_may_not_look_at_is_not_known_to_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_identity, "_fields_of", lambda _pid: None)  # as with hidepid
+    assert process_identity.is_running(process_identity.machine(), os.getpid(), 1) is None
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert process_identity.is_running(process_identity.machine(), ended.pid, 1) is False
+
+
+def test_a_process_that_has_ended_and_is_not_waited_for_has_ended() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as zombie:
+        assert zombie.stdout is not None
+        start = process_identity.start_of(zombie.pid) or 1
+        zombie.stdout.read()
+        deadline = time.monotonic() + 60
+        while process_identity.is_running(process_identity.machine(), zombie.pid, start):
+            assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("text", ["0", "0.5", "-1", "nan", "inf", "ten", "4000"])

@@ -19,6 +19,7 @@ from openfactory.events.ownership import (
     Owner,
     counts,
     end_event,
+    end_events,
     is_by_owner,
     owned,
     owner_in,
@@ -141,6 +142,31 @@ def test_events_of_other_programs_under_these_names_raise_nothing(value: Any, ep
     event = AssetEvent("MILL", OWNER_ID, value, "OpenFactory", "Asset.Owner", TIME, 1, {"owner_epoch": epoch})
     assert counts(event, A) in (True, False)
     assert owner_in({OWNER_ID: event, AVAILABILITY_ID: event}) is None
+
+
+@pytest.mark.parametrize("instance", ["", "../factory.db", "/dev/zero", "a.new", "a/b", "x" * 65])
+def test_an_instance_is_a_name_and_no_path(instance: str) -> None:
+    value = msgspec.json.encode(msgspec.to_builtins(A) | {"instance": instance}).decode()
+    assert owner_in({OWNER_ID: msgspec.structs.replace(A.event("MILL"), value=value)}) is None
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**31])
+def test_a_process_has_an_id_that_the_system_knows(pid: int) -> None:
+    value = msgspec.json.encode(msgspec.to_builtins(A) | {"pid": pid}).decode()
+    assert owner_in({OWNER_ID: msgspec.structs.replace(A.event("MILL"), value=value)}) is None
+
+
+def test_an_attribute_of_this_id_is_no_claim() -> None:
+    assert owner_in({OWNER_ID: msgspec.structs.replace(A.event("MILL"), tag="App.Owner")}) is None
+
+
+def test_the_claim_alone_tells_how_an_owner_has_ended() -> None:
+    """The tables of ksqlDB keep no properties of an event."""
+    end, claim = end_events("MILL", A, None, "stopped")
+    log = Log(A.event("MILL"), end, claim)
+    assert log.counted == [True, True, True]
+    assert log.owner == owner_in({OWNER_ID: claim}) == msgspec.structs.replace(A, ended="stopped")
+    assert not log.add(A.event("MILL"))  # written again too late
 
 
 instances = st.sampled_from(["a", "b", "c"])

@@ -485,7 +485,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             self._lifecycle.last_writes = ()
             return
         try:
-            end = [super()._publish(event) for event in ownership.end(self._end_reason)]
+            end = [Asset._publish(self, event) for event in ownership.end(self._end_reason)]
             end = end or [self._write("avail", UNAVAILABLE)]
         finally:
             deregistration = self._writes.deregister(self.asset_uuid, ownership.epoch)

@@ -224,7 +224,8 @@ class Ownership:
         )
         self._epochs.add(self.claim.epoch)
         holder = self._liveness.claims.setdefault(self._asset_uuid, self.claim)
-        if not (self._is_settled or self._takes_over or _is_same(holder, self.claim)):
+        if holder is not self.claim and not (self._is_settled or self._takes_over):
+            self.claim = None
             raise self._owned_error(holder)  # another app of this process, started at the same time
         self._liveness.claims[self._asset_uuid] = self.claim
         position = self._engine.publish(self.claim.event(self._asset_uuid)).wait(_CLAIM_SECONDS)
@@ -261,7 +262,7 @@ class Ownership:
             call_on_thread("openfactory-lost", self._on_lost)
 
     def _give_up(self) -> None:
-        if self._liveness is not None and self._liveness.claims.get(self._asset_uuid) == self.claim:
+        if self._liveness is not None and self._liveness.claims.get(self._asset_uuid) is self.claim:
             self._liveness.claims.pop(self._asset_uuid, None)
 
     def _owned_error(self, owner: Owner) -> AssetOwnedError:
@@ -275,7 +276,7 @@ class Ownership:
 
 def _is_same(owner: Owner, claim: Owner) -> bool:
     """Return whether a claim is that of an owner."""
-    return (owner.epoch, owner.instance, owner.started) == (claim.epoch, claim.instance, claim.started)
+    return (owner.epoch, owner.instance) == (claim.epoch, claim.instance)
 
 
 def _epoch(owner: Owner | None) -> int | None:

@@ -206,7 +206,7 @@ class Liveness:
     def note(self, asset_uuid: str, claim: AssetEvent) -> None:
         """Take note of the claim of an asset that this process watches."""
         owner = owner_in({OWNER_ID: claim})
-        if owner is not None and owner.observable and owner.instance != self.instance:
+        if owner is not None and owner.ended is None and owner.observable and owner.instance != self.instance:
             with self._lock:
                 if self._noted.get(asset_uuid) != owner.epoch:
                     self._noted[asset_uuid] = self._owned[owner.instance][asset_uuid] = owner.epoch
