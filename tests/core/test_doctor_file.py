@@ -16,8 +16,9 @@ from types import SimpleNamespace
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute, Factory
+from openfactory.concurrency.kernel_locks import kernel_locks
 from openfactory.doctor import Factory as Plant
-from openfactory.doctor import Finding, content, examine, file_access
+from openfactory.doctor import Finding, content, examine, file_access, wal
 from openfactory.kafka import KSQLDBClient
 
 PAGE = 4096
@@ -256,6 +257,46 @@ def test_damage_is_named_and_the_file_is_left_alone(
     assert said in found["content"].found
     assert found["engine"].status == "unchecked"
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("counts_later", [False, True])
+def test_a_commit_that_waits_for_the_disk_is_not_lost(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts_later: bool
+) -> None:
+    path = copy_of(stored / "killed", tmp_path)
+    index = path.with_name("factory.db-shm")
+    frames: int = struct.unpack("=I", index.read_bytes()[16:20])[0]
+    overwrite(index, 16, struct.pack("=I", frames - 3))  # as SQLite has it with synchronous=full
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if counts_later and len(looks) == 4:
+            overwrite(index, 16, struct.pack("=I", frames))
+
+    monkeypatch.setattr(wal, "time", SimpleNamespace(sleep=sleep))
+    assert wal.lost_frames(path) == (0 if counts_later else 3)
+    assert counts_later or sum(looks) == pytest.approx(1.0)
+
+
+def test_the_locks_of_this_process_outlast_the_checks(factory_file: Path) -> None:
+    """SQLite has locks on these bytes of a database and its index as long as it has them open."""
+    bytes_of_users = {factory_file: 0x40000002, factory_file.with_name("factory.db-shm"): 128}
+
+    def is_locked(file: Path, byte: int) -> bool:
+        return any((lock.process, lock.first) == (os.getpid(), byte) for lock in kernel_locks(file.stat()))
+
+    with Factory(f"sqlite:///{factory_file}"):
+        assert all(is_locked(*place) for place in bytes_of_users.items())
+        assert examined(factory_file)["content"].status == "ok"
+        assert all(is_locked(*place) for place in bytes_of_users.items())
+
+
+def test_repeated_checks_do_not_open_more_and_more_files(factory_file: Path) -> None:
+    for _ in range(3):
+        examined(factory_file)
+    places = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    assert len([place for place in places if place.startswith(str(factory_file))]) <= 2
 
 
 def test_an_index_alone_is_rebuilt_and_not_restored(factory_file: Path) -> None:
