@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -492,6 +493,54 @@ def test_root_leaves_no_files_that_the_owner_cannot_use(factory_file: Path, monk
     assert examined(factory_file)["engine"].status == "ok"
     owner = factory_file.stat()
     assert given == dict.fromkeys(["factory.db.lock", "factory.db.wake"], (owner.st_uid, owner.st_gid))
+
+
+def test_root_leaves_no_such_files_after_a_check_that_fails(
+    factory_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> Iterator[Finding]:
+        path.with_name("factory.db.lock").touch()
+        raise OSError("the disk is gone")
+
+    given: list[str] = []
+    factory_file.with_name("factory.db.lock").unlink()
+    monkeypatch.setattr("openfactory.doctor.embedded.examine_disk", fail)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda file, *_: given.append(file.name))
+    assert "the disk is gone" in examine(Plant.of(f"sqlite:///{factory_file}"))[-1].found
+    assert given == ["factory.db.lock"]
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOENT])
+def test_a_file_without_access_lists_or_that_is_removed_meanwhile_ends_no_check(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(place: Path) -> list[str]:
+        if number == errno.ENOENT and place.name == "factory.db-wal":
+            place.unlink()
+        raise OSError(number, os.strerror(number))
+
+    path = copy_of(stored / "killed", tmp_path)
+    monkeypatch.setattr(os, "listxattr", refuse)
+    monkeypatch.setattr(file_access, "_users_of", lambda _: [file_access._User("alice", ALICE, frozenset())])
+    found = list(file_access.examine_access(path))
+    kept_out = [one.found.partition(" ")[0] for one in found if one.status == "failed"]
+    everything = [os.fspath(path) + suffix for suffix in ("", "-wal", "-shm", ".lock")]
+    assert kept_out == ([os.fspath(tmp_path), *everything] if number == errno.EOPNOTSUPP else [])
+
+
+def test_a_file_that_is_removed_meanwhile_is_no_fault(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def access(place: Path, mode: int) -> bool:
+        if place.name == "factory.db-wal":
+            place.unlink()
+            return False
+        return True
+
+    path = copy_of(stored / "killed", tmp_path)
+    monkeypatch.setattr(os, "access", access)
+    assert {one.status for one in file_access.examine_access(path)} == {"ok"}
 
 
 def test_a_write_of_another_program_that_was_cut_off_is_named(factory_file: Path) -> None:
