@@ -114,18 +114,17 @@ def lost_frames(path: Path) -> int:
     Call it while a connection has the database open: SQLite has then counted the frames that it reads. With
     `synchronous=full`, SQLite writes a commit, waits for the disk, and counts the frames of the commit only then.
     """
-    found: tuple[int, int] | None = None
-    for _ in range(_LOOKS):
+    found = (0, 0)
+    for look in range(_LOOKS):
         try:
-            frames = _committed_frames(wal_of(path)), _frames_that_count(wal_index_of(path))
+            written, read = _committed_frames(wal_of(path)), _frames_that_count(wal_index_of(path))
         except (OSError, struct.error):
             return 0
-        written, read = frames
-        if written <= read or found not in (None, frames):  # an app goes on writing, and its commit counts by now
+        if written <= read or (look and found != (written, read)):  # an app goes on writing, and its commit counts
             return 0
-        found = frames
+        found = written, read
         time.sleep(_SECONDS / _LOOKS)
-    return written - read
+    return found[0] - found[1]
 
 
 def _committed_frames(wal: Path) -> int:
