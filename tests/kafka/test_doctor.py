@@ -123,7 +123,7 @@ def test_a_log_that_takes_no_event_is_a_failed_check(
     admin.create_topics([log])[log.topic].result(60)
     create_topics({"bootstrap.servers": kafka_broker.bootstrap_servers}, prefix=topic_prefix)
     found = by_check(examine(Factory.of(kafka_url)), "failed")["test event"]
-    assert found.found == "1 events were not written (openfactory-doctor.test): Broker: Message size too large."
+    assert found.found == "An event was not written: Broker: Message size too large."
     assert found.remedy.startswith("Read the broker's log. Check its disk, ")
 
 
