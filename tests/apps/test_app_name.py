@@ -64,6 +64,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
         ("cell/__main__.py", APP + RUN, ["cell"], "cell"),
         ("mill.py", APP + SPAWN, ["mill.py"], "mill"),
         ("mill.py", APP, ["-c", "import mill; mill.Mill(None).run()"], "mill"),
+        ("plant/__init__.py", APP, ["-c", "import plant; plant.Mill(None).run()"], "plant"),
+        ("mill.py", APP + RUN, ["-m", "cProfile", "mill.py"], "mill"),
         ("test_mill.py", APP + TEST, ["-m", "pytest", "-qs", "-pno:cacheprovider", "test_mill.py"], "test_mill"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -76,6 +78,37 @@ def test_an_app_that_nobody_has_named_has_the_name_of_its_file(
     found = run(*arguments)
     assert f"UUID {uuid}\n" in found.stdout, found
     assert f"so the UUID of this app is the name of its file: {uuid}. Set APP_UUID." in found.stdout + found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "uuid"),
+    [
+        (["-m", "pytest", "-qs", "-pno:cacheprovider", "test_press.py"], "mill"),  # a program of another package
+        (["-m", "plant"], "plant"),
+        (["start-mill"], "start-mill"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_installed_app_has_no_name_of_a_program_of_others(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], uuid: str
+) -> None:
+    monkeypatch.setenv("PYTHONUSERBASE", str(tmp_path / "site"))
+    folder = tmp_path / Path(run("-c", "import site; print(site.getusersitepackages())").stdout.strip())
+    use = "from plant.mill import Mill\n"
+    files = {
+        "plant/__init__.py": "",
+        "plant/__main__.py": use + "Mill(None).run()\n",
+        "plant/mill.py": APP,
+        "plant-1.dist-info/METADATA": "Name: plant\nVersion: 1\n",
+        "plant-1.dist-info/entry_points.txt": "[console_scripts]\nstart-mill = plant.__main__\n",
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "start-mill").write_text(files["plant/__main__.py"], encoding="utf-8")
+    (tmp_path / "test_press.py").write_text(use + TEST, encoding="utf-8")
+    found = run(*(str(folder / one) if one == "start-mill" else one for one in arguments), PYTHONPATH=str(folder))
+    assert f"UUID {uuid}\n" in found.stdout, found
 
 
 def test_a_class_of_a_library_does_not_name_the_app_that_uses_it(run: Run, tmp_path: Path) -> None:

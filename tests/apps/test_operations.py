@@ -203,6 +203,24 @@ def test_silent_clients_delay_neither_the_stop_nor_others(
         client.close()
 
 
+def test_a_client_that_sends_its_request_byte_by_byte_is_disconnected(
+    start: Start, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server._Handler, "timeout", 0.5)
+
+    def is_disconnected() -> bool:
+        try:
+            client.sendall(b"x")
+        except ConnectionError:
+            return True
+        return False
+
+    app = start(Mill, operations_port=0)
+    with running(app, eventually) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        eventually(is_disconnected)
+        eventually(lambda: app._operations_server.connections == 0)
+
+
 def test_the_operations_port_is_that_of_the_metrics(start: Start, eventually: Eventually) -> None:
     app = start(Mill, operations_port=0)
     with pytest.raises(ConfigurationError, match=r"With operations_port=0, register in the main loop\."):

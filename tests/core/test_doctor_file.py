@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -16,8 +17,9 @@ from types import SimpleNamespace
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute, Factory
+from openfactory.concurrency.kernel_locks import kernel_locks
 from openfactory.doctor import Factory as Plant
-from openfactory.doctor import Finding, content, examine, file_access
+from openfactory.doctor import Finding, content, examine, file_access, wal
 from openfactory.kafka import KSQLDBClient
 
 PAGE = 4096
@@ -258,6 +260,46 @@ def test_damage_is_named_and_the_file_is_left_alone(
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("counts_later", [False, True])
+def test_a_commit_that_waits_for_the_disk_is_not_lost(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts_later: bool
+) -> None:
+    path = copy_of(stored / "killed", tmp_path)
+    index = path.with_name("factory.db-shm")
+    frames: int = struct.unpack("=I", index.read_bytes()[16:20])[0]
+    overwrite(index, 16, struct.pack("=I", frames - 3))  # as SQLite has it with synchronous=full
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if counts_later and len(looks) == 4:
+            overwrite(index, 16, struct.pack("=I", frames))
+
+    monkeypatch.setattr(wal, "time", SimpleNamespace(sleep=sleep))
+    assert wal.lost_frames(path) == (0 if counts_later else 3)
+    assert counts_later or sum(looks) == pytest.approx(1.0)
+
+
+def test_the_locks_of_this_process_outlast_the_checks(factory_file: Path) -> None:
+    """SQLite has locks on these bytes of a database and its index as long as it has them open."""
+    bytes_of_users = {factory_file: 0x40000002, factory_file.with_name("factory.db-shm"): 128}
+
+    def is_locked(file: Path, byte: int) -> bool:
+        return any((lock.process, lock.first) == (os.getpid(), byte) for lock in kernel_locks(file.stat()))
+
+    with Factory(f"sqlite:///{factory_file}"):
+        assert all(is_locked(*place) for place in bytes_of_users.items())
+        assert examined(factory_file)["content"].status == "ok"
+        assert all(is_locked(*place) for place in bytes_of_users.items())
+
+
+def test_repeated_checks_do_not_open_more_and_more_files(factory_file: Path) -> None:
+    for _ in range(3):
+        examined(factory_file)
+    places = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    assert len([place for place in places if place.startswith(str(factory_file))]) <= 2
+
+
 def test_an_index_alone_is_rebuilt_and_not_restored(factory_file: Path) -> None:
     lose_entries_of_index(factory_file)
     content = examined(factory_file)["content"]
@@ -451,6 +493,54 @@ def test_root_leaves_no_files_that_the_owner_cannot_use(factory_file: Path, monk
     assert examined(factory_file)["engine"].status == "ok"
     owner = factory_file.stat()
     assert given == dict.fromkeys(["factory.db.lock", "factory.db.wake"], (owner.st_uid, owner.st_gid))
+
+
+def test_root_leaves_no_such_files_after_a_check_that_fails(
+    factory_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> Iterator[Finding]:
+        path.with_name("factory.db.lock").touch()
+        raise OSError("the disk is gone")
+
+    given: list[str] = []
+    factory_file.with_name("factory.db.lock").unlink()
+    monkeypatch.setattr("openfactory.doctor.embedded.examine_disk", fail)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda file, *_: given.append(file.name))
+    assert "the disk is gone" in examine(Plant.of(f"sqlite:///{factory_file}"))[-1].found
+    assert given == ["factory.db.lock"]
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOENT])
+def test_a_file_without_access_lists_or_that_is_removed_meanwhile_ends_no_check(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(place: Path) -> list[str]:
+        if number == errno.ENOENT and place.name == "factory.db-wal":
+            place.unlink()
+        raise OSError(number, os.strerror(number))
+
+    path = copy_of(stored / "killed", tmp_path)
+    monkeypatch.setattr(os, "listxattr", refuse)
+    monkeypatch.setattr(file_access, "_users_of", lambda _: [file_access._User("alice", ALICE, frozenset())])
+    found = list(file_access.examine_access(path))
+    kept_out = [one.found.partition(" ")[0] for one in found if one.status == "failed"]
+    everything = [os.fspath(path) + suffix for suffix in ("", "-wal", "-shm", ".lock")]
+    assert kept_out == ([os.fspath(tmp_path), *everything] if number == errno.EOPNOTSUPP else [])
+
+
+def test_a_file_that_is_removed_meanwhile_is_no_fault(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def access(place: Path, mode: int) -> bool:
+        if place.name == "factory.db-wal":
+            place.unlink()
+            return False
+        return True
+
+    path = copy_of(stored / "killed", tmp_path)
+    monkeypatch.setattr(os, "access", access)
+    assert {one.status for one in file_access.examine_access(path)} == {"ok"}
 
 
 def test_a_write_of_another_program_that_was_cut_off_is_named(factory_file: Path) -> None:

@@ -150,6 +150,28 @@ def test_metrics_are_not_exposed_in_place_of_a_route(run_app: RunApp) -> None:
         run_app(Panel).app.expose_metrics("/slow")
 
 
+def test_exposed_metrics_are_registered_with_the_operations_port(
+    run_app: RunApp, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    targets: list[tuple[int, str]] = []
+
+    def register(app: Panel, metrics_port: int | None = None, metrics_path: str = "/metrics") -> None:
+        targets.append((metrics_port or app._metrics_port(), metrics_path))
+
+    monkeypatch.setattr(Panel, "register_prometheus_metrics", register)
+    registry = CollectorRegistry()
+    Counter("parts", "Parts", registry=registry).inc(3)
+    panel = run_app(Panel, app_uuid="PANEL", host="127.0.0.1", port=0, operations_port=0)
+    panel.app.expose_metrics("/own", registry)
+    panel.run()
+    eventually(lambda: panel.app.app_health().reasons == [])
+    panel.app.expose_metrics("/later", registry)
+    assert panel.app._operations_server is not None
+    port = panel.app._operations_server.port
+    assert targets == [(port, "/own"), (port, "/later")]
+    assert ["parts_total 3.0" in ask(port, path).text for _, path in targets] == [True, True]
+
+
 def test_a_factory_without_a_metrics_registry_is_told_once_the_app_serves(
     run_app: RunApp, caplog: pytest.LogCaptureFixture, eventually: Eventually
 ) -> None:

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from ksqldb_stand_in import KsqlDBStandIn
 from openfactory.apps.cli.root import ofa
-from openfactory.doctor import Factory, Finding, examine
+from openfactory.doctor import Factory, Finding, broker, examine
 from openfactory.doctor.examination import run_checks
 from openfactory.doctor.finding import fine
 from openfactory.engines import open_engine
@@ -123,7 +123,7 @@ def test_a_log_that_takes_no_event_is_a_failed_check(
     admin.create_topics([log])[log.topic].result(60)
     create_topics({"bootstrap.servers": kafka_broker.bootstrap_servers}, prefix=topic_prefix)
     found = by_check(examine(Factory.of(kafka_url)), "failed")["test event"]
-    assert found.found == "1 events were not written (openfactory-doctor.test): Broker: Message size too large."
+    assert found.found == "An event was not written: Broker: Message size too large."
     assert found.remedy.startswith("Read the broker's log. Check its disk, ")
 
 
@@ -352,6 +352,17 @@ def test_where_nothing_answers_it_still_ends(monkeypatch: pytest.MonkeyPatch) ->
     }
     assert all(one["remedy"] for check, one in said.items() if check != "environment")
     assert "hidden" not in found.output
+
+
+def test_a_test_event_that_is_not_acknowledged_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        factory = Factory.of(f"kafka://127.0.0.1:{silent.getsockname()[1]}")
+        [found] = broker.examine_log(factory, "")
+    assert found.status == "failed"
+    assert found.found == "A published event was not acknowledged within 0.2 s."
+    assert found.remedy.startswith("Read the broker's log.")
+    assert not [thread for thread in threading.enumerate() if thread.name == "openfactory-delivery"]
 
 
 def test_a_part_that_breaks_or_hangs_hides_nothing() -> None:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from openfactory.assets import Asset
+from openfactory.exceptions import AssetOwnedError
 from openfactory.kafka import KSQLDBClient
 from running_apps import Eventually, StartApp, ask
 from web_site import Framework
@@ -135,6 +136,16 @@ class LifecyclePromises:
         assert ask(int(port), "/").status == 404
         app.process.send_signal(signal.SIGTERM)
         assert app.ends() == 0
+
+    def test_an_app_takes_over_if_it_is_told_to(self, start_app: StartApp, file_url: str) -> None:
+        older = start_app(self.framework.gate, STOP_TIMEOUT="5")
+        assert older.ask("/").text == "here"
+        with KSQLDBClient(file_url) as client:
+            with pytest.raises(AssetOwnedError, match="take_over=True"):
+                self.framework.app_class(client, app_uuid="PANEL")
+            newer = self.framework.app_class(client, app_uuid="PANEL", take_over=True)
+            assert older.ends() == 1
+            newer.shutdown()
 
     def test_a_server_that_fails_ends_the_app_at_once(self, start_app: StartApp, file_url: str) -> None:
         app = start_app(self.framework.gate, STOP_TIMEOUT="5")

@@ -522,6 +522,30 @@ class RunPromises(_Promises):
                 app_class(client, app_uuid=uuid)
             assert panel.attributes() == []
 
+    def test_an_app_with_an_operations_port_serves_it_on_its_host_and_registers_it(
+        self, run_app: RunApp, eventually: Eventually, app_class: type[Any]
+    ) -> None:
+        options = {"host": "127.0.0.1", "port": 0, "operations_port": 0, "metrics_path": None}
+        panel = run_app(app_class, app_uuid="PANEL", **options)
+        panel.run()
+        eventually(lambda: panel.app.app_health().reasons == [])
+        operations = panel.app._operations_server
+        assert operations.url == f"http://127.0.0.1:{operations.port}"
+        assert panel.app._metrics_port() == operations.port
+        assert ask(operations.port, "/metrics").status == 200
+
+    def test_the_port_of_the_metrics_is_never_0(
+        self, run_app: RunApp, eventually: Eventually, app_class: type[Any]
+    ) -> None:
+        assert run_app(app_class, port=4001, operations_port=9100).app._metrics_port() == 9100
+        assert run_app(app_class, port=4001).app._metrics_port() == 4001
+        panel = run_app(app_class, app_uuid="PANEL", host="127.0.0.1", port=0)
+        with pytest.raises(ConfigurationError, match="register in the main loop"):
+            panel.app._metrics_port()
+        panel.run()
+        eventually(lambda: panel.app.app_health().reasons == [])
+        assert panel.app._metrics_port() == panel.app._server.port
+
     def test_an_app_whose_routes_fail_is_off_the_register(self, app_class: type[Any]) -> None:
         def fail(app: Any) -> None:
             raise KeyError("no such page")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from openfactory.apps.cli.listing import age_text
 from openfactory.assets import Asset, AssetAttribute
 from openfactory.commands import CommandEnvelope, CommandReply
+from openfactory.events.ownership import Owner
 from openfactory.events.registration import Registration
 from openfactory.kafka import KSQLDBClient
 
@@ -149,6 +151,21 @@ def test_a_value_cannot_steer_the_terminal(ofa: Ofa) -> None:
     assert "\x1b" not in shown
     assert r"two\nlines \x1b[31mred" in shown
     assert value_of(ofa, "note") == "two\nlines \x1b[31mred"
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["ls", "--all"], ["inspect", "robot"]])
+def test_an_owner_or_a_type_cannot_steer_the_terminal(ofa: Ofa, tmp_path: Path, arguments: list[str]) -> None:
+    url = f"sqlite:///{tmp_path}/other.db"
+    claim = Owner("other", 1, 0, "m3\x1b[31m", 4711, "2026-11-21T07:30:00.000Z", observable=False).event("robot")
+    values = {"AssetType": ("Device\x1b[2J", "AssetType"), claim.id: (claim.value, claim.tag)}
+    with KSQLDBClient(url) as client:
+        row = {"asset_uuid": "robot", "type": "OpenFactory"}
+        rows = [row | {"id": name, "value": value, "tag": tag} for name, (value, tag) in values.items()]
+        client.insert_into_stream("assets_stream", rows)
+    shown = ofa("asset", *arguments, "--url", url).stdout
+    assert "\x1b" not in shown
+    assert r"Device\x1b[2J" in shown
+    assert re.search(r"4711 on (host )?m3\\x1b\[31m", shown)
 
 
 def test_methods_shows_their_arguments(ofa: Ofa) -> None:

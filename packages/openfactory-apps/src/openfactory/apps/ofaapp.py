@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from abc import ABCMeta
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from types import FrameType
@@ -299,7 +299,11 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             )
         return port
 
-    def _operations_pages(self) -> dict[str, View]:
+    def _served_host(self) -> str:
+        """Return the address of this machine on which the app serves."""
+        return setting("OPENFACTORY_HOST") or ""
+
+    def _operations_pages(self) -> Mapping[str, View]:
         """Return the pages of the operations port, by their paths."""
         from openfactory.apps.operations.server import plain_pages
 
@@ -329,8 +333,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             return
         from openfactory.apps.operations.server import OperationsServer  # slow to import, and not needed by most apps
 
-        host = setting("OPENFACTORY_HOST") or ""
-        listener = listening_socket(host, self._operations_port, "OPERATIONS_PORT")
+        listener = listening_socket(self._served_host(), self._operations_port, "OPERATIONS_PORT")
         self._operations_server = OperationsServer(listener, self._operations_pages(), self.logger)
         self._operations_server.start()
         self.logger.info("Serving health and metrics on %s", self._operations_server.url)

@@ -17,7 +17,7 @@ from openfactory.engines.kafka_engine.topics import (
     describe_topics,
 )
 from openfactory.engines.kafka_engine.trial import try_event
-from openfactory.exceptions import DeliveryError, OpenFactoryError
+from openfactory.exceptions import DeliveryError, DeliveryTimeout, OpenFactoryError
 
 __all__ = ["examine_broker", "examine_log", "examine_topics"]
 
@@ -84,7 +84,7 @@ def examine_log(factory: Factory, prefix: str) -> Iterator[Finding]:
     start = time.monotonic()
     try:
         is_read = try_event(factory.bootstrap_servers or "", factory.credentials, topic, _SECONDS)
-    except DeliveryError as error:
+    except (DeliveryError, DeliveryTimeout) as error:
         remedy = "Read the broker's log. Check its disk, its replicas, and the rights of this user to write."
         yield failed("test event", error)._replace(remedy=remedy)
         return

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from openfactory.concurrency.bounded import call_on_thread
-from openfactory.doctor.files import size_text
+from openfactory.doctor.files import read_part, size_text
 from openfactory.doctor.finding import Finding, failed, fine, unchecked
 from openfactory.doctor.wal import RESTORE_WITH_WAL, fault_of_wal, lost_frames
 from openfactory.engines.embedded.database import APPLICATION_ID, SCHEMA_VERSION, MemoryDatabase
@@ -113,8 +113,7 @@ def _limited(connection: sqlite3.Connection, deadline: float) -> Generator[None]
 
 
 def _fault_of_header(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(len(_MAGIC))
+    start = read_part(path, 0, len(_MAGIC))
     if start and start != _MAGIC:
         return (
             f"{path} is not a database, or its header is damaged: it begins with {start[:8]!r}. "
@@ -207,9 +206,7 @@ def _wal_of_another(path: Path) -> str:
 
 
 def _application_without_wal(path: Path) -> int:
-    with path.open("rb") as file:
-        file.seek(_APPLICATION_PLACE)
-        return int.from_bytes(file.read(4), "big")
+    return int.from_bytes(read_part(path, _APPLICATION_PLACE, 4), "big")
 
 
 def _newest_without_wal(path: Path) -> dict[str, object] | None:

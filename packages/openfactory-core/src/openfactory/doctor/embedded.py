@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from openfactory.doctor.content import examine_content
@@ -73,13 +73,15 @@ def _missing(path: Path) -> str:
 @contextmanager
 def _kept_owner(path: Path) -> Generator[None]:
     """Give the files that root creates beside a database to the owner of the database, who could not use them."""
-    before = [file for file in files_of(path) if file.exists()]
-    yield
-    if os.name == "posix" and os.geteuid() == 0:
-        owner = path.stat()
-        for file in files_of(path):
-            if file not in before and file.exists():
-                os.chown(file, owner.st_uid, owner.st_gid)
+    before, owner = [file for file in files_of(path) if file.exists()], path.stat()
+    try:
+        yield
+    finally:
+        if os.name == "posix" and os.geteuid() == 0:
+            for file in files_of(path):
+                if file not in before and file.exists():
+                    with suppress(FileNotFoundError):  # another process closes the database
+                        os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def _examine_engine(location: EmbeddedLocation, path: Path) -> Iterator[Finding]:

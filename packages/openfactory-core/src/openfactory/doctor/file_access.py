@@ -58,7 +58,7 @@ def _of_wrong_kind(path: Path) -> Iterator[Finding]:
 def _closed_to_this_user(path: Path) -> Iterator[Finding]:
     for place, status in _statuses([*files_of(path), path.parent]):
         is_folder = stat.S_ISDIR(status.st_mode)
-        if not os.access(place, os.R_OK | os.W_OK | (os.X_OK if is_folder else 0)):
+        if not os.access(place, os.R_OK | os.W_OK | (os.X_OK if is_folder else 0)) and place.exists():
             kind = "folder" if is_folder else "file"
             yield failed("file", f"{place} cannot be written. Grant this user write access to the {kind}.")
 
@@ -130,8 +130,8 @@ def _sockets(path: Path) -> list[Path]:
 
 def _may_write(user: _User, place: Path, status: os.stat_result) -> bool:
     """Return whether the mode of a file lets a user read and write it, and use it if it is a folder."""
-    if sys.platform == "linux" and "system.posix_acl_access" in os.listxattr(place):
-        return True  # the mode does not tell whom an access control list lets in
+    if not _mode_decides(place):
+        return True
     needed = 0o7 if stat.S_ISDIR(status.st_mode) else 0o6
     if user.uid == status.st_uid:
         granted = status.st_mode >> 6
@@ -140,6 +140,18 @@ def _may_write(user: _User, place: Path, status: os.stat_result) -> bool:
     else:
         granted = status.st_mode
     return granted & needed == needed
+
+
+def _mode_decides(place: Path) -> bool:
+    """Return whether the mode of a file tells who may write it, and not an access control list."""
+    if sys.platform != "linux":
+        return True
+    try:
+        return "system.posix_acl_access" not in os.listxattr(place)
+    except FileNotFoundError:  # SQLite has removed the WAL
+        return False
+    except OSError:  # the file system has no such lists
+        return True
 
 
 def status_of(place: Path) -> os.stat_result:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
-__all__ = ["FOLDERS", "files_of", "size_text", "wake_folder_of", "wal_index_of", "wal_of"]
+__all__ = ["FOLDERS", "files_of", "read_part", "size_text", "wake_folder_of", "wal_index_of", "wal_of"]
 
 #: Ends of the names of the folders.
 FOLDERS = (".wake", ".owners")
+
+# Descriptors that stay open. A process that closes any descriptor of a file drops all its POSIX locks on the file, and
+# so those of SQLite, which has locks on a database and on the index of its WAL as long as a connection is open.
+_kept: list[int] = []
+_keeping = threading.Lock()
 
 
 def files_of(path: Path) -> list[Path]:
@@ -28,6 +35,24 @@ def wal_index_of(path: Path) -> Path:
 def wake_folder_of(path: Path) -> Path:
     """Return the folder of the wake-ups of a database."""
     return files_of(path)[4]
+
+
+def read_part(file: Path, first: int, size: int) -> bytes:
+    """Return some bytes of a database or of the index of its WAL, and leave the locks of this process on the file."""
+    with _keeping:
+        return os.pread(_descriptor_of(file), size, first)
+
+
+def _descriptor_of(file: Path) -> int:
+    for descriptor in [kept for kept in _kept if not os.fstat(kept).st_nlink]:  # nobody can open a removed file
+        _kept.remove(descriptor)
+        os.close(descriptor)
+    status = file.stat()
+    for descriptor in _kept:
+        if os.path.samestat(os.fstat(descriptor), status):
+            return descriptor
+    _kept.append(os.open(file, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)))
+    return _kept[-1]
 
 
 def size_text(size: float) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from openfactory.concurrency.kernel_locks import KernelLock, kernel_locks
-from openfactory.doctor.files import size_text, wal_index_of, wal_of
+from openfactory.doctor.files import read_part, size_text, wal_index_of, wal_of
 from openfactory.doctor.finding import Finding, advised, failed, fine
 from openfactory.engines.embedded.retention import WAL_CHECKPOINT_BYTES, WAL_TRUNCATE_BYTES
 
@@ -32,7 +32,8 @@ RESTORE_WITH_WAL = (
     "Stop all apps. Put back a copy of the file and its -wal, or start an app to go on without these events."
 )
 
-# A reader that keeps its place for this many seconds is more than a short query. It is looked at this many times.
+# A reader that keeps its place for this many seconds is more than a short query, and frames that do not count for so
+# long are more than a commit that waits for the disk. They are looked at this many times.
 _SECONDS = 1.0
 _LOOKS = 10
 
@@ -110,13 +111,20 @@ def _is_valid(header: bytes) -> bool:
 def lost_frames(path: Path) -> int:
     """Return the number of frames up to the last commit of a WAL that SQLite does not read, because one is damaged.
 
-    Call it while a connection has the database open: SQLite has then counted the frames that it reads.
+    Call it while a connection has the database open: SQLite has then counted the frames that it reads. With
+    `synchronous=full`, SQLite writes a commit, waits for the disk, and counts the frames of the commit only then.
     """
-    try:
-        written, read = _committed_frames(wal_of(path)), _frames_that_count(wal_index_of(path))
-        return max(written - read, 0) if written == _committed_frames(wal_of(path)) else 0  # an app goes on writing
-    except (OSError, struct.error):
-        return 0
+    found = (0, 0)
+    for look in range(_LOOKS):
+        try:
+            written, read = _committed_frames(wal_of(path)), _frames_that_count(wal_index_of(path))
+        except (OSError, struct.error):
+            return 0
+        if written <= read or (look and found != (written, read)):  # an app goes on writing, and its commit counts
+            return 0
+        found = written, read
+        time.sleep(_SECONDS / _LOOKS)
+    return found[0] - found[1]
 
 
 def _committed_frames(wal: Path) -> int:
@@ -139,9 +147,7 @@ def _committed_frames(wal: Path) -> int:
 
 
 def _frames_that_count(index: Path) -> int:
-    with index.open("rb") as file:
-        file.seek(_FRAMES_PLACE)
-        return int(struct.unpack("=I", file.read(4))[0])
+    return int(struct.unpack("=I", read_part(index, _FRAMES_PLACE, 4))[0])
 
 
 def _lasting_readers(path: Path) -> list[int]:

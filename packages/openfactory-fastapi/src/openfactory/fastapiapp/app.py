@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import ChainMap
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.responses import Response
 
+from openfactory.apps.operations.pages import View
 from openfactory.apps.web.app import WebApp
 from openfactory.exceptions import OpenFactoryError
 from openfactory.fastapiapp.middleware import AppMiddleware
@@ -58,6 +62,8 @@ class OpenFactoryFastAPIApp(WebApp, is_runtime=True):
             commands work as usual.
         app_uuid: UUID of the app, by default APP_UUID, or the name of the app's file.
         stop_timeout: seconds that a stop may take in all.
+        take_over: take the UUID over from a process that owns it: that app stops, and this one goes on; by default only
+            if APP_TAKE_OVER is set.
         operations_port: further port on which `run` serves health and metrics, OPERATIONS_PORT by default; 0 selects a
             free port. A gateway need not lead to it.
         host: address of this machine to serve on, OPENFACTORY_HOST by default.
@@ -76,6 +82,7 @@ class OpenFactoryFastAPIApp(WebApp, is_runtime=True):
         open_streams: streams of `sse` that are open.
 
     Raises:
+        AssetOwnedError: another process that lives owns the UUID.
         ConfigurationError: an argument or an environment variable is not valid.
         EngineUnavailableError: the engine cannot be reached or opened.
         DeliveryError, DeliveryTimeout: the attributes of the app could not be written.
@@ -105,7 +112,8 @@ class OpenFactoryFastAPIApp(WebApp, is_runtime=True):
     def expose_metrics(self, path: str = "/metrics", registry: CollectorRegistry = REGISTRY) -> None:
         """Serve metrics for Prometheus at a path, and register the app with the metrics registry of the factory.
 
-        The page shows the metrics of the app and those of `registry`. A second call for the same path does nothing. The
+        The page shows the metrics of the app and those of `registry`. An app with an operations port serves it there
+        too, and registers that port. A second call for the same path does nothing. The
         app is registered when it serves. If that fails, for example because the factory does not have a metrics
         registry, the reason is logged.
 
@@ -120,11 +128,11 @@ class OpenFactoryFastAPIApp(WebApp, is_runtime=True):
             return
         if any(getattr(route, "path", None) == path for route in self.api.routes):
             raise ValueError(f"A route is already registered at {path!r}. Pass another path.")
-        self._exposed.add(path)
+        view = self._exposed[path] = partial(self._metrics.page, foreign=registry)
         self._request_log.polled.add(path)
 
         async def metrics(request: Request) -> Response:
-            page = await asyncio.to_thread(self._metrics.page, request.headers.get("accept", ""), registry)
+            page = await asyncio.to_thread(view, request.headers.get("accept", ""))
             return Response(page.body, page.status, dict(page.headers))
 
         self.api.add_route(path, metrics, include_in_schema=False)
@@ -162,13 +170,16 @@ class OpenFactoryFastAPIApp(WebApp, is_runtime=True):
 
     # Internals
 
+    def _operations_pages(self) -> Mapping[str, View]:
+        return ChainMap(self._exposed, dict(super()._operations_pages()))  # also a page that is exposed later
+
     def _create_server(self, listener: socket.socket) -> UvicornServer:
         configure_library_logger("uvicorn", self.asset_uuid)
         return UvicornServer(listener, self.api, self.logger)
 
     def _create_pages(self) -> None:
         """Create the FastAPI app and its routes, and put the app's own middleware around all others."""
-        self._exposed: set[str] = set()
+        self._exposed: dict[str, View] = {}
         self.api = _checked_api(self.create_fastapi_app(), type(self).__name__)
         self.api.state.ofa_app = self
         self.configure_routes()
@@ -183,9 +194,8 @@ class OpenFactoryFastAPIApp(WebApp, is_runtime=True):
         middleware.wrap(self.api)
 
     def _register_metrics(self, path: str) -> None:
-        port = self._port if self._server is None else self._server.port
         try:
-            self.register_prometheus_metrics(port, path)
+            self.register_prometheus_metrics(metrics_path=path)
         except OpenFactoryError as error:
             self.logger.warning("The metrics at %s are not registered: %s", path, error)
 

@@ -60,6 +60,8 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
             commands work as usual.
         app_uuid: UUID of the app, by default APP_UUID, or the name of the app's file.
         stop_timeout: seconds that a stop may take in all.
+        take_over: take the UUID over from a process that owns it: that app stops, and this one goes on; by default only
+            if APP_TAKE_OVER is set.
         operations_port: further port on which `run` serves health and metrics, OPERATIONS_PORT by default; 0 selects a
             free port. A gateway need not lead to it.
         host: address of this machine to serve on, OPENFACTORY_HOST by default.
@@ -83,6 +85,7 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
         open_streams: streams of `sse` that are open.
 
     Raises:
+        AssetOwnedError: another process that lives owns the UUID.
         ConfigurationError: an argument or an environment variable is not valid.
         EngineUnavailableError: the engine cannot be reached or opened.
         DeliveryError, DeliveryTimeout: the attributes of the app could not be written.

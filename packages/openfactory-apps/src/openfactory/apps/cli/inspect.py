@@ -46,7 +46,7 @@ def inspect(asset_uuid: str, url: str | None, as_json: bool) -> None:
         return
     print_table(
         ("id", "value", "type", "tag", "timestamp"),
-        [(a.id, one_line(a.value), a.type, one_line(a.tag), short_timestamp(a.timestamp)) for a in attributes],
+        [(a.id, one_line(a.value), a.type, a.tag, short_timestamp(a.timestamp)) for a in attributes],
         "  ".join((*summary.values(), *_owner_text(owner))),
     )
 
@@ -55,7 +55,7 @@ def _owner_text(owner: Mapping[str, Any] | None) -> list[str]:
     if owner is None:
         return []
     if owner["ended"] is not None:
-        return [one_line(f"ended: {owner['ended']}")]
+        return [f"ended: {owner['ended']}"]
     seen = f", {owner['state']}" if owner["state"] != "lives" else ""
     return [f"process {owner['pid']} on host {owner['host']} since {short_timestamp(owner['since'])}{seen}"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from openfactory.apps.cli.options import json_option, url_option
-from openfactory.apps.cli.output import one_line, print_json, print_table, short_timestamp
+from openfactory.apps.cli.output import print_json, print_table, short_timestamp
 from openfactory.apps.cli.target import open_factory
 from openfactory.engines.liveness import Sight, Sighting
 from openfactory.events.attribute import UNAVAILABLE
@@ -130,11 +130,11 @@ def _print(rows: Sequence[Mapping[str, Any]], *, with_ended: bool) -> None:
             row["asset_uuid"],
             row["type"] or "",
             *["yes" if row["registered"] else "no"] * with_ended,
-            one_line(row["availability"]),
+            row["availability"],
             short_timestamp(row["since"] or ""),
             age_text(row["age"]),
             *_owner_texts(row["owner"]),
-            *[one_line((row["owner"] or {}).get("ended") or "")] * with_ended,
+            *[(row["owner"] or {}).get("ended") or ""] * with_ended,
         ]
         for row in rows
     ]

@@ -102,11 +102,14 @@ def short_timestamp(timestamp: str) -> str:
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
     """Print rows under their headers: on a terminal as a table that fits its width, elsewhere as aligned lines.
 
+    Control characters are escaped: most texts come from the log, to which any program may have written.
+
     Args:
         headers: names of the columns.
         rows: cells of each row.
         title: line above the table.
     """
+    title, rows = one_line(title), [list(map(one_line, row)) for row in rows]
     if sys.stdout.isatty():
         _print_on_terminal(headers, [list(map(_shortened, row)) for row in rows], title)
         return

@@ -11,10 +11,12 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
+from io import BufferedReader
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -30,8 +32,8 @@ __all__ = ["OperationsServer", "plain_pages"]
 # Number of clients that are answered at once; further ones are disconnected.
 _CLIENTS = 32
 
-# Seconds after which a client that sends no request is disconnected.
-_SILENCE_SECONDS = 5.0
+# Seconds in which a client must send its request, and then receive the response.
+_SECONDS = 5.0
 
 # Seconds between two looks at whether the server is to stop.
 _POLL_SECONDS = 0.2
@@ -131,13 +133,38 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self.logger.error("A request for health or metrics failed.", exc_info=error)
 
 
+class _RequestInput(socket.SocketIO):
+    """The bytes of a request, which must all arrive in time. The timeout of a socket counts from each read anew."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        super().__init__(connection, "r")
+        self._connection = connection
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("The request did not arrive in time.")
+        self._connection.settimeout(left)
+        try:
+            return super().readinto(buffer)
+        finally:
+            self._connection.settimeout(self._seconds)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = _SILENCE_SECONDS
+    timeout = _SECONDS
     server_version = "OpenFactory"
     sys_version = ""
     error_content_type = "text/plain; charset=utf-8"
     error_message_format = "%(code)d %(message)s\n"
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = BufferedReader(_RequestInput(self.connection, self.timeout))
 
     def do_GET(self) -> None:
         page = self._page()

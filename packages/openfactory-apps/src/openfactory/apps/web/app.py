@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from prometheus_client import CollectorRegistry
@@ -75,6 +75,7 @@ class WebAppOptions(TypedDict, total=False):
 
     app_uuid: str | None
     stop_timeout: float
+    take_over: bool | None
     operations_port: int | None
     host: str | None
     port: int | None
@@ -90,7 +91,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
     The class of a framework creates the pages and the server.
 
     Args:
-        ksqlClient, bootstrap_servers, asset_router_url, loglevel, test_mode, app_uuid, stop_timeout: as in
+        ksqlClient, bootstrap_servers, asset_router_url, loglevel, test_mode, app_uuid, stop_timeout, take_over: as in
             `OpenFactoryApp`.
         operations_port: further port on which `run` serves health and metrics, OPERATIONS_PORT by default; 0 selects a
             free port. A gateway need not lead to it.
@@ -127,6 +128,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         *,
         app_uuid: str | None = None,
         stop_timeout: float = 5.0,
+        take_over: bool | None = None,
         operations_port: int | None = None,
         host: str | None = None,
         port: int | None = None,
@@ -152,6 +154,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
             test_mode,
             app_uuid=app_uuid,
             stop_timeout=stop_timeout,
+            take_over=take_over,
             operations_port=operations_port,
         )
         self._metrics = Metrics(self.metrics_registry, self.app_health, self.logger)
@@ -207,7 +210,10 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         self._request_log.polled.update(pages)
         return pages
 
-    def _operations_pages(self) -> dict[str, View]:
+    def _served_host(self) -> str:
+        return self._host
+
+    def _operations_pages(self) -> Mapping[str, View]:
         # Those that are left out in front of the routes are here, where only operations can reach them.
         return self._pages_at(self._health_path or "/health", self._metrics_path or "/metrics")
 
@@ -220,7 +226,10 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         return pages
 
     def _metrics_port(self) -> int:
-        return self._port if self._server is None else self._server.port
+        port = self._port if self._server is None else self._server.port
+        if self._operations_port is not None or not port:
+            return super()._metrics_port()
+        return port
 
     # Lifecycle
 

@@ -17,7 +17,7 @@ from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.room import room_deadline
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
-from openfactory.exceptions import DeliveryTimeout, EngineClosedError
+from openfactory.exceptions import DeliveryError, DeliveryTimeout, EngineClosedError
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message, Producer
@@ -209,9 +209,12 @@ class Delivery:
                 self._call_hooks(1.0)
 
     def abandon(self) -> None:
-        """Close a delivery that has published nothing, because the engine cannot be opened."""
-        self.close(0)
-        self.join()
+        """Close a delivery at once. Its caller knows the outcome of each message, or does not need it."""
+        try:
+            with suppress(DeliveryError, DeliveryTimeout):
+                self.close(0)
+        finally:
+            self.join()
 
     def join(self) -> None:
         """Wait for the end of the thread after `close`, and free the threads and sockets of librdkafka."""
