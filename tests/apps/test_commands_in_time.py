@@ -63,6 +63,11 @@ class Mill(OpenFactoryApp):
             await asyncio.sleep(0.005)
         return "waited"
 
+    @ofa_method()
+    async def hold_loop(self) -> None:
+        self.ran.append("hold_loop")
+        self.go_on.wait(30)
+
 
 @pytest.fixture
 def mill(start: Start, url: str) -> Any:
@@ -267,6 +272,42 @@ def test_a_coroutine_is_interrupted_only_if_it_permits_it(
     mill.go_on.set()
     eventually(lambda: waits in replies(engine, "wait"))
     assert replies(engine, "wait")[waits].status == "succeeded"
+
+
+@pytest.mark.parametrize("method", ["wait", "travel"])
+@pytest.mark.parametrize("status", ["expired", "cancelled"])
+def test_a_coroutine_that_waits_for_its_event_loop_has_not_begun(
+    hmi: Asset, mill: Mill, engine: Engine, eventually: Eventually, method: str, status: str
+) -> None:
+    hmi.hold_loop(sender_uuid="HMI")
+    eventually(lambda: mill.ran == ["hold_loop"])
+    late = hmi.method(method, "HMI", timeout=0.2 if status == "expired" else 60)
+    eventually(lambda: late in mill._commands._memory.open)
+    if status == "cancelled":
+        hmi.cancel(late)
+        eventually(lambda: late in replies(engine, method))  # while the loop is busy
+    else:
+        threading.Event().wait(0.25)
+    mill.go_on.set()
+    eventually(lambda: late in replies(engine, method))
+    assert replies(engine, method)[late].status == status
+    hmi.call("travel", sender_uuid="HMI", timeout=60)
+    assert mill.ran == ["hold_loop", 0]
+
+
+def test_a_stop_answers_a_coroutine_that_waits_for_its_event_loop(
+    start: Start, url: str, watch: Watch, engine: Engine, eventually: Eventually
+) -> None:
+    mill = start(Mill, url, app_uuid="MILL", stop_timeout=0.5)
+    hmi = watch("MILL")
+    hmi.hold_loop(sender_uuid="HMI")
+    eventually(lambda: mill.ran == ["hold_loop"])
+    waits = hmi.method("wait", "HMI", timeout=60)
+    eventually(lambda: waits in mill._commands._memory.open)
+    mill.shutdown()
+    assert replies(engine, "wait")[waits].status == "rejected"
+    mill.go_on.set()
+    assert mill.ran == ["hold_loop"]
 
 
 def test_a_coroutine_may_end_in_spite_of_a_cancel(
