@@ -121,6 +121,38 @@ def test_a_caller_that_still_listens_learns_that_its_command_came_too_late(
     assert mill.ran == [1]
 
 
+@pytest.mark.parametrize(
+    ("boot", "of_app", "status"),
+    [
+        ("another", "this", "expired"),
+        ("", "this", "succeeded"),  # a process that may not read /proc/sys
+        ("another", "", "succeeded"),
+        (None, "this", "succeeded"),
+    ],
+)
+def test_a_command_of_another_boot_is_not_run(
+    hmi: Asset,
+    mill: Mill,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Eventually,
+    boot: str | None,
+    of_app: str,
+    status: str,
+) -> None:
+    mill.go_on.set()
+    monkeypatch.setattr("openfactory.engines.embedded.command_age.boot_id", lambda: of_app)
+    stamp = {"timeout": "60", **engine.stamp("MILL"), "boot_id": boot}
+    stamp = {name: text for name, text in stamp.items() if text is not None}
+    engine.publish(CommandEnvelope.addressed("HMI", {}).event("MILL", "start", stamp))
+    eventually(lambda: len(replies(engine)) == 1)
+    [reply] = replies(engine).values()
+    assert reply.status == status
+    if status == "expired":
+        assert "sent before the machine was started again" in str(reply.error)
+        assert "inf" not in str(reply.error)
+
+
 @pytest.mark.parametrize("days", [-1, 1])
 def test_the_wall_clocks_do_not_count(
     hmi: Asset, mill: Mill, engine: Engine, days: int, eventually: Eventually

@@ -292,9 +292,7 @@ class CommandHandler:
         self._begin(correlation_id, command, interrupt)
         return await method()
 
-    def _begin(
-        self, correlation_id: str, command: OpenCommand, interrupt: Callable[[], object] | None = None
-    ) -> None:
+    def _begin(self, correlation_id: str, command: OpenCommand, interrupt: Callable[[], object] | None = None) -> None:
         """Note that the method of a command begins, right before it does.
 
         Args:
