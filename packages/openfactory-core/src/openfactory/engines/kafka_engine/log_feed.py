@@ -239,9 +239,10 @@ class LogFeed:
                 self._partitions = {(partition.topic, partition.number): partition for partition in positions}
 
     def _deliver(self, messages: list[Message]) -> None:
-        newest = next((message for message in reversed(messages) if message.error() is None), None)
-        if newest is not None:
-            self._connection.clocks.note_read(newest)
+        for newest in reversed(messages):
+            if newest.error() is None:
+                self._connection.clocks.note_read(newest)
+                break
         with self._lock():
             for message in messages:
                 if self._closed or self._restarted:
