@@ -267,7 +267,7 @@ class CommandHandler:
             else:
                 self._fail(contract, correlation_id, error)
         else:
-            self._succeed(contract, correlation_id, result)
+            self._succeed(contract, envelope.header.correlation_id, result)
 
     def _expected(self, correlation_id: str) -> OpenCommand | None:
         """Return a command that is to run now, or None if it has a reply; wait for a cancel that may be on its way."""
@@ -311,19 +311,20 @@ class CommandHandler:
                 raise _NotBegunError(refusal)
             command.running, command.interrupt = True, interrupt
 
-    def _succeed(self, contract: MethodContract, correlation_id: str, result: Any) -> None:
+    def _succeed(self, contract: MethodContract, correlation_id: uuid.UUID, result: Any) -> None:
         """Reply with the result, or with as much of it as a reply carries: the method has run."""
         carried, missing = carried_value(result)
-        reply = CommandReply(uuid.UUID(correlation_id), "succeeded", carried)
+        reply = CommandReply(correlation_id, "succeeded", carried)
+        event = None
         try:
-            reply.event(self._asset_uuid, contract.name)
+            event = reply.event(self._asset_uuid, contract.name)
         except OpenFactoryError as error:  # the result alone is not too large, but the reply is
             carried, missing = None, str(error)
         if missing:
             note = shortened(f"The method ran, and its result is not carried in full: {missing}")
             self._logger.warning("Method %s (command %s): %s", contract.name, correlation_id, note)
-            reply = CommandReply(uuid.UUID(correlation_id), "succeeded", carried, note)
-        self._reply(contract.name, reply)
+            reply, event = CommandReply(correlation_id, "succeeded", carried, note), None
+        self._reply(contract.name, reply, event)
 
     def _fail(self, contract: MethodContract, correlation_id: str, error: BaseException) -> None:
         hint = ""
@@ -343,11 +344,16 @@ class CommandHandler:
         self._logger.log(level, "Command %s (%s) %s: %s", shortened(method), correlation_id, outcome, reason)
         self._reply(method, CommandReply(uuid.UUID(correlation_id), refusal.status, error=reason))
 
-    def _reply(self, method: str, reply: CommandReply) -> None:
+    def _reply(self, method: str, reply: CommandReply, event: AssetEvent | None = None) -> None:
         """Reply to a command once: a method that ends after `stop` has replied for it gets no second reply.
 
         A command that was refused before it was open is not remembered: it gets the same reply again, and pushes no
         other command out of the memory.
+
+        Args:
+            method: method of the command.
+            reply: the reply.
+            event: the event that carries it, if there is one already.
         """
         correlation_id = str(reply.correlation_id)
         with self._lock:
@@ -357,7 +363,7 @@ class CommandHandler:
                 self._memory.answer(correlation_id, reply)
         self.counters[reply.status] += 1
         try:
-            self._publish(reply.event(self._asset_uuid, method))
+            self._publish(event or reply.event(self._asset_uuid, method))
         except OpenFactoryError as failure:
             self._logger.error("The reply to %s (command %s) was not written: %s", method, correlation_id, failure)
         self._close(correlation_id)

@@ -138,8 +138,6 @@ class Ownership:
 
     def receive(self, event: AssetEvent) -> None:
         """Handle an event that was written as the owner of the asset. The delivery thread of the engine calls it."""
-        if event.tag != OWNER_TAG and event.id != AVAILABILITY_ID:
-            return  # a reply changes no owner
         if not self._is_settled or self._ended or self.lost_to is not None:
             return
         owner = self._state.owner
