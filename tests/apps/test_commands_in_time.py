@@ -142,8 +142,9 @@ def test_a_command_of_another_boot_is_not_run(
 ) -> None:
     mill.go_on.set()
     monkeypatch.setattr("openfactory.engines.embedded.command_age.boot_id", lambda: of_app)
-    stamp = {"timeout": "60", **engine.stamp("MILL"), "boot_id": boot}
-    stamp = {name: text for name, text in stamp.items() if text is not None}
+    stamp = {"timeout": "60", **engine.stamp("MILL"), "boot_id": boot or ""}
+    if boot is None:
+        del stamp["boot_id"]
     engine.publish(CommandEnvelope.addressed("HMI", {}).event("MILL", "start", stamp))
     eventually(lambda: len(replies(engine)) == 1)
     [reply] = replies(engine).values()
