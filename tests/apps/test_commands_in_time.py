@@ -63,6 +63,11 @@ class Mill(OpenFactoryApp):
             await asyncio.sleep(0.005)
         return "waited"
 
+    @ofa_method()
+    async def hold_loop(self) -> None:
+        self.ran.append("hold_loop")
+        self.go_on.wait(30)
+
 
 @pytest.fixture
 def mill(start: Start, url: str) -> Any:
@@ -114,6 +119,39 @@ def test_a_caller_that_still_listens_learns_that_its_command_came_too_late(
     assert (caught.value.asset_uuid, caught.value.method) == ("MILL", "start")
     mill.go_on.set()
     assert mill.ran == [1]
+
+
+@pytest.mark.parametrize(
+    ("boot", "of_app", "status"),
+    [
+        ("another", "this", "expired"),
+        ("", "this", "succeeded"),  # a process that may not read /proc/sys
+        ("another", "", "succeeded"),
+        (None, "this", "succeeded"),
+    ],
+)
+def test_a_command_of_another_boot_is_not_run(
+    hmi: Asset,
+    mill: Mill,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Eventually,
+    boot: str | None,
+    of_app: str,
+    status: str,
+) -> None:
+    mill.go_on.set()
+    monkeypatch.setattr("openfactory.engines.embedded.command_age.boot_id", lambda: of_app)
+    stamp = {"timeout": "60", **engine.stamp("MILL"), "boot_id": boot or ""}
+    if boot is None:
+        del stamp["boot_id"]
+    engine.publish(CommandEnvelope.addressed("HMI", {}).event("MILL", "start", stamp))
+    eventually(lambda: len(replies(engine)) == 1)
+    [reply] = replies(engine).values()
+    assert reply.status == status
+    if status == "expired":
+        assert "sent before the machine was started again" in str(reply.error)
+        assert "inf" not in str(reply.error)
 
 
 @pytest.mark.parametrize("days", [-1, 1])
@@ -267,6 +305,42 @@ def test_a_coroutine_is_interrupted_only_if_it_permits_it(
     mill.go_on.set()
     eventually(lambda: waits in replies(engine, "wait"))
     assert replies(engine, "wait")[waits].status == "succeeded"
+
+
+@pytest.mark.parametrize("method", ["wait", "travel"])
+@pytest.mark.parametrize("status", ["expired", "cancelled"])
+def test_a_coroutine_that_waits_for_its_event_loop_has_not_begun(
+    hmi: Asset, mill: Mill, engine: Engine, eventually: Eventually, method: str, status: str
+) -> None:
+    hmi.hold_loop(sender_uuid="HMI")
+    eventually(lambda: mill.ran == ["hold_loop"])
+    late = hmi.method(method, "HMI", timeout=0.2 if status == "expired" else 60)
+    eventually(lambda: late in mill._commands._memory.open)
+    if status == "cancelled":
+        hmi.cancel(late)
+        eventually(lambda: late in replies(engine, method))  # while the loop is busy
+    else:
+        threading.Event().wait(0.25)
+    mill.go_on.set()
+    eventually(lambda: late in replies(engine, method))
+    assert replies(engine, method)[late].status == status
+    hmi.call("travel", sender_uuid="HMI", timeout=60)
+    assert mill.ran == ["hold_loop", 0]
+
+
+def test_a_stop_answers_a_coroutine_that_waits_for_its_event_loop(
+    start: Start, url: str, watch: Watch, engine: Engine, eventually: Eventually
+) -> None:
+    mill = start(Mill, url, app_uuid="MILL", stop_timeout=0.5)
+    hmi = watch("MILL")
+    hmi.hold_loop(sender_uuid="HMI")
+    eventually(lambda: mill.ran == ["hold_loop"])
+    waits = hmi.method("wait", "HMI", timeout=60)
+    eventually(lambda: waits in mill._commands._memory.open)
+    mill.shutdown()
+    assert replies(engine, "wait")[waits].status == "rejected"
+    mill.go_on.set()
+    assert mill.ran == ["hold_loop"]
 
 
 def test_a_coroutine_may_end_in_spite_of_a_cancel(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openfactory.concurrency import pauses
 from openfactory.concurrency.pauses import Pauses
+from openfactory.engines.kafka_engine import log_clock
 from openfactory.engines.kafka_engine.log_clock import LogClock
 
 # The clock of the broker shows this much more than that of the machine.
@@ -61,6 +66,35 @@ def test_a_clock_that_was_set_is_learnt_anew(by: float, is_own: bool) -> None:
         clock.note_read(appended(1_010.0 + by), 1_010.001)
         assert clock.latest(1_010) is None
     assert clock.earliest(1_010) == pytest.approx(1_010 + by + AHEAD, abs=0.02)
+
+
+@pytest.mark.parametrize("by", [-86_400.0, 86_400.0])
+@pytest.mark.parametrize("method", ["note_read", "note_written", "earliest", "latest"])
+def test_another_thread_may_use_the_clock_between_any_two_lines(method: str, by: float) -> None:
+    for line in range(30):
+        clock = LogClock()
+        clock.note_read(appended(1_000.0), 1_000.001)
+        clock.note_written(appended(1_000.0), 1_000.002, latency=0.004)
+        arguments = {"note_read": (appended(1_010.0), 1_010.001), "note_written": (appended(1_010.0), 1_010.002, 0.004)}
+        lines_left = line
+
+        def trace(frame: FrameType, event: str, _: object, clock: LogClock = clock) -> Any:
+            nonlocal lines_left
+            if frame.f_code.co_filename != log_clock.__file__:
+                return None
+            lines_left -= event == "line"
+            if event == "line" and lines_left == 0:
+                sys.settrace(None)
+                clock.note_read(appended(1_010.0 + by), 1_010.001)
+                clock.note_read(appended(1_010.0 - by), 1_010.001)
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            getattr(clock, method)(*arguments.get(method, (1_010.002,)))
+        finally:
+            sys.settrace(before)
 
 
 def test_a_pause_is_seen_during_it_and_for_a_while_after_it(monkeypatch: pytest.MonkeyPatch) -> None:

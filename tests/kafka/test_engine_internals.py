@@ -333,6 +333,21 @@ def test_write_that_the_broker_had_already_is_acknowledged(
     delivery.flush(timeout=60)
 
 
+def test_a_write_is_acknowledged_even_if_the_time_of_the_log_cannot_be_learnt(
+    delivery: Delivery,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    eventually: Callable[..., None],
+) -> None:
+    def fail(*_: object) -> None:
+        raise TypeError("no time")
+
+    monkeypatch.setattr(delivery._connection.clocks, "note_written", fail)
+    delivery.publish("t", "MILL", b"1", event(1)).wait(60)
+    eventually(lambda: any("The time of the log" in message for message in caplog.messages))
+    delivery.publish("t", "MILL", b"2", event(2)).wait(60)
+
+
 @pytest.mark.parametrize("code", [5, 6, 9, 56, 74, 75, 78])
 def test_an_error_that_passes_by_itself_is_retried(
     delivery: Delivery, mock_cluster: tuple[str, Callable[..., None]], code: int

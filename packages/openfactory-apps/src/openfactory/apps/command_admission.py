@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -38,12 +39,16 @@ STOPPING = Refusal("The app is stopping. Call again when it is AVAILABLE.")
 
 def expired(arrival: Arrival) -> Refusal | None:
     """Return the refusal of a command whose caller has given up, or None."""
-    if arrival.overdue < 0:
+    overdue = arrival.overdue
+    if overdue < 0:
         return None
-    reason = (
-        f"Its caller waits {arrival.timeout:g} s, and the method could begin {arrival.overdue:.1f} s after that. "
-        "It did not run. Call again, with a longer timeout= if the app has much to do."
-    )
+    if math.isinf(overdue):
+        reason = "It was sent before the machine was started again, and its caller is gone. It did not run. Call again."
+    else:
+        reason = (
+            f"Its caller waits {arrival.timeout:g} s, and the method could begin {overdue:.1f} s after that. "
+            "It did not run. Call again, with a longer timeout= if the app has much to do."
+        )
     return Refusal(reason, "expired", remembered=True)
 
 

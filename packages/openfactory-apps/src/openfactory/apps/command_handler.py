@@ -47,6 +47,18 @@ _OUTCOMES = {
 _executor = OrderedExecutor("openfactory-command")
 
 
+class _NotBegunError(Exception):
+    """A method does not begin.
+
+    Attributes:
+        refusal: the reason; None if a cancel or a stop replies to the command.
+    """
+
+    def __init__(self, refusal: Refusal | None) -> None:
+        super().__init__()
+        self.refusal = refusal
+
+
 class CommandHandler:
     """The commands of one app: their execution, and their replies.
 
@@ -226,33 +238,28 @@ class CommandHandler:
         if not self._may_run():
             self._close(correlation_id)
             return  # the process that has taken over replies
-        arguments, refusal = {}, None
         try:
             arguments = contract.bind(envelope.arguments)
         except ValueError as error:
-            refusal = Refusal(str(error))
-        with self._lock:
-            command = self._memory.open.get(correlation_id)
-            if command is not None and command.is_doubtful:
-                patience = min(_CANCEL_SECONDS, -command.arrival.overdue / 2)  # it may be in time, and begins in time
-                self._idle.wait_for(lambda: command.cancelled or self._stopping, max(patience, 0))
-            if command is None or command.cancelled or self._memory.reply_to(correlation_id) is not None:
-                return  # a cancel or a stop replies to it
-            refusal = refusal or (STOPPING if self._stopping else expired(command.arrival))
-            command.running = refusal is None
-        if refusal is not None:
-            self._refuse(contract.name, correlation_id, refusal)
+            self._refuse(contract.name, correlation_id, Refusal(str(error)))
+            return
+        command = self._expected(correlation_id)
+        if command is None:
             return
         self._logger.debug("Command %s %s from %s", contract.name, correlation_id, envelope.header.sender_uuid)
         try:
-            method = getattr(self._owner, contract.attribute)
-            if contract.cancellable:
-                result = self._submit(self._interruptible(command, partial(method, **arguments))).result()
+            method = partial(getattr(self._owner, contract.attribute), **arguments)
+            if contract.is_async:
+                result = self._submit(self._coroutine(contract, correlation_id, command, method)).result()
             else:
+                self._begin(correlation_id, command)
                 with new_strand():  # a flush of the method tells of its own writes
-                    result = method(**arguments)
+                    result = method()
                 if asyncio.iscoroutine(result):
                     result = self._submit(result).result()
+        except _NotBegunError as error:
+            if error.refusal is not None:
+                self._refuse(contract.name, correlation_id, error.refusal)
         except BaseException as error:  # noqa: BLE001 - any error, SystemExit too, goes to the caller
             is_interrupted = contract.cancellable and command.cancelled
             if is_interrupted and isinstance(error, concurrent.futures.CancelledError):
@@ -260,32 +267,64 @@ class CommandHandler:
             else:
                 self._fail(contract, correlation_id, error)
         else:
-            self._succeed(contract, correlation_id, result)
+            self._succeed(contract, envelope.header.correlation_id, result)
 
-    async def _interruptible(self, command: OpenCommand, begin: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Run a method that a cancel interrupts; its lane waits until it has cleaned up."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
+    def _expected(self, correlation_id: str) -> OpenCommand | None:
+        """Return a command that is to run now, or None if it has a reply; wait for a cancel that may be on its way."""
         with self._lock:
-            command.interrupt = lambda: loop.call_soon_threadsafe(task.cancel)
-            is_cancelled = command.cancelled
-        if is_cancelled:
-            raise asyncio.CancelledError
-        return await begin()
+            command = self._memory.open.get(correlation_id)
+            if command is not None and command.is_doubtful:
+                patience = min(_CANCEL_SECONDS, -command.arrival.overdue / 2)  # it may be in time, and begins in time
+                self._idle.wait_for(lambda: command.cancelled or self._stopping, max(patience, 0))
+        return command
 
-    def _succeed(self, contract: MethodContract, correlation_id: str, result: Any) -> None:
+    async def _coroutine(
+        self,
+        contract: MethodContract,
+        correlation_id: str,
+        command: OpenCommand,
+        method: Callable[[], Coroutine[Any, Any, Any]],
+    ) -> Any:
+        """Run an `async def`, which begins only when the event loop has time; its lane waits for its end."""
+        interrupt = None
+        if contract.cancellable and (task := asyncio.current_task()) is not None:
+            interrupt = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
+        self._begin(correlation_id, command, interrupt)
+        return await method()
+
+    def _begin(self, correlation_id: str, command: OpenCommand, interrupt: Callable[[], object] | None = None) -> None:
+        """Note that the method of a command begins, right before it does.
+
+        Args:
+            correlation_id: id of the command.
+            command: the command.
+            interrupt: interrupts the method; None if it may not be interrupted.
+
+        Raises:
+            _NotBegunError: the method must not begin.
+        """
+        with self._lock:
+            if command.cancelled or self._memory.reply_to(correlation_id) is not None:
+                raise _NotBegunError(None)
+            refusal = STOPPING if self._stopping else expired(command.arrival)
+            if refusal is not None:
+                raise _NotBegunError(refusal)
+            command.running, command.interrupt = True, interrupt
+
+    def _succeed(self, contract: MethodContract, correlation_id: uuid.UUID, result: Any) -> None:
         """Reply with the result, or with as much of it as a reply carries: the method has run."""
         carried, missing = carried_value(result)
-        reply = CommandReply(uuid.UUID(correlation_id), "succeeded", carried)
+        reply = CommandReply(correlation_id, "succeeded", carried)
+        event = None
         try:
-            reply.event(self._asset_uuid, contract.name)
+            event = reply.event(self._asset_uuid, contract.name)
         except OpenFactoryError as error:  # the result alone is not too large, but the reply is
             carried, missing = None, str(error)
         if missing:
             note = shortened(f"The method ran, and its result is not carried in full: {missing}")
             self._logger.warning("Method %s (command %s): %s", contract.name, correlation_id, note)
-            reply = CommandReply(uuid.UUID(correlation_id), "succeeded", carried, note)
-        self._reply(contract.name, reply)
+            reply, event = CommandReply(correlation_id, "succeeded", carried, note), None
+        self._reply(contract.name, reply, event)
 
     def _fail(self, contract: MethodContract, correlation_id: str, error: BaseException) -> None:
         hint = ""
@@ -305,11 +344,16 @@ class CommandHandler:
         self._logger.log(level, "Command %s (%s) %s: %s", shortened(method), correlation_id, outcome, reason)
         self._reply(method, CommandReply(uuid.UUID(correlation_id), refusal.status, error=reason))
 
-    def _reply(self, method: str, reply: CommandReply) -> None:
+    def _reply(self, method: str, reply: CommandReply, event: AssetEvent | None = None) -> None:
         """Reply to a command once: a method that ends after `stop` has replied for it gets no second reply.
 
         A command that was refused before it was open is not remembered: it gets the same reply again, and pushes no
         other command out of the memory.
+
+        Args:
+            method: method of the command.
+            reply: the reply.
+            event: the event that carries it, if there is one already.
         """
         correlation_id = str(reply.correlation_id)
         with self._lock:
@@ -319,7 +363,7 @@ class CommandHandler:
                 self._memory.answer(correlation_id, reply)
         self.counters[reply.status] += 1
         try:
-            self._publish(reply.event(self._asset_uuid, method))
+            self._publish(event or reply.event(self._asset_uuid, method))
         except OpenFactoryError as failure:
             self._logger.error("The reply to %s (command %s) was not written: %s", method, correlation_id, failure)
         self._close(correlation_id)

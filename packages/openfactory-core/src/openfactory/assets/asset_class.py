@@ -516,7 +516,8 @@ class Asset:
                 self._receive_void(event)
                 return
             event = self._state.apply(event)
-            self._receive_of_owner(event)
+            if event.tag != REPLY_TAG:  # a reply changes no owner
+                self._receive_of_owner(event)
         else:
             event = self._state.apply(event)
         if event.tag == REPLY_TAG:

@@ -233,8 +233,8 @@ class Caller:
                 timeout=command.timeout,
             ) from error
         finally:
-            self._waiting.pop(command.correlation_id, None)
-            if command.tried and not (reply.done() and not reply.cancelled()):
+            is_waiting = self._waiting.pop(command.correlation_id, None) is not None  # else the reply has arrived
+            if command.tried and is_waiting:
                 self._give_up(command.correlation_id, command.receipt)
 
     def _give_up(self, correlation_id: str, receipt: Receipt | None) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
-from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, counts, is_by_owner, owner_of
+from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, counts_after, owner_of
 from openfactory.events.receipt import Receipt
 from openfactory.events.timestamp import is_before
 
@@ -90,10 +90,7 @@ class AssetState:
 
     def counts(self, event: AssetEvent) -> bool:
         """Return whether an event from the log counts: one that an owner has written does not after another claim."""
-        if not is_by_owner(event):
-            return True
-        claim, available = (self._before(event, attribute_id) for attribute_id in (OWNER_ID, AVAILABILITY_ID))
-        return counts(event, owner_of(claim, available))
+        return counts_after(event, self._before(event, OWNER_ID), self._before(event, AVAILABILITY_ID))
 
     @property
     def owner(self) -> Owner | None:

@@ -96,11 +96,11 @@ class CommandEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return decode_json(value, _decode_command)
         return msgspec.convert(value, cls)
 
-    def event(self, asset_uuid: str, method: str, attributes: Mapping[str, Any] | None = None) -> AssetEvent:
+    def event(self, asset_uuid: str, method: str, attributes: Mapping[str, str] | None = None) -> AssetEvent:
         """Return the event that carries this command to a method of an asset.
 
         Args:
-            attributes: properties of the event beside its timestamp, such as how long the caller waits.
+            attributes: short texts beside the timestamp of the event, such as how long the caller waits.
 
         Raises:
             InvalidEventError: the UUID, the method or an argument is not valid, or the command is too large.
@@ -114,7 +114,8 @@ class CommandEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 asset_uuid=asset_uuid,
             ) from error
         attribute_id = command_attribute_id(method)
-        return new_event(asset_uuid, attribute_id, text, "OpenFactory", COMMAND_TAG, attributes=attributes)
+        event = new_event(asset_uuid, attribute_id, text, "OpenFactory", COMMAND_TAG)
+        return msgspec.structs.replace(event, attributes=attributes) if attributes else event
 
 
 class CommandCancel(msgspec.Struct, frozen=True):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 __all__ = ["boot_id", "boot_seconds"]
@@ -11,10 +12,8 @@ __all__ = ["boot_id", "boot_seconds"]
 # On Linux it also runs while the machine sleeps. Elsewhere `monotonic` counts since the boot too.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
-
-def boot_seconds() -> float:
-    """Return the seconds since the boot of the machine, the same for all its processes."""
-    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
+#: Return the seconds since the boot of the machine, the same for all its processes.
+boot_seconds: Callable[[], float] = time.monotonic if _CLOCK is None else partial(time.clock_gettime, _CLOCK)
 
 
 @cache

@@ -249,6 +249,13 @@ def carried_value(value: Any) -> tuple[Any, str]:
 
     The note is empty if nothing is missing.
     """
+    try:
+        return wire_value(value), ""
+    except InvalidEventError:
+        return _carried_in_part(value)
+
+
+def _carried_in_part(value: Any) -> tuple[Any, str]:
     reasons: list[str] = []
 
     def leave_out(reason: InvalidEventError) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "OWNER_ID",
     "Owner",
     "counts",
+    "counts_after",
     "end_event",
     "end_events",
     "is_by_owner",
@@ -148,6 +149,18 @@ def counts(event: AssetEvent, owner: Owner | None) -> bool:
             return claim.instance == owner.instance and (owner.ended is None or claim.ended is not None)
         return claim.supersedes == owner.epoch or owner.ended is not None
     return epoch == owner.epoch and (event.id != AVAILABILITY_ID or owner.ended is None)
+
+
+def counts_after(event: AssetEvent, claim: AssetEvent | None, available: AssetEvent | None) -> bool:
+    """Return whether an event counts after the last claim and the last availability before it in the log.
+
+    The claim is parsed only if the event may end or change the ownership, or has another epoch: replies are frequent.
+    """
+    if claim is not None and event.tag != OWNER_TAG and event.id != AVAILABILITY_ID:
+        epoch = (event.attributes or {}).get(_EPOCH)
+        if epoch is not None and epoch == (claim.attributes or {}).get(_EPOCH):
+            return True
+    return counts(event, owner_of(claim, available))
 
 
 def _epoch_of(event: AssetEvent) -> int | None:

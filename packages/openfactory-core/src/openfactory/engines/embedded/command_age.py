@@ -19,8 +19,12 @@ def stamp() -> dict[str, str]:
 
 
 def age(event: AssetEvent) -> float | None:
-    """Return the seconds since a command was sent, or None if it does not tell; infinity for another boot."""
+    """Return the seconds since a command was sent, or None if it does not tell; infinity for another boot.
+
+    A process that cannot read the id of the boot has an empty id.
+    """
     sent = seconds_in(event, SENT)
     if sent is None:
         return None
-    return max(boot_seconds() - sent, 0.0) if text_in(event, _BOOT_ID) == boot_id() else math.inf
+    ids = text_in(event, _BOOT_ID), boot_id()
+    return math.inf if all(ids) and ids[0] != ids[1] else max(boot_seconds() - sent, 0.0)

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from openfactory.concurrency.boot_clock import boot_seconds
 from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.concurrency.strand import current_strand
 from openfactory.engines.failures import DeliveryFailures
@@ -142,6 +143,7 @@ class Delivery:
 
     def report(self, receipt: KafkaReceipt, error: KafkaError | None, message: Message) -> None:
         """Settle a receipt with the outcome that librdkafka reports."""
+        now = None
         if error is None:
             offset, partition, positions = message.offset(), (message.topic(), message.partition()), self._positions
             if offset is None:  # the broker had the message already and reports no offset: assume the next one
@@ -151,7 +153,7 @@ class Delivery:
             self.furthest[partition] = position  # type: ignore[index]
             if partition not in self._timed:
                 self._timed.add(partition)
-                self._connection.clocks.note_written(message)
+                now = boot_seconds()
             if positions.base and receipt.event is not None:  # written perhaps before partitions were added
                 position = positions.of_record(receipt.event.asset_uuid, Partition(*partition), position - 1)  # type: ignore[arg-type]
             receipt.position = position
@@ -160,6 +162,8 @@ class Delivery:
         else:
             self._fail(receipt, error)
         self._settled(receipt)
+        if now is not None:
+            self._note_time(message, now)
 
     def flush(self, timeout: float) -> None:
         """Wait until every message published before is settled.
@@ -294,6 +298,13 @@ class Delivery:
         if receipt.number in self._awaited:
             with self._lock:
                 self._progress.notify_all()
+
+    def _note_time(self, message: Message, now: float) -> None:
+        """Note the time of the log; an error here must not end the call that happens to poll for the report."""
+        try:
+            self._connection.clocks.note_written(message, now)
+        except Exception:
+            _logger.exception("The time of the log was not learnt from a delivery report. The next report is tried.")
 
     def _replace_producer(self) -> None:
         """Create a new producer after a fatal error, such as a deleted topic."""

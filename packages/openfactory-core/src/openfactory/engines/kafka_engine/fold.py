@@ -12,7 +12,7 @@ from openfactory.engines.kafka_engine.recent_commands import RecentCommands
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.decoding import decode_json
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
-from openfactory.events.ownership import counts, is_by_owner, owner_in
+from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, counts_after, is_by_owner
 from openfactory.events.registration import DEREGISTERED
 from openfactory.events.timestamp import milliseconds_of
 from openfactory.exceptions import InvalidEventError
@@ -73,7 +73,8 @@ class Fold:
         """Return whether an event counts: one that an owner has written does not after another claim."""
         if event.attributes is None or not is_by_owner(event):
             return True
-        return counts(event, owner_in(self.assets.get(event.asset_uuid, {})))
+        last = self.assets.get(event.asset_uuid, {})
+        return counts_after(event, last.get(OWNER_ID), last.get(AVAILABILITY_ID))
 
     def apply(self, event: AssetEvent) -> None:
         """Apply an event, which is newer than all others of its asset."""

@@ -9,7 +9,7 @@ bounds of many records are a few milliseconds apart. The wall clocks of the mach
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from openfactory.concurrency.boot_clock import boot_seconds
 
@@ -39,17 +39,23 @@ def appended_at(message: Message) -> float | None:
     return milliseconds / 1_000 if kind == _LOG_APPEND_TIME and milliseconds > 0 else None
 
 
-class LogClock:
-    """The clock of one partition. Its methods need no lock: two threads at once may lose one of two bounds.
+class _Bound(NamedTuple):
+    """A bound of the difference between two clocks, and the time at which it was found."""
 
-    The difference is the clock of this machine minus that of the broker.
+    difference: float
+    at: float
+
+
+class LogClock:
+    """The clock of one partition.
+
+    The difference is the clock of this machine minus that of the broker. The methods need no lock: each looks at a
+    bound once and replaces it as a whole, so two threads at once may lose one of two bounds.
     """
 
     def __init__(self) -> None:
-        self._highest: float | None = None  # bounds of the difference, and their times
-        self._highest_at = 0.0
-        self._lowest: float | None = None
-        self._lowest_at = 0.0
+        self._highest: _Bound | None = None
+        self._lowest: _Bound | None = None
         self._read_until = 0.0
 
     def note_read(self, appended: float, now: float) -> None:
@@ -62,41 +68,39 @@ class LogClock:
     def note_written(self, appended: float, now: float, latency: float) -> None:
         """Note a delivery report, which has arrived this many seconds after its record was published."""
         self._bound_above(now - appended, now)
-        difference = now - latency - appended - _PRECISION_SECONDS
-        lowest = self._lowest_now(now)
-        self._lowest, self._lowest_at = difference if lowest is None else max(lowest, difference), now
-        if self._highest is not None and self._highest < self._lowest:  # the clock of the broker was set back
-            self._highest, self._highest_at, self._lowest = now - appended, now, difference
+        difference = lowest = now - latency - appended - _PRECISION_SECONDS
+        if (known := self._lowest) is not None:
+            lowest = max(difference, known.difference - _DRIFT * (now - known.at))
+        highest = self._highest
+        if highest is not None and highest.difference + _DRIFT * (now - highest.at) < lowest:
+            self._highest, lowest = _Bound(now - appended, now), difference  # the clock of the broker was set back
+        self._lowest = _Bound(lowest, now)
 
     def earliest(self, now: float) -> float | None:
         """Return the time that it is in the log at least, or None if it is not known."""
-        highest = self._highest_now(now)
-        return None if highest is None else now - highest
+        highest = self._highest
+        return None if highest is None else now - (highest.difference + _DRIFT * (now - highest.at))
 
     def latest(self, now: float) -> float | None:
         """Return the time that it is in the log at most, or None if it is not known well.
 
         A first write may wait a second in the queue, and bounds the time too loosely.
         """
-        highest, lowest = self._highest_now(now), self._lowest_now(now)
-        if highest is None or lowest is None or highest - lowest > _CLOSE_SECONDS:
+        highest, lowest = self._highest, self._lowest
+        if highest is None or lowest is None:
             return None
-        return now - lowest
+        difference = lowest.difference - _DRIFT * (now - lowest.at)
+        if highest.difference + _DRIFT * (now - highest.at) - difference > _CLOSE_SECONDS:
+            return None
+        return now - difference
 
     def _bound_above(self, difference: float, now: float) -> None:
-        highest = self._highest_now(now)
-        self._highest, self._highest_at = difference if highest is None else min(highest, difference), now
-        lowest = self._lowest_now(now)
-        if lowest is not None and self._highest < lowest:  # the clock of the broker was set forward
-            self._lowest = None
-
-    def _highest_now(self, now: float) -> float | None:
-        highest = self._highest
-        return None if highest is None else highest + _DRIFT * (now - self._highest_at)
-
-    def _lowest_now(self, now: float) -> float | None:
-        lowest = self._lowest
-        return None if lowest is None else lowest - _DRIFT * (now - self._lowest_at)
+        highest, lowest = self._highest, self._lowest
+        if highest is not None and difference >= highest.difference + _DRIFT * (now - highest.at):
+            return  # the known bound is closer
+        self._highest = _Bound(difference, now)
+        if lowest is not None and difference < lowest.difference - _DRIFT * (now - lowest.at):
+            self._lowest = None  # the clock of the broker was set forward
 
 
 class LogClocks:
@@ -115,8 +119,13 @@ class LogClocks:
         if appended is not None:
             self._clocks[message.topic(), message.partition()].note_read(appended, boot_seconds())
 
-    def note_written(self, message: Message) -> None:
-        """Note the delivery report of a message."""
+    def note_written(self, message: Message, now: float) -> None:
+        """Note the delivery report of a message.
+
+        Args:
+            message: the message.
+            now: time by the clock of this machine, before anything else was done with the report.
+        """
         appended, latency = appended_at(message), message.latency()
         if appended is not None and latency is not None:
-            self._clocks[message.topic(), message.partition()].note_written(appended, boot_seconds(), latency)
+            self._clocks[message.topic(), message.partition()].note_written(appended, now, latency)

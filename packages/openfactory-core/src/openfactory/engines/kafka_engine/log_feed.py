@@ -239,15 +239,17 @@ class LogFeed:
                 self._partitions = {(partition.topic, partition.number): partition for partition in positions}
 
     def _deliver(self, messages: list[Message]) -> None:
-        newest = next((message for message in reversed(messages) if message.error() is None), None)
-        if newest is not None:
-            self._connection.clocks.note_read(newest)
+        errors = [message.error() for message in messages]
+        for message, error in zip(reversed(messages), reversed(errors), strict=True):
+            if error is None:
+                self._connection.clocks.note_read(message)
+                break
         with self._lock():
-            for message in messages:
+            for message, error in zip(messages, errors, strict=True):
                 if self._closed or self._restarted:
                     return
                 partition = self._partitions.get((message.topic(), message.partition()))
-                if (error := message.error()) is not None:
+                if error is not None:
                     self._handle_error(partition, message, error)
                 elif partition is not None:
                     offset = self._base + (message.offset() or 0)
@@ -262,7 +264,7 @@ class LogFeed:
                         )
                     if not self._restarted:
                         self.positions[partition] = offset + 1
-        if messages[-1].error() is None:
+        if errors[-1] is None:
             self._on_answer()
 
     def _handle_error(self, partition: Partition | None, message: Message, error: KafkaError) -> None:
