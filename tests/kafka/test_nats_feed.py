@@ -307,8 +307,8 @@ def test_a_server_that_is_killed_and_comes_back(
     heard.listen(asset, other)
     lives = len(heard.lives)
     for round_number in (1, 2):
-        killed_at = time.time()
         own_nats_server.kill()
+        killed_at = time.time()
         eventually(lambda: len(heard.cuts) == round_number)  # noqa: B023
         cut, good_at = heard.cuts[-1]
         assert cut == {asset, other}

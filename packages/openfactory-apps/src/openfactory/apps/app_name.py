@@ -7,7 +7,6 @@ import re
 import site
 import sys
 import sysconfig
-from importlib.metadata import entry_points
 from pathlib import Path
 
 __all__ = ["app_file_of", "app_uuid_of"]
@@ -55,6 +54,8 @@ def _profiled_file() -> Path | None:
 
 def _is_of_package(program: Path, app_class: type) -> bool:
     """Return whether the package of an app defines the program: as a module for `python -m`, or as a command."""
+    from importlib.metadata import entry_points  # slow to import, and rarely needed
+
     started = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "")
     commands = entry_points(group="console_scripts", name=program.name)
     packages = {module.partition(".")[0] for module in (started, *(command.module for command in commands))}
