@@ -18,7 +18,8 @@ import pytest
 from openfactory.concurrency import process_identity
 from openfactory.engines import liveness as module
 from openfactory.engines.embedded.presence import FilePresence
-from openfactory.engines.liveness import Liveness, LocalPresence, Sight, liveness_timeout
+from openfactory.engines.liveness import Liveness, liveness_timeout
+from openfactory.engines.presence import LocalPresence, Sight
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent, new_event
 from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, counts, owned, owner_in

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from openfactory.assets.asset_class import Asset
 from openfactory.assets.event_buffer import EventBuffer
-from openfactory.engines.liveness import Sight, Sighting
+from openfactory.engines.presence import Sight, Sighting
 from openfactory.engines.registry import Client, open_engine, open_engine_of
 from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import owner_in

@@ -9,8 +9,9 @@ from openfactory.concurrency.bounded import call_on_thread
 from openfactory.doctor.factory import Factory
 from openfactory.doctor.finding import Finding, failed, fine, unchecked
 from openfactory.engines.base import Engine
-from openfactory.engines.liveness import Liveness, Sight, Sighting
+from openfactory.engines.liveness import Liveness
 from openfactory.engines.location import Servers
+from openfactory.engines.presence import Sight, Sighting
 from openfactory.engines.registry import open_engine
 from openfactory.events.ownership import OWNER_ID, Owner, owner_in
 from openfactory.exceptions import OpenFactoryError

@@ -11,7 +11,7 @@ import click
 from openfactory.apps.cli.options import json_option, url_option
 from openfactory.apps.cli.output import print_json, print_table, short_timestamp
 from openfactory.apps.cli.target import open_factory
-from openfactory.engines.liveness import Sight, Sighting
+from openfactory.engines.presence import Sight, Sighting
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.timestamp import instant_of

@@ -26,7 +26,8 @@ from openfactory.engines.embedded.queries import read_all, read_history, read_sn
 from openfactory.engines.embedded.retention import Retention
 from openfactory.engines.embedded.tail import Tail
 from openfactory.engines.embedded.writer import Writer
-from openfactory.engines.liveness import Liveness, LocalPresence, Presence, liveness_timeout
+from openfactory.engines.liveness import Liveness, liveness_timeout
+from openfactory.engines.presence import LocalPresence, Presence
 from openfactory.engines.shared import HistoryQuery, SharedEngine
 from openfactory.engines.tables import TABLES, read_pairs, read_places, run_select
 from openfactory.events.event import AssetEvent

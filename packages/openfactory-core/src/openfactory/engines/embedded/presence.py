@@ -18,7 +18,7 @@ from pathlib import Path
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.concurrency.group_access import grant_to_group
-from openfactory.engines.liveness import Sight
+from openfactory.engines.presence import Sight
 
 if sys.platform != "win32":
     import fcntl

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from openfactory.concurrency.bounded import call_on_thread
 from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.kafka_engine.connection import BrokerConnection
-from openfactory.engines.liveness import Sight
+from openfactory.engines.presence import Sight
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, TopicPartition
