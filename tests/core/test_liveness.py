@@ -262,6 +262,27 @@ def test_a_claim_that_comes_while_an_end_is_written_is_watched(eventually: Event
     assert [event.value for event in asset.written if event.id == "avail"] == [UNAVAILABLE, "AVAILABLE", UNAVAILABLE]
 
 
+def test_an_end_that_waits_to_be_written_is_not_queued_again(eventually: Eventually) -> None:
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.ENDED
+    published: list[AssetEvent] = []
+    receipts: list[Receipt] = []
+
+    def publish(event: AssetEvent) -> Receipt:
+        published.append(event)
+        receipts.append(Receipt(0, lambda receipt, _: receipt.settled, event))
+        return receipts[-1]
+
+    liveness = Liveness(presence, asset.last_events, publish, timeout=PATIENCE)
+    liveness.note("MILL", asset.claim)
+    eventually(lambda: bool(published))
+    look(presence, 5)
+    assert [event.id for event in published] == [AVAILABILITY_ID, OWNER_ID]
+    receipts[0].position = 1
+    eventually(lambda: liveness.counters == {"ended_owners": 1})
+    liveness.close(60)
+
+
 def test_an_end_that_was_not_written_is_written_again(eventually: Eventually, caplog: pytest.LogCaptureFixture) -> None:
     asset, presence = Asset(), Presence()
     asset.failures = [DeliveryError("The disk is full. Make room."), DeliveryError("The disk is full. Make room.")]

@@ -26,6 +26,9 @@ Start = Callable[..., "OwnerProcess"]
 # Seconds until the end of a process must be known: for Kafka a session is 0.4 of it.
 TIMEOUT = 5.0
 
+# Seconds after which an app does not write any more: one that is frozen while it holds the lock stops all writers.
+_QUIET = 0.5
+
 _APP = """
 import ctypes
 import os
@@ -227,6 +230,7 @@ class OwnerPromises(OwnerFixtures):
     ) -> None:
         app = start()
         eventually(lambda: press.avail.value == "AVAILABLE")
+        time.sleep(_QUIET)
         app.send(signal.SIGSTOP)
         eventually(lambda: press.avail.value == "UNAVAILABLE")
         app.send(signal.SIGCONT)
@@ -242,6 +246,7 @@ class OwnerPromises(OwnerFixtures):
     ) -> None:
         frozen = start()
         eventually(lambda: press.avail.value == "AVAILABLE")
+        time.sleep(_QUIET)
         frozen.send(signal.SIGSTOP)
         newer = start(APP_TAKE_OVER="1")
         newer.until("Starting the main loop")
@@ -259,6 +264,7 @@ class OwnerPromises(OwnerFixtures):
     ) -> None:
         frozen = start()
         eventually(lambda: press.avail.value == "AVAILABLE")
+        time.sleep(_QUIET)
         frozen.send(signal.SIGSTOP)
         begun = time.monotonic()
         for number in range(20):

@@ -78,6 +78,7 @@ class Liveness:
         self._owned: defaultdict[str, dict[str, int]] = defaultdict(dict)  # by instance, epochs of its assets
         self._silence: dict[str, float] = {}  # by instance, the seconds since its last sign
         self._ended: set[str] = set()  # instances whose end is written
+        self._ends: dict[tuple[str, int], Receipt] = {}  # by asset and epoch, ends whose write is not acknowledged
         self._seen: dict[str, float] = {}  # by instance, the time of its last sign as this process has seen it
         self._looked = boot_seconds()
         self._pauses = 0
@@ -246,7 +247,7 @@ class Liveness:
         self._note_all()  # the process may have claimed assets that this one does not watch
         with self._lock:
             assets = dict(self._owned.get(instance, {}))
-        written: list[tuple[Receipt, str]] = []
+        written: list[tuple[tuple[str, int], Receipt, str]] = []
         not_yet_available = set()
         for asset_uuid, events in self._last_events(list(assets)).items() if assets else ():
             last = {event.id: event for event in events}
@@ -258,12 +259,16 @@ class Liveness:
                 continue
             if available.value == "AVAILABLE" and available.position is not None and not is_by_owner(available):
                 continue  # an app of an earlier version runs, which claims nothing
-            reason = self._reason(owner, sight)
-            end, claim = end_events(asset_uuid, owner, available, reason)
-            written.append((self._publish(end), f"{asset_uuid} is UNAVAILABLE: {reason}"))
-            self._publish(claim)
-        for receipt, text in written:
+            key, reason = (asset_uuid, owner.epoch), self._reason(owner, sight)
+            receipt = self._ends.get(key)
+            if receipt is None or receipt.error is not None:
+                end, claim = end_events(asset_uuid, owner, available, reason)
+                receipt = self._ends[key] = self._publish(end)
+                self._publish(claim)
+            written.append((key, receipt, f"{asset_uuid} is UNAVAILABLE: {reason}"))
+        for key, receipt, text in written:
             receipt.wait(self._interval)  # an end that does not reach the log is written again
+            del self._ends[key]
             _logger.warning("%s. Start it again.", text)
             self.counters["ended_owners"] += 1
         with self._lock:
