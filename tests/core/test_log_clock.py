@@ -97,6 +97,23 @@ def test_another_thread_may_use_the_clock_between_any_two_lines(method: str, by:
             sys.settrace(before)
 
 
+def test_a_pause_is_counted_once_by_whichever_thread_sees_it_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(pauses, "boot_seconds", lambda: now)
+    seen = Pauses(2.0)
+    now += 1.9
+    assert seen.count == 0
+    now += 30
+    assert [seen.count, seen.count] == [1, 1]  # before the thread ticks
+    seen.tick()
+    assert seen.count == 1
+    now += 30
+    assert seen.count == 2  # the thread still does not tick: another pause
+    now += 30
+    seen.tick()
+    assert seen.count == 3
+
+
 def test_a_pause_is_seen_during_it_and_for_a_while_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000.0
     monkeypatch.setattr(pauses, "boot_seconds", lambda: now)

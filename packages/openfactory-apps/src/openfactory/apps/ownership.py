@@ -183,7 +183,7 @@ class Ownership:
         """Return the process that has taken over while this one was frozen; it asks the log once after a pause."""
         if self._liveness is None or self.claim is None or not self._is_settled or self.lost_to is not None:
             return None
-        pauses = self._liveness.pauses()
+        pauses = self._liveness.pauses.count
         if pauses == self._pauses:
             return None
         try:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from openfactory.concurrency import forked_child, process_identity
-from openfactory.concurrency.boot_clock import boot_seconds
+from openfactory.concurrency.pauses import Pauses
 from openfactory.engines.presence import Presence, Sight, Sighting
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
@@ -35,8 +35,11 @@ _RENEWAL_SECONDS = 1_800.0
 # A look that is later by so many seconds tells of a pause of this process.
 _PAUSE_SECONDS = 0.5
 
-# The shortest time limit in seconds, and the seconds between two looks of a process that waits for an owner's end.
+# The shortest and the longest time limit in seconds.
 _SHORTEST_TIMEOUT = 1.0
+_LONGEST_TIMEOUT = 3_600.0
+
+# Seconds between two looks of a process that waits for an owner's end.
 _POLL_SECONDS = 0.2
 
 
@@ -56,6 +59,7 @@ class Liveness:
     Attributes:
         claims: the claims of the apps of this process, by the UUID of their assets.
         counters: number of ends that this process has written.
+        pauses: times at which this process was frozen or slow, so that another may have claimed its assets meanwhile.
     """
 
     def __init__(
@@ -69,10 +73,11 @@ class Liveness:
         self.presence = presence
         self.claims: dict[str, Owner] = {}
         self.counters = {"ended_owners": 0}
+        self._interval = timeout / _LOOKS
+        self.pauses = Pauses(self._interval + _PAUSE_SECONDS)
         self._last_events = last_events
         self._publish = publish
         self._known_claims = claims
-        self._interval = timeout / _LOOKS
         self._lock = threading.Lock()
         self._noted: dict[str, int] = {}  # by asset, the epoch of the last claim
         self._owned: defaultdict[str, dict[str, int]] = defaultdict(dict)  # by instance, epochs of its assets
@@ -80,8 +85,6 @@ class Liveness:
         self._ended: set[str] = set()  # instances whose end is written
         self._ends: dict[tuple[str, int], Receipt] = {}  # by asset and epoch, ends whose write is not acknowledged
         self._seen: dict[str, float] = {}  # by instance, the time of its last sign as this process has seen it
-        self._looked = boot_seconds()
-        self._pauses = 0
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         self._pid = forked_child.pid
@@ -125,17 +128,18 @@ class Liveness:
         is_running = process_identity.is_running(owner.machine, owner.pid, owner.process_start)
         if is_running is not None:
             return is_running
+        if not self.presence.lag:
+            return self.look(owner) in (Sight.LIVES, Sight.SILENT)
         now = silent_since = time.monotonic()
         deadline = now + self.presence.lag
         while True:
             sight, now = self.look(owner), time.monotonic()
             if sight is not Sight.SILENT:
                 silent_since = now
-            # A process that was started a moment ago may not be seen yet.
-            if sight is Sight.ENDED or (self.presence.lag and now - silent_since >= self.presence.patience):
+                if sight is Sight.ENDED or now >= deadline:
+                    return sight is Sight.LIVES
+            elif now - silent_since >= self.presence.patience:  # one that was started a moment ago may not be seen yet
                 return False
-            if now >= deadline and (sight is not Sight.SILENT or not self.presence.lag):
-                return sight is not Sight.UNKNOWN
             self._closed.wait(_POLL_SECONDS)
 
     def look(self, owner: Owner) -> Sight:
@@ -169,15 +173,6 @@ class Liveness:
         seen = self.presence.last_seen(owner.instance)
         return self._seen.get(owner.instance) if seen is None else seen
 
-    def pauses(self) -> int:
-        """Return how often this process was frozen or slow, so that another may have claimed its assets meanwhile."""
-        with self._lock:
-            now = boot_seconds()
-            if now - self._looked > self._interval + _PAUSE_SECONDS:
-                self._pauses += 1
-                self._looked = now
-            return self._pauses
-
     def close(self, timeout: float = 1.0) -> None:
         """End the thread and leave."""
         self._closed.set()
@@ -193,8 +188,7 @@ class Liveness:
         while not self._closed.wait(self._interval):
             now = time.monotonic()
             elapsed, last = min(now - last, 2 * self._interval), now  # more than that, this process was frozen itself
-            self.pauses()
-            self._looked = boot_seconds()
+            self.pauses.tick()
             try:
                 self.presence.beat()
                 self._look(elapsed)
@@ -307,9 +301,6 @@ def liveness_timeout() -> float:
             f"{_LONGEST_TIMEOUT:g}. Set one, or unset it to use {VARIABLES['LIVENESS_TIMEOUT'].default}."
         )
     return seconds
-
-
-_LONGEST_TIMEOUT = 3_600.0
 
 
 def _time_of_day(seconds: float) -> str:
