@@ -16,7 +16,7 @@ from openfactory.concurrency import process_identity
 from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.base import Engine
 from openfactory.events.event import OWNER_TAG, AssetEvent
-from openfactory.events.ownership import AVAILABILITY_ID, Owner, end_events, owned, owner_in
+from openfactory.events.ownership import AVAILABILITY_ID, Owner, end_events, owned
 from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import AssetOwnedError, DeliveryTimeout, OpenFactoryError
 
@@ -187,11 +187,10 @@ class Ownership:
         if pauses == self._pauses:
             return None
         try:
-            last = self._engine.snapshot([self._asset_uuid]).events.get(self._asset_uuid, ())
+            owner = self._engine.snapshot([self._asset_uuid]).owners().get(self._asset_uuid)
         except OpenFactoryError:
             return None  # what is known counts, and the next command asks again
         self._pauses = pauses
-        owner = owner_in({event.id: event for event in last})
         return owner if owner is not None and self._is_lost_to(owner) else None
 
     def _is_lost_to(self, owner: Owner) -> bool:

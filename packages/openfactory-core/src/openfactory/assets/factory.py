@@ -12,7 +12,6 @@ from openfactory.assets.event_buffer import EventBuffer
 from openfactory.engines.presence import Sight, Sighting
 from openfactory.engines.registry import Client, open_engine, open_engine_of
 from openfactory.events.event import AssetEvent
-from openfactory.events.ownership import owner_in
 from openfactory.events.period import Bound
 from openfactory.settings.redaction import redacted
 
@@ -101,9 +100,7 @@ class Factory:
         Each comes with what can be seen of it now, and the time of its last sign as far as the engine knows it. Assets
         that no app has claimed are not included.
         """
-        events = self._engine.snapshot(asset_uuids).events
-        found = {uuid: owner_in({event.id: event for event in of_one}) for uuid, of_one in events.items()}
-        owners = {uuid: owner for uuid, owner in found.items() if owner is not None}
+        owners = self._engine.snapshot(asset_uuids).owners()
         if self._engine.liveness is None:
             return {asset_uuid: Sighting(owner, Sight.UNKNOWN, None) for asset_uuid, owner in owners.items()}
         return self._engine.liveness.sightings(owners)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from openfactory.events.decoding import decode_json
+from openfactory.events.decoding import decode_value
 from openfactory.events.event import CANCEL_TAG, COMMAND_TAG, REPLY_TAG, AssetEvent, new_event, wire_value
 from openfactory.exceptions import InvalidEventError
 
@@ -92,9 +92,7 @@ class CommandEnvelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             msgspec.DecodeError: the value is not a command.
         """
-        if isinstance(value, str):
-            return decode_json(value, _decode_command)
-        return msgspec.convert(value, cls)
+        return decode_value(value, cls, _decode_command)
 
     def event(self, asset_uuid: str, method: str, attributes: Mapping[str, str] | None = None) -> AssetEvent:
         """Return the event that carries this command to a method of an asset.
@@ -148,9 +146,7 @@ class CommandCancel(msgspec.Struct, frozen=True):
         Raises:
             msgspec.DecodeError: the value is not a cancel.
         """
-        if isinstance(value, str):
-            return decode_json(value, _decode_cancel)
-        return msgspec.convert(value, cls)
+        return decode_value(value, cls, _decode_cancel)
 
     def event(self, asset_uuid: str) -> AssetEvent:
         """Return the event that carries this cancel to an asset.
@@ -188,9 +184,7 @@ class CommandReply(msgspec.Struct, frozen=True):
         Raises:
             msgspec.DecodeError: the value is not a reply.
         """
-        if isinstance(value, str):
-            return decode_json(value, _decode_reply)
-        return msgspec.convert(value, cls)
+        return decode_value(value, cls, _decode_reply)
 
     def event(self, asset_uuid: str, method: str) -> AssetEvent:
         """Return the event that carries this reply.

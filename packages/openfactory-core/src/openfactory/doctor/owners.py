@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from openfactory.concurrency.bounded import call_on_thread
@@ -28,6 +28,21 @@ _CLAIMS = 20
 # Number of assets that a finding names.
 _NAMED = 3
 
+# The findings about registered apps whose processes do not run, as far as it can be seen, each with its remedy.
+_NOT_RUNNING: Mapping[Sight, tuple[Callable[[str, str], Finding], str, str]] = {
+    Sight.ENDED: (failed, "Registered, although their processes have gone", "Start these apps again."),
+    Sight.SILENT: (
+        failed,
+        "Registered, although their processes give no sign of life",
+        "Check whether they are suspended, then resume them, or end them and start the apps again.",
+    ),
+    Sight.UNKNOWN: (
+        unchecked,
+        "Whether these processes live cannot be seen",
+        "On a Kafka, grant READ and DESCRIBE on the groups of owners to all users.",
+    ),
+}
+
 
 def examine_owners(factory: Factory) -> Iterator[Finding]:
     """Find registered assets whose processes have gone, and processes that should have gone."""
@@ -52,42 +67,14 @@ def _examine(factory: Factory) -> Iterator[Finding]:
         if engine.liveness is None:
             yield unchecked("owners", "This engine cannot see other processes.")
             return
-        last = {uuid: {event.id: event for event in events} for uuid, events in engine.snapshot().events.items()}
-        found = {asset_uuid: owner_in(events) for asset_uuid, events in last.items()}
-        owners = engine.liveness.sightings({uuid: owner for uuid, owner in found.items() if owner is not None})
+        owners = engine.liveness.sightings(engine.snapshot().owners())
         registered = {uuid: owners[uuid] for uuid in engine.types() if uuid in owners}
         running = sum(seen.sight is Sight.LIVES for seen in owners.values())
         yield fine("owners", f"running apps: {running}")
-        yield from _gone({uuid: seen for uuid, seen in registered.items() if seen.sight is Sight.ENDED})
-        yield from _silent({uuid: seen for uuid, seen in registered.items() if seen.sight is Sight.SILENT})
-        yield from _unknown({uuid: seen for uuid, seen in registered.items() if seen.sight is Sight.UNKNOWN})
+        for sight, (finding, found, remedy) in _NOT_RUNNING.items():
+            if apps := {uuid: seen for uuid, seen in registered.items() if seen.sight is sight}:
+                yield finding("owners", f"{found}: {_names(apps)}. {remedy}")
         yield from _left(engine, engine.liveness, owners)
-
-
-def _gone(owners: dict[str, Sighting]) -> Iterator[Finding]:
-    if owners:
-        yield failed(
-            "owners",
-            f"Registered, although their processes have gone: {_names(owners)}. Start these apps again.",
-        )
-
-
-def _silent(owners: dict[str, Sighting]) -> Iterator[Finding]:
-    if owners:
-        yield failed(
-            "owners",
-            f"Registered, although their processes give no sign of life: {_names(owners)}. "
-            "Check whether they are suspended, then resume them, or end them and start the apps again.",
-        )
-
-
-def _unknown(owners: dict[str, Sighting]) -> Iterator[Finding]:
-    if owners:
-        yield unchecked(
-            "owners",
-            f"Whether these processes live cannot be seen: {_names(owners)}. "
-            "On a Kafka, grant READ and DESCRIBE on the groups of owners to all users.",
-        )
 
 
 def _left(engine: Engine, liveness: Liveness, owners: dict[str, Sighting]) -> Iterator[Finding]:

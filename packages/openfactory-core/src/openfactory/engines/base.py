@@ -14,6 +14,7 @@ from openfactory.engines.liveness import Liveness
 from openfactory.engines.location import Servers
 from openfactory.events.event import AssetEvent
 from openfactory.events.message import checked_event
+from openfactory.events.ownership import Owner, owner_in
 from openfactory.events.period import Bound
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration
@@ -83,6 +84,11 @@ class Snapshot:
     events: Mapping[str, list[AssetEvent]]
     position: int
     log: int = 0
+
+    def owners(self) -> dict[str, Owner]:
+        """Return the last owner of each asset that an app has claimed, by UUID."""
+        found = {uuid: owner_in({event.id: event for event in of_one}) for uuid, of_one in self.events.items()}
+        return {uuid: owner for uuid, owner in found.items() if owner is not None}
 
 
 @dataclass(frozen=True, slots=True)

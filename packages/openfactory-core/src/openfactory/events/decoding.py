@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
-__all__ = ["FLAT_LENGTH", "MAX_DEPTH", "brackets_in", "decode_json", "is_too_deep"]
+__all__ = ["FLAT_LENGTH", "MAX_DEPTH", "brackets_in", "decode_json", "decode_value", "is_too_deep"]
 
 T = TypeVar("T")
 
@@ -76,6 +76,15 @@ def decode_json(
     if len(text) > FLAT_LENGTH and brackets_in(text) > MAX_DEPTH and is_too_deep(value):
         raise _too_deep()
     return value
+
+
+def decode_value(value: Any, kind: type[T], decode: Callable[[str | bytes], T]) -> T:
+    """Return the object that the value of an attribute carries: as JSON text, or as a decoded value.
+
+    Raises:
+        msgspec.DecodeError: the value carries no such object.
+    """
+    return decode_json(value, decode) if isinstance(value, str) else msgspec.convert(value, kind)
 
 
 def _children(item: object) -> Iterable[object]:

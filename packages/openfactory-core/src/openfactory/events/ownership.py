@@ -8,12 +8,12 @@ its replies and its registration. After another claim these events do not count,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from openfactory.events.attribute import UNAVAILABLE
-from openfactory.events.decoding import decode_json
+from openfactory.events.decoding import decode_value
 from openfactory.events.event import OWNER_TAG, AssetEvent, new_event
 
 __all__ = [
@@ -172,9 +172,8 @@ def _epoch_of(event: AssetEvent) -> int | None:
 
 
 def _parsed(event: AssetEvent) -> Owner | None:
-    value: Any = event.value
     try:
-        return decode_json(value, _decode) if isinstance(value, str) else msgspec.convert(value, Owner)
+        return decode_value(event.value, Owner, _decode)
     except msgspec.MsgspecError:
         return None  # another program uses the id
 

@@ -48,7 +48,7 @@ from openfactory.engines.shared import HistoryQuery, SharedEngine
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.message import checked_event, encode_message, read_message
-from openfactory.events.ownership import owned, owner_in
+from openfactory.events.ownership import owned
 from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration, deregistration_event
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError, OpenFactoryError
@@ -456,12 +456,11 @@ class LogEngine(SharedEngine):
 
     def _has_newer_owner(self, asset_uuid: str, epoch: int) -> bool:
         """Return whether another process is known to have claimed an asset after a claim; do not wait long for it."""
-        last_events = call_on_thread("openfactory-owner", self._last_events, [asset_uuid])
+        snapshot = call_on_thread("openfactory-owner", self.snapshot, [asset_uuid])
         try:
-            events = last_events.result(_OWNER_SECONDS).get(asset_uuid, [])
+            owner = snapshot.result(_OWNER_SECONDS).owners().get(asset_uuid)
         except (TimeoutError, OpenFactoryError):
             return False
-        owner = owner_in({event.id: event for event in events})
         return owner is not None and owner.epoch > epoch
 
     def _claims(self) -> list[AssetEvent]:
