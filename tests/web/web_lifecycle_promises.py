@@ -43,6 +43,24 @@ Early(KSQLDBClient(os.environ["KSQLDB_URL"]), host="127.0.0.1", stop_timeout=300
 """
 
 
+# An app whose main loop does not end.
+STUBBORN = """
+import asyncio
+import os
+from contextlib import suppress
+from openfactory.apps import {base}
+from openfactory.kafka import KSQLDBClient
+
+class Stubborn({base}):
+    async def async_main_loop(self):
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(1)
+
+Stubborn(KSQLDBClient(os.environ["KSQLDB_URL"]), host="127.0.0.1", stop_timeout=2).run()
+"""
+
+
 class LifecyclePromises:
     framework: ClassVar[Framework]
 
@@ -145,6 +163,17 @@ class LifecyclePromises:
                 self.framework.app_class(client, app_uuid="PANEL")
             newer = self.framework.app_class(client, app_uuid="PANEL", take_over=True)
             assert older.ends() == 1
+            newer.shutdown()
+
+    def test_an_app_that_is_taken_over_ends_its_process_also_if_its_main_loop_does_not_end(
+        self, start_app: StartApp, file_url: str
+    ) -> None:
+        older = start_app(STUBBORN.format(base=self.framework.app_class.__name__))
+        assert older.ask("/health/live").status == 200
+        with KSQLDBClient(file_url) as client:
+            newer = self.framework.app_class(client, app_uuid="PANEL", take_over=True)
+            assert older.ends() == 1
+            assert "PANEL was taken over by process" in older.log
             newer.shutdown()
 
     def test_a_server_that_fails_ends_the_app_at_once(self, start_app: StartApp, file_url: str) -> None:

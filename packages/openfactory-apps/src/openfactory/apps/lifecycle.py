@@ -46,6 +46,7 @@ class Lifecycle:
     Attributes:
         last_writes: receipts of the writes that tell others of the end of the app, once they are published.
         failed: whether the app was ended because it cannot go on.
+        ends_process: whether the process ends with the app, because `run` runs it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Lifecycle:
         self._task: asyncio.Task[Any] | None = None
         self.last_writes: Sequence[Receipt] | None = None
         self.failed = False
+        self.ends_process = False
 
     @property
     def status(self) -> int:
@@ -151,31 +153,32 @@ class Lifecycle:
     def fail(self) -> None:
         """End the main loop and stop the app, because it cannot go on; the status is 1.
 
-        It runs on a thread of its own. An app that `run` runs ends its process.
+        It runs on a thread of its own.
         """
         self.failed = True
         deadline = time.monotonic() + self.budget
-        is_run = self._runner is not None and self._task is None
         self.cancel_main_loop()
-        if is_run and self._runner is threading.main_thread() and callable(signal.getsignal(signal.SIGTERM)):
+        in_main_thread = self._task is None and self._runner is threading.main_thread()
+        if self.ends_process and in_main_thread and callable(signal.getsignal(signal.SIGTERM)):
             os.kill(os.getpid(), signal.SIGTERM)  # only a signal interrupts a main thread that sleeps
-        give_up = deadline - self.budget * (1 - _PATIENCE)
-        while self._runner is not None and not self._begun and time.monotonic() < give_up:
-            time.sleep(0.02)
-        self.stop()
-        if is_run:
+        self._stop_by(deadline, 0 if self._runner is None else _PATIENCE)
+        if self.ends_process:
             time.sleep(max(deadline - time.monotonic(), 0))
             end_process(self.status)
 
     def _watch(self, deadline: float) -> None:
         """Stop the app if the main loop does not end, and end the process at the deadline."""
         ends_by_itself = self._task is not None or self._runner in (None, threading.main_thread())
-        give_up = deadline - self.budget * (1 - _PATIENCE if ends_by_itself else 1)
-        while time.monotonic() < give_up and not self._begun:
-            time.sleep(0.02)
-        self.stop()
+        self._stop_by(deadline, _PATIENCE if ends_by_itself else 0)
         time.sleep(max(deadline - time.monotonic(), 0))
         end_process(max((app.status for app in list(APPS)), default=self.status))
+
+    def _stop_by(self, deadline: float, patience: float) -> None:
+        """Stop the app, after the main loop has had a share of the time to end by itself."""
+        give_up = deadline - self.budget * (1 - patience)
+        while not self._begun and time.monotonic() < give_up:
+            time.sleep(0.02)
+        self.stop()
 
 
 #: The apps of this process.

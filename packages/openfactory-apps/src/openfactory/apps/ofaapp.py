@@ -352,6 +352,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         or the deregistration could not be written.
         """
         status: int | None = None
+        self._lifecycle.ends_process = True
         try:
             try:
                 self._lifecycle.main_loop_begins()

@@ -240,6 +240,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         server, or a port that cannot be opened, is logged and ends the process with status 1. The app is stopped in the
         same way in each case.
         """
+        self._lifecycle.ends_process = True
         try:
             status = asyncio.run(self._run_to_status())
         except KeyboardInterrupt:
