@@ -24,7 +24,13 @@ from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent, new_event
 from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, counts, owned, owner_in
 from openfactory.events.receipt import Receipt
-from openfactory.exceptions import ConfigurationError, DeliveryError, EngineUnavailableError, OpenFactoryError
+from openfactory.exceptions import (
+    ConfigurationError,
+    DeliveryError,
+    DeliveryTimeout,
+    EngineUnavailableError,
+    OpenFactoryError,
+)
 
 Eventually = Callable[..., None]
 
@@ -257,15 +263,16 @@ def test_a_claim_that_comes_while_an_end_is_written_is_watched(eventually: Event
                 liveness.note("MILL", again.event("MILL"))
             return receipt
 
-        liveness._publish = publish_and_claim
+        liveness._ends._publish = publish_and_claim
         eventually(lambda: len(asset.written) == 4)
     assert [event.value for event in asset.written if event.id == "avail"] == [UNAVAILABLE, "AVAILABLE", UNAVAILABLE]
 
 
-def test_an_end_that_waits_to_be_written_is_not_queued_again(eventually: Eventually) -> None:
+def test_an_end_that_waits_to_be_written_is_announced_and_not_queued_again(eventually: Eventually) -> None:
     asset, presence = Asset(), Presence()
     presence.sight = Sight.ENDED
     published: list[AssetEvent] = []
+    announced: list[AssetEvent] = []
     receipts: list[Receipt] = []
 
     def publish(event: AssetEvent) -> Receipt:
@@ -273,13 +280,47 @@ def test_an_end_that_waits_to_be_written_is_not_queued_again(eventually: Eventua
         receipts.append(Receipt(0, lambda receipt, _: receipt.settled, event))
         return receipts[-1]
 
-    liveness = Liveness(presence, asset.last_events, publish, timeout=PATIENCE)
+    liveness = Liveness(presence, asset.last_events, publish, timeout=PATIENCE, announce=announced.append)
     liveness.note("MILL", asset.claim)
     eventually(lambda: bool(published))
     look(presence, 5)
     assert [event.id for event in published] == [AVAILABILITY_ID, OWNER_ID]
+    assert announced[:3] == [published[0]] * 3  # the engine delivers it once to each subscription
     receipts[0].position = 1
     eventually(lambda: liveness.counters == {"ended_owners": 1})
+    liveness.close(60)
+
+
+def test_an_end_for_which_the_queue_has_no_room_is_announced(eventually: Eventually) -> None:
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.ENDED
+    announced: list[AssetEvent] = []
+    has_room = threading.Event()
+
+    def publish(event: AssetEvent) -> Receipt:
+        if not has_room.is_set():
+            raise DeliveryTimeout("The queue is full. Wait.", pending=1)
+        return asset.publish(event)
+
+    liveness = Liveness(presence, asset.last_events, publish, timeout=PATIENCE, announce=announced.append)
+    liveness.note("MILL", asset.claim)
+    eventually(lambda: bool(announced))
+    assert (announced[0].id, announced[0].value) == (AVAILABILITY_ID, UNAVAILABLE)
+    has_room.set()
+    eventually(lambda: liveness.counters == {"ended_owners": 1})
+    liveness.close(60)
+
+
+def test_claims_are_read_again_when_more_assets_are_watched(eventually: Eventually) -> None:
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.ENDED
+    claims: list[AssetEvent] = []
+    liveness = Liveness(presence, asset.last_events, asset.publish, lambda: claims, timeout=PATIENCE)
+    liveness.start()
+    look(presence, 2)
+    claims.append(asset.claim)
+    liveness.read_claims()
+    eventually(lambda: bool(asset.written))
     liveness.close(60)
 
 

@@ -8,10 +8,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from openfactory.assets import Factory
 from openfactory.assets.asset_class import Asset
 from openfactory.events.attribute import AssetAttribute
 from openfactory.exceptions import DeliveryTimeout
@@ -164,3 +165,38 @@ def test_a_stop_waits_for_the_lock_as_long_as_its_budget_allows(
     with KSQLDBClient(file_url) as client:
         assert client.engine.history("MILL", "avail")[-1].value == "UNAVAILABLE"
         assert client.engine.types(["MILL"]) == {}
+
+
+def test_the_end_of_an_app_that_is_frozen_with_the_lock_is_heard_once_although_it_cannot_be_written(
+    file_url: str,
+    tmp_path: Path,
+    stop_holding: StopHolding,
+    start: Start,
+    eventually: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LIVENESS_TIMEOUT", "3")
+    with KSQLDBClient(file_url) as client, Asset("MILL", client) as mill, Factory(client) as factory:
+        app = start("busy_app.py", KSQLDB_URL=file_url, APP_UUID="MILL")
+        eventually(lambda: mill.avail.value == "AVAILABLE" and int(mill.load.value) > 100)
+        heard: list[Any] = []
+        mill.subscribe_to_attribute("avail", lambda _subject, message: heard.append(message["VALUE"]))
+        with factory.watch(attributes=["avail"]) as changes:
+            stop_holding(app, tmp_path / "factory.db.lock")
+            eventually(lambda: mill.avail.value == "UNAVAILABLE")
+            assert mill.owner is not None
+            assert f"process {app.pid} on host" in str(mill.owner.ended)
+            with Asset("MILL", client) as opened_later:
+                eventually(lambda: opened_later.avail.value == "UNAVAILABLE")
+            assert client.engine.snapshot(["MILL"]).owners()["MILL"].ended is None, "the file cannot be written"
+            app.process.send_signal(signal.SIGCONT)
+            eventually(lambda: len(heard) >= 2)
+            expected = ["UNAVAILABLE", "AVAILABLE"]
+            assert heard == expected
+            assert [event and event.value for event in (changes.get(60), changes.get(60))] == expected
+        mill.resync_state()
+        assert mill.avail.value == "AVAILABLE"
+        values = [event.value for event in client.engine.history("MILL", "avail")]
+        assert values[-2:] == expected
+        app.process.send_signal(signal.SIGTERM)
+        assert app.ended() == 0

@@ -12,14 +12,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from openfactory.concurrency import forked_child, process_identity
+from openfactory.concurrency import process_identity
 from openfactory.concurrency.pauses import Pauses
+from openfactory.engines.ownership_ends import OwnershipEnds
 from openfactory.engines.presence import Presence, Sight, Sighting
-from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
-from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, end_events, is_by_owner, owner_in
+from openfactory.events.ownership import OWNER_ID, Owner, owner_in
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import ConfigurationError, EngineClosedError, OpenFactoryError
+from openfactory.logs.outage import Outage
 from openfactory.settings import VARIABLES, setting
 
 __all__ = ["Liveness", "liveness_timeout"]
@@ -55,6 +56,8 @@ class Liveness:
         publish: writes an event.
         claims: returns the claims that the engine knows without being told, those of all assets of a file for example.
         timeout: seconds after which the end of a process must be known.
+        announce: delivers an event that cannot be written now to the subscriptions of this process, each of which
+            receives it once; called at each look until the event is written.
 
     Attributes:
         claims: the claims of the apps of this process, by the UUID of their assets.
@@ -69,25 +72,31 @@ class Liveness:
         publish: Callable[[AssetEvent], Receipt],
         claims: Callable[[], Iterable[AssetEvent]] = tuple,
         timeout: float = 15.0,
+        announce: Callable[[AssetEvent], None] = lambda _: None,
     ) -> None:
         self.presence = presence
         self.claims: dict[str, Owner] = {}
-        self.counters = {"ended_owners": 0}
         self._interval = timeout / _LOOKS
         self.pauses = Pauses(self._interval + _PAUSE_SECONDS)
-        self._last_events = last_events
+        self._ends = OwnershipEnds(last_events, publish, announce, self._interval)
         self._publish = publish
         self._known_claims = claims
+        self.counters = self._ends.counters
         self._lock = threading.Lock()
         self._noted: dict[str, int] = {}  # by asset, the epoch of the last claim
         self._owned: defaultdict[str, dict[str, int]] = defaultdict(dict)  # by instance, epochs of its assets
         self._silence: dict[str, float] = {}  # by instance, the seconds since its last sign
         self._ended: set[str] = set()  # instances whose end is written
-        self._ends: dict[tuple[str, int], Receipt] = {}  # by asset and epoch, ends whose write is not acknowledged
         self._seen: dict[str, float] = {}  # by instance, the time of its last sign as this process has seen it
         self._thread: threading.Thread | None = None
+        self._has_read_claims = False
         self._closed = threading.Event()
-        self._pid = forked_child.pid
+        self._outage = Outage(
+            _logger, meanwhile="It is tried again.", over="The owners of assets can be looked at again."
+        )
+        self._unread = Outage(
+            _logger, meanwhile="Those that are watched are noted.", over="The claims of assets can be read again."
+        )
 
     @property
     def instance(self) -> str:
@@ -102,6 +111,11 @@ class Liveness:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="openfactory-liveness", daemon=True)
                 self._thread.start()
+
+    def read_claims(self) -> None:
+        """Take note of all claims that the engine knows at the next look, because it watches more assets."""
+        self._has_read_claims = False
+        self.start()
 
     def join(self) -> None:
         """Let other processes see this one, which owns assets."""
@@ -140,7 +154,8 @@ class Liveness:
                     return sight is Sight.LIVES
             elif now - silent_since >= self.presence.patience:  # one that was started a moment ago may not be seen yet
                 return False
-            self._closed.wait(_POLL_SECONDS)
+            if self._closed.wait(_POLL_SECONDS):
+                return sight is Sight.LIVES
 
     def look(self, owner: Owner) -> Sight:
         """Return the present state of the process of an owner."""
@@ -176,8 +191,6 @@ class Liveness:
     def close(self, timeout: float = 1.0) -> None:
         """End the thread and leave."""
         self._closed.set()
-        if self._pid != forked_child.pid:
-            return
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
         self.presence.close()
@@ -191,31 +204,40 @@ class Liveness:
             self.pauses.tick()
             try:
                 self.presence.beat()
+                if not self._has_read_claims:
+                    self._note_all()
                 self._look(elapsed)
                 if now - renewed > _RENEWAL_SECONDS:
                     renewed = now
                     self._renew()
+                self._outage.end()
             except EngineClosedError:
                 return
             except OpenFactoryError as error:
-                _logger.warning("The owners of assets cannot be looked at now (%s). It is tried again.", error)
+                self._outage.begin(f"The owners of assets cannot be looked at now ({error}).")
             except Exception:
                 _logger.exception("The owners of assets cannot be looked at now. It is tried again.")
 
     def _note_all(self) -> None:
         """Take note of all claims that the engine knows."""
+        self._has_read_claims = True
         try:
             for claim in self._known_claims():
                 self.note(claim.asset_uuid, claim)
+            self._unread.end()
         except OpenFactoryError as error:
-            _logger.warning("The claims of assets cannot be read (%s). Those that are watched are noted later.", error)
+            self._has_read_claims = False
+            self._unread.begin(f"The claims of assets cannot be read ({error}).")
 
     def _look(self, elapsed: float) -> None:
         with self._lock:
             instances = {*self._owned, *self.presence.others()} - {self.instance}
-        for instance, sight in self.presence.look(instances).items():
-            if self._has_ended(instance, sight, elapsed):
-                self._write_end(instance, sight)
+        sights = self.presence.look(instances)
+        ended = [instance for instance, sight in sights.items() if self._has_ended(instance, sight, elapsed)]
+        if ended:
+            self._note_all()  # they may have claimed assets that this process does not watch
+        for instance in ended:
+            self._write_end(instance, sights[instance])
 
     def _has_ended(self, instance: str, sight: Sight, elapsed: float) -> bool:
         """Return whether a look at a process shows that its end is to be written."""
@@ -238,33 +260,9 @@ class Liveness:
 
     def _write_end(self, instance: str, sight: Sight) -> None:
         """Write the end of a process for each asset that it still owns and that is not unavailable already."""
-        self._note_all()  # the process may have claimed assets that this one does not watch
         with self._lock:
             assets = dict(self._owned.get(instance, {}))
-        written: list[tuple[tuple[str, int], Receipt, str]] = []
-        not_yet_available = set()
-        for asset_uuid, events in self._last_events(list(assets)).items() if assets else ():
-            last = {event.id: event for event in events}
-            owner, available = owner_in(last), last.get(AVAILABILITY_ID)
-            if owner is None or owner.instance != instance or owner.ended is not None or not owner.observable:
-                continue
-            if available is None or available.value == UNAVAILABLE:
-                not_yet_available.add(asset_uuid)
-                continue
-            if available.value == "AVAILABLE" and available.position is not None and not is_by_owner(available):
-                continue  # an app of an earlier version runs, which claims nothing
-            key, reason = (asset_uuid, owner.epoch), self._reason(owner, sight)
-            receipt = self._ends.get(key)
-            if receipt is None or receipt.error is not None:
-                end, claim = end_events(asset_uuid, owner, available, reason)
-                receipt = self._ends[key] = self._publish(end)
-                self._publish(claim)
-            written.append((key, receipt, f"{asset_uuid} is UNAVAILABLE: {reason}"))
-        for key, receipt, text in written:
-            receipt.wait(self._interval)  # an end that does not reach the log is written again
-            del self._ends[key]
-            _logger.warning("%s. Start it again.", text)
-            self.counters["ended_owners"] += 1
+        not_yet_available = self._ends.write(instance, assets, lambda owner: self._reason(owner, sight))
         with self._lock:
             self._silence.pop(instance, None)
             for asset_uuid, epoch in assets.items():

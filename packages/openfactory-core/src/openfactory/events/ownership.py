@@ -24,6 +24,7 @@ __all__ = [
     "counts_after",
     "end_event",
     "end_events",
+    "ends_same_ownership",
     "is_by_owner",
     "owned",
     "owner_in",
@@ -106,6 +107,12 @@ def end_events(
     """Return the events that end an ownership: the availability, and the claim with its end."""
     ended = msgspec.structs.replace(owner, ended=reason)
     return end_event(asset_uuid, owner, available, reason), ended.event(asset_uuid)
+
+
+def ends_same_ownership(event: AssetEvent, other: AssetEvent) -> bool:
+    """Return whether two events of an asset end the same ownership, as two processes write it that see the end."""
+    attributes = other.attributes or {}
+    return _ENDED in attributes and event.id == other.id and _epoch_of(event) == _epoch_of(other)
 
 
 def is_by_owner(event: AssetEvent) -> bool:

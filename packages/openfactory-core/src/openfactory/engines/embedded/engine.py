@@ -147,7 +147,8 @@ class EmbeddedEngine(SharedEngine):
 
     def _health(self) -> EngineHealth:
         problem = self._database.write_problem()
-        counters = self._writer.counters | self._tail.counters | {"unreadable": unreadable_rows(self._file)}
+        counters = self._writer.counters | self._tail.counters | self.liveness.counters
+        counters["unreadable"] = unreadable_rows(self._file)
         return EngineHealth(not problem, problem, self._writer.queued, counters)
 
     def _end_writing(self, timeout: float) -> None:
@@ -164,7 +165,14 @@ class EmbeddedEngine(SharedEngine):
         presence: Presence = LocalPresence(secrets.token_hex(8))
         if location.path is not None:
             presence = FilePresence(location.path.with_name(location.path.name + ".owners"), timeout)
-        return Liveness(presence, lambda assets: self.snapshot(assets).events, self.publish, self._claims, timeout)
+        return Liveness(
+            presence,
+            lambda assets: self.snapshot(assets).events,
+            self.publish,
+            self._claims,
+            timeout,
+            self._tail.announce,
+        )
 
     def _claims(self) -> list[AssetEvent]:
         with self._database.reading() as connection:

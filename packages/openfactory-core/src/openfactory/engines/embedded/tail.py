@@ -13,6 +13,8 @@ from openfactory.engines.base import OnEvent, OnGap, Subscription
 from openfactory.engines.dispatcher import Dispatcher
 from openfactory.engines.embedded.database import Database
 from openfactory.engines.embedded.queries import read_batch
+from openfactory.events.event import AssetEvent
+from openfactory.events.ownership import ends_same_ownership
 from openfactory.exceptions import EngineClosedError
 from openfactory.logs.outage import Outage
 
@@ -40,6 +42,7 @@ class Tail:
         self._database = database
         self._dispatcher = Dispatcher()
         self._position = 0
+        self._announced: dict[str, tuple[AssetEvent, set[Subscription]]] = {}  # by asset, with those that received it
         self._thread: threading.Thread | None = None
         self._closed = False
         self._outage = Outage(
@@ -66,6 +69,15 @@ class Tail:
             if start < self._position:
                 self._catch_up(subscription)
             return subscription
+
+    def announce(self, end: AssetEvent) -> None:
+        """Deliver the end of an owner, which cannot be written now, to each subscription that has not received it."""
+        with self._dispatcher.lock:
+            known, received = self._announced.setdefault(end.asset_uuid, (end, set()))
+            if not ends_same_ownership(known, end):
+                received = set()
+                self._announced[end.asset_uuid] = end, received
+            self._deliver_to_others(end, received)
 
     def close(self, timeout: float) -> None:
         """End the thread."""
@@ -123,8 +135,27 @@ class Tail:
                 return True
             self._position = min(up_to, batch.newest)
             for event in batch.events:
-                self._dispatcher.deliver(event)
+                if self._announced:
+                    self._deliver_unless_announced(event)
+                else:
+                    self._dispatcher.deliver(event)
             return self._position < batch.newest
+
+    def _deliver_unless_announced(self, event: AssetEvent) -> None:
+        """Deliver an event of the log, but the end of an owner only to those that have not received it before."""
+        announced = self._announced.get(event.asset_uuid)
+        if announced is not None and ends_same_ownership(announced[0], event):
+            del self._announced[event.asset_uuid]
+            self._deliver_to_others(event, announced[1])
+        else:
+            self._dispatcher.deliver(event)
+
+    def _deliver_to_others(self, event: AssetEvent, received: set[Subscription]) -> None:
+        """Deliver an event to the subscriptions that have not received it, and add them. The caller holds the lock."""
+        for subscription in self._dispatcher.subscriptions():
+            if subscription.asset_uuid in (None, event.asset_uuid) and subscription not in received:
+                received.add(subscription)
+                self._dispatcher.call(subscription, event)
 
     def _catch_up(self, subscription: Subscription) -> None:
         """Deliver the events between a subscription's position and the thread's. The caller holds the lock."""

@@ -243,8 +243,6 @@ class LogEngine(SharedEngine):
         from_position: int | None = None,
     ) -> Subscription:
         self._check_open()
-        if asset_uuid is None:
-            self.liveness.start()
         feed = self._started_feed()
         partitions = self._partitions
         wanted = None if asset_uuid is None else [asset_uuid]
@@ -266,7 +264,9 @@ class LogEngine(SharedEngine):
                 raise
             finally:
                 self._catching_up = outer
-            return subscription
+        if asset_uuid is None:
+            self.liveness.read_claims()
+        return subscription
 
     @abstractmethod
     def _started_feed(self) -> LogFeed:
@@ -471,7 +471,8 @@ class LogEngine(SharedEngine):
 
     def _health(self) -> EngineHealth:
         trouble = self._connection.outage.reason or self._trouble()
-        counters = self._delivery.counters | self._dispatcher.counters | {"unreadable": self._records.unreadable}
+        counters = self._delivery.counters | self._dispatcher.counters | self.liveness.counters
+        counters["unreadable"] = self._records.unreadable
         return EngineHealth(not trouble, trouble, self._delivery.queued, counters)
 
     def _trouble(self) -> str:

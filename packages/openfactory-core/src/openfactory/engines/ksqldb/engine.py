@@ -25,7 +25,7 @@ from openfactory.engines.ksqldb.tables import KsqlDBTables, topics_of_server
 from openfactory.engines.ksqldb.topology import check_factory
 from openfactory.engines.shared import HistoryQuery
 from openfactory.events.event import AssetEvent
-from openfactory.events.ownership import counts, is_by_owner, owner_in
+from openfactory.events.ownership import OWNER_ID, counts, is_by_owner, owner_in
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.settings.redaction import redacted
@@ -217,6 +217,12 @@ class KsqlDBEngine(LogEngine):
         if self._nats is not None:
             self._nats.begin_log(self._partition_of)
         self._notify_gaps()
+
+    def _claims(self) -> list[AssetEvent]:
+        if self._dispatcher.assets() is not None:
+            return []  # the claims of assets that are watched are noted as they are read
+        events = (event for events in self.snapshot().events.values() for event in events)
+        return [event for event in events if event.id == OWNER_ID]
 
     def _notify_gaps(self, partition: Partition | None = None) -> None:
         self._owners = Fold()  # records that were missed may be claims
