@@ -14,6 +14,7 @@ import pytest
 from openfactory.assets import Asset, AssetEvent
 from openfactory.engines import Engine
 from openfactory.events.event import new_event
+from openfactory.events.ownership import Owner, owned
 
 Open = Callable[..., Asset]
 Eventually = Callable[..., None]
@@ -111,6 +112,20 @@ def test_a_foreign_row_of_an_unreadable_asset_hurts_no_other(
     goes_on()
     assert open_asset("ROBOT").after.value == "it"
     assert engine.types() == {}
+
+
+def test_the_owner_of_an_asset_writes_on_after_a_foreign_row_of_its_availability_that_cannot_be_read(
+    engine: Engine, open_asset: Open, path: Path
+) -> None:
+    owner = Owner("some", 1, 0, "m3", 4711, TIME)
+    engine.publish(owner.event("ROBOT")).wait()
+    insert(path, attr="avail", value=b'"\xff"')
+    engine.publish(owned(new_event("ROBOT", "avail", "AVAILABLE", "Events", "Availability"), 1)).wait()
+    insert(path, attr="avail", value=b'"\xff"')
+    engine.publish(owned(new_event("ROBOT", "avail", "later", "Events", "Availability"), 1))
+    engine.publish(new_event("ROBOT", "after", "it", "Events", "Test")).wait()  # in the same transaction
+    robot = open_asset("ROBOT")
+    assert (robot.avail.value, robot.after.value) == ("later", "it")
 
 
 def test_a_foreign_row_nested_deeper_than_some_can_read_hurts_no_other(

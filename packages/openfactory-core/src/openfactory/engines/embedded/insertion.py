@@ -9,20 +9,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from openfactory.events.decoding import decode_json
+from openfactory.engines.embedded.queries import read_last
 from openfactory.events.event import AssetEvent
-from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, counts, owner_in
+from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, counts_after
 from openfactory.events.receipt import Receipt
 
 __all__ = ["Entry", "OwnerEvent", "Run", "Statement", "insert_event", "write_batch"]
 
 # Maximum number of rows in a statement. Each statement releases the interpreter lock once, so few are quicker.
 _ROWS = 500
-
-_LAST_OF_OWNER = """
-SELECT log.asset, log.attr, log.value, log.type, log.tag, log.ts, log.attributes
-FROM latest JOIN log ON log.id = latest.id WHERE latest.asset = ? AND latest.attr IN (?, ?)
-"""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -135,12 +130,8 @@ def _counts(connection: sqlite3.Connection, event: AssetEvent | None) -> bool:
     """Return whether an event that an owner writes still counts; other work always does, and passes None."""
     if event is None:
         return True
-    rows = connection.execute(_LAST_OF_OWNER, (event.asset_uuid, OWNER_ID, AVAILABILITY_ID))
-    last = {
-        attr: AssetEvent(asset, attr, decode_json(value), kind, tag, ts, None, decode_json(attributes or "null"))
-        for asset, attr, value, kind, tag, ts, attributes in rows
-    }
-    return counts(event, owner_in(last))
+    last = read_last(connection, event.asset_uuid, [OWNER_ID, AVAILABILITY_ID])
+    return counts_after(event, last.get(OWNER_ID), last.get(AVAILABILITY_ID))
 
 
 @cache

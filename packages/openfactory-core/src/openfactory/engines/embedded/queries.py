@@ -26,6 +26,7 @@ __all__ = [
     "read_all",
     "read_batch",
     "read_history",
+    "read_last",
     "read_snapshot",
     "unreadable_rows",
 ]
@@ -97,12 +98,15 @@ def _read(connection: sqlite3.Connection, rows: str, parameters: Sequence[Any]) 
         return newest, trimmed, _decode_events(text)
     except (sqlite3.OperationalError, msgspec.DecodeError) as error:
         _raise_unless_unreadable(error)
-    connection.execute("BEGIN")  # both queries read one state of the database
+    begins = not connection.in_transaction
+    if begins:
+        connection.execute("BEGIN")  # both queries read one state of the database
     try:
         newest, trimmed = connection.execute(_ENDS).fetchone()
         return newest, trimmed, list(_read_row_by_row(connection, rows, parameters))
     finally:
-        connection.execute("COMMIT")
+        if begins:
+            connection.execute("COMMIT")
 
 
 def _decode_events(text: str) -> list[AssetEvent]:
@@ -162,6 +166,13 @@ def read_snapshot(connection: sqlite3.Connection, asset_uuids: Collection[str] |
 def read_all(connection: sqlite3.Connection, attribute_id: str) -> list[AssetEvent]:
     """Return the last event of an attribute of each asset that has it."""
     return _read(connection, _SNAPSHOT.format(only="WHERE latest.attr = ?"), (attribute_id,))[2]
+
+
+def read_last(connection: sqlite3.Connection, asset_uuid: str, attribute_ids: Collection[str]) -> dict[str, AssetEvent]:
+    """Return the last events of some attributes of an asset, by id."""
+    only = f"WHERE latest.asset = ? AND latest.attr {_IN_LIST}"
+    events = _read(connection, _SNAPSHOT.format(only=only), (asset_uuid, json.dumps(list(attribute_ids))))[2]
+    return {event.id: event for event in events}
 
 
 def read_history(connection: sqlite3.Connection, query: HistoryQuery) -> list[AssetEvent]:
