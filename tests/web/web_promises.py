@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY, Counter, Gauge
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from openfactory.apps import EventAttribute
 from openfactory.assets import Asset
 from openfactory.events.event import AssetEvent
 from openfactory.events.timestamp import current_timestamp
@@ -638,6 +639,22 @@ class RunPromises(_Promises):
         assert len(logged) == wanted
         assert all(text.startswith(f"[{app.asset_uuid.upper()}] (") for text in logged)
         assert all(text.endswith('INFO 127.0.0.1 "GET /?x=%1b HTTP/1.1" 200 -') for text in logged)
+
+    def test_the_log_of_requests_may_be_switched_while_the_app_runs(
+        self, run_app: RunApp, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        panel = run_app(self.framework.panel_class).app
+        panel.logger.propagate = True
+        for number, wanted in enumerate((True, False, True)):
+            panel.log_http_requests = wanted
+            self.framework.ask(panel, "GET", f"/parts/{number}")
+        lines = [line.partition('"')[2] for line in caplog.messages if '"' in line]
+        assert lines == [f'GET /parts/{number} HTTP/1.1" 200 -' for number in (0, 2)]
+
+    @pytest.mark.parametrize("name", ["log_http_requests", "metrics_registry", "open_streams", "app_health"])
+    def test_an_attribute_does_not_take_a_name_of_the_web_app(self, app_class: type[Any], name: str) -> None:
+        with pytest.raises(TypeError, match=rf"Panel\.{name} has a name that OpenFactory itself uses"):
+            type("Panel", (app_class,), {name: EventAttribute(value="full", tag="Test")})
 
     def test_polled_pages_are_logged_only_when_they_fail_or_change(
         self, run_app: RunApp, eventually: Eventually, caplog: pytest.LogCaptureFixture

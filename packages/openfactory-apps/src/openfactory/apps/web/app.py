@@ -103,10 +103,12 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         max_request_bytes: size of the largest request body; a larger one gets the status 413.
 
     Attributes:
+        log_http_requests: whether each request is logged; it may be set while the app runs.
         metrics_registry: registry for metrics of the app, which the page of the metrics shows.
         open_streams: streams of `sse` that are open.
     """
 
+    log_http_requests: bool
     metrics_registry: CollectorRegistry
     open_streams: OpenStreams
 
@@ -142,6 +144,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         self._health_path = checked_path("health_path", health_path)
         self._metrics_path = checked_path("metrics_path", metrics_path)
         self._max_request_bytes = max_request_bytes
+        self.log_http_requests = log_http_requests
         self.metrics_registry = CollectorRegistry()
         self.open_streams = OpenStreams()
         self._server: WebServer | None = None
@@ -158,21 +161,12 @@ class WebApp(OpenFactoryApp, is_runtime=True):
             operations_port=operations_port,
         )
         self._metrics = Metrics(self.metrics_registry, self.app_health, self.logger)
-        self._request_log = RequestLog(self.logger, enabled=log_http_requests)
+        self._request_log = RequestLog(self.logger, lambda: self.log_http_requests)
         try:
             self._create_pages()
         except BaseException:
             self.shutdown()  # the app is registered by now, and the caller cannot stop it
             raise
-
-    @property
-    def log_http_requests(self) -> bool:
-        """Whether each request is logged."""
-        return self._request_log.enabled
-
-    @log_http_requests.setter
-    def log_http_requests(self, enabled: bool) -> None:
-        self._request_log.enabled = enabled
 
     # Defined by an app
 

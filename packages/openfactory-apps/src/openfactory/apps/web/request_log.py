@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from openfactory.logs.escaping import escaped
 
@@ -19,16 +20,15 @@ class RequestLog:
 
     Args:
         logger: logger for the lines.
-        enabled: whether requests are logged.
+        is_enabled: returns whether requests are logged.
 
     Attributes:
-        enabled: whether requests are logged.
         polled: paths of the pages that machines poll.
     """
 
-    def __init__(self, logger: logging.Logger, *, enabled: bool) -> None:
+    def __init__(self, logger: logging.Logger, is_enabled: Callable[[], bool]) -> None:
         self._logger = logger
-        self.enabled = enabled
+        self._is_enabled = is_enabled
         self.polled: set[str] = set()
         self._statuses: dict[str, str] = {}
 
@@ -41,7 +41,7 @@ class RequestLog:
             request: first line of the request.
             status: status of the response, such as `200`.
         """
-        if self.enabled and (path not in self.polled or self._is_news(path, status)):
+        if self._is_enabled() and (path not in self.polled or self._is_news(path, status)):
             # Escaped, as both come from the client.
             self._logger.info('%s "%s" %s -', escaped(client), escaped(request), status)
 
