@@ -48,6 +48,26 @@ def test_clients_that_wait_do_not_keep_others_away(
     assert site.log.count("WARNING 20 connections are open") == 1
 
 
+def test_the_limit_of_the_app_is_named_although_others_leave_meanwhile(
+    make_site: MakeSite, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(max_connections=2)
+    connections = site.server._connections
+    add = connections.add
+
+    def add_while_others_leave(connection: Connection) -> list[Connection]:
+        surplus = add(connection)
+        if surplus:
+            connections.remove(connection)
+        return surplus
+
+    monkeypatch.setattr(connections, "add", add_while_others_leave)
+    first, *_ = [stack.enter_context(site.connect()) for _ in range(3)]
+    assert ends(first)
+    assert site.log.count("WARNING 2 connections are open, the maximum of this app;") == 1
+    assert "None" not in site.log
+
+
 def test_the_connection_that_was_used_last_stays(make_site: MakeSite, eventually: Eventually, stack: ExitStack) -> None:
     site = make_site(max_connections=3)
     first, second, third = (stack.enter_context(site.connect()) for _ in range(3))

@@ -222,7 +222,8 @@ class HttpServer:
         return False
 
     def _warn(self, connection: Connection, consequence: str) -> None:
-        if self.connections >= self._max_connections:
+        # Others may have left since the connection had no room, so the number alone does not tell which limit it was.
+        if self._max_connections_per_address is None or self.connections >= self._max_connections:
             outage, limit = self._overload, f"{self._max_connections} connections are open, the maximum of this app"
         else:
             number = f"{self._max_connections_per_address} connections of {connection.host}"
