@@ -42,7 +42,6 @@ from openfactory.apps.identity import (
     takes_over,
 )
 from openfactory.apps.lifecycle import Lifecycle, StopRequested, end_process
-from openfactory.apps.operations.health import AppHealth
 from openfactory.apps.operations.listener import PortError, listening_socket, operations_port_of
 from openfactory.apps.ownership import Ownership
 from openfactory.apps.signals import handle_signals
@@ -68,6 +67,7 @@ from openfactory.settings import setting
 from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
+    from openfactory.apps.operations.health import AppHealth, ServerState
     from openfactory.apps.operations.pages import View
     from openfactory.apps.operations.server import OperationsServer
 
@@ -311,13 +311,18 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
     def _health(self) -> AppHealth:
         """Return the state of the app, which the pages of the operations port show."""
-        server = self._operations_server
+        return self._health_of(self._operations_server)
+
+    def _health_of(self, server: ServerState | None, streams: int = 0) -> AppHealth:
+        """Return the state of the app with one of its servers, and the number of the open streams."""
+        from openfactory.apps.operations.health import AppHealth  # slow to import, and not needed by most apps
+
         return AppHealth(
             asset_uuid=self.asset_uuid,
             availability=self["avail"].value,
             serving=server is not None and server.serving,
             connections=0 if server is None else server.connections,
-            streams=0,
+            streams=streams,
             commands=dict(self._commands.counters),
             waiting_commands=self._commands.waiting,
             engine=self._engine.health(),

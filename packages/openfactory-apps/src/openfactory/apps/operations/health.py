@@ -8,11 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Protocol
 
 from openfactory.apps.operations.pages import Page, View
 from openfactory.engines import EngineHealth
 
-__all__ = ["AppHealth", "health_pages"]
+__all__ = ["AppHealth", "ServerState", "health_pages"]
+
+
+class ServerState(Protocol):
+    """The state of a server of an app."""
+
+    @property
+    def serving(self) -> bool:
+        """Whether the server accepts requests."""
+        ...
+
+    @property
+    def connections(self) -> int:
+        """Number of open connections."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 from prometheus_client import CollectorRegistry
 
 from openfactory.apps.ofaapp import OpenFactoryApp
-from openfactory.apps.operations.health import AppHealth, health_pages
+from openfactory.apps.operations.health import AppHealth, ServerState, health_pages
 from openfactory.apps.operations.listener import checked_port, listening_socket
 from openfactory.apps.operations.metrics import Metrics
 from openfactory.apps.operations.pages import View, checked_path
@@ -32,7 +32,7 @@ declare(VARIABLES)
 _MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
-class WebServer(Protocol):
+class WebServer(ServerState, Protocol):
     """The web server of an app, which listens from its construction on."""
 
     port: int
@@ -40,16 +40,6 @@ class WebServer(Protocol):
     @property
     def url(self) -> str:
         """URL of the server."""
-        ...
-
-    @property
-    def serving(self) -> bool:
-        """Whether the server accepts requests."""
-        ...
-
-    @property
-    def connections(self) -> int:
-        """Number of open connections."""
         ...
 
     def start(self, on_failure: Callable[[Exception], None]) -> None:
@@ -176,17 +166,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
 
     def app_health(self) -> AppHealth:
         """Return the state of the app, which its health pages and its metrics show."""
-        server = self._server
-        return AppHealth(
-            asset_uuid=self.asset_uuid,
-            availability=self.avail.value,
-            serving=server is not None and server.serving,
-            connections=0 if server is None else server.connections,
-            streams=len(self.open_streams),
-            commands=dict(self._commands.counters),
-            waiting_commands=self._commands.waiting,
-            engine=self._engine.health(),
-        )
+        return self._health_of(self._server, len(self.open_streams))
 
     # Defined by the class of a framework
 
