@@ -15,6 +15,7 @@ from openfactory.kafka import KSQLDBClient
 HEAVY = (
     *("confluent_kafka", "httpx", "nats", "click", "rich", "fsspec", "openfactory.storage"),
     *("fastapi", "flask", "prometheus_client", "uvicorn", "werkzeug"),
+    "openfactory.apps.operations.health",
 )
 
 BLOCK = """

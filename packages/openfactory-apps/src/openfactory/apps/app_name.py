@@ -6,7 +6,6 @@ import os
 import re
 import site
 import sys
-import sysconfig
 from pathlib import Path
 
 __all__ = ["app_file_of", "app_uuid_of"]
@@ -74,6 +73,8 @@ def _file_of(module: str) -> Path | None:
 
 def _is_installed(file: Path) -> bool:
     """Return whether a file is a command, or belongs to an installed distribution or to Python."""
+    import sysconfig  # slow to import, and not needed by an app with APP_UUID
+
     paths = sysconfig.get_paths()
     folders = [os.path.dirname(sys.executable), *(paths[name] for name in ("scripts", "purelib", "platlib", "stdlib"))]
     folders += [*site.getsitepackages(), site.getusersitepackages()]
