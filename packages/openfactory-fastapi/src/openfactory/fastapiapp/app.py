@@ -151,13 +151,6 @@ class OpenFactoryFastAPIApp(WebApp, is_runtime=True):
 
     # Lifecycle
 
-    async def async_run(self) -> None:
-        try:
-            await super().async_run()
-        finally:
-            if isinstance(self._server, UvicornServer):
-                await asyncio.shield(self._server.ended(self._lifecycle.budget / 5))
-
     async def _prepare_serving(self) -> None:
         if isinstance(self._server, UvicornServer):
             await self._server.prepare()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Unpack
 
 from flask import Flask, got_request_exception
@@ -132,13 +131,6 @@ class OpenFactoryFlaskApp(WebApp, is_runtime=True):
         return self.app.test_client(**keywords)
 
     # Internals
-
-    async def async_run(self) -> None:
-        try:
-            await super().async_run()
-        finally:
-            if isinstance(self._server, HttpServer):  # waits also for a request that has stopped the app itself
-                await asyncio.shield(asyncio.to_thread(self._server.stop, self._lifecycle.budget / 5))
 
     def _create_server(self, listener: socket.socket) -> HttpServer:
         return HttpServer(

@@ -59,6 +59,14 @@ class WebServer(ServerState, Protocol):
         """
         ...
 
+    async def ended(self, timeout: float) -> None:
+        """Wait after a stop for the requests that it left, such as one that has stopped the app itself.
+
+        Args:
+            timeout: seconds to wait; then the requests are disconnected.
+        """
+        ...
+
 
 class WebAppOptions(TypedDict, total=False):
     """The keyword arguments of `WebApp`, for the constructor of a subclass that passes them on."""
@@ -241,7 +249,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
             Exception: the error of the main loop or the server, after the app is stopped.
         """
         try:
-            self._server = self._create_server(listening_socket(self._host, self._port))
+            server = self._server = self._create_server(listening_socket(self._host, self._port))
         except Exception as error:
             if isinstance(error, ConfigurationError):
                 self.logger.error("%s", error)
@@ -254,6 +262,8 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         except asyncio.CancelledError:
             if self._server_failure is None:
                 raise
+        finally:
+            await asyncio.shield(server.ended(self._lifecycle.budget / 5))
         if self._server_failure is not None:
             if (task := asyncio.current_task()) is not None:
                 task.uncancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import socket
@@ -134,7 +135,7 @@ class HttpServer:
     def stop(self, timeout: float, before_waiting: Callable[[], object] | None = None) -> None:
         """Stop accepting requests, wait for the running requests, and disconnect those that do not end in time.
 
-        A request whose route calls `stop` is neither waited for nor disconnected. A second call does nothing.
+        A request whose route calls `stop` is neither waited for nor disconnected; `ended` waits for it.
 
         Args:
             timeout: seconds to wait for the running requests.
@@ -155,6 +156,10 @@ class HttpServer:
             unanswered = self._connections.end(deadline)
             if unanswered:
                 self._logger.warning("%d HTTP requests did not end in time and were cut off.", unanswered)
+
+    async def ended(self, timeout: float) -> None:
+        """Wait after a stop for a request that has called it, and disconnect it if it does not end in time."""
+        await asyncio.to_thread(self.stop, timeout)
 
     def _serve(self, on_failure: Callable[[Exception], None]) -> None:
         failure: Exception | None = None
