@@ -61,7 +61,6 @@ class Ownership:
         self._joined: Future[None] | None = None  # done when other processes see this one
         self._is_settled = False  # whether the claim has won, so that a later one of another process is a take-over
         self._ended = False
-        self._takes_over = False
         self._epochs: set[int] = set()  # of all claims of the app
         self._pauses = 0  # of this process, after which the log was asked for the owner
         self._availability: AssetEvent | None = None  # as the app has written it last
@@ -84,7 +83,6 @@ class Ownership:
         if self._liveness is None:
             self._is_settled = True
             return 0
-        self._takes_over = take_over
         self._joined = call_on_thread("openfactory-join", self._liveness.join)
         if not self._liveness.presence.lag:
             self._joined.result()
@@ -93,7 +91,7 @@ class Ownership:
             if self._state.owner == owner:
                 raise self._owned_error(owner)
             owner = self._state.owner  # another process has claimed it meanwhile
-        position = self._write_claim(owner)
+        position = self._write_claim(owner, take_over=take_over)
         owner = self._state.owner
         if owner is None or self.claim is None or not _is_same(owner, self.claim):
             self._give_up()
@@ -205,8 +203,13 @@ class Ownership:
             self._logger.info("%s is owned by %s. Checking whether it lives.", self._asset_uuid, owner)
         return self._liveness.lives(self._asset_uuid, owner)
 
-    def _write_claim(self, previous: Owner | None) -> int:
-        """Write a claim in the place of another, wait until the log shows which one wins, and return its position."""
+    def _write_claim(self, previous: Owner | None, *, take_over: bool) -> int:
+        """Write a claim in the place of another, wait until the log shows which one wins, and return its position.
+
+        Args:
+            previous: the claim before it.
+            take_over: write it although another app of this process has a claim.
+        """
         assert self._liveness is not None
         before = 0 if previous is None else previous.epoch
         presence = self._liveness.presence
@@ -223,7 +226,7 @@ class Ownership:
         )
         self._epochs.add(self.claim.epoch)
         holder = self._liveness.claims.setdefault(self._asset_uuid, self.claim)
-        if holder is not self.claim and not (self._is_settled or self._takes_over):
+        if holder is not self.claim and not take_over:
             self.claim = None
             raise self._owned_error(holder)  # another app of this process, started at the same time
         self._liveness.claims[self._asset_uuid] = self.claim
@@ -237,7 +240,7 @@ class Ownership:
         self._liveness.join()
         while not self._ended and (present := self._state.owner) is not None and _is_same(present, ended):
             try:
-                self._write_claim(ended)
+                self._write_claim(ended, take_over=True)
             except OpenFactoryError as error:
                 self._logger.warning("%s could not claim its UUID again (%s). It tries again.", self._asset_uuid, error)
                 time.sleep(_RETRY_SECONDS)
