@@ -364,6 +364,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
                 keep_streams_going()
                 self._serve_operations()
                 self.welcome_banner()
+                self._ownership.wait_until_seen()
                 self._become_available()
                 check_main_loop_result(self.main_loop())  # type: ignore[func-returns-value]
             except PortError as error:
@@ -456,7 +457,6 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         """Prepare the web server, which a plain app does not have."""
 
     def _become_available(self) -> None:
-        self._ownership.wait_until_seen()
         self["avail"] = "AVAILABLE"
         self.logger.info("Starting the main loop.")
 
