@@ -12,6 +12,8 @@ import pytest
 from openfactory.apps import OpenFactoryApp, ofa_method
 from openfactory.apps import ownership as module
 from openfactory.assets import Asset
+from openfactory.concurrency import pauses
+from openfactory.concurrency.boot_clock import boot_seconds
 from openfactory.engines import Engine
 from openfactory.events.event import OWNER_TAG, REPLY_TAG, AssetEvent, new_event
 from openfactory.events.ownership import Owner, end_event, owned
@@ -84,6 +86,18 @@ def test_of_several_claims_whose_writing_takes_long_the_first_one_counts(
     assert watched.owner is not None
     assert watched.owner.event("MILL").value == claims[0].value
     assert watched.call("stroke", sender_uuid="HMI") == "done"
+
+
+def test_an_app_asks_for_its_owner_after_a_pause_if_there_can_be_other_processes(
+    mill: Any, engine: Engine, url: str, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = watch("MILL")
+    asked: list[object] = []
+    snapshot = engine.snapshot
+    monkeypatch.setattr(engine, "snapshot", lambda uuids: asked.append(uuids) or snapshot(uuids))
+    monkeypatch.setattr(pauses, "boot_seconds", lambda: boot_seconds() + 60)
+    assert watched.call("stroke", sender_uuid="HMI") == "done"
+    assert asked == ([] if url.startswith("memory:") else [["MILL"]])
 
 
 def test_of_apps_that_start_at_once_in_one_process_one_owns_the_uuid(url: str) -> None:

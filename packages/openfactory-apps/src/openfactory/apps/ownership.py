@@ -181,6 +181,8 @@ class Ownership:
         """Return the process that has taken over while this one was frozen; it asks the log once after a pause."""
         if self._liveness is None or self.claim is None or not self._is_settled or self.lost_to is not None:
             return None
+        if not self._liveness.presence.is_shared:
+            return None  # another app of this process cannot go on while this one is frozen
         pauses = self._liveness.pauses.count
         if pauses == self._pauses:
             return None
