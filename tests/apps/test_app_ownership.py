@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +14,7 @@ from openfactory.apps import ownership as module
 from openfactory.assets import Asset
 from openfactory.concurrency import pauses
 from openfactory.concurrency.boot_clock import boot_seconds
-from openfactory.engines import Engine
+from openfactory.engines import Engine, Snapshot
 from openfactory.events.event import OWNER_TAG, REPLY_TAG, AssetEvent, new_event
 from openfactory.events.ownership import Owner, end_event, owned
 from openfactory.events.receipt import Receipt
@@ -88,13 +88,31 @@ def test_of_several_claims_whose_writing_takes_long_the_first_one_counts(
     assert watched.call("stroke", sender_uuid="HMI") == "done"
 
 
+def test_an_error_that_keeps_an_app_from_its_uuid_is_logged(
+    mill: Any, engine: Engine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ValueError("no place")
+
+    assert engine.liveness is not None
+    monkeypatch.setattr(engine.liveness, "join", fail)
+    call_dead(engine, mill.owner)
+    eventually(lambda: "MILL could not deal with the loss of its UUID. Restart it." in log.text)
+    assert "ValueError: no place" in log.text
+
+
 def test_an_app_asks_for_its_owner_after_a_pause_if_there_can_be_other_processes(
     mill: Any, engine: Engine, url: str, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched = watch("MILL")
     asked: list[object] = []
     snapshot = engine.snapshot
-    monkeypatch.setattr(engine, "snapshot", lambda uuids: asked.append(uuids) or snapshot(uuids))
+
+    def note_and_ask(asset_uuids: Collection[str] | None = None) -> Snapshot:
+        asked.append(asset_uuids)
+        return snapshot(asset_uuids)
+
+    monkeypatch.setattr(engine, "snapshot", note_and_ask)
     monkeypatch.setattr(pauses, "boot_seconds", lambda: boot_seconds() + 60)
     assert watched.call("stroke", sender_uuid="HMI") == "done"
     assert asked == ([] if url.startswith("memory:") else [["MILL"]])

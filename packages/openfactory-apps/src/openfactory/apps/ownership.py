@@ -151,7 +151,7 @@ class Ownership:
         elif owner.epoch == self.claim.epoch and owner.ended is not None and event.id == AVAILABILITY_ID:
             text = "%s was taken for ended (%s). It claims its UUID again."
             self._logger.warning(text, self._asset_uuid, owner.ended)
-            call_on_thread("openfactory-claim", self._come_back, owner)
+            self._start("openfactory-claim", self._come_back, owner)
 
     def receive_void(self, event: AssetEvent) -> None:
         """Write a value again after an event that does not count: the tables of a server may have taken it."""
@@ -263,7 +263,16 @@ class Ownership:
             self.lost_to = owner
             self._give_up()
             self._logger.error("%s was taken over by %s; stopping.", self._asset_uuid, owner)
-            call_on_thread("openfactory-lost", self._on_lost)
+            self._start("openfactory-lost", self._on_lost)
+
+    def _start(self, thread: str, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function on a thread for which nothing waits, and log the error that ends it."""
+        call_on_thread(thread, function, *arguments).add_done_callback(self._log_failure)
+
+    def _log_failure(self, called: Future[object]) -> None:
+        if (error := called.exception()) is not None:
+            text = "%s could not deal with the loss of its UUID. Restart it."
+            self._logger.error(text, self._asset_uuid, exc_info=error)
 
     def _give_up(self) -> None:
         if self._liveness is not None and self._liveness.claims.get(self._asset_uuid) is self.claim:
