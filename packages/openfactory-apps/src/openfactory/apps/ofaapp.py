@@ -565,7 +565,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
 
     def _receive_command(self, event: AssetEvent) -> None:
         ownership = self._ownership_or_none()
-        if ownership is None or ownership.receives_commands():
+        if ownership is None or ownership.lost_to is None:  # otherwise they are for the process that has taken over
             self._commands.receive(event)
 
     def _receive_of_owner(self, event: AssetEvent) -> None:

@@ -162,10 +162,6 @@ class Ownership:
         elif event.id == AVAILABILITY_ID and self._availability is not None:
             self._engine.publish(self._availability)
 
-    def receives_commands(self) -> bool:
-        """Return whether commands are for this process, and not for one that has taken over."""
-        return self.lost_to is None
-
     def is_current(self) -> bool:
         """Return whether the app owns its UUID."""
         self.lost_to = self.lost_to or self._missed()
