@@ -184,25 +184,24 @@ class CommandHandler:
         if envelope is None:
             return
         correlation_id = str(envelope.header.correlation_id)
+        sent = aware(envelope.header.timestamp)
+        command = OpenCommand(method, sent, size_of(event), arrival, arrival.is_doubtful(sent))
         refusal = None
         with self._lock:
             reply = self._memory.reply_to(correlation_id)
             if reply is None:
                 if correlation_id in self._memory.open:
                     return
-                size = size_of(event)
                 if self._stopping:
                     refusal = STOPPING
                 elif self._memory.was_cancelled(correlation_id):
                     refusal = CANCELLED
                 elif has_room:
-                    refusal = self._admission.refusal(method, envelope, size, arrival)
+                    refusal = self._admission.refusal(method, envelope, command.size, arrival)
                 else:
                     refusal = self._admission.too_many()
                 if refusal is None or refusal.remembered:
-                    sent = aware(envelope.header.timestamp)
-                    size = size if refusal is None else 0
-                    command = OpenCommand(method, sent, size, arrival, arrival.is_doubtful(sent))
+                    command.size = command.size if refusal is None else 0
                     self._memory.open_command(correlation_id, command)
         if reply is not None:
             self._publish(reply.event(self._asset_uuid, method))
@@ -210,7 +209,7 @@ class CommandHandler:
             self._refuse(method, correlation_id, refusal)
         else:
             lane = self._lanes.setdefault(method, _executor.lane(f"{self._asset_uuid}.{method}"))
-            lane.submit(self._run, self._contracts[method], envelope)
+            lane.submit(self._run, self._contracts[method], envelope, command)
 
     def stop(self, timeout: float) -> None:
         """Reject new commands, and wait for the running ones.
@@ -232,7 +231,7 @@ class CommandHandler:
             else:
                 self._refuse(method, correlation_id, STOPPING)
 
-    def _run(self, contract: MethodContract, envelope: CommandEnvelope) -> None:
+    def _run(self, contract: MethodContract, envelope: CommandEnvelope, command: OpenCommand) -> None:
         """Run one command, on the lane of its method."""
         correlation_id = str(envelope.header.correlation_id)
         if not self._may_run():
@@ -243,16 +242,13 @@ class CommandHandler:
         except ValueError as error:
             self._refuse(contract.name, correlation_id, Refusal(str(error)))
             return
-        command = self._expected(correlation_id)
-        if command is None:
-            return
-        self._logger.debug("Command %s %s from %s", contract.name, correlation_id, envelope.header.sender_uuid)
         try:
+            self._await_cancel(correlation_id, command)
             method = partial(getattr(self._owner, contract.attribute), **arguments)
             if contract.is_async:
-                result = self._submit(self._coroutine(contract, correlation_id, command, method)).result()
+                result = self._submit(self._coroutine(contract, envelope, command, method)).result()
             else:
-                self._begin(correlation_id, command)
+                self._begin(envelope, command)
                 with new_strand():  # a flush of the method tells of its own writes
                     result = method()
                 if asyncio.iscoroutine(result):
@@ -269,19 +265,22 @@ class CommandHandler:
         else:
             self._succeed(contract, envelope.header.correlation_id, result)
 
-    def _expected(self, correlation_id: str) -> OpenCommand | None:
-        """Return a command that is to run now, or None if it has a reply; wait for a cancel that may be on its way."""
+    def _await_cancel(self, correlation_id: str, command: OpenCommand) -> None:
+        """Wait for a cancel that may be on its way.
+
+        Raises:
+            _NotBegunError: the method must not begin.
+        """
         with self._lock:
-            command = self._memory.open.get(correlation_id)
-            if command is not None and command.is_doubtful:
+            if command.is_doubtful:
                 patience = min(_CANCEL_SECONDS, -command.arrival.overdue / 2)  # it may be in time, and begins in time
                 self._idle.wait_for(lambda: command.cancelled or self._stopping, max(patience, 0))
-        return command
+            self._check_may_begin(correlation_id, command)
 
     async def _coroutine(
         self,
         contract: MethodContract,
-        correlation_id: str,
+        envelope: CommandEnvelope,
         command: OpenCommand,
         method: Callable[[], Coroutine[Any, Any, Any]],
     ) -> Any:
@@ -289,27 +288,35 @@ class CommandHandler:
         interrupt = None
         if contract.cancellable and (task := asyncio.current_task()) is not None:
             interrupt = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
-        self._begin(correlation_id, command, interrupt)
+        self._begin(envelope, command, interrupt)
         return await method()
 
-    def _begin(self, correlation_id: str, command: OpenCommand, interrupt: Callable[[], object] | None = None) -> None:
+    def _begin(
+        self, envelope: CommandEnvelope, command: OpenCommand, interrupt: Callable[[], object] | None = None
+    ) -> None:
         """Note that the method of a command begins, right before it does.
 
         Args:
-            correlation_id: id of the command.
+            envelope: content of the command.
             command: the command.
             interrupt: interrupts the method; None if it may not be interrupted.
 
         Raises:
             _NotBegunError: the method must not begin.
         """
+        header = envelope.header
         with self._lock:
-            if command.cancelled or self._memory.reply_to(correlation_id) is not None:
-                raise _NotBegunError(None)
-            refusal = STOPPING if self._stopping else expired(command.arrival)
-            if refusal is not None:
-                raise _NotBegunError(refusal)
+            self._check_may_begin(str(header.correlation_id), command)
             command.running, command.interrupt = True, interrupt
+        self._logger.debug("Command %s %s from %s", command.method, header.correlation_id, header.sender_uuid)
+
+    def _check_may_begin(self, correlation_id: str, command: OpenCommand) -> None:
+        """Check that a command has no reply, and that its time has not passed; with the lock."""
+        if command.cancelled or self._memory.reply_to(correlation_id) is not None:
+            raise _NotBegunError(None)
+        refusal = STOPPING if self._stopping else expired(command.arrival)
+        if refusal is not None:
+            raise _NotBegunError(refusal)
 
     def _succeed(self, contract: MethodContract, correlation_id: uuid.UUID, result: Any) -> None:
         """Reply with the result, or with as much of it as a reply carries: the method has run."""
