@@ -88,7 +88,7 @@ class CommandHandler:
         submit: Callable[[Coroutine[Any, Any, Any]], Future[Any]],
         age: Callable[[AssetEvent], float | None],
         window: float,
-        may_run: Callable[[], bool] = lambda: True,
+        may_run: Callable[[], bool],
     ) -> None:
         self._owner = owner
         self._asset_uuid = asset_uuid

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
-from threading import Thread
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -16,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from openfactory.apps.web.stored_files import Storage, StoredFileAnswer, stored_file_answer
+from openfactory.concurrency.bounded import call_on_thread
 
 __all__ = ["StoredFileResponse", "send_stored_file"]
 
@@ -99,4 +99,4 @@ class StoredFileResponse(Response):
 def _close_unsent(opening: asyncio.Task[StoredFileAnswer]) -> None:
     """Close a file whose request has been cut off, on a thread, as a storage may hang there too."""
     if not opening.cancelled() and opening.exception() is None:
-        Thread(target=opening.result().content.close, daemon=True).start()
+        call_on_thread("openfactory-close", opening.result().content.close)

@@ -106,7 +106,7 @@ def _argument_text(argument: dict[str, Any]) -> str:
     """Return an argument in the notation of Python: `speed: int = 100`."""
     kind = f": {argument['type']}" if "type" in argument else ""
     default = f" = {msgspec.json.encode(argument['default']).decode()}" if "default" in argument else ""
-    return one_line(f"{argument['name']}{kind}{default}")
+    return f"{argument['name']}{kind}{default}"
 
 
 def _description(method: dict[str, Any]) -> str:
@@ -117,4 +117,4 @@ def _description(method: dict[str, Any]) -> str:
         for argument in method["arguments"]
         if argument.get("description")
     ]
-    return one_line("; ".join(part for part in parts if part))
+    return "; ".join(part for part in parts if part)
