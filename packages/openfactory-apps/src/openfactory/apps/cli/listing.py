@@ -14,6 +14,7 @@ from openfactory.apps.cli.target import open_factory
 from openfactory.engines.presence import Sight, Sighting
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
+from openfactory.events.ownership import OWNER_ID
 from openfactory.events.timestamp import instant_of
 from openfactory.events.trial import TEST_ASSET
 from openfactory.settings.redaction import redacted
@@ -48,7 +49,8 @@ def list_assets(with_ended: bool, url: str | None, as_json: bool) -> None:
         types = factory.assets()
         availability = factory.availability(types.keys())
         last = factory.last_events(None if with_ended else types.keys())
-        owners = factory.owners(last.keys())
+        claimed = [asset_uuid for asset_uuid, events in last.items() if any(event.id == OWNER_ID for event in events)]
+        owners = factory.owners(claimed) if claimed else {}
     now = time.time()
     rows = [
         _columns(asset_uuid, types.get(asset_uuid), availability.get(asset_uuid), last.get(asset_uuid, ()), now)
