@@ -65,9 +65,9 @@ def _closed_to_this_user(path: Path) -> Iterator[Finding]:
 
 def _closed_to_users(path: Path) -> Iterator[Finding]:
     """Yield a finding for each file that a user of the factory cannot write."""
-    folder, database = path.parent, status_of(path)
+    folder, database, users = path.parent, status_of(path), _users_of(path)
     for place, status in _statuses([folder, *files_of(path), *_sockets(path)]):
-        user = next((user for user in _users_of(path) if not _may_write(user, place, status)), None)
+        user = next((user for user in users if not _may_write(user, place, status)), None)
         if user is None:
             continue
         owner = f"{_user_name(status.st_uid)}:{_group_name(status.st_gid)}"
