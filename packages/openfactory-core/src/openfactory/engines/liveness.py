@@ -19,9 +19,9 @@ from openfactory.engines.presence import Presence, Sight, Sighting
 from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import OWNER_ID, Owner, owner_in
 from openfactory.events.receipt import Receipt
-from openfactory.exceptions import ConfigurationError, EngineClosedError, OpenFactoryError
+from openfactory.exceptions import EngineClosedError, OpenFactoryError
 from openfactory.logs.outage import Outage
-from openfactory.settings import VARIABLES, setting
+from openfactory.settings import seconds
 
 __all__ = ["Liveness", "liveness_timeout"]
 
@@ -286,19 +286,9 @@ def liveness_timeout() -> float:
     """Return LIVENESS_TIMEOUT, the seconds after which the end of a process must be known.
 
     Raises:
-        ConfigurationError: the value is not a number of at least 1.
+        ConfigurationError: the value is not a number from 1 to 3600.
     """
-    text = setting("LIVENESS_TIMEOUT") or ""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not _SHORTEST_TIMEOUT <= seconds <= _LONGEST_TIMEOUT:
-        raise ConfigurationError(
-            f"LIVENESS_TIMEOUT={text!r} is not a number of seconds from {_SHORTEST_TIMEOUT:g} to "
-            f"{_LONGEST_TIMEOUT:g}. Set one, or unset it to use {VARIABLES['LIVENESS_TIMEOUT'].default}."
-        )
-    return seconds
+    return seconds("LIVENESS_TIMEOUT", _SHORTEST_TIMEOUT, _LONGEST_TIMEOUT)
 
 
 def _time_of_day(seconds: float) -> str:

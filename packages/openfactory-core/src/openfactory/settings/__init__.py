@@ -189,8 +189,13 @@ def integer(name: str) -> int:
         ) from error
 
 
-def seconds(name: str) -> float:
-    """Return the value of a variable in `VARIABLES` as a number of seconds, 0 or above.
+def seconds(name: str, shortest: float = 0.0, longest: float = math.inf) -> float:
+    """Return the value of a variable in `VARIABLES` as a number of seconds.
+
+    Args:
+        name: name of the variable.
+        shortest: the least permitted value.
+        longest: the greatest permitted value.
 
     Raises:
         ConfigurationError: the value is not such a number.
@@ -199,10 +204,12 @@ def seconds(name: str) -> float:
     try:
         value = float(text or "")
     except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
+        value = math.nan
+    if not (math.isfinite(value) and shortest <= value <= longest):
+        limits = f" from {shortest:g} to {longest:g}" if math.isfinite(longest) else f", {shortest:g} or above"
         raise ConfigurationError(
-            f"{name}={text!r} is not a number of seconds. Set a number, or unset it to use {VARIABLES[name].default}."
+            f"{name}={text!r} is not a number of seconds{limits}. "
+            f"Set one, or unset it to use {VARIABLES[name].default}."
         )
     return value
 
