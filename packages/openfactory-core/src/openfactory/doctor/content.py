@@ -13,7 +13,7 @@ from openfactory.concurrency.bounded import call_on_thread
 from openfactory.doctor.files import read_part, size_text
 from openfactory.doctor.finding import Finding, failed, fine, unchecked
 from openfactory.doctor.wal import RESTORE_WITH_WAL, fault_of_wal, lost_frames
-from openfactory.engines.embedded.database import APPLICATION_ID, SCHEMA_VERSION, MemoryDatabase
+from openfactory.engines.embedded.database import APPLICATION_ID, SCHEMA_VERSION, MemoryDatabase, fault_of_kind
 
 __all__ = ["examine_content"]
 
@@ -123,22 +123,16 @@ def _fault_of_header(path: Path) -> str:
 
 
 def _fault_of_kind(connection: sqlite3.Connection, path: Path) -> str:
-    """Return the fault of a file that is not the database of a factory, or not of this version."""
+    """Return the fault of a file that is not the database of a factory, or of a later version, or an empty text."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION_ID and _application_without_wal(path) == APPLICATION_ID:
         return _wal_of_another(path)
     if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
         return f"{path} is empty. Restore a copy of the file, or start an app, which begins an empty factory in it."
-    if application != APPLICATION_ID:
-        return f"{path} is a database of another program. Name another file in KSQLDB_URL."
-    if version < 1:
+    if fault := fault_of_kind(connection, path):
+        return fault
+    if connection.execute("PRAGMA user_version").fetchone()[0] < 1:
         return f"{path} is damaged: its header has lost the version of its schema. {_RESTORE}"
-    if version > SCHEMA_VERSION:
-        return (
-            f"{path} was written by a later version of OpenFactory: its schema has version {version}, and this "
-            f"OpenFactory supports {SCHEMA_VERSION}. Upgrade it: pip install --upgrade openfactory-core."
-        )
     return ""
 
 

@@ -23,7 +23,7 @@ from openfactory.engines.embedded.wake import DatagramWake, LocalWake, Wake
 from openfactory.engines.tables import renew_topology, schema_of_topology
 from openfactory.exceptions import EngineUnavailableError
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Database", "FileDatabase", "MemoryDatabase"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Database", "FileDatabase", "MemoryDatabase", "fault_of_kind"]
 
 SCHEMA_VERSION = 2
 
@@ -170,7 +170,8 @@ class FileDatabase:
         try:
             create_for_group(self.path)  # SQLite would take away the group's access; the other files get the same mode
             self._writer = self._connect()
-            _refuse_foreign(self._writer, self.path)
+            if fault := fault_of_kind(self._writer, self.path):
+                raise EngineUnavailableError(fault, address=str(self.path))
             self._writer.execute("PRAGMA journal_mode = WAL")  # stored in the file
             version = self._writer.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
@@ -319,19 +320,19 @@ def _refuse_damaged(connection: sqlite3.Connection) -> None:
         connection.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()  # noqa: S608 - our own names
 
 
-def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file unless it is new, or a database of this or an earlier version of OpenFactory."""
+def fault_of_kind(connection: sqlite3.Connection, path: Path) -> str:
+    """Return the fault of a file that is neither new nor a database of this or an earlier version, or an empty text."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     is_new = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
     if application != APPLICATION_ID and not (is_new and application == version == 0):
-        raise EngineUnavailableError(f"{path} {_FOREIGN}. Name another file in KSQLDB_URL.", address=str(path))
+        return f"{path} {_FOREIGN}. Name another file in KSQLDB_URL."
     if version > SCHEMA_VERSION:
-        raise EngineUnavailableError(
+        return (
             f"{path} was written by a later version of OpenFactory: its schema has version {version}, and this "
-            f"OpenFactory supports {SCHEMA_VERSION}. Upgrade it: pip install --upgrade openfactory-core.",
-            address=str(path),
+            f"OpenFactory supports {SCHEMA_VERSION}. Upgrade it: pip install --upgrade openfactory-core."
         )
+    return ""
 
 
 def _create_schema(connection: sqlite3.Connection) -> None:
