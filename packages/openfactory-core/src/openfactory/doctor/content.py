@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from openfactory.concurrency.bounded import call_on_thread
@@ -93,7 +93,8 @@ def _faults(path: Path, deadline: float) -> str:
     if fault := _fault_of_header(path) or fault_of_wal(path):
         return fault
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=1.0, uri=True)  # a read-only one never checkpoints
-    with closing(connection), _limited(connection, deadline):
+    with closing(connection):
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
         return (
             _fault_of_kind(connection, path)
             or _fault_of_commits(connection, path)
@@ -103,13 +104,6 @@ def _faults(path: Path, deadline: float) -> str:
             or _fault_of_rows(connection, path)
             or _fault_of_pages(connection, path, f"integrity_check({_QUOTED})")
         )
-
-
-@contextmanager
-def _limited(connection: sqlite3.Connection, deadline: float) -> Generator[None]:
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
-    yield
-    connection.set_progress_handler(None, 0)
 
 
 def _fault_of_header(path: Path) -> str:
