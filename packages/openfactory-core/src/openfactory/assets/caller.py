@@ -61,13 +61,12 @@ _ERRORS: Mapping[str, tuple[type[CommandError], str]] = {
 
 @dataclass(slots=True)
 class _Command:
-    """A command whose reply is awaited.
+    """A command to the asset, whose reply may be awaited.
 
     Attributes:
         event: the event that carries it.
         timeout: seconds that the caller waits in all.
         deadline: end of these seconds, as `time.monotonic()` has it.
-        tried: whether the write of it has begun.
         receipt: outcome of its write; None until it is in the queue.
     """
 
@@ -76,7 +75,6 @@ class _Command:
     event: AssetEvent
     timeout: float
     deadline: float
-    tried: bool = False
     receipt: Receipt | None = None
 
     @property
@@ -120,13 +118,11 @@ class Caller:
         """
         if timeout is None:
             timeout = seconds("COMMAND_TIMEOUT") or math.inf
-        envelope = self._envelope(method, sender_uuid, arguments)
-        event = self._event(envelope, method, timeout)
-        receipt = self._publish(event)
-        correlation_id = str(envelope.header.correlation_id)
-        if math.isfinite(timeout) and text_in(event, SENT) is None and not receipt.settled:
-            self._cancel_if_late(correlation_id, receipt, timeout)
-        return correlation_id
+        command = self._command(method, sender_uuid, arguments, timeout)
+        receipt = self._publish(command.event)
+        if math.isfinite(timeout) and text_in(command.event, SENT) is None and not receipt.settled:
+            self._cancel_if_late(command.correlation_id, receipt, timeout)
+        return command.correlation_id
 
     def cancel(self, correlation_id: str) -> None:
         """Cancel a command, which need not be one of this caller.
@@ -153,7 +149,6 @@ class Caller:
         """Send a command and wait for its result, at most `timeout` seconds; the sender defaults to APP_UUID."""
         command = self._command(method, sender_uuid or environment("APP_UUID"), arguments, timeout)
         with self._replied(command) as reply:
-            command.tried = True
             with waiting_for_room(timeout):
                 command.receipt = self._publish(command.event)
             return self._result(method, reply.result(command.seconds_left))
@@ -186,25 +181,18 @@ class Caller:
         if future is not None and future.set_running_or_notify_cancel():
             future.set_result(reply)
 
-    def _envelope(self, method: str, sender_uuid: str | None, arguments: CommandArguments) -> CommandEnvelope:
+    def _command(self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float) -> _Command:
         if not sender_uuid:
             raise ValueError(
                 f"{self._asset_uuid}.{method} needs a sender. Pass sender_uuid=, the UUID of your own asset."
             )
-        return CommandEnvelope.addressed(sender_uuid, dict(arguments))
-
-    def _command(self, method: str, sender_uuid: str | None, arguments: CommandArguments, timeout: float) -> _Command:
-        envelope = self._envelope(method, sender_uuid, arguments)
-        event = self._event(envelope, method, timeout)
-        return _Command(method, str(envelope.header.correlation_id), event, timeout, time.monotonic() + timeout)
-
-    def _event(self, envelope: CommandEnvelope, method: str, timeout: float) -> AssetEvent:
+        envelope = CommandEnvelope.addressed(sender_uuid, dict(arguments))
         waits = {TIMEOUT: seconds_text(timeout)} if math.isfinite(timeout) else {}
-        return envelope.event(self._asset_uuid, method, {**waits, **self._stamp(self._asset_uuid)})
+        event = envelope.event(self._asset_uuid, method, {**waits, **self._stamp(self._asset_uuid)})
+        return _Command(method, str(envelope.header.correlation_id), event, timeout, time.monotonic() + timeout)
 
     async def _publish_async(self, command: _Command) -> Receipt:
         """Write a command; while the queue is full, wait in a thread, so that the event loop continues."""
-        command.tried = True
         try:
             with waiting_for_room(0):
                 return self._publish(command.event)
@@ -234,7 +222,7 @@ class Caller:
             ) from error
         finally:
             is_waiting = self._waiting.pop(command.correlation_id, None) is not None  # else the reply has arrived
-            if command.tried and is_waiting:
+            if is_waiting:
                 self._give_up(command.correlation_id, command.receipt)
 
     def _give_up(self, correlation_id: str, receipt: Receipt | None) -> None:
