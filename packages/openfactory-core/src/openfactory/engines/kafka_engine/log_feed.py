@@ -239,15 +239,14 @@ class LogFeed:
                 self._partitions = {(partition.topic, partition.number): partition for partition in positions}
 
     def _deliver(self, messages: list[Message]) -> None:
-        errors = [message.error() for message in messages]
-        for message, error in zip(reversed(messages), reversed(errors), strict=True):
-            if error is None:
-                self._connection.clocks.note_read(message)
-                break
+        last = next((message for message in reversed(messages) if message.error() is None), None)
+        if last is not None:
+            self._connection.clocks.note_read(last)
         with self._lock():
-            for message, error in zip(messages, errors, strict=True):
+            for message in messages:
                 if self._closed or self._restarted:
                     return
+                error = message.error()
                 partition = self._partitions.get((message.topic(), message.partition()))
                 if error is not None:
                     self._handle_error(partition, message, error)
@@ -264,7 +263,7 @@ class LogFeed:
                         )
                     if not self._restarted:
                         self.positions[partition] = offset + 1
-        if errors[-1] is None:
+        if last is messages[-1]:
             self._on_answer()
 
     def _handle_error(self, partition: Partition | None, message: Message, error: KafkaError) -> None:
