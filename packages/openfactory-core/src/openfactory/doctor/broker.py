@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from openfactory.doctor.factory import Factory
 from openfactory.doctor.finding import Finding, failed, fine
@@ -38,17 +38,20 @@ def examine_broker(factory: Factory) -> Iterator[Finding]:
     yield fine("broker", f"{factory.bootstrap_servers} answers, {len(brokers)} broker{plural}")
 
 
-def examine_topics(factory: Factory, prefix: str) -> Iterator[Finding]:
+def examine_topics(factory: Factory, prefix: str) -> Generator[Finding, None, list[str]]:
     """Check that the topics exist and have the right settings.
 
     Args:
         prefix: stands before the names of the topics.
+
+    Returns:
+        The names of the topics that are missing, as the value of the generator.
     """
     try:
         topics = describe_topics(factory.kafka, prefix=prefix, timeout=_SECONDS)
     except OpenFactoryError as error:
         yield failed("topics", error)
-        return
+        return []
     needed = NEEDED_TOPICS if factory.ksqldb_url is None else [topic.name for topic in TOPICS]
     missing = [prefix + name for name in needed if prefix + name not in topics]
     if missing:
@@ -72,6 +75,7 @@ def examine_topics(factory: Factory, prefix: str) -> Iterator[Finding]:
         log_name = prefix + ASSETS_TOPIC
         kept = duration(topics[log_name].retention_ms)
         yield fine("topics", f"{len(topics)} exist, partitions: {partitions}; {log_name} keeps {kept}")
+    return missing
 
 
 def examine_log(factory: Factory, prefix: str) -> Iterator[Finding]:

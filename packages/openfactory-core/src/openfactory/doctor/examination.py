@@ -93,9 +93,8 @@ def _broker_and_topics(factory: Factory) -> Iterator[Finding]:
     if factory.ksqldb_url is not None:
         with ksqldb_server(factory) as server:
             prefix = prefix_of(factory, server)
-    topics = list(examine_topics(factory, prefix))
-    yield from topics
-    if any(finding.found.startswith("Missing: ") for finding in topics):
+    missing = yield from examine_topics(factory, prefix)
+    if missing:
         yield unchecked("test event", "Not written, because topics are missing. Create them first.")
     else:
         yield from examine_log(factory, prefix)
