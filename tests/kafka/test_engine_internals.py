@@ -25,6 +25,7 @@ from openfactory.engines.kafka_engine.delivery import Delivery, KafkaReceipt
 from openfactory.engines.kafka_engine.engine import KafkaEngine
 from openfactory.engines.kafka_engine.log_feed import LogFeed
 from openfactory.engines.kafka_engine.log_reader import LogReader, Partition
+from openfactory.engines.kafka_engine.presence import GroupPresence
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.engines.ksqldb.engine import KsqlDBEngine
 from openfactory.events.event import AssetEvent, new_event
@@ -481,6 +482,11 @@ class FaultyReader(LogReader):
             self.failures -= 1
             raise EngineUnavailableError("No broker answers: a fault on purpose. Try again.", address="here")
         return super().bounds(partitions)
+
+
+def test_a_process_may_seem_to_live_as_long_as_its_session_at_the_broker_lasts() -> None:
+    presence = GroupPresence(BrokerConnection("127.0.0.1:1", Credentials()), "ofa_assets", timeout=1.0)
+    assert presence.lag > 1.0  # the shortest session
 
 
 def test_following_goes_on_where_the_log_begins_although_nobody_says_where_at_first(kafka_broker: KafkaBroker) -> None:

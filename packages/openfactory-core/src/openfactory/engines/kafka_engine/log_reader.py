@@ -67,7 +67,7 @@ def new_consumer(connection: BrokerConnection, **properties: Any) -> Consumer:
 
     Args:
         connection: the cluster.
-        properties: further properties of librdkafka.
+        properties: further properties of librdkafka; `group.id` makes it a member of that group.
 
     Raises:
         ConfigurationError: librdkafka rejects the configuration, for example a file that is not a certificate.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from openfactory.concurrency.bounded import call_on_thread
 from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.kafka_engine.log_reader import new_consumer
 from openfactory.engines.presence import Sight
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ _logger = logging.getLogger("openfactory.liveness")
 # must stay without one, because a broker that comes back has forgotten its members for a moment.
 _SESSION = 0.4
 _PATIENCE = 0.25
+
+# The shortest session in seconds.
+_SHORTEST_SESSION = 1.0
 
 # Share of the time limit within which a process must poll to stay a member.
 _POLL_INTERVAL = 0.5
@@ -59,7 +63,7 @@ class GroupPresence:
         self.instance = secrets.token_hex(8)
         self.observable = True
         self.patience = timeout * _PATIENCE
-        self._session = timeout * _SESSION
+        self._session = max(timeout * _SESSION, _SHORTEST_SESSION)
         self._poll_interval = timeout * _POLL_INTERVAL
         self.lag = self._session + timeout / 10
         self._connection = connection
@@ -157,21 +161,16 @@ class GroupPresence:
                 self._consumer = self._new_member()
 
     def _new_member(self) -> Consumer:
-        from confluent_kafka import Consumer
-
-        session = round(max(self._session, 1.0) * 1_000)
-        consumer = Consumer(
-            self._connection.configuration(
-                **{
-                    "group.id": self._group(self.instance),
-                    "enable.auto.commit": False,
-                    "allow.auto.create.topics": False,
-                    "session.timeout.ms": session,
-                    "heartbeat.interval.ms": session // 4,
-                    # A process that does not poll, because something holds the interpreter, is as good as frozen.
-                    "max.poll.interval.ms": max(round(self._poll_interval * 1_000), session),
-                }
-            )
+        session = round(self._session * 1_000)
+        consumer = new_consumer(
+            self._connection,
+            **{
+                "group.id": self._group(self.instance),
+                "session.timeout.ms": session,
+                "heartbeat.interval.ms": session // 4,
+                # A process that does not poll, because something holds the interpreter, is as good as frozen.
+                "max.poll.interval.ms": max(round(self._poll_interval * 1_000), session),
+            },
         )
         consumer.subscribe([self._topic], on_assign=_assign_nothing)
         return consumer
