@@ -505,6 +505,15 @@ def test_a_process_that_this_user_may_not_look_at_is_not_known_to_have_ended(mon
     assert process_identity.is_running(process_identity.machine(), ended.pid, 1) is False
 
 
+def test_no_process_is_seen_on_a_machine_without_a_boot_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two such machines could not be told apart: the numbers of their namespaces may be the same.
+    monkeypatch.setattr(process_identity, "boot_id", lambda: "")
+    monkeypatch.setattr(process_identity, "machine", process_identity.machine.__wrapped__)  # without its cache
+    start = process_identity.start_of(os.getpid())
+    assert process_identity.machine() == ""
+    assert process_identity.is_running(process_identity.machine(), os.getpid(), start) is None
+
+
 def test_a_process_that_has_ended_and_is_not_waited_for_has_ended() -> None:
     with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as zombie:
         assert zombie.stdout is not None

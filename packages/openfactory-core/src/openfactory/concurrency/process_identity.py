@@ -21,9 +21,11 @@ _START = 19
 def machine() -> str:
     """Return an id of the running kernel and of the namespace of process ids, or an empty text if it is not known."""
     try:
-        return f"{boot_id()}/{os.stat('/proc/self/ns/pid').st_ino}"
+        namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         return ""
+    boot = boot_id()
+    return f"{boot}/{namespace}" if boot else ""  # other machines have a namespace with the same number
 
 
 def start_of(pid: int) -> int | None:
