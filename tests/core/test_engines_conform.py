@@ -132,6 +132,25 @@ class TestFileOfAnotherProcess:
         assert [event.value for event in second.history("MILL", "x")] == [1, 2]
 
 
+def test_a_failing_assert_of_the_suite_shows_the_values_that_it_compared(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # pytest would prepare what is installed as editable
+    pytester.makepyfile(
+        """
+        import sys
+        from _pytest.assertion.rewrite import AssertionRewritingHook
+        from openfactory.testing import SharedEngineConformance
+
+        def test_that_the_asserts_are_rewritten():
+            loaders = {kind.__module__: sys.modules[kind.__module__].__loader__
+                       for kind in SharedEngineConformance.__mro__ if kind is not object}
+            assert [name for name, loader in loaders.items() if not isinstance(loader, AssertionRewritingHook)] == []
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
 def test_a_subclass_that_names_no_engine_is_told(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -19,6 +19,7 @@ An engine that several processes use derives from `SharedEngineConformance`.
 from __future__ import annotations
 
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -29,24 +30,7 @@ except ImportError as error:
     raise MissingDistributionError("openfactory.testing needs pytest. Install it: pip install pytest") from error
 
 # Before the modules are imported, so that a failing assert shows the values that it compared.
-pytest.register_assert_rewrite(
-    *(
-        f"{__name__}.{name}"
-        for name in (
-            "commanding",
-            "conformance",
-            "malformed",
-            "owning",
-            "queries",
-            "reading",
-            "registering",
-            "samples",
-            "telling",
-            "watching",
-            "writing",
-        )
-    )
-)
+pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in iter_modules(__path__)))
 
 if TYPE_CHECKING:
     from openfactory.testing.app_client import AppClient
