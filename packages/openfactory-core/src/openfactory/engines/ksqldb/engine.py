@@ -25,7 +25,7 @@ from openfactory.engines.ksqldb.tables import KsqlDBTables, topics_of_server
 from openfactory.engines.ksqldb.topology import check_factory
 from openfactory.engines.shared import HistoryQuery
 from openfactory.events.event import AssetEvent
-from openfactory.events.ownership import OWNER_ID, counts, is_by_owner, owner_in
+from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, counts_after, is_by_owner
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError
 from openfactory.settings.redaction import redacted
@@ -131,7 +131,8 @@ class KsqlDBEngine(LogEngine):
         for event in (*([] if wanted == [] else self._tables.events(wanted)), *newer):
             if not is_deregistration(event):
                 last_events = events.setdefault(event.asset_uuid, {})
-                if event.id in last_events and not counts(event, owner_in(last_events)):
+                claim, available = last_events.get(OWNER_ID), last_events.get(AVAILABILITY_ID)
+                if event.id in last_events and is_by_owner(event) and not counts_after(event, claim, available):
                     continue
                 last_events.pop(event.id, None)  # moves the attribute to the end: the newest event is the last
                 last_events[event.id] = event
