@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -12,6 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from app_processes import freeze_when
+from owner_promises import is_held
 
 WORKERS = Path(__file__).with_name("workers")
 
@@ -112,25 +114,4 @@ StopHolding = Callable[[Worker, Path], None]
 def stop_holding() -> StopHolding:
     """Stop a process that writes without a pause (SIGSTOP) at a moment at which it holds the lock file."""
 
-    def stop(writer: Worker, lock: Path) -> None:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            writer.process.send_signal(signal.SIGSTOP)
-            while Path(f"/proc/{writer.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "T":
-                time.sleep(0.0005)
-            if is_held(lock):
-                return
-            writer.process.send_signal(signal.SIGCONT)
-            time.sleep(0.002)
-        pytest.fail("the writer never held the lock when it was stopped")
-
-    return stop
-
-
-def is_held(lock: Path) -> bool:
-    with open(lock, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+    return lambda writer, lock: freeze_when(writer.process, lambda: is_held(lock))

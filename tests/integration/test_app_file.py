@@ -12,7 +12,6 @@ import pytest
 
 from openfactory.apps.__about__ import __version__
 from openfactory.assets.asset_class import Asset
-from openfactory.commands import CommandReply
 from openfactory.exceptions import CommandError, CommandRejected, CommandTimeout, CommandUnknown
 from openfactory.kafka import KSQLDBClient
 
@@ -249,23 +248,3 @@ def test_a_command_to_an_app_that_is_away_is_answered_at_its_next_start(
     assert type(error) is error_class
     assert "The command was sent before the app's start" in str(error)
     assert asset["axis_state"].value == "at rest"  # stop_axis did not run
-
-
-def test_a_frozen_app_does_not_run_what_nobody_waits_for(gantry: Worker, asset: Asset, eventually: Eventually) -> None:
-    assert asset.wait_until("avail", "AVAILABLE", timeout=60)
-    gantry.process.send_signal(signal.SIGSTOP)
-    late = asset.method("move_axis", "HMI", {"x": 1, "y": 1}, timeout=0.5)
-    with pytest.raises(CommandTimeout) as caught:
-        asset.call("move_axis", sender_uuid="HMI", x=2, y=2, timeout=0.5)
-    patient = asset.method("move_axis", "HMI", {"x": 3, "y": 3}, timeout=60)
-    gantry.process.send_signal(signal.SIGCONT)
-    statuses: dict[str, str] = {}
-
-    def all_replied() -> bool:
-        replies = (CommandReply.parse(reply.value) for reply in asset.history("move_axis_REPLY"))
-        statuses.update({str(reply.correlation_id): reply.status for reply in replies})
-        return len(statuses) == 3
-
-    eventually(all_replied)
-    assert statuses == {late: "expired", caught.value.correlation_id: "expired", patient: "succeeded"}
-    assert gantry.err.count("Travelling to") == 1

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import fcntl
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,25 +14,28 @@ from uuid import uuid4
 
 import pytest
 
+from app_processes import AppProcess, freeze_when
 from openfactory.assets import Asset
+from openfactory.commands import CommandReply
+from openfactory.exceptions import CommandTimeout
 from openfactory.kafka import KSQLDBClient
 
-__all__ = ["TIMEOUT", "Eventually", "OwnerFixtures", "OwnerPromises", "Start"]
+__all__ = ["TIMEOUT", "Eventually", "Freeze", "FrozenAppPromise", "OwnerFixtures", "OwnerPromises", "Start", "is_held"]
 
 Eventually = Callable[..., None]
-Start = Callable[..., "OwnerProcess"]
+Start = Callable[..., AppProcess]
+Freeze = Callable[[AppProcess], None]
 
 # Seconds until the end of a process must be known: for Kafka a session is 0.4 of it.
 TIMEOUT = 5.0
-
-# Seconds after which an app does not write any more: one that is frozen while it holds the lock stops all writers.
-_QUIET = 0.5
 
 _APP = """
 import ctypes
 import os
 import time
 from openfactory.apps import OpenFactoryApp, ofa_method
+from openfactory.commands import CommandReply
+from openfactory.exceptions import CommandTimeout
 from openfactory.kafka import KSQLDBClient
 
 class Press(OpenFactoryApp):
@@ -51,13 +53,21 @@ class Press(OpenFactoryApp):
         while True:
             time.sleep(0.1)
 
-Press(KSQLDBClient(os.environ["KSQLDB_URL"])).run()
+client = KSQLDBClient(os.environ["KSQLDB_URL"])
+if "GO" in os.environ:  # the file whose existence lets the app start
+    client.engine  # is open, so that the app claims its UUID at once
+    print("waits for its start", flush=True)
+    while not os.path.exists(os.environ["GO"]):
+        time.sleep(0.01)
+Press(client).run()
 """
 
 _WATCHER = """
 import os
 import time
 from openfactory.assets import Asset
+from openfactory.commands import CommandReply
+from openfactory.exceptions import CommandTimeout
 from openfactory.kafka import KSQLDBClient
 
 asset = Asset(os.environ["APP_UUID"], KSQLDBClient(os.environ["KSQLDB_URL"]))
@@ -71,43 +81,6 @@ print("watches", flush=True)
 while True:
     time.sleep(0.1)
 """
-
-
-class OwnerProcess:
-    """An app, or a watcher of it, as a process of its own."""
-
-    def __init__(self, folder: Path, source: str, environment: dict[str, str]) -> None:
-        self._log = folder / f"{uuid4().hex[:8]}.log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", source],
-                env={**os.environ, "LIVENESS_TIMEOUT": str(TIMEOUT), **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def said(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")
-
-    def until(self, text: str, timeout: float = 120.0) -> None:
-        """Wait until it says something."""
-        deadline = time.monotonic() + timeout
-        while text not in self.said:
-            assert self.process.poll() is None, f"it ended before {text!r}:\n{self.said}"
-            assert time.monotonic() < deadline, f"it did not say {text!r}:\n{self.said}"
-            time.sleep(0.02)
-
-    def ends(self) -> int:
-        return self.process.wait(120)
-
-    def send(self, signum: int) -> None:
-        self.process.send_signal(signum)
 
 
 class OwnerFixtures:
@@ -130,16 +103,30 @@ class OwnerFixtures:
     @pytest.fixture
     def start(self, tmp_path: Path, place_environment: dict[str, str], uuid: str, strokes: Path) -> Iterator[Start]:
         """Start the app or another source: `start()`, `start(APP_TAKE_OVER="1")`."""
-        environment = {**place_environment, "APP_UUID": uuid, "STROKES": str(strokes)}
+        environment = {
+            **place_environment,
+            "APP_UUID": uuid,
+            "LIVENESS_TIMEOUT": str(TIMEOUT),
+            "STROKES": str(strokes),
+        }
         with ExitStack() as stack:
 
-            def start(source: str = _APP, **more: str) -> OwnerProcess:
-                process = OwnerProcess(tmp_path, source, environment | more)
-                stack.enter_context(process.process)
-                stack.callback(process.process.kill)
+            def start(source: str = _APP, **more: str) -> AppProcess:
+                process = AppProcess(tmp_path, [sys.executable, "-c", source], environment | more)
+                stack.callback(process.kill)
                 return process
 
             yield start
+
+    @pytest.fixture
+    def lock_file(self) -> Path | None:
+        """The file whose lock all writers of the place need, if there is one."""
+        return None
+
+    @pytest.fixture
+    def freeze(self, lock_file: Path | None) -> Freeze:
+        """Freeze a process while no process holds the lock: one that is frozen with it stops all writers."""
+        return lambda app: freeze_when(app.process, lambda: lock_file is None or not is_held(lock_file))
 
     @pytest.fixture
     def press(self, place_environment: dict[str, str], uuid: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asset]:
@@ -156,7 +143,37 @@ class OwnerFixtures:
         return heard
 
 
-class OwnerPromises(OwnerFixtures):
+class FrozenAppPromise(OwnerFixtures):
+    """The promise of commands that also depends on the times of the records in the log."""
+
+    def test_a_frozen_app_does_not_run_what_nobody_waits_for(
+        self, start: Start, freeze: Freeze, press: Asset, strokes: Path, eventually: Eventually
+    ) -> None:
+        app = start()
+        eventually(lambda: press.avail.value == "AVAILABLE")
+        freeze(app)
+        frozen_at = time.monotonic()
+        late = press.method("stroke", "HMI", {"token": "late"}, timeout=0.2)
+        with pytest.raises(CommandTimeout) as caught:
+            press.call("stroke", token="called", sender_uuid="HMI", timeout=0.5)
+        patient = press.method("stroke", "HMI", {"token": "patient"}, timeout=60)
+        press.flush()
+        time.sleep(max(frozen_at + 1 - time.monotonic(), 0))
+        app.thaw()
+        statuses: dict[str, str] = {}
+
+        def all_replied() -> bool:
+            replies = (CommandReply.parse(reply.value) for reply in press.history("stroke_REPLY"))
+            statuses.update({str(reply.correlation_id): reply.status for reply in replies})
+            return len(statuses) == 3
+
+        eventually(all_replied)
+        assert statuses.pop(caught.value.correlation_id) in ("expired", "cancelled")
+        assert statuses == {late: "expired", patient: "succeeded"}
+        assert strokes.read_text().split() == ["patient"]
+
+
+class OwnerPromises(FrozenAppPromise):
     """The promises that hold for every place."""
 
     def test_a_second_start_is_refused_and_each_command_runs_once(
@@ -175,6 +192,7 @@ class OwnerPromises(OwnerFixtures):
         for token in tokens:
             assert press.call("stroke", token=token, sender_uuid="HMI", timeout=60) == first.pid
         assert strokes.read_text().split() == tokens
+        eventually(lambda: len(heard) >= 2)
         assert heard == ["UNAVAILABLE", "AVAILABLE"]
         assert press.type == "OpenFactoryApp"
 
@@ -203,22 +221,20 @@ class OwnerPromises(OwnerFixtures):
             watcher.until("watches")
         app = start()
         eventually(lambda: heard == ["UNAVAILABLE", "AVAILABLE"])
-        app.process.kill()
+        app.kill()
         eventually(lambda: press.avail.value == "UNAVAILABLE")
         assert press.owner is not None
         assert press.owner.ended is not None
         assert press.owner.ended.startswith(f"process {app.pid} on host {press.owner.host} ended without a word")
         again = start()
         again.until("Starting the main loop")
-        again.process.kill()
-        again.ends()
+        again.kill()
         third = start()  # before anybody has noticed the end
         third.until("Starting the main loop")
         eventually(lambda: _pid_of_owner(press) == third.pid)
         eventually(lambda: press.avail.value == "AVAILABLE")
         assert press.call("stroke", token="x", sender_uuid="HMI", timeout=60) == third.pid
-        third.send(signal.SIGTERM)
-        assert third.ends() == 0
+        assert third.stop() == 0
         for watcher in watchers:
             watcher.until("stopped")
             ends = [line for line in watcher.said.splitlines() if line.startswith("process")]
@@ -226,71 +242,81 @@ class OwnerPromises(OwnerFixtures):
             assert len([end for end in ends if f"process {app.pid} " in end]) == 1
 
     def test_an_app_that_was_frozen_says_itself_that_it_is_available_again(
-        self, start: Start, press: Asset, heard: list[Any], eventually: Eventually
+        self, start: Start, freeze: Freeze, press: Asset, heard: list[Any], eventually: Eventually
     ) -> None:
         app = start()
         eventually(lambda: press.avail.value == "AVAILABLE")
-        time.sleep(_QUIET)
-        app.send(signal.SIGSTOP)
+        freeze(app)
         eventually(lambda: press.avail.value == "UNAVAILABLE")
-        app.send(signal.SIGCONT)
-        eventually(lambda: press.avail.value == "AVAILABLE")
+        app.thaw()
+        eventually(lambda: len(heard) >= 4)
         assert heard == ["UNAVAILABLE", "AVAILABLE", "UNAVAILABLE", "AVAILABLE"]
         assert press.call("stroke", token="x", sender_uuid="HMI", timeout=60) == app.pid
-        app.send(signal.SIGTERM)
-        assert app.ends() == 0
+        assert app.stop() == 0
         assert press.type == "UNAVAILABLE"
 
     def test_a_frozen_app_that_was_taken_over_changes_nothing_when_it_goes_on(
-        self, start: Start, press: Asset, heard: list[Any], eventually: Eventually
+        self, start: Start, freeze: Freeze, press: Asset, heard: list[Any], tmp_path: Path, eventually: Eventually
     ) -> None:
-        frozen = start()
+        frozen, newer = start(), start(APP_TAKE_OVER="1", GO=str(tmp_path / "go"))
+        newer.until("waits for its start")
         eventually(lambda: press.avail.value == "AVAILABLE")
-        time.sleep(_QUIET)
-        frozen.send(signal.SIGSTOP)
-        newer = start(APP_TAKE_OVER="1")
-        newer.until("Starting the main loop")
-        frozen.send(signal.SIGTERM)
-        frozen.send(signal.SIGCONT)
+        freeze(frozen)
+        (tmp_path / "go").touch()
+        eventually(lambda: len(heard) >= 4 and heard[-1] == "AVAILABLE")
+        before = list(heard)  # on a busy machine, also the end of the frozen app
+        frozen.process.send_signal(signal.SIGTERM)
+        frozen.thaw()
         frozen.ends()
         assert press.call("stroke", token="x", sender_uuid="HMI", timeout=60) == newer.pid
-        eventually(lambda: press.avail.value == "AVAILABLE")
         press.resync_state()
         assert (press.avail.value, press.type) == ("AVAILABLE", "OpenFactoryApp")
-        assert heard == ["UNAVAILABLE", "AVAILABLE", "UNAVAILABLE", "AVAILABLE"]
+        assert newer.stop() == 0
+        eventually(lambda: heard[-1] == "UNAVAILABLE")
+        assert heard == [*before, "UNAVAILABLE"]
 
     def test_a_frozen_app_that_was_taken_over_runs_no_command_when_it_goes_on(
-        self, start: Start, press: Asset, strokes: Path, eventually: Eventually
+        self, start: Start, freeze: Freeze, press: Asset, strokes: Path, tmp_path: Path, eventually: Eventually
     ) -> None:
-        frozen = start()
+        frozen, newer = start(), start(APP_TAKE_OVER="1", GO=str(tmp_path / "go"))
+        newer.until("waits for its start")
         eventually(lambda: press.avail.value == "AVAILABLE")
-        time.sleep(_QUIET)
-        frozen.send(signal.SIGSTOP)
+        freeze(frozen)
         begun = time.monotonic()
         for number in range(20):
             press.method("stroke", "HMI", {"token": str(number)})
-        newer = start(APP_TAKE_OVER="1")
+        (tmp_path / "go").touch()
         newer.until("Starting the main loop")
         time.sleep(max(begun + TIMEOUT / 3 - time.monotonic(), 0))  # as short as a freeze that an app notices
-        frozen.send(signal.SIGCONT)
+        frozen.thaw()
         assert frozen.ends() == 1
         assert press.call("stroke", token="x", sender_uuid="HMI", timeout=60) == newer.pid
         assert strokes.read_text().split() == ["x"]
 
     @pytest.mark.thorough  # test_liveness.py has it without processes
     def test_a_watcher_that_was_frozen_takes_nobody_for_ended(
-        self, start: Start, press: Asset, heard: list[Any], eventually: Eventually
+        self, start: Start, freeze: Freeze, press: Asset, heard: list[Any], eventually: Eventually
     ) -> None:
         start()
         eventually(lambda: press.avail.value == "AVAILABLE")
         watcher = start(_WATCHER)
         watcher.until("watches")
         time.sleep(TIMEOUT / 5)  # it has looked
-        watcher.send(signal.SIGSTOP)
+        freeze(watcher)
         time.sleep(1.5 * TIMEOUT)
-        watcher.send(signal.SIGCONT)
+        watcher.thaw()
         time.sleep(TIMEOUT / 2)
         assert heard == ["UNAVAILABLE", "AVAILABLE"]
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process holds the lock of a file."""
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def _pid_of_owner(asset: Asset) -> int | None:

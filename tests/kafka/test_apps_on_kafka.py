@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,10 +15,10 @@ from uuid import uuid4
 
 import pytest
 
+from app_processes import AppProcess
 from distributions import ROOT
 from ksqldb_factory import KsqlDBFactory
 from openfactory.assets import Asset, AssetAttribute, AssetUNS
-from openfactory.commands import CommandReply
 from openfactory.exceptions import CommandRejected, CommandTimeout, UnknownAssetError
 from openfactory.kafka import KSQLDBClient
 from openfactory.utils import deregister_asset, register_asset
@@ -39,72 +38,24 @@ class Place(NamedTuple):
         return self.environment["KSQLDB_URL"]
 
 
-class App:
-    """An app of examples/ as a process of its own."""
-
-    def __init__(self, folder: Path, place: Place, name: str, uuid: str, **environment: str) -> None:
-        self._log = folder / f"{uuid}-{uuid4().hex[:4]}.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, EXAMPLES / f"{name}.py"],
-                env={**os.environ, "PYTHONWARNINGS": "error", **place.environment, "APP_UUID": uuid, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def said(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")
-
-    def until(self, text: str, timeout: float = 60.0) -> None:
-        """Wait until it says something."""
-        deadline = time.monotonic() + timeout
-        while text not in self.said:
-            assert self._process.poll() is None, f"it ended before {text!r}:\n{self.said}"
-            assert time.monotonic() < deadline, f"it did not say {text!r}:\n{self.said}"
-            time.sleep(0.02)
-
-    def stop(self) -> int:
-        """Stop it as whoever deploys it would; its exit status."""
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(60)
-
-    def freeze(self) -> None:
-        """Suspend it (SIGSTOP), as a machine without memory does."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on after `freeze`."""
-        self._process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        """End it as a power switch would."""
-        self._process.kill()
-        self._process.wait(60)
-
-
-Start = Callable[..., App]
+Start = Callable[..., AppProcess]
 
 
 @pytest.fixture
 def start(tmp_path: Path, place: Place) -> Iterator[Start]:
     """Start an app: `start("mill", "MILL-7")`, with more variables as keywords."""
-    apps: list[App] = []
+    with ExitStack() as stack:
 
-    def start_app(name: str, uuid: str, **environment: str) -> App:
-        apps.append(App(tmp_path, place, name, uuid, **environment))
-        return apps[-1]
+        def start_app(name: str, uuid: str, **environment: str) -> AppProcess:
+            told = {"PYTHONWARNINGS": "error", **place.environment, "APP_UUID": uuid, **environment}
+            app = AppProcess(tmp_path, [sys.executable, EXAMPLES / f"{name}.py"], told)
+            stack.callback(app.kill)
+            return app
 
-    yield start_app
-    for app in apps:
-        app.kill()
-
-
-_PLACES = ["kafka", pytest.param("ksqldb", marks=pytest.mark.thorough), "nats"]
+        yield start_app
 
 
-@pytest.fixture(params=_PLACES)
+@pytest.fixture(params=["kafka", pytest.param("ksqldb", marks=pytest.mark.thorough), "nats"])
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A fresh factory on a real broker."""
     with ExitStack() as stack:
@@ -113,8 +64,7 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         else:
             broker = request.getfixturevalue("kafka_broker")
             nats_url = None if request.param == "ksqldb" else request.getfixturevalue("nats_server").url
-            factory = KsqlDBFactory(broker.bootstrap_servers, nats_url, existing=request.param == "existing")
-            place = Place(stack.enter_context(factory).environment)
+            place = Place(stack.enter_context(KsqlDBFactory(broker.bootstrap_servers, nats_url)).environment)
         for name, value in place.environment.items():
             monkeypatch.setenv(name, value)
         yield place
@@ -193,7 +143,7 @@ def test_a_restarted_app_is_back_with_its_place_and_its_references(
         def is_there() -> bool:
             return bool(mill.avail.value == "AVAILABLE") and client.engine.uns_map().get(mill_uuid) == uns_id
 
-        for stop in (App.stop, App.kill, App.stop):
+        for stop in (AppProcess.stop, AppProcess.kill, AppProcess.stop):
             app = start("mill", mill_uuid)
             app.until("Starting the main loop")
             eventually(is_there)
@@ -206,7 +156,7 @@ def test_a_restarted_app_is_back_with_its_place_and_its_references(
             assert mill["DockerService"].value == "mill-service"
             assert (mill["site"].value, mill["area"].value) == ("plant", "hall-1")
             stop(app)
-            if stop is App.stop:
+            if stop is AppProcess.stop:
                 eventually(lambda: mill.avail.value == "UNAVAILABLE")
                 eventually(lambda: mill_uuid not in client.engine.uns_map())
                 assert mill.type == "UNAVAILABLE"
@@ -233,35 +183,6 @@ def test_tools_register_and_deregister(client: KSQLDBClient, mill_uuid: str, eve
     with pytest.raises(UnknownAssetError):
         AssetUNS(f"plant/{mill_uuid}", client)
     assert list(client.engine.types([mill_uuid, other])) == [other]
-
-
-@pytest.mark.parametrize("place", [*_PLACES, "existing"], indirect=True)  # whose records have the times of writers
-def test_a_frozen_app_does_not_run_what_nobody_waits_for(
-    start: Start, client: KSQLDBClient, mill_uuid: str, eventually: Eventually
-) -> None:
-    app = start("mill", mill_uuid)
-    app.until("Starting the main loop")
-    with Asset(mill_uuid, client) as mill:
-        eventually(lambda: mill.avail.value == "AVAILABLE")
-        app.freeze()
-        frozen_at = time.monotonic()
-        late = mill.method("start", "HMI", timeout=0.2)
-        with pytest.raises(CommandTimeout) as caught:
-            mill.call("start", sender_uuid="HMI", timeout=0.5)
-        patient = mill.method("start", "HMI", timeout=60)
-        mill.flush()
-        eventually(lambda: time.monotonic() > frozen_at + 1)
-        app.thaw()
-        statuses: dict[str, str] = {}
-
-        def all_replied() -> bool:
-            replies = (CommandReply.parse(reply.value) for reply in mill.history("start_REPLY"))
-            statuses.update({str(reply.correlation_id): reply.status for reply in replies})
-            return len(statuses) == 3
-
-        eventually(all_replied)
-        assert statuses.pop(caught.value.correlation_id) in ("expired", "cancelled")
-        assert statuses == {late: "expired", patient: "succeeded"}
 
 
 @log_only
