@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,38 +33,48 @@ from openfactory.exceptions import (
     OpenFactoryError,
 )
 
-Eventually = Callable[..., None]
-
 OTHER = Owner("other", 10, 0, "m3", 4711, "2026-01-01T00:00:00.000Z")
 
-# Seconds that a process must be silent, ten looks long.
+# Seconds that a process must be silent. A look counts for a tenth to a fifth of them, however late it is: four are too
+# few, and ten are enough.
 PATIENCE = 0.2
+TOO_FEW, ENOUGH = 4, 10
 
 
 class Presence(LocalPresence):
-    """A mechanism that shows what the test says."""
+    """A mechanism that shows what the test says, and is looked at as often as the test permits."""
 
     is_shared, patience, lag, silence = True, PATIENCE, 0.0, "is silent"
 
     def __init__(self) -> None:
         super().__init__("this")
         self.sight = Sight.LIVES
-        self.looks = 0
         self.forgotten: list[str] = []
-        self.beats = threading.Semaphore(0)
-        self.goes_on = threading.Event()
-        self.goes_on.set()
+        self._begun = 0
+        self._permitted = 0.0
+        self._changed = threading.Condition()
 
     def beat(self) -> None:
-        self.beats.release()
-        assert self.goes_on.wait(60)
+        """Begin a look as soon as it is permitted."""
+        with self._changed:
+            self._begun += 1
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self._begun <= self._permitted, 60)
+
+    def permit(self, times: float) -> None:
+        with self._changed:
+            self._permitted += times
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Wait until the looks that are permitted are over."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._begun > self._permitted, 60)
 
     def look(self, instances: Collection[str]) -> Mapping[str, Sight]:
-        self.looks += 1
         return dict.fromkeys(instances, self.sight)
 
-    def peek(self, instances: Collection[str]) -> Mapping[str, Sight]:
-        return dict.fromkeys(instances, self.sight)
+    peek = look
 
     def last_seen(self, instance: str) -> float | None:
         return 0.0
@@ -97,27 +108,29 @@ class Asset:
 
 
 @contextmanager
-def watching(asset: Asset, presence: Presence, timeout: float = PATIENCE) -> Iterator[Liveness]:
-    liveness = Liveness(presence, asset.last_events, asset.publish, timeout=timeout)
+def watching(asset: Asset, presence: Presence) -> Iterator[Liveness]:
+    """Yield the liveness that watches an asset; it waits before its first look."""
+    liveness = Liveness(presence, asset.last_events, asset.publish, timeout=PATIENCE)
     liveness.note("MILL", asset.claim)
-    yield liveness
-    presence.goes_on.set()
-    liveness.close(60)
+    try:
+        yield liveness
+    finally:
+        presence.permit(math.inf)
+        liveness.close(60)
 
 
 def look(presence: Presence, times: int) -> None:
-    """Wait until it has been looked at some times from now on."""
-    while presence.beats.acquire(blocking=False):
-        pass
-    for _ in range(times + 1):
-        assert presence.beats.acquire(timeout=60)
+    """Let the presence be looked at so often, and wait until that is over."""
+    presence.permit(times)
+    presence.wait()
 
 
-def test_an_owner_that_has_ended_is_unavailable_with_the_reason(eventually: Eventually) -> None:
+def test_an_owner_that_has_ended_is_unavailable_with_the_reason() -> None:
     asset, presence = Asset(), Presence()
     presence.sight = Sight.ENDED
     with watching(asset, presence) as liveness:
-        eventually(lambda: bool(presence.forgotten))
+        look(presence, 1)
+        assert len(presence.forgotten) == 1
         look(presence, 3)
     [event] = asset.written
     assert (event.id, event.value, event.type, event.tag) == ("avail", UNAVAILABLE, "Events", "Availability")
@@ -130,14 +143,13 @@ def test_an_owner_that_has_ended_is_unavailable_with_the_reason(eventually: Even
     assert owner == msgspec.structs.replace(OTHER, ended=event.attributes["owner_ended"])
 
 
-def test_an_owner_that_is_silent_for_long_enough_is_unavailable(eventually: Eventually) -> None:
+def test_an_owner_that_is_silent_for_long_enough_is_unavailable() -> None:
     asset, presence = Asset(), Presence()
     presence.sight = Sight.SILENT
     with watching(asset, presence):
-        begun = time.monotonic()
-        eventually(lambda: bool(asset.written))
-        assert time.monotonic() - begun >= PATIENCE * 0.9
-        look(presence, 3)
+        look(presence, TOO_FEW)
+        assert asset.written == []
+        look(presence, ENOUGH)
     [event] = asset.written
     assert event.attributes is not None
     assert "process 4711 on host m3 is silent" in event.attributes["owner_ended"]
@@ -150,10 +162,10 @@ def test_silence_must_be_in_one_piece(sight: Sight) -> None:
     with watching(asset, presence):
         for _ in range(4):
             presence.sight = Sight.SILENT
-            look(presence, 4)
+            look(presence, TOO_FEW)
             presence.sight = sight
-            look(presence, 2)
-    assert asset.written == []
+            look(presence, 1)
+        assert asset.written == []
 
 
 def test_nobody_has_ended_while_nothing_can_be_seen() -> None:
@@ -161,7 +173,7 @@ def test_nobody_has_ended_while_nothing_can_be_seen() -> None:
     presence.sight = Sight.UNKNOWN
     with watching(asset, presence):
         look(presence, 30)
-    assert asset.written == []
+        assert asset.written == []
 
 
 def test_a_process_that_was_frozen_itself_does_not_take_others_for_ended() -> None:
@@ -169,21 +181,17 @@ def test_a_process_that_was_frozen_itself_does_not_take_others_for_ended() -> No
     presence.sight = Sight.SILENT
     with watching(asset, presence):
         look(presence, 1)
-        presence.goes_on.clear()
-        look(presence, 0)
         time.sleep(5 * PATIENCE)  # in which this process does not run
-        presence.goes_on.set()
-        look(presence, 1)
-        presence.sight = Sight.LIVES
-        look(presence, 3)
-    assert asset.written == []
+        look(presence, 2)
+        assert asset.written == []
 
 
-def test_a_process_whose_end_was_written_and_that_goes_on_can_end_again(eventually: Eventually) -> None:
+def test_a_process_whose_end_was_written_and_that_goes_on_can_end_again() -> None:
     asset, presence = Asset(), Presence()
     with watching(asset, presence) as liveness:
         presence.sight = Sight.ENDED
-        eventually(lambda: len(asset.written) == 1)
+        look(presence, 1)
+        assert len(asset.written) == 1
         presence.sight = Sight.LIVES
         look(presence, 2)
         again = msgspec.structs.replace(OTHER, epoch=11, supersedes=10)
@@ -191,7 +199,7 @@ def test_a_process_whose_end_was_written_and_that_goes_on_can_end_again(eventual
         asset.publish(owned(new_event("MILL", "avail", "AVAILABLE", "Events", "Availability"), 11))
         liveness.note("MILL", again.event("MILL"))
         presence.sight = Sight.ENDED
-        eventually(lambda: len(asset.written) == 4)
+        look(presence, 1)
     assert [event.value for event in asset.written if event.id == "avail"] == [UNAVAILABLE, "AVAILABLE", UNAVAILABLE]
 
 
@@ -213,18 +221,18 @@ def test_nothing_is_written_of_such_an_asset(asset: Asset) -> None:
     assert asset.written == []
 
 
-def test_an_owner_that_was_silent_before_it_was_available_can_end_later(eventually: Eventually) -> None:
+def test_an_owner_that_was_silent_before_it_was_available_can_end_later() -> None:
     asset, presence = Asset(availability=UNAVAILABLE), Presence()
     presence.sight = Sight.SILENT
     with watching(asset, presence):
-        look(presence, 30)
+        look(presence, 3 * ENOUGH)
         assert asset.written == []
         presence.sight = Sight.LIVES
         look(presence, 2)
         asset.publish(owned(new_event("MILL", "avail", "AVAILABLE", "Events", "Availability"), OTHER.epoch))
         presence.sight = Sight.SILENT
-        eventually(lambda: len(asset.written) == 2)
-    assert asset.written[-1].value == UNAVAILABLE
+        look(presence, ENOUGH)
+    assert [event.value for event in asset.written] == ["AVAILABLE", UNAVAILABLE]
 
 
 def test_a_new_claim_is_a_sign_of_life() -> None:
@@ -232,9 +240,9 @@ def test_a_new_claim_is_a_sign_of_life() -> None:
     presence.sight = Sight.SILENT
     with watching(asset, presence) as liveness:
         for epoch in range(20, 25):
-            look(presence, 5)
+            look(presence, TOO_FEW)
             liveness.note("MILL", msgspec.structs.replace(OTHER, epoch=epoch).event("MILL"))
-    assert asset.written == []
+        assert asset.written == []
 
 
 def test_a_claim_that_is_noted_again_is_no_sign_of_life() -> None:
@@ -242,13 +250,13 @@ def test_a_claim_that_is_noted_again_is_no_sign_of_life() -> None:
     asset, presence = Asset(), Presence()
     presence.sight = Sight.SILENT
     with watching(asset, presence) as liveness:
-        for _ in range(20):
+        for _ in range(2 * ENOUGH):
             look(presence, 1)
             liveness.note("MILL", asset.claim)
         assert len(asset.written) == 1
 
 
-def test_a_claim_that_comes_while_an_end_is_written_is_watched(eventually: Eventually) -> None:
+def test_a_claim_that_comes_while_an_end_is_written_is_watched() -> None:
     asset, presence = Asset(), Presence()
     again = msgspec.structs.replace(OTHER, epoch=11, supersedes=10)
     presence.sight = Sight.SILENT
@@ -264,11 +272,11 @@ def test_a_claim_that_comes_while_an_end_is_written_is_watched(eventually: Event
             return receipt
 
         liveness._ends._publish = publish_and_claim
-        eventually(lambda: len(asset.written) == 4)
+        look(presence, 2 * ENOUGH)
     assert [event.value for event in asset.written if event.id == "avail"] == [UNAVAILABLE, "AVAILABLE", UNAVAILABLE]
 
 
-def test_an_end_that_waits_to_be_written_is_announced_and_not_queued_again(eventually: Eventually) -> None:
+def test_an_end_that_waits_to_be_written_is_announced_and_not_queued_again() -> None:
     asset, presence = Asset(), Presence()
     presence.sight = Sight.ENDED
     published: list[AssetEvent] = []
@@ -280,56 +288,56 @@ def test_an_end_that_waits_to_be_written_is_announced_and_not_queued_again(event
         receipts.append(Receipt(0, lambda receipt, _: receipt.settled, event))
         return receipts[-1]
 
-    liveness = Liveness(presence, asset.last_events, publish, timeout=PATIENCE, announce=announced.append)
-    liveness.note("MILL", asset.claim)
-    eventually(lambda: bool(published))
-    look(presence, 5)
-    assert [event.id for event in published] == [AVAILABILITY_ID, OWNER_ID]
-    assert announced[:3] == [published[0]] * 3  # the engine delivers it once to each subscription
-    receipts[0].position = 1
-    eventually(lambda: liveness.counters == {"ended_owners": 1})
-    liveness.close(60)
+    with watching(asset, presence) as liveness:
+        liveness._ends._publish, liveness._ends._announce = publish, announced.append
+        look(presence, 5)
+        assert [event.id for event in published] == [AVAILABILITY_ID, OWNER_ID]
+        assert announced == [published[0]] * 5  # the engine delivers it once to each subscription
+        receipts[0].position = 1
+        look(presence, 1)
+        assert liveness.counters == {"ended_owners": 1}
 
 
-def test_an_end_for_which_the_queue_has_no_room_is_announced(eventually: Eventually) -> None:
+def test_an_end_for_which_the_queue_has_no_room_is_announced() -> None:
     asset, presence = Asset(), Presence()
     presence.sight = Sight.ENDED
     announced: list[AssetEvent] = []
-    has_room = threading.Event()
 
-    def publish(event: AssetEvent) -> Receipt:
-        if not has_room.is_set():
-            raise DeliveryTimeout("The queue is full. Wait.", pending=1)
-        return asset.publish(event)
+    def refuse(_: AssetEvent) -> Receipt:
+        raise DeliveryTimeout("The queue is full. Wait.", pending=1)
 
-    liveness = Liveness(presence, asset.last_events, publish, timeout=PATIENCE, announce=announced.append)
-    liveness.note("MILL", asset.claim)
-    eventually(lambda: bool(announced))
-    assert (announced[0].id, announced[0].value) == (AVAILABILITY_ID, UNAVAILABLE)
-    has_room.set()
-    eventually(lambda: liveness.counters == {"ended_owners": 1})
-    liveness.close(60)
+    with watching(asset, presence) as liveness:
+        liveness._ends._publish, liveness._ends._announce = refuse, announced.append
+        look(presence, 1)
+        assert [(event.id, event.value) for event in announced] == [(AVAILABILITY_ID, UNAVAILABLE)]
+        liveness._ends._publish = asset.publish
+        look(presence, 1)
+        assert liveness.counters == {"ended_owners": 1}
 
 
-def test_claims_are_read_again_when_more_assets_are_watched(eventually: Eventually) -> None:
+def test_claims_are_read_again_when_more_assets_are_watched() -> None:
     asset, presence = Asset(), Presence()
     presence.sight = Sight.ENDED
     claims: list[AssetEvent] = []
     liveness = Liveness(presence, asset.last_events, asset.publish, lambda: claims, timeout=PATIENCE)
     liveness.start()
     look(presence, 2)
+    assert asset.written == []
     claims.append(asset.claim)
     liveness.read_claims()
-    eventually(lambda: bool(asset.written))
+    look(presence, 2)
+    assert len(asset.written) == 1
+    presence.permit(math.inf)
     liveness.close(60)
 
 
-def test_an_end_that_was_not_written_is_written_again(eventually: Eventually, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_end_that_was_not_written_is_written_again(caplog: pytest.LogCaptureFixture) -> None:
     asset, presence = Asset(), Presence()
     asset.failures = [DeliveryError("The disk is full. Make room."), DeliveryError("The disk is full. Make room.")]
     presence.sight = Sight.ENDED
     with watching(asset, presence) as liveness:
-        eventually(lambda: bool(presence.forgotten))
+        look(presence, 2)
+        assert len(presence.forgotten) == 1
     assert [event.value for event in asset.written] == [UNAVAILABLE]
     assert liveness.counters == {"ended_owners": 1}
     assert caplog.text.count("MILL is UNAVAILABLE") == 1
@@ -345,7 +353,7 @@ def test_nothing_is_written_of_an_asset_that_another_process_has_taken_over() ->
     assert [event.id for event in asset.written] == [OWNER_ID]
 
 
-def test_looking_goes_on_after_an_error(eventually: Eventually, caplog: pytest.LogCaptureFixture) -> None:
+def test_looking_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> None:
     asset, presence = Asset(), Presence()
     errors = [EngineUnavailableError("The file is away. Wait.", address="x"), RuntimeError("odd")]
 
@@ -355,21 +363,20 @@ def test_looking_goes_on_after_an_error(eventually: Eventually, caplog: pytest.L
         return asset.last_events(asset_uuids)
 
     presence.sight = Sight.ENDED
-    liveness = Liveness(presence, last_events, asset.publish, timeout=PATIENCE)
-    liveness.note("MILL", asset.claim)
-    eventually(lambda: bool(asset.written))
-    liveness.close(60)
+    with watching(asset, presence) as liveness:
+        liveness._last_events = last_events
+        look(presence, 3)
+    assert len(asset.written) == 1
     assert caplog.text.count("The owners of assets cannot be looked at now") == 2
 
 
-def test_claims_are_written_again_before_the_log_forgets_them(
-    eventually: Eventually, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_claims_are_written_again_before_the_log_forgets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RENEWAL_SECONDS", 0.0)
     asset, presence = Asset(), Presence()
     with watching(asset, presence) as liveness:
         liveness.claims["DRILL"] = own = msgspec.structs.replace(OTHER, instance="this")
-        eventually(lambda: len(asset.written) > 1)
+        look(presence, 2)
+        assert len(asset.written) == 2
     assert (asset.written[0].asset_uuid, asset.written[0].value) == ("DRILL", own.event("DRILL").value)
 
 
