@@ -42,6 +42,12 @@ def watch(url: str) -> Iterator[Callable[..., Asset]]:
 
 
 @pytest.fixture
+def hmi(mill: OpenFactoryApp, watch: Callable[..., Asset]) -> Asset:
+    """The app MILL of the fixture `mill` as a caller has it."""
+    return watch("MILL")
+
+
+@pytest.fixture
 def engine(url: str) -> Iterator[Engine]:
     """The engine behind that place, which stays open when an app has stopped."""
     with open_engine(url) as reference:

@@ -53,12 +53,6 @@ def mill(start: Start, url: str) -> Any:
     return start(Mill, url, app_uuid="MILL", stop_timeout=2.5)
 
 
-@pytest.fixture
-def hmi(mill: Mill, watch: Watch) -> Asset:
-    """The mill as a caller has it."""
-    return watch("MILL")
-
-
 def send(engine: Engine, value: object, method: str = "move") -> None:
     """A command as any program may write it."""
     engine.publish(new_event("MILL", f"{method}_CMD", value, "OpenFactory", "Method.Command")).wait()

@@ -13,7 +13,6 @@ import pytest
 
 from openfactory.apps import OpenFactoryApp
 from openfactory.apps.app_name import app_file_of
-from openfactory.settings import VARIABLES
 
 APP = """
 import sys
@@ -38,8 +37,6 @@ TEST = "def test_it(): Mill(None).run()\n"
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run Python in a folder with a factory, and without APP_UUID: `run("mill.py")`."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KSQLDB_URL", f"sqlite:///{tmp_path}/factory.db")
 
     def start(*arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -14,10 +15,11 @@ from uuid import uuid4
 
 import pytest
 
-from openfactory.apps import EventAttribute, OpenFactoryApp, ofa_method
+from openfactory.apps import EventAttribute, OpenFactoryApp, command_arrival, ofa_method
 from openfactory.assets import Asset
 from openfactory.commands import CommandCancel, CommandReply
 from openfactory.commands.envelope import CommandEnvelope
+from openfactory.concurrency.boot_clock import boot_seconds
 from openfactory.engines import Engine
 from openfactory.events.event import new_event
 from openfactory.exceptions import CommandCancelled, CommandExpired, CommandFailed, CommandTimeout
@@ -74,12 +76,6 @@ def mill(start: Start, url: str) -> Any:
     return start(Mill, url, app_uuid="MILL", stop_timeout=2.5)
 
 
-@pytest.fixture
-def hmi(mill: Mill, watch: Watch) -> Asset:
-    """The mill as a caller has it."""
-    return watch("MILL")
-
-
 def replies(engine: Engine, method: str = "start") -> dict[str, CommandReply]:
     """The replies of a method by the id of their command; of several, the last."""
     found = (CommandReply.parse(event.value) for event in engine.history("MILL", f"{method}_REPLY"))
@@ -114,7 +110,7 @@ def test_a_caller_that_still_listens_learns_that_its_command_came_too_late(
     hmi.start(sender_uuid="HMI", n=1)
     eventually(lambda: mill.ran == [1])
     monkeypatch.setattr(type(engine), "age", lambda self, event: 60.0)  # as a log that was slow
-    with pytest.raises(CommandExpired, match=r"waits 50 s, .* 10\.\d s after") as caught:
+    with pytest.raises(CommandExpired, match=r"waits 50 s, .* 1\d\.\d s after") as caught:
         hmi.call("start", sender_uuid="HMI", timeout=50)  # the reply does not wait for the lane
     assert (caught.value.asset_uuid, caught.value.method) == ("MILL", "start")
     mill.go_on.set()
@@ -272,18 +268,31 @@ def test_a_cancel_that_arrives_before_its_command_holds(
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
 def test_a_command_that_may_have_waited_for_its_write_waits_for_a_cancel(
-    hmi: Asset, mill: Mill, engine: Engine, eventually: Eventually, is_cancelled: bool
+    start: Start,
+    url: str,
+    watch: Watch,
+    engine: Engine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+    is_cancelled: bool,
 ) -> None:
     """Its sender does not know the time of the log; by the clocks, which may differ, its caller has given up."""
+    monkeypatch.setenv("COMMAND_WINDOW", "3600")
+    mill = start(Mill, url, app_uuid="MILL")
     mill.go_on.set()
     header = {"correlation_id": str(uuid4()), "sender_uuid": "HMI"}
-    late = (datetime.now(UTC) - timedelta(seconds=2)).isoformat()
+    late = (datetime.now(UTC) - timedelta(seconds=250)).isoformat()
     value = {"header": {**header, "timestamp": late}, "arguments": {"n": "1"}}
-    engine.publish(new_event("MILL", "start_CMD", value, "OpenFactory", "Method.Command", attributes={"timeout": "1"}))
-    eventually(lambda: mill._commands.waiting == 1)
     if is_cancelled:
-        hmi.cancel(header["correlation_id"])
+        monkeypatch.setattr("openfactory.apps.command_handler._CANCEL_SECONDS", 100.0)
+    begun = time.monotonic()
+    attributes = {"timeout": "240"}
+    engine.publish(new_event("MILL", "start_CMD", value, "OpenFactory", "Method.Command", attributes=attributes))
+    if is_cancelled:
+        eventually(lambda: mill._commands.waiting == 1, timeout=60)
+        watch("MILL").cancel(header["correlation_id"])
     eventually(lambda: len(replies(engine)) == 1)
+    assert is_cancelled or time.monotonic() - begun >= 1
     assert replies(engine)[header["correlation_id"]].status == ("cancelled" if is_cancelled else "succeeded")
     assert mill.ran == ([] if is_cancelled else [1])
 
@@ -310,17 +319,23 @@ def test_a_coroutine_is_interrupted_only_if_it_permits_it(
 @pytest.mark.parametrize("method", ["wait", "travel"])
 @pytest.mark.parametrize("status", ["expired", "cancelled"])
 def test_a_coroutine_that_waits_for_its_event_loop_has_not_begun(
-    hmi: Asset, mill: Mill, engine: Engine, eventually: Eventually, method: str, status: str
+    hmi: Asset,
+    mill: Mill,
+    engine: Engine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    status: str,
 ) -> None:
     hmi.hold_loop(sender_uuid="HMI")
     eventually(lambda: mill.ran == ["hold_loop"])
-    late = hmi.method(method, "HMI", timeout=0.2 if status == "expired" else 60)
+    late = hmi.method(method, "HMI", timeout=60)
     eventually(lambda: late in mill._commands._memory.open)
     if status == "cancelled":
         hmi.cancel(late)
         eventually(lambda: late in replies(engine, method))  # while the loop is busy
     else:
-        threading.Event().wait(0.25)
+        monkeypatch.setattr(command_arrival, "boot_seconds", lambda: boot_seconds() + 60)
     mill.go_on.set()
     eventually(lambda: late in replies(engine, method))
     assert replies(engine, method)[late].status == status
@@ -365,7 +380,7 @@ def test_a_stop_answers_what_waits_and_a_restart_does_not_run_it(
     hmi = watch("MILL")
     hmi.start(sender_uuid="HMI", n=1)
     eventually(lambda: mill.ran == [1])
-    late = hmi.method("start", "HMI", {"n": 2}, timeout=0.01)
+    late = hmi.method("start", "HMI", {"n": 2}, timeout=60)
     eventually(lambda: mill._commands.waiting == 2)
     mill.shutdown()
     mill.go_on.set()

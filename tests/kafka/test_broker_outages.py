@@ -504,7 +504,7 @@ def test_a_command_that_waits_for_the_broker_until_its_caller_gives_up_does_not_
         Asset("MILL", client) as hmi,
     ):
         if knows_time:
-            for _ in range(2):  # this process writes, so it knows the time of the log
+            while not client.engine.stamp("MILL"):  # a process that writes learns the time of the log
                 hmi.call("start", sender_uuid="HMI", n=0, timeout=60)
         else:
             monkeypatch.setattr(LogClock, "latest", lambda self, now: None)
@@ -517,7 +517,7 @@ def test_a_command_that_waits_for_the_broker_until_its_caller_gives_up_does_not_
         finally:
             own_kafka_broker.resume()
         eventually(lambda: 3 in mill.ran)
-        assert mill.ran == ([0, 0, 3] if knows_time else [3])
+        assert [n for n in mill.ran if n] == [3]
         counters = mill._commands.counters
         eventually(lambda: counters["expired"] + counters["cancelled"] == 2)
         assert counters["expired"] == 2 or not knows_time

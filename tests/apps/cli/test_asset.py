@@ -51,10 +51,14 @@ def test_ls_lists_type_availability_and_age(ofa: Ofa, workshop: Path) -> None:
     assert 0 <= said.pop("age") < 3_600
     owner = said.pop("owner")
     assert 0 <= owner.pop("seen") < 3_600
+    with KSQLDBClient(f"sqlite:///{workshop}/factory.db") as client, Asset("press", client) as press:
+        assert press.owner is not None
+        started = press.owner.started
+    assert Path(f"/proc/{owner['pid']}/cwd").samefile(workshop)  # it is the process of the app
     assert owner == {
         "pid": owner["pid"],
         "host": socket.gethostname(),
-        "since": owner["since"],
+        "since": started,
         "state": "lives",
         "ended": None,
     }
