@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import struct
 import subprocess
 import time
 from collections import Counter
@@ -22,7 +21,7 @@ from openfactory.events.attribute import AssetAttribute
 from openfactory.events.event import AssetEvent
 from openfactory.exceptions import DeliveryError
 from openfactory.kafka import KSQLDBClient
-from recording import CLOCK
+from recording import CLOCK, set_clock
 from watches import Watch
 
 if TYPE_CHECKING:
@@ -74,9 +73,8 @@ class Role:
         self.lives.append(self.start(self.script, record, *self.arguments, **self.environment, **ours))
 
     def set_clock(self, seconds: float) -> None:
-        """Let the clock of its processes be wrong from now on, without an end to the file that they have mapped."""
-        with open(self.folder / f"{self.name}.clock", "r+b" if self.lives else "wb") as file:
-            file.write(struct.pack("d", seconds))
+        """Let the clock of its processes be wrong from now on."""
+        set_clock(self.folder / f"{self.name}.clock", seconds)
 
     def notes(self) -> list[list[Note]]:
         """The notes of each life."""

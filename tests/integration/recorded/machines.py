@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import struct
 import time
 from collections.abc import Callable, Generator
 from itertools import count
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from foreign_log import read_notes
 from history import Stop
 from owner_history import Life
-from recording import CLOCK
+from recording import CLOCK, set_clock
 from servers import Proxy
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Machine:
         proxy: the proxy through which the machine reaches the log, if it can be cut off.
 
     Attributes:
-        workers: all processes, the newest last.
+        worker: its newest process.
         lives: what is known of each.
         problems: what went wrong.
     """
@@ -63,16 +62,12 @@ class Machine:
         proxy: Proxy | None = None,
     ) -> None:
         self.uuids = uuids
-        self.workers: list[Worker] = []
+        self.worker: Worker
         self.lives: list[Life] = []
         self.problems: list[str] = []
         self._start, self._url, self._folder, self._chance = start, url, folder, chance
         self._bound, self._longest, self._was_away, self._proxy = bound, longest, was_away, proxy
         self._numbers = count()
-
-    @property
-    def worker(self) -> Worker:
-        return self.workers[-1]
 
     @property
     def life(self) -> Life:
@@ -104,7 +99,7 @@ class Machine:
         """Start a process, and wait until its apps run; start it again if the log was away."""
         while True:
             worker, life = self._new(**environment)
-            self.workers.append(worker)
+            self.worker = worker
             self.lives.append(life)
             yield from self._until_running(worker, life)
             if life.runs is not None or not self._was_away(life.started):
@@ -114,7 +109,7 @@ class Machine:
     def _new(self, **environment: str) -> tuple[Worker, Life]:
         record = self._folder / f"{self.uuids[0]}-{next(self._numbers)}.jsonl"
         clock = record.with_suffix(".clock")
-        clock.write_bytes(struct.pack("d", 0.0))
+        set_clock(clock, 0.0)
         ours = {"KSQLDB_URL": self._url, CLOCK: str(clock), "PYTHONPATH": str(Path(__file__).parent)}
         begin = time.monotonic()
         worker = self._start("owned_apps.py", record, *self.uuids, **ours, **environment)
@@ -224,8 +219,7 @@ class Machine:
             self._problem(f"a second start was not refused by one sentence: {worker.all_said}")
 
     def _clock_jumped(self) -> Way:
-        with open(self.life.record.with_suffix(".clock"), "r+b") as file:
-            file.write(struct.pack("d", self._chance.choice((-86_400.0, 86_400.0))))
+        set_clock(self.life.record.with_suffix(".clock"), self._chance.choice((-86_400.0, 86_400.0)))
         yield self._bound
 
     def _cut_off(self, proxy: Proxy) -> Way:

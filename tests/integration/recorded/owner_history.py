@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -270,8 +270,3 @@ def _wrong_runs(history: OwnerHistory) -> Iterator[str]:
         ]
         if later:
             yield f"{note} ran in a process that had lost its asset to {later[0].pid}"
-
-
-def count_of_ends(lives: Iterable[Life]) -> Counter[str]:
-    """How many processes have ended, by kind."""
-    return Counter(life.kind for life in lives if life.ended is not None)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CLOCK", "LIFE", "Notes", "follow_clock"]
+__all__ = ["CLOCK", "LIFE", "Notes", "follow_clock", "set_clock"]
 
 #: Names the file with the seconds by which the clock of a process is wrong, as a float of 8 bytes.
 CLOCK = "RECORDED_CLOCK"
@@ -28,6 +28,12 @@ class Notes:
     def __call__(self, **note: Any) -> None:
         # Time on the clock that all processes of the machine share. A torn line before this one stands alone.
         os.write(self._file, b"\n" + json.dumps({"at": time.monotonic()} | note).encode() + b"\n")
+
+
+def set_clock(file: Path, seconds: float) -> None:
+    """Let the clock of the processes that follow a file be wrong from now on; what they have mapped stays."""
+    with open(file, "r+b" if file.exists() else "wb") as clock:
+        clock.write(struct.pack("d", seconds))
 
 
 def follow_clock() -> None:

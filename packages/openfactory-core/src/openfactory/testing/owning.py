@@ -106,13 +106,9 @@ class OwningConformance:
         engine.flush()
         assert engine.types([asset_uuid]) == {}
         engine.publish(new_event(asset_uuid, "AssetType", "OpenFactoryApp", "OpenFactory", "AssetType")).wait()
-        self.deregister_as_former_owner(engine, asset_uuid, older)
-        assert engine.types([asset_uuid]) == {asset_uuid: "OpenFactoryApp"}
-
-    def deregister_as_former_owner(self, engine: Engine, asset_uuid: str, owner: Owner) -> None:
-        """Deregister an asset as an owner that has lost it."""
-        engine.deregister(asset_uuid, owner.epoch)
+        engine.deregister(asset_uuid, older.epoch)
         engine.flush()
+        assert engine.types([asset_uuid]) == {asset_uuid: "OpenFactoryApp"}
 
     def test_an_end_that_two_processes_write_is_heard_once(self, engine: Engine, asset_uuid: str) -> None:
         with _watched(engine, asset_uuid) as (asset, heard):
