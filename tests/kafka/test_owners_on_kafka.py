@@ -35,6 +35,7 @@ class TestKafka(OwnerPromises):
         """The thread of the client that sends heartbeats goes on, as no other thread does."""
         start()
         eventually(lambda: press.avail.value == "AVAILABLE")
+        time.sleep(TIMEOUT / 5)  # a hold before the app has polled for its first assignment is not noticed
         press.method("hold_the_interpreter", "HMI")
         eventually(lambda: press.avail.value == "UNAVAILABLE", timeout=50)  # before it goes on after 60 s
 
