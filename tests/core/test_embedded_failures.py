@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from openfactory.engines.embedded import EmbeddedEngine
 from openfactory.engines.embedded.insertion import write_batch
 from openfactory.events.event import new_event
 from openfactory.events.registration import Registration
-from openfactory.exceptions import DeliveryError, DeliveryTimeout
+from openfactory.exceptions import DeliveryError, DeliveryTimeout, EngineUnavailableError
 from openfactory.kafka import KSQLDBClient
 
 Eventually = Callable[..., None]
@@ -199,6 +200,16 @@ def test_a_full_disk_is_named(engine: Engine, path: Path, registers: bool) -> No
         engine.flush()
     engine.publish(event("after it")).wait()
     assert values(engine) == ["before it", "after it"]
+
+
+def test_a_watcher_that_cannot_be_woken_is_told_and_can_try_again(engine: Engine, path: Path) -> None:
+    folder = path.with_name("factory.db.wake")
+    shutil.rmtree(folder)
+    for _ in range(2):
+        with pytest.raises(EngineUnavailableError, match=r"factory\.db cannot be watched \(.*\)\. Name a file in"):
+            engine.subscribe("MILL", lambda _: None)
+    folder.mkdir()
+    engine.subscribe("MILL", lambda _: None).close()
 
 
 def remove(file: Path) -> None:

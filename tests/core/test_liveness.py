@@ -364,7 +364,7 @@ def test_looking_goes_on_after_an_error(caplog: pytest.LogCaptureFixture) -> Non
 
     presence.sight = Sight.ENDED
     with watching(asset, presence) as liveness:
-        liveness._last_events = last_events
+        liveness._ends._last_events = last_events
         look(presence, 3)
     assert len(asset.written) == 1
     assert caplog.text.count("The owners of assets cannot be looked at now") == 2

@@ -258,7 +258,12 @@ class FileDatabase:
 
     def listen(self) -> None:
         assert isinstance(self.wake, DatagramWake)
-        self.wake.listen()
+        try:
+            self.wake.listen()
+        except OSError as error:
+            raise EngineUnavailableError(
+                f"{self.path} cannot be watched ({error}). {_remedy(self.path, error)}", address=str(self.path)
+            ) from error
 
     def close(self, timeout: float) -> None:
         self.wake.close()

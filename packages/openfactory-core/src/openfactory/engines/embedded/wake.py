@@ -84,7 +84,13 @@ class DatagramWake:
         reset_in_forked_child(self)
 
     def listen(self) -> None:
-        """Become a subscriber."""
+        """Become a subscriber.
+
+        Raises:
+            OSError: the folder takes no file, for example because the disk is full.
+        """
+        if self._listener is not None:
+            self._listener.close()  # of a call that failed
         name = f"{os.getpid()}-{secrets.token_hex(4)}"
         path = self._folder / f"{name}.sock"
         if hasattr(socket, "AF_UNIX") and len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:

@@ -43,6 +43,9 @@ _POLL_INTERVAL = 0.5
 _JOIN_SECONDS = 3.0
 _POLL_SECONDS = 0.02
 
+# Seconds for which a broker may hold back the first assignment of a group (group.initial.rebalance.delay.ms), and more.
+_ASSIGNMENT_SECONDS = 10.0
+
 _ANSWER_SECONDS = 3.0
 _LEAVE_SECONDS = 0.5
 
@@ -71,6 +74,7 @@ class GroupPresence:
         self._consumer: Consumer | None = None
         self._admin: Any = None
         self._closed = False
+        self._is_assigned = False
         self._lock = threading.Lock()
         self._polling = threading.Lock()
         self._forked = False
@@ -82,6 +86,7 @@ class GroupPresence:
         while self.observable and not self._closed and not self._forked and time.monotonic() < deadline:
             self._poll(_POLL_SECONDS)
             if self.look([self.instance])[self.instance] is Sight.LIVES:
+                call_on_thread("openfactory-first-assignment", self._serve_first_assignment)
                 return
 
     def beat(self) -> None:
@@ -155,6 +160,16 @@ class GroupPresence:
     def _group(self, instance: str) -> str:
         return f"{self._topic}-owner-{instance}"
 
+    def _serve_first_assignment(self) -> None:
+        """Poll until the first assignment, which is empty: only after it does the client leave if it is not polled."""
+        deadline = time.monotonic() + _ASSIGNMENT_SECONDS
+        while not self._is_assigned and self.observable and not self._closed and time.monotonic() < deadline:
+            self._poll(_POLL_SECONDS)
+
+    def _on_assign(self, consumer: Consumer, _: list[TopicPartition]) -> None:
+        consumer.assign([])
+        self._is_assigned = True
+
     def _start_member(self) -> None:
         with self._lock:
             if self._consumer is None and not (self._closed or self._forked):
@@ -172,7 +187,7 @@ class GroupPresence:
                 "max.poll.interval.ms": max(round(self._poll_interval * 1_000), session),
             },
         )
-        consumer.subscribe([self._topic], on_assign=_assign_nothing)
+        consumer.subscribe([self._topic], on_assign=self._on_assign)
         return consumer
 
     def _poll(self, seconds: float) -> None:
@@ -198,7 +213,3 @@ _REFUSALS = {
     "INVALID_SESSION_TIMEOUT": "Set LIVENESS_TIMEOUT so that 0.4 of it is a session that the broker grants "
     "(group.min.session.timeout.ms to group.max.session.timeout.ms).",
 }
-
-
-def _assign_nothing(consumer: Consumer, _: list[TopicPartition]) -> None:
-    consumer.assign([])
