@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from openfactory import doctor
 from openfactory.engines import open_engine
+from openfactory.engines.embedded.bounds import Bounds
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.kafka_engine.location import KafkaLocation
 from openfactory.engines.location import Location, Servers, scheme_of
@@ -215,9 +217,12 @@ def test_a_url_names_a_place_in_memory(url: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("query", "options"),
     [
-        ("", {"synchronous": "normal", "keep_events": 1_000_000, "keep_days": None}),
+        ("", {"synchronous": "normal", "bounds": None}),
+        ("?synchronous=full", {"synchronous": "full", "bounds": None}),
         ("?synchronous=FULL", {"synchronous": "full"}),
-        ("?keep_events=5&keep_days=0.5", {"keep_events": 5, "keep_days": 0.5}),
+        ("?keep_events=5&keep_days=0.5", {"bounds": Bounds(5, 0.5, 5, 0.5)}),
+        ("?keep_events=5&keep_samples=7&keep_samples_days=inf", {"bounds": Bounds(5, None, 7, math.inf)}),
+        ("?keep_samples=7&keep_days=3", {"bounds": Bounds(1_000_000, 3, 7, 3)}),
     ],
 )
 def test_options_stand_behind_a_question_mark(query: str, options: dict[str, Any]) -> None:
@@ -232,6 +237,8 @@ def test_options_stand_behind_a_question_mark(query: str, options: dict[str, Any
         "keep_events=-1",
         "keep_events=many",
         "keep_events=",
+        "keep_samples=0",
+        "keep_samples_days=-1",
         "keep_days=0",
         "keep_days=nan",
         "keep_days=x",

@@ -47,6 +47,9 @@ SELECT 1 FROM log WHERE id = :id AND asset = :asset AND attr = :attr AND ts = :t
 UNION ALL SELECT 1 FROM trimmed WHERE up_to >= :id
 """
 
+# Tables that have one row; an earlier version has the first of them only.
+_OF_ONE_ROW = ("trimmed", "indexed")
+
 # Seconds between two looks at a file to which apps may be writing.
 _PAUSE_SECONDS = 0.2
 
@@ -169,8 +172,10 @@ def _fault_of_rows(connection: sqlite3.Connection, path: Path) -> str:
     count, example = connection.execute(_WITHOUT_EVENT).fetchone()
     if count:
         return f"{path} is damaged: the last event of {count} attributes is missing, such as {example}. {_RESTORE}"
-    if connection.execute("SELECT count(*) FROM trimmed").fetchone()[0] != 1:
-        return f"{path} is damaged: its table trimmed does not have one row. {_RESTORE}"
+    is_present = connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+    for table in _OF_ONE_ROW if is_present else _OF_ONE_ROW[:1]:
+        if connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] != 1:  # noqa: S608 - our own names
+            return f"{path} is damaged: its table {table} does not have one row. {_RESTORE}"
     return ""
 
 

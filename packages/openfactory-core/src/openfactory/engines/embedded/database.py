@@ -25,10 +25,13 @@ from openfactory.exceptions import EngineUnavailableError
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Database", "FileDatabase", "MemoryDatabase", "fault_of_kind"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # Processes of the earlier version that have the file open keep working: they name the columns that they write.
 _TO_VERSION_2 = "ALTER TABLE log ADD COLUMN attributes TEXT CHECK (attributes IS NULL OR json_valid(attributes));"
+
+# Tables of version 3, which an earlier file gets empty, so that opening it takes no time.
+_RETENTION = "retention.sql"
 
 # The last event of each attribute. Its key is that of `latest`: the log has no index of assets and attributes.
 _LAST = """\
@@ -177,7 +180,8 @@ class FileDatabase:
             if version == 0:
                 _create_schema(self._writer)
             elif version < SCHEMA_VERSION:
-                renew_topology(self._writer, SCHEMA_VERSION, _TO_VERSION_2)
+                extension = _part_of_schema(_RETENTION) if version == 2 else _TO_VERSION_2 + _part_of_schema(_RETENTION)
+                renew_topology(self._writer, SCHEMA_VERSION, extension)
             _renew_last(self._writer)
             _refuse_damaged(self._writer)
             self._reader, self._tailer = self._connect(), self._connect()
@@ -310,7 +314,7 @@ def _connect(path: str, synchronous: str) -> sqlite3.Connection:
     )
     try:
         connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # only under the lock, see `retention`
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # only under the lock, see `checkpoints`
         connection.execute("PRAGMA secure_delete = OFF")  # some distributions turn it on
         connection.execute("PRAGMA case_sensitive_like = ON")  # as ksqlDB compares
     except BaseException:
@@ -341,9 +345,13 @@ def fault_of_kind(connection: sqlite3.Connection, path: Path) -> str:
 
 
 def _create_schema(connection: sqlite3.Connection) -> None:
-    schema = resources.files("openfactory.engines.embedded").joinpath("schema.sql").read_text(encoding="utf-8")
+    schema = _part_of_schema("schema.sql") + _part_of_schema(_RETENTION)
     marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
     connection.executescript(f"BEGIN; {schema}\n{_LAST};\n{schema_of_topology()}\n{marks} COMMIT;")
+
+
+def _part_of_schema(name: str) -> str:
+    return resources.files("openfactory.engines.embedded").joinpath(name).read_text(encoding="utf-8")
 
 
 def _renew_last(connection: sqlite3.Connection) -> None:

@@ -23,8 +23,8 @@ from openfactory.engines.embedded.database import Database, FileDatabase, Memory
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.embedded.presence import FilePresence
 from openfactory.engines.embedded.queries import read_all, read_history, read_snapshot, unreadable_rows
-from openfactory.engines.embedded.retention import Retention
 from openfactory.engines.embedded.tail import Tail
+from openfactory.engines.embedded.upkeep import Upkeep
 from openfactory.engines.embedded.writer import Writer
 from openfactory.engines.liveness import Liveness, liveness_timeout
 from openfactory.engines.presence import LocalPresence, Presence
@@ -51,7 +51,8 @@ class EmbeddedEngine(SharedEngine):
     """Engine for a factory in one SQLite file, `sqlite:///factory.db`, or in this process, `memory://name`.
 
     Options in the URL: `synchronous=full` keeps the newest commits after a power cut too. `keep_events=N` and
-    `keep_days=N` limit the log; the last value of each attribute is always kept.
+    `keep_days=N` limit the log, `keep_samples=N` and `keep_samples_days=N` do so for samples apart; the last value of
+    each attribute is always kept.
 
     Raises:
         ConfigurationError: the URL is not valid.
@@ -65,7 +66,7 @@ class EmbeddedEngine(SharedEngine):
         location = EmbeddedLocation.of(url)
         self._database: Database = MemoryDatabase() if location.path is None else FileDatabase(location)
         self._file = "" if location.path is None else str(location.path)
-        self._writer = Writer(self._database, Retention(location))
+        self._writer = Writer(self._database, Upkeep(self._database, location))
         self._tail = Tail(self._database)
         self.liveness = self._new_liveness(location)
 

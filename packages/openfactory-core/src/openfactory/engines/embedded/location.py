@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from openfactory.engines.embedded.bounds import Bounds
 from openfactory.engines.location import Location
 from openfactory.exceptions import ConfigurationError
 from openfactory.settings.redaction import redacted
 
 __all__ = ["EmbeddedLocation"]
 
-_OPTIONS = "synchronous=normal|full, keep_events=N, keep_days=N"
+_OPTIONS = "synchronous=normal|full, keep_events=N, keep_days=N, keep_samples=N, keep_samples_days=N"
+
+
+# The largest number of SQLite.
+_MOST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +29,19 @@ class EmbeddedLocation:
         path: the file, or None for an engine in memory.
         name: name of an engine in memory, unique in its process.
         synchronous: `normal` keeps all commits when a process is killed, `full` also after a power cut.
-        keep_events: maximum number of events in the log.
-        keep_days: days that events stay in the log after their commit, or None for no limit.
+        keep_events: number of events that stay in the log, or None if the URL does not tell.
+        keep_days: days that events stay in the log after their commit, or None if the URL does not tell.
+        keep_samples: number of samples that stay; None for `keep_events`.
+        keep_samples_days: days that samples stay; None for `keep_days`.
     """
 
     path: Path | None
     name: str = ""
     synchronous: str = "normal"
-    keep_events: int = 1_000_000
+    keep_events: int | None = None
     keep_days: float | None = None
+    keep_samples: int | None = None
+    keep_samples_days: float | None = None
 
     @classmethod
     def of(cls, url: str) -> EmbeddedLocation:
@@ -70,6 +79,16 @@ class EmbeddedLocation:
             ) from error
 
     @property
+    def bounds(self) -> Bounds | None:
+        """The bounds of the log, or None for a URL without bounds.
+
+        >>> EmbeddedLocation.of("sqlite:///factory.db?keep_events=5000&keep_samples_days=7").bounds
+        Bounds(events=5000, days=None, samples=5000, samples_days=7.0)
+        """
+        given = (self.keep_events, self.keep_days, self.keep_samples, self.keep_samples_days)
+        return None if given == (None,) * len(given) else Bounds.of(*given)
+
+    @property
     def place(self) -> str:
         """The same text for all URLs of this file or name."""
         return f"memory://{self.name}" if self.path is None else str(self.path)
@@ -81,16 +100,22 @@ def _synchronous(text: str) -> str:
     return text.lower()
 
 
-def _keep_events(text: str) -> int:
+def _number(text: str) -> int:
     if (events := int(text)) <= 0:
         raise ValueError(text)
-    return events
+    return min(events, _MOST)
 
 
-def _keep_days(text: str) -> float:
+def _days(text: str) -> float:
     if not (days := float(text)) > 0:  # also if it is not a number
         raise ValueError(text)
     return days
 
 
-_CONVERTERS = {"synchronous": _synchronous, "keep_events": _keep_events, "keep_days": _keep_days}
+_CONVERTERS = {
+    "synchronous": _synchronous,
+    "keep_events": _number,
+    "keep_days": _days,
+    "keep_samples": _number,
+    "keep_samples_days": _days,
+}

@@ -49,6 +49,23 @@ SELECT * FROM (
     SELECT * FROM log WHERE asset = ? {only} ORDER BY id DESC LIMIT ?
 ) ORDER BY id
 """
+# The newest events are not indexed yet. The other part reads no more than the limit, the newest first.
+_HISTORY_OF_ONE = """
+SELECT * FROM (
+    SELECT * FROM (
+        SELECT * FROM log WHERE id > (SELECT up_to FROM indexed) AND +asset = ? AND attr = ? {only}
+        ORDER BY id DESC LIMIT ?
+    )
+    UNION ALL
+    SELECT * FROM (
+        SELECT log.* FROM positions CROSS JOIN json_each(positions.distances) AS distance
+        CROSS JOIN log ON log.id = positions.last - distance.value
+        WHERE positions.asset = ? AND positions.attr = ? {rows} {only} ORDER BY positions.last DESC LIMIT ?
+    )
+    ORDER BY id DESC LIMIT ?
+) ORDER BY id
+"""
+_ROWS_IN_PERIOD = "AND (positions.since IS NULL OR (positions.since <= ? AND positions.until >= ?))"
 
 # The format of the wire is compared as text, which is quick. Only other timestamps are parsed.
 _IN_PERIOD = f"""
@@ -177,7 +194,7 @@ def read_last(connection: sqlite3.Connection, asset_uuid: str, attribute_ids: Co
 
 def read_history(connection: sqlite3.Connection, query: HistoryQuery) -> list[AssetEvent]:
     """Return the events of a query, oldest first."""
-    parameters: list[Any] = [query.asset_uuid]
+    parameters: list[Any] = []
     only = ""
     period = query.period
     if period.is_bounded:
@@ -185,12 +202,14 @@ def read_history(connection: sqlite3.Connection, query: HistoryQuery) -> list[As
         parameters += period.first, period.last
         # Bytes, because a text that is not UTF-8 would make the query fail.
         connection.create_function("in_period", 1, lambda encoded: period.contains(encoded.decode(errors="replace")))
-    if query.attribute_id is not None:
-        only += "AND attr = ? "
-        parameters.append(query.attribute_id)
     if query.tag in (COMMAND_TAG, REPLY_TAG):
         only += f"AND tag = '{query.tag}'"  # a literal, so that SQLite uses the index of commands
     elif query.tag is not None:
         only += "AND tag = ?"
         parameters.append(query.tag)
-    return _read(connection, _HISTORY.format(only=only), (*parameters, query.limit))[2]
+    if query.attribute_id is None:
+        return _read(connection, _HISTORY.format(only=only), (query.asset_uuid, *parameters, query.limit))[2]
+    attribute, overlap = (query.asset_uuid, query.attribute_id), (period.last, period.first) * period.is_bounded
+    rows = _HISTORY_OF_ONE.format(only=only, rows=_ROWS_IN_PERIOD if overlap else "")
+    limits = (query.limit, *attribute, *overlap, *parameters, query.limit, query.limit)
+    return _read(connection, rows, (*attribute, *parameters, *limits))[2]

@@ -1,9 +1,9 @@
--- Version 2 of the schema. `log` has the events of all writers in one order; the other tables are derived from it.
--- `database.py` adds the view `last`, from which topology.sql builds the tables that users query. With keep_days, the
--- table `committed` has the time of some positions.
+-- Version 3 of the schema. `log` has the events of all writers in one order; the other tables are derived from it.
+-- `database.py` adds the tables of retention.sql, and the view `last`, from which topology.sql builds the tables that
+-- users query.
 
 CREATE TABLE log (
-    id    INTEGER PRIMARY KEY,  -- the position; never used again, because the newest row is never trimmed
+    id    INTEGER PRIMARY KEY,  -- the position; never used again, because the newest row is never removed
     asset TEXT NOT NULL,
     attr  TEXT NOT NULL,
     value TEXT NOT NULL CHECK (json_valid(value)), -- JSON, which keeps 1, 1.0, true and "1" apart
@@ -25,13 +25,9 @@ CREATE TRIGGER keep_latest AFTER INSERT ON log BEGIN
     INSERT INTO latest VALUES (new.asset, new.attr, new.id) ON CONFLICT (asset, attr) DO UPDATE SET id = excluded.id;
 END;
 
-CREATE TRIGGER drop_superseded AFTER UPDATE ON latest WHEN old.id <= (SELECT up_to FROM trimmed) BEGIN
-    DELETE FROM log WHERE id = old.id;  -- the trim had kept it as the last event of its attribute
-END;
-
 -- An app that starts reads the commands and replies of its past. Events of other tags do not update this index.
 CREATE INDEX commands ON log (asset) WHERE tag IN ('Method.Command', 'Method.Reply');
 
--- The position up to which the log is trimmed. The last event of each attribute is kept wherever it is.
+-- The newest position of a removed event: a reader behind it may have missed events. Others below it are still there.
 CREATE TABLE trimmed (up_to INTEGER NOT NULL);
 INSERT INTO trimmed VALUES (0);

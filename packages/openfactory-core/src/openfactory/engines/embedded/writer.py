@@ -16,7 +16,7 @@ import msgspec
 from openfactory.concurrency.strand import current_strand
 from openfactory.engines.embedded.database import Database
 from openfactory.engines.embedded.insertion import Entry, OwnerEvent, Statement, write_batch
-from openfactory.engines.embedded.retention import Retention
+from openfactory.engines.embedded.upkeep import Upkeep
 from openfactory.engines.failures import DeliveryFailures
 from openfactory.engines.room import room_deadline
 from openfactory.events.event import AssetEvent
@@ -46,12 +46,12 @@ class Writer:
 
     Args:
         database: database that receives the events.
-        retention: limits of the log, applied after each commit.
+        upkeep: upkeep of the database, after commits and while nothing is written.
     """
 
-    def __init__(self, database: Database, retention: Retention) -> None:
+    def __init__(self, database: Database, upkeep: Upkeep) -> None:
         self._database = database
-        self._retention = retention
+        self._upkeep = upkeep
         self._await = self._await_settled
         self._queue: SimpleQueue[Entry | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -163,17 +163,25 @@ class Writer:
             self._waiting -= 1
 
     def _run(self) -> None:
+        self._upkeep.begin()
         while True:
             batch, ended = self._take()
             if batch:
                 self._commit(batch)
             if ended:
                 return
+            self._upkeep.look()
 
     def _take(self) -> tuple[list[Entry], bool]:
-        """Return the queued entries, up to the limits of a transaction, and whether the queue has ended."""
-        entry = self._queue.get()
+        """Return the queued entries, up to the limits of a transaction, and whether the queue has ended.
+
+        There are none if the upkeep is due.
+        """
         batch: list[Entry] = []
+        try:
+            entry = self._queue.get(timeout=self._upkeep.seconds_to_look())
+        except Empty:
+            return batch, False
         size = 0
         while entry is not None:
             batch.append(entry)
@@ -231,10 +239,10 @@ class Writer:
                 raise DeliveryError(problem)  # the commit is in a file that no other process can open
             for run in runs:
                 run.acknowledge()
-            self._wake()  # before the retention, so that subscribers do not wait for it
+            self._wake()  # before the upkeep, so that subscribers do not wait for it
             self.counters["written"] += len(batch)
             self.counters["commits"] += 1
-            self._retention.after_commit(connection, runs[-1].last, len(batch))
+            self._upkeep.after_commit(connection, runs[-1].last, len(batch))
 
     def _wake(self) -> None:
         """Wake the subscribers. An error here must not write the committed events again, or report them as failed."""
