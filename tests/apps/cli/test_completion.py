@@ -80,7 +80,7 @@ def test_no_server_is_asked_for_it_may_take_seconds_to_answer(tab: Callable[...,
 
 
 def test_commands_complete(tab: Callable[..., list[str]]) -> None:
-    assert tab("ofa ") == ["asset", "completion", "doctor", "run", "setup-kafka", "version"]
+    assert tab("ofa ") == ["asset", "completion", "db", "doctor", "run", "setup-kafka", "version"]
     assert "call" in tab("ofa asset ")
 
 

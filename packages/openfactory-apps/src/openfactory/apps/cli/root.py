@@ -9,6 +9,7 @@ import click
 
 from openfactory.apps.__about__ import __version__ as apps_version
 from openfactory.apps.cli.completion import COMPLETE_VARIABLE, completion
+from openfactory.apps.cli.db import db
 from openfactory.apps.cli.doctor import doctor
 from openfactory.apps.cli.failure import Failure
 from openfactory.apps.cli.inspect import inspect, methods
@@ -96,6 +97,7 @@ def ofa(context: click.Context) -> None:
       ofa asset ls                         list the assets
       ofa asset watch mill                 print events as they happen
       ofa asset call mill start speed=900  call a method
+      ofa db info                          show what its file contains
       ofa doctor                           check the factory
 
     The commands work on the factory that KSQLDB_URL names; if it is not set, on the file factory.db in the working
@@ -137,7 +139,7 @@ def _versions() -> dict[str, str]:
     return dict(sorted((versions | {"openfactory-apps": apps_version, "openfactory-core": core_version}).items()))
 
 
-for command in (run, asset, setup_kafka, doctor, version, completion):
+for command in (run, asset, db, setup_kafka, doctor, version, completion):
     ofa.add_command(command)
 for command in (list_assets, inspect, methods, watch, set_attribute, call):
     asset.add_command(command)
