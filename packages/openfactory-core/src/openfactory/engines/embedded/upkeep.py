@@ -7,13 +7,14 @@ has the lock for some milliseconds only. An error here must not make a commit fa
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import time
 from typing import NamedTuple
 
 from openfactory.engines.embedded.bounds import Bounds, StoredBounds, read_bounds, store_bounds
 from openfactory.engines.embedded.checkpoints import Checkpoints
-from openfactory.engines.embedded.commit_times import CommitTimes
+from openfactory.engines.embedded.commit_times import CommitTimes, forget_times
 from openfactory.engines.embedded.database import Database
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.embedded.position_index import extend_index
@@ -44,6 +45,9 @@ _PAUSE_SECONDS = 0.005
 _GROWTH = 10
 _LEAST_GROWTH = 500
 
+# A choice of events to remove reads the index of the whole log. It takes one part in so many of the time.
+_PLAN_PAUSE = 50
+
 _STATE = "SELECT (SELECT coalesce(max(id), 0) FROM log), up_to, applied FROM indexed"
 
 
@@ -72,7 +76,9 @@ class Upkeep:
         self._warned_of: Bounds | None = None
         self._written = 0
         self._removal: Removal | None = None
-        self._removed_old = (0, 0)  # the positions up to which too old samples and other events are removed
+        self._old = self._removed_old = (0, 0)  # positions up to which samples and other events are too old; removed
+        self._old_at = -math.inf
+        self._next_plan = -math.inf
         self._next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS
 
     def begin(self) -> None:
@@ -113,7 +119,8 @@ class Upkeep:
         """
         self._written += written
         try:
-            self._times.note(connection, newest)
+            if self._times.note(connection, newest):
+                self._old_at = -math.inf
             self._checkpoints.after_commit(connection, written)
         except Exception as error:  # noqa: BLE001 - the commit has succeeded
             _warn(error)
@@ -135,7 +142,7 @@ class Upkeep:
         with self._database.reading() as connection:
             state, stored = _State(*connection.execute(_STATE).fetchone()), read_bounds(connection)
             self._follow(stored)
-            old = too_old(connection, self._bounds) if self._bounds.shortest_age is not None else (0, 0)
+            old = self._too_old(connection)
         least = min(most, max(min(self._bounds.events, self._bounds.samples) // _GROWTH, _LEAST_INDEXED))
         indexed = 0
         if state.newest - state.indexed >= least or max(old) > state.indexed:
@@ -149,6 +156,13 @@ class Upkeep:
             self._plan(state, old)
         return bool(indexed or removed or self._removal)
 
+    def _too_old(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        """Return the positions up to which samples and other events are too old, which change with the notes only."""
+        now = time.time()
+        if not 0 <= now - self._old_at < self._times.interval:
+            self._old, self._old_at = too_old(connection, self._bounds), now
+        return self._old
+
     def _checkpoint(self, changed: int) -> None:
         with self._database.writing() as connection:
             self._checkpoints.after_commit(connection, changed)
@@ -159,7 +173,7 @@ class Upkeep:
         if bounds != self._bounds:
             self._bounds = bounds
             self._removal = None
-            self._removed_old = (0, 0)
+            self._removed_old, self._old_at = (0, 0), -math.inf
             self._times.keep_apart(bounds.shortest_age)
         if self._given not in (None, bounds) and bounds != self._warned_of and stored is not None:
             _logger.warning(
@@ -174,18 +188,24 @@ class Upkeep:
     def _is_due(self, state: _State, old: tuple[int, int]) -> bool:
         if state.newest - state.indexed > 2 * INDEXED_AT_ONCE:  # a file of an earlier version
             return False
+        if state.applied >= 0 and time.monotonic() < self._next_plan:
+            return False
         growth = max(min(self._bounds.events, self._bounds.samples) // _GROWTH, _LEAST_GROWTH)
         return state.applied < 0 or state.newest - state.applied >= growth or old != self._removed_old
 
     def _plan(self, state: _State, old: tuple[int, int]) -> None:
         """Choose the next events to remove. If no event exceeds the bounds, note that they are applied."""
+        begun = time.monotonic()
         with self._database.querying() as connection:
             self._removal = Removal(connection, cutoffs_of(connection, self._bounds, old)) or None
+        self._next_plan = time.monotonic() + _PLAN_PAUSE * (time.monotonic() - begun)
         if self._removal is None:
             self._removed_old = old
+            limits = zip(old, (self._bounds.samples_days, self._bounds.days), strict=True)
             with self._database.writing() as connection:
                 # Another process may have changed the bounds meanwhile.
                 connection.execute("UPDATE indexed SET applied = ? WHERE applied = ?", (state.newest, state.applied))
+                forget_times(connection, min((position for position, days in limits if days is not None), default=None))
 
 
 def _warn(error: Exception) -> None:
