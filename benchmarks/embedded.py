@@ -1,7 +1,7 @@
 """Benchmarks of the embedded engine: every figure is a ratio against a bare equivalent in the same run.
 
 hatch run bench:embedded                       all of them, 10 rounds each
-hatch run bench:embedded --only latency        one: writes, latency, commands, import, watched
+hatch run bench:embedded --only latency        one: writes, latency, commands, import, watched, history
 hatch run bench:embedded --json                for a program to read
 hatch run bench:embedded --check               exit status 1 where a bar is missed
 """
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from commands import measure_commands
+from histories import measure_history
 from imports import measure_imports
 from latency import measure_latency
 from report import options, report
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[int], list[Figure]]] = {
     "commands": measure_commands,
     "import": measure_imports,
     "watched": measure_watched,
+    "history": measure_history,
 }
 
 
