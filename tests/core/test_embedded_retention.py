@@ -59,11 +59,11 @@ def rows(database: MemoryDatabase) -> list[tuple[str, int]]:
         return connection.execute("SELECT attr, CAST(value AS INTEGER) FROM log ORDER BY id").fetchall()
 
 
-def apply(database: MemoryDatabase, bounds: Bounds, most: int) -> None:
+def apply(database: MemoryDatabase, bounds: Bounds, most: int, old: tuple[int, int] | None = None) -> None:
     while extend_index(database, 50):
         pass
     with database.reading() as connection:
-        cutoffs = cutoffs_of(connection, bounds, too_old(connection, bounds))
+        cutoffs = cutoffs_of(connection, bounds, old or too_old(connection, bounds))
         removal = Removal(connection, cutoffs)
     while removal:
         removal.step(database, most)
@@ -105,6 +105,23 @@ def test_no_more_is_removed_than_the_bounds_tell_and_no_last_value(
         assert connection.execute("SELECT count(*) FROM latest JOIN log USING (id)").fetchone() == (
             len({attribute for attribute, _ in before}),
         )
+
+
+@given(writes=WRITES, more=WRITES, most=st.integers(1, 9))
+def test_the_last_value_stays_until_the_next_when_all_events_are_too_old(
+    writes: list[tuple[int, bool]], more: list[tuple[int, bool]], most: int
+) -> None:
+    database = database_of(writes)
+    for further in ([], more):
+        for attribute, _ in further:
+            kind = "Samples" if attribute % 2 else "Events"
+            with database.writing() as connection:
+                insert_event(connection, new_event("MILL", f"a{attribute}", -1, kind, "T"))
+        last = dict(rows(database))
+        apply(database, Bounds(), most, (10_000, 10_000))
+        assert sorted(rows(database)) == sorted(last.items())
+        for attribute_id, value in last.items():
+            assert [event.value for event in query(database, attribute_id)] == [value]
 
 
 @given(
