@@ -170,6 +170,25 @@ def test_a_failed_write_gives_way_to_the_own_write_before_it() -> None:
     assert value_of(state) == "first"
 
 
+def test_of_two_threads_that_write_at_once_the_last_in_the_log_holds() -> None:
+    """The numbers of their receipts may be in another order than their events."""
+    state, first, second = AssetState(), new_receipt(1), new_receipt(2)
+    state.write(event("a", "first"), first)
+    state.write(event("a", "second"), second)
+    first.position, second.position = 3, 2
+    assert value_of(state) == "first"
+
+
+def test_writes_that_are_acknowledged_are_dropped_by_the_next_ones() -> None:
+    state = AssetState()
+    for number in range(1, 1_001):
+        receipt = new_receipt(number)
+        state.write(event("a", number), receipt)
+        receipt.position = number
+    assert len(state._pending["a"]) < 100
+    assert value_of(state) == 1_000
+
+
 def test_what_only_a_failed_write_has_said_is_unknown() -> None:
     state, receipt = AssetState(), new_receipt(1)
     state.write(event("a", "own"), receipt)

@@ -265,14 +265,16 @@ class Asset:
     def __setattr__(self, name: str, value: Any) -> None:
         if name[:1] == "_" or name in self._names or name in self.__dict__:
             object.__setattr__(self, name, value)
-        elif name in self._state or (isinstance(value, str) and self._before_first_command(name) is not None):
+        elif (known := self._state.get(name)) is not None:
+            self._publish(changed_event(self.asset_uuid, name, known, value, self._clock))
+        elif isinstance(value, str) and self._before_first_command(name) is not None:
             self._write(name, value)
         elif isinstance(value, AssetAttribute):
             raise UnknownAttributeError(f"{self.asset_uuid} has no attribute {name!r}. Add it with add_attribute().")
         elif isinstance(value, str) and method_of_command(name) != name and not self._is_app:
-            method, known = method_of_command(name), ", ".join(Asset.methods(self)) or "no methods"
+            method, methods = method_of_command(name), ", ".join(Asset.methods(self)) or "no methods"
             raise UnknownAttributeError(
-                f"{self.asset_uuid} has no method {method!r}, so the command is not sent. It has {known}."
+                f"{self.asset_uuid} has no method {method!r}, so the command is not sent. It has {methods}."
             )
         elif not name:
             check_attribute_id(name)

@@ -20,12 +20,8 @@ __all__ = ["AssetState"]
 # Seconds between two looks at the receipts of pending writes while a thread waits.
 _POLL_SECONDS = 0.02
 
-
-class _PendingWrite(msgspec.Struct, gc=False):
-    """An event that this process has written and that has no position yet."""
-
-    event: AssetEvent
-    receipt: Receipt
+# Number of pending writes of an attribute from which each further write drops those that are acknowledged.
+_MANY_WRITES = 64
 
 
 class AssetState:
@@ -47,7 +43,7 @@ class AssetState:
         self._changes = 0  # counted only while a thread waits
         self._waiting = 0
         self._confirmed: dict[str, AssetEvent] = {}
-        self._pending: dict[str, deque[_PendingWrite]] = {}  # the oldest first
+        self._pending: dict[str, deque[Receipt]] = {}  # the writes of an attribute, the oldest first
         self._kept: dict[str, tuple[str, str]] = {}  # type and tag by attribute
 
     def load(self, events: Iterable[AssetEvent]) -> None:
@@ -99,21 +95,32 @@ class AssetState:
 
     def write(self, event: AssetEvent, receipt: Receipt) -> None:
         """Add an event that this process has published and that is not acknowledged yet."""
+        attribute_id = event.id
+        receipt.event, receipt.shown_by = event, self
         with self._lock:
-            if event.id in self._kept:
-                self._kept[event.id] = event.type, event.tag
-            writes = self._pending.get(event.id)
+            if self._kept and attribute_id in self._kept:
+                self._kept[attribute_id] = event.type, event.tag
+            writes = self._pending.get(attribute_id)
             if writes is None:
-                writes = self._pending[event.id] = deque()
-            writes.append(_PendingWrite(event, receipt))
-            if len(writes) > 1 and writes[-2].receipt.number > receipt.number:  # two threads wrote at the same time
-                self._pending[event.id] = deque(sorted(writes, key=lambda write: write.receipt.number))
+                self._pending[attribute_id] = deque((receipt,))
+            elif writes[-1].number < receipt.number:
+                writes.append(receipt)
+                if len(writes) > _MANY_WRITES and writes[0].settled:
+                    self._settle(attribute_id)
+            else:  # two threads wrote at the same time
+                self._pending[attribute_id] = deque(sorted((*writes, receipt), key=lambda write: write.number))
             if self._waiting:
                 self._wake()
 
     def get(self, attribute_id: str) -> AssetEvent | None:
         """Return the last event of an attribute, or None if the attribute has never been written."""
-        if attribute_id in self._pending:
+        if (writes := self._pending.get(attribute_id)) is not None:
+            try:
+                last = writes[-1]
+            except IndexError:  # another thread has just confirmed them
+                return self._confirmed.get(attribute_id)
+            if last.position is None and last.error is None:  # without the lock: an app that writes asks often
+                return last.event
             with self._lock:
                 self._settle(attribute_id)
                 if writes := self._pending.get(attribute_id):
@@ -181,18 +188,26 @@ class AssetState:
     def _settle(self, attribute_id: str) -> None:
         """Confirm the acknowledged writes of an attribute and drop the failed ones; the caller owns the lock."""
         writes = self._pending.get(attribute_id)
-        last: AssetEvent | None = None
-        position: int | None = None
-        while writes and writes[0].receipt.settled:
-            write = writes.popleft()
-            if write.receipt.position is not None:
-                last, position = write.event, write.receipt.position
-        if last is not None and position is not None:
-            confirmed, known = last.with_position(position), self._confirmed.get(attribute_id)
+        if writes is None:
+            return
+        last: Receipt | None = None
+        settled = position = 0
+        for write in writes:
+            if write.position is None:
+                if write.error is None:
+                    break
+            elif write.position > position:  # of two threads that write at the same time, either may be the last
+                last, position = write, write.position
+            settled += 1
+        if last is not None and last.event is not None:
+            confirmed, known = last.event.with_position(position), self._confirmed.get(attribute_id)
             if known is None or _replaces(confirmed, known):
                 self._confirmed[attribute_id] = confirmed
-        if writes is not None and not writes:
+        if settled == len(writes):
             del self._pending[attribute_id]
+        else:
+            for _ in range(settled):
+                writes.popleft()
 
 
 def _replaces(event: AssetEvent, known: AssetEvent) -> bool:

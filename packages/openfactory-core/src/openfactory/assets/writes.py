@@ -37,7 +37,7 @@ class Writes:
         self._lock = threading.Lock()
         self._writes: list[Receipt] = []
         self._sort_at = _UNSORTED_WRITES
-        self._writers: set[Strand | None] = set()  # strands whose writes are sorted out, until they flush
+        self._writers: set[Strand | None] = set()  # strands that have written, until they flush
         self._failures = UntoldFailures()
 
     def publish(self, event: AssetEvent) -> Receipt:
@@ -114,15 +114,14 @@ class Writes:
                 self._sort_out()
 
     def _sort_out(self) -> None:
-        """Drop the writes that are settled, and keep their failures and the strands that wrote them."""
+        """Drop the writes that are settled, and keep their failures and the strands that write."""
         writes = self._writes.copy()
+        self._writers.update({write.strand for write in writes})
         unsettled = []
-        for write in writes:
-            if not write.settled:
+        for write in [write for write in writes if write.position is None]:  # few of many
+            if write.error is None:
                 unsettled.append(write)
-                continue
-            self._writers.add(write.strand)
-            if write.error is not None:
+            elif write.position is None:
                 self._failures.add([write])
         self._writes[: len(writes)] = unsettled
         self._sort_at = len(unsettled) * 2 + _UNSORTED_WRITES

@@ -156,8 +156,10 @@ def new_event(
         check_asset_uuid(asset_uuid)
         check_attribute_id(attribute_id)
         value = wire_value(value)
-        _check_text("tag", tag)
-        if timestamp is not None:
+        # Each write comes through here, so good texts are found without a call.
+        if not isinstance(tag, str) or not tag.isprintable():  # type: ignore[redundant-expr]
+            _check_text("tag", tag)
+        if timestamp is not None and (not isinstance(timestamp, str) or not timestamp.isprintable()):  # type: ignore[redundant-expr]
             _check_text("timestamp", timestamp)
         if attributes:
             attributes = wire_value(dict(attributes))

@@ -33,9 +33,9 @@ _YEAR_OR_MONTH = re.compile(r"[0-9]{4}(-[0-9]{2})?")
 # The fraction of the seconds. `fromisoformat` keeps only six digits of it.
 _FRACTION = re.compile(r"[T ](?:[0-9]{2}:[0-9]{2}:[0-9]{2}|[0-9]{6})[.,]([0-9]+)")
 
-# Writes in the same millisecond share one text. Number and text are one tuple, so that another thread sees the old pair
-# or the new pair, never a mixture.
-_last: tuple[int, str] = (-1, "")
+# Writes in the same millisecond share one text, and those in the same second its begin. The numbers and texts are one
+# tuple, so that another thread sees the old ones or the new ones, never a mixture.
+_last: tuple[int, str, int, str] = (-1, "", -1, "")
 
 
 def current_timestamp() -> str:
@@ -46,11 +46,13 @@ def current_timestamp() -> str:
     """
     global _last
     milliseconds = time.time_ns() // 1_000_000
-    last, text = _last
+    last, text, last_second, begin = _last
     if last != milliseconds:
         second, fraction = divmod(milliseconds, 1000)
-        text = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{fraction:03d}Z"
-        _last = (milliseconds, text)
+        if second != last_second:
+            begin = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        text = f"{begin}.{fraction:03d}Z"
+        _last = (milliseconds, text, second, begin)
     return text
 
 
