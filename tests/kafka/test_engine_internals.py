@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,6 +28,7 @@ from openfactory.engines.kafka_engine.log_reader import LogReader, Partition
 from openfactory.engines.kafka_engine.presence import GroupPresence
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.engines.ksqldb.engine import KsqlDBEngine
+from openfactory.engines.room import waiting_for_room
 from openfactory.events.event import AssetEvent, new_event
 from openfactory.exceptions import DeliveryTimeout, EngineClosedError, EngineUnavailableError, OpenFactoryError
 from openfactory.settings.credentials import Credentials
@@ -427,12 +428,44 @@ def test_publisher_that_waits_for_room_is_told_of_the_end(monkeypatch: pytest.Mo
 
     waiting = threading.Thread(target=publish)
     waiting.start()
-    eventually(lambda: delivery._published == 11)
+    eventually(lambda: delivery.queued == 11)
     with pytest.raises(OpenFactoryError):
         delivery.close(0.2)
     waiting.join(60)
     assert [type(error) for error in refused] == [EngineClosedError]
     eventually(lambda: not delivery._thread.is_alive())
+
+
+def test_closing_writes_what_waits_for_a_batch(kafka_url: str) -> None:
+    with closing(KafkaEngine(kafka_url)) as engine:
+        engine._delivery._outbox.is_under_load = True
+        receipts = [engine.publish(event(value)) for value in range(3)]
+    assert all(receipt.position is not None for receipt in receipts)
+    with closing(KafkaEngine(kafka_url)) as engine:
+        assert [one.value for one in engine.history("MILL")] == [0, 1, 2]
+
+
+def test_a_flush_does_not_wait_for_a_batch(engine: KafkaEngine) -> None:
+    engine.publish(event(0)).wait()
+    engine._delivery._outbox.is_under_load = True
+    receipt = engine.publish(event(1))
+    engine.flush()
+    assert receipt.position is not None
+
+
+def test_a_full_queue_refuses_what_is_too_much_and_an_end_fails_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each write is either refused by the call, or settled, also if it waits for a batch."""
+    monkeypatch.setattr("openfactory.engines.kafka_engine.delivery._QUEUE_MESSAGES", 10)
+    delivery = Delivery(BrokerConnection("127.0.0.1:1", Credentials()))
+    receipts: list[KafkaReceipt] = []
+    with waiting_for_room(0.1), pytest.raises(DeliveryTimeout):
+        receipts.extend(delivery.publish("t", "MILL", b"1", event(number)) for number in range(1_000))
+    assert 10 <= len(receipts) == delivery.queued < 1_000
+    with pytest.raises(OpenFactoryError):
+        delivery.close(0.1)
+    delivery.join()
+    assert all(receipt.error is not None for receipt in receipts)
+    assert not delivery.queued
 
 
 def test_hook_for_failed_deliveries_may_close() -> None:
@@ -465,6 +498,7 @@ def test_a_hook_that_flushes_does_so_outside_of_the_callbacks_of_librdkafka() ->
     delivery.on_delivery_error(flush)
     for number in range(200):
         delivery.publish("t", "MILL", b"1", event(number))
+    delivery._outbox.hand_over()
     delivery._producer.purge()
     eventually(lambda: len(told) == 200)
     assert told == [event(number).value for number in range(200)]

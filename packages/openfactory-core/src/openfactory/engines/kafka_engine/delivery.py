@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -14,6 +15,7 @@ from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.concurrency.strand import current_strand
 from openfactory.engines.failures import DeliveryFailures
 from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.kafka_engine.outbox import BATCH_SECONDS, Outbox
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.room import room_deadline
 from openfactory.events.event import AssetEvent
@@ -34,14 +36,18 @@ _QUEUE_KILOBYTES = 64 * 1024
 # Seconds after which a message without an acknowledgement fails.
 _DELIVERY_SECONDS = 120
 
-# Publishing threads poll for delivery reports as well, once for this number of messages. While they publish that fast,
-# the delivery thread pauses: each time it wakes up for a few reports, the publishing threads wait for the interpreter.
+# Seconds between two looks at the delivery reports while no thread waits for one: to wake up for each report of a quiet
+# app would cost as much as the write. Publishing threads take reports too, once for this number of messages.
+_REPORT_SECONDS = 0.05
 _PUBLISHES_BETWEEN_REPORTS = 128
+
+# Seconds that a thread waits for a report before it looks at its deadline, and between two looks if none is due.
 _POLL_SECONDS = 0.1
 
 # Seconds that librdkafka needs to send the messages that wait for others.
 _LINGER_SECONDS = 0.01
-_PAUSE_SECONDS = 0.005
+
+_CLOSED = "The engine is closed and accepts no more events. Open it again to write."
 
 _UNKNOWN_TOPIC = ("_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "UNKNOWN_TOPIC_OR_PART")
 
@@ -59,6 +65,9 @@ class KafkaReceipt(Receipt, eq=False, gc=False):
 class Delivery:
     """Producer that writes messages in the order of their publication and settles a receipt for each.
 
+    Threads that publish and the feed take delivery reports, many at a time. A thread takes them as they arrive only
+    while somebody waits for one.
+
     Args:
         connection: the cluster.
         linger_ms: milliseconds that a message waits for others, to be sent in one batch.
@@ -74,7 +83,9 @@ class Delivery:
         self._lock = threading.Lock()
         self._progress = threading.Condition(self._lock)
         self._awaited: Counter[int] = Counter()  # numbers of the receipts for which threads wait
-        self._published = 0
+        self._await = self._wait_until_settled
+        self._numbers = itertools.count(1)
+        self._wake = threading.Event()  # wakes the delivery thread
         self._closed = False
         self._forked = False
         self._fatal = False
@@ -84,10 +95,11 @@ class Delivery:
         self._unreported_failures: deque[Receipt] = deque()
         self._hooks_lock = threading.RLock()
         self.on_delivery_error = self._failures.on_delivery_error
-        self._failed = 0
+        self._written = self._failed = 0
         self.furthest: dict[tuple[str, int], int] = {}
         self._timed: set[tuple[str | None, int | None]] = set()  # partitions whose clock is noted in this round
         self._producer: Producer = self._new_producer()
+        self._outbox = Outbox(self._producer, self._kafka_exception, self._on_rejected, self._wake.set)
         self._thread = threading.Thread(target=self._run, name="openfactory-delivery", daemon=True)
         self._thread.start()
         reset_in_forked_child(self)
@@ -100,7 +112,7 @@ class Delivery:
     @property
     def counters(self) -> dict[str, int]:
         """Numbers of written and of failed messages."""
-        return {"written": self._published - self.queued - self._failed, "failed": self._failed}
+        return {"written": self._written, "failed": self._failed}
 
     def publish(
         self, topic: str, key: str | bytes, value: bytes | str | None, event: AssetEvent | None = None
@@ -114,28 +126,17 @@ class Delivery:
             DeliveryTimeout: the queue stayed full.
             EngineClosedError: the delivery is closed.
         """
+        if self._closed:
+            raise EngineClosedError(_CLOSED)
         if self._fatal:
             self._replace_producer()
-        strand = current_strand()
-        with self._lock:  # receipts are numbered in the order of the queue
-            if self._closed:
-                raise EngineClosedError("The engine is closed and accepts no more events. Open it again to write.")
-            self._published = number = self._published + 1
-            receipt = KafkaReceipt(number, self._wait_until_settled, delivery=self, event=event, strand=strand)
-            full, rejection = False, None
-            self._unsettled[number] = receipt  # before its report
-            try:
-                self._producer.produce(topic, value, key, on_delivery=receipt)
-            except BufferError:
-                del self._unsettled[number]
-                full = True
-            except self._kafka_exception as error:
-                rejection = error.args[0]
-        if full:
-            rejection = self._publish_when_queue_has_room(topic, key, value, receipt)
-        if rejection is not None:
-            self._fail(receipt, rejection)
-            self._settled(receipt)
+        number = next(self._numbers)
+        receipt = KafkaReceipt(number, self._await, event, current_strand(), delivery=self)
+        self._unsettled[number] = receipt  # before its report
+        has_room = self._outbox.put(topic, value, key, receipt, event)
+        if not has_room or self._closed:  # `close` hands over the messages that were put before
+            self._wait_for_room(receipt)
+        if self._unreported_failures:
             self._call_hooks()
         if not number % _PUBLISHES_BETWEEN_REPORTS:
             self._poll(0)
@@ -144,6 +145,7 @@ class Delivery:
     def report(self, receipt: KafkaReceipt, error: KafkaError | None, message: Message) -> None:
         """Settle a receipt with the outcome that librdkafka reports."""
         now = None
+        event = receipt.event
         if error is None:
             offset, partition, positions = message.offset(), (message.topic(), message.partition()), self._positions
             if offset is None:  # the broker had the message already and reports no offset: assume the next one
@@ -154,14 +156,21 @@ class Delivery:
             if partition not in self._timed:
                 self._timed.add(partition)
                 now = boot_seconds()
-            if positions.base and receipt.event is not None:  # written perhaps before partitions were added
-                position = positions.of_record(receipt.event.asset_uuid, Partition(*partition), position - 1)  # type: ignore[arg-type]
+            place = position
+            if positions.base and event is not None:  # written perhaps before partitions were added
+                position = positions.of_record(event.asset_uuid, Partition(*partition), place - 1)  # type: ignore[arg-type]
             receipt.position = position
+            self._written += 1
             if self._connection.outage.reason:
                 self._connection.on_answer()
         else:
             self._fail(receipt, error)
-        self._settled(receipt)
+        receipt.delivery = None
+        number = receipt.number
+        self._unsettled.pop(number, None)
+        if number in self._awaited:
+            with self._lock:
+                self._progress.notify_all()
         if now is not None:
             self._note_time(message, now)
 
@@ -176,8 +185,8 @@ class Delivery:
             DeliveryTimeout: messages are not acknowledged yet.
         """
         deadline = time.monotonic() + timeout
-        with self._lock:
-            receipts = list(self._unsettled.values())
+        receipts = list(self._unsettled.copy().values())
+        self._outbox.hand_over()
         if self._linger_ms and receipts:
             self._flush_producer(min(timeout, _LINGER_SECONDS))  # sends the messages that wait for others
         # The receipts of a partition are settled in order, so mostly the last one is settled last.
@@ -203,13 +212,14 @@ class Delivery:
             DeliveryError: messages have failed that the calling strand has not been told of.
             DeliveryTimeout: messages were not acknowledged in time.
         """
-        with self._lock:
-            self._closed = True
+        self._closed = True
+        self._wake.set()
         try:
             self.flush(timeout)
         finally:
-            if len(self._producer):
+            while len(self._producer) or len(self._outbox):
                 self._discard(self._producer)
+                self._outbox.hand_over()  # there is room now
                 self._call_hooks(1.0)
 
     def abandon(self) -> None:
@@ -224,9 +234,9 @@ class Delivery:
         """Wait for the end of the thread after `close`, and free the threads and sockets of librdkafka."""
         if threading.current_thread() is not self._thread:  # a hook for failed deliveries may close the engine
             self._thread.join(timeout=2 * _POLL_SECONDS)
-        with self._lock:
-            self._unsettled.clear()
-            self._producer = _ClosedProducer()  # type: ignore[assignment]
+        self._producer = _ClosedProducer()  # type: ignore[assignment]
+        self._outbox.replace(self._producer)
+        self._unsettled.clear()
 
     def begin_log(self) -> None:
         """Forget the offsets of the former log, and learn the partitions of the present one soon."""
@@ -247,6 +257,9 @@ class Delivery:
                     "enable.idempotence": True,  # implies acks=all
                     "partitioner": "murmur2_random",
                     "linger.ms": self._linger_ms,
+                    # A broker handles the requests of a connection one after the other. While it handles one, messages
+                    # gather for the next.
+                    "max.in.flight": 1,
                     "delivery.timeout.ms": _DELIVERY_SECONDS * 1_000,
                     "queue.buffering.max.messages": _QUEUE_MESSAGES,
                     "queue.buffering.max.kbytes": _QUEUE_KILOBYTES,
@@ -254,35 +267,40 @@ class Delivery:
             )
         )
 
-    def _publish_when_queue_has_room(
-        self, topic: str, key: str | bytes, value: bytes | str | None, receipt: KafkaReceipt
-    ) -> KafkaError | None:
-        deadline = room_deadline()
-        while True:
-            self._poll(min(max(deadline - time.monotonic(), 0.0), 0.05))
-            try:
-                with self._lock:
-                    if self._closed:
-                        raise EngineClosedError(
-                            "The engine was closed while this event waited for the full queue. Open it again to write."
-                        )
-                    self._unsettled[receipt.number] = receipt
-                    self._producer.produce(topic, value, key, on_delivery=receipt)
-                    return None
-            except self._kafka_exception as error:
-                return error.args[0]  # type: ignore[no-any-return]
-            except BufferError as error:
-                del self._unsettled[receipt.number]
-                if time.monotonic() >= deadline:
-                    self._failed += 1
-                    reason = self._connection.outage.reason or "the broker accepts them too slowly."
-                    raise DeliveryTimeout(
-                        f"{self.queued} events wait to be written and the queue is full: {reason} "
-                        "Publish fewer events at once, or call flush() in between.",
-                        pending=self.queued,
-                    ) from error
+    def _wait_for_room(self, receipt: KafkaReceipt) -> None:
+        """Wait until a message has left the outbox.
 
-    def _fail(self, receipt: KafkaReceipt, error: KafkaError) -> None:
+        Raises:
+            DeliveryTimeout: the queue stayed full.
+            EngineClosedError: the delivery is closed, and the message is not written.
+        """
+        deadline = room_deadline()
+        while not self._closed:
+            self._poll(min(max(deadline - time.monotonic(), 0.0), 0.05))
+            if self._outbox.hand_over():
+                return
+            if time.monotonic() >= deadline:
+                break
+        if not self._outbox.withdraw(receipt):
+            return
+        self._unsettled.pop(receipt.number, None)
+        if self._closed:
+            raise EngineClosedError(_CLOSED)
+        self._failed += 1
+        reason = self._connection.outage.reason or "the broker accepts them too slowly."
+        raise DeliveryTimeout(
+            f"{self.queued} events wait to be written and the queue is full: {reason} "
+            "Publish fewer events at once, or call flush() in between.",
+            pending=self.queued,
+        )
+
+    def _on_rejected(self, receipt: Receipt, error: KafkaError) -> None:
+        self._fail(receipt, error)
+        self._unsettled.pop(receipt.number, None)
+        with self._lock:
+            self._progress.notify_all()
+
+    def _fail(self, receipt: Receipt, error: KafkaError) -> None:
         self._failures.settle([receipt], _Undelivered(_explain(error)))
         self._unreported_failures.append(receipt)
         self._failed += 1
@@ -290,14 +308,6 @@ class Delivery:
             self._fatal = True
         if error.name() in _UNKNOWN_TOPIC:
             self._topic_unknown = True
-
-    def _settled(self, receipt: KafkaReceipt) -> None:
-        """Forget a receipt that is settled, and wake the threads that wait for it."""
-        receipt.delivery = None
-        self._unsettled.pop(receipt.number, None)
-        if receipt.number in self._awaited:
-            with self._lock:
-                self._progress.notify_all()
 
     def _note_time(self, message: Message, now: float) -> None:
         """Note the time of the log; an error here must not end the call that happens to poll for the report."""
@@ -312,7 +322,8 @@ class Delivery:
             if not self._fatal:
                 return
             self._fatal = False
-            old, self._producer = self._producer, self._new_producer()
+            self._producer = self._new_producer()
+            old = self._outbox.replace(self._producer)
         _logger.warning("The producer was replaced after a fatal error.")
         self._discard(old)
 
@@ -324,21 +335,29 @@ class Delivery:
             while left > (left := producer.flush(1.0)):
                 pass
 
+    def take_reports(self) -> None:
+        """Take the delivery reports that have arrived, on a thread that must not call hooks."""
+        if self._unsettled:
+            self._serve(0)
+
     def _poll(self, seconds: float) -> None:
+        """Take the delivery reports, wait at most `seconds` for the first, and call the hooks."""
+        self._serve(seconds)
+        self._call_hooks()
+
+    def _serve(self, seconds: float) -> None:
         """Run the pending delivery callbacks; librdkafka raises a fatal error that belongs to no message."""
         try:
             self._producer.poll(seconds)
         except self._kafka_exception as error:
             self._fatal = self._fatal or error.args[0].fatal()
-        self._call_hooks()
 
-    def _flush_producer(self, seconds: float) -> int:
-        """Deliver messages for at most `seconds`, and return how many still wait."""
+    def _flush_producer(self, seconds: float) -> None:
+        """Have librdkafka send at once what waits for others, for at most `seconds`."""
         try:
-            return self._producer.flush(seconds)
+            self._producer.flush(seconds)
         except self._kafka_exception as error:
             self._fatal = self._fatal or error.args[0].fatal()
-            return len(self._producer)
         finally:
             self._call_hooks(seconds)
 
@@ -350,19 +369,23 @@ class Delivery:
         if not self._unreported_failures or not self._hooks_lock.acquire(timeout=timeout):
             return
         try:
-            while self._unreported_failures:
-                self._failures.call_hooks([self._unreported_failures.popleft()])
+            with self._outbox.at_once():  # hooks may take long
+                while self._unreported_failures:
+                    self._failures.call_hooks([self._unreported_failures.popleft()])
         finally:
             self._hooks_lock.release()
 
     def _wait_until_settled(self, receipt: Receipt, timeout: float) -> bool:
-        if threading.current_thread() is self._thread:  # a hook waits, and no other thread polls for reports
+        if threading.current_thread() is self._thread:  # a hook waits, and no other thread waits for reports
             deadline = time.monotonic() + timeout
             while not receipt.settled and (remaining := deadline - time.monotonic()) > 0:
+                self._outbox.hand_over()
                 self._poll(min(remaining, _POLL_SECONDS))
             return receipt.settled
+        self._outbox.hand_over()
         with self._lock:
             self._awaited[receipt.number] += 1
+            self._wake.set()
             try:
                 return self._progress.wait_for(lambda: receipt.settled, timeout)
             finally:
@@ -371,29 +394,40 @@ class Delivery:
                     del self._awaited[receipt.number]
 
     def _run(self) -> None:
-        published = self._published
         while not self._closed or len(self._producer):
+            if self._outbox.is_under_load:
+                time.sleep(BATCH_SECONDS)
+            elif not self._awaited:
+                self._wake.wait(_REPORT_SECONDS if self._unsettled else _POLL_SECONDS)
+            self._wake.clear()
             self._connection.pauses.tick()
             self._timed.clear()
             try:
-                self._poll(_POLL_SECONDS)
+                self._outbox.tick()
+                if self._awaited:
+                    self._poll(BATCH_SECONDS if self._outbox.is_under_load else _POLL_SECONDS)
+                elif not self._outbox.is_under_load:  # else the publishing threads take the reports
+                    self._poll(0)
             except Exception:
                 _logger.exception("A delivery report raised an exception. The next reports are handled.")
-            if self._fatal and not self._closed:
-                self._replace_producer()
-            if self._topic_unknown and not self._closed:
-                self._topic_unknown = False
-                try:
-                    self._producer.list_topics(timeout=1.0)  # otherwise a new topic is unknown for minutes
-                except self._kafka_exception:
-                    self._topic_unknown = True
-            before, published = published, self._published
-            if published >= before + _PUBLISHES_BETWEEN_REPORTS and not self._awaited:
-                time.sleep(_PAUSE_SECONDS)
+            if (self._fatal or self._topic_unknown) and not self._closed:
+                with self._outbox.at_once():
+                    self._repair()
+
+    def _repair(self) -> None:
+        """Replace a producer that cannot go on, and learn the topics; it takes up to some seconds."""
+        if self._fatal:
+            self._replace_producer()
+        if self._topic_unknown:
+            self._topic_unknown = False
+            try:
+                self._producer.list_topics(timeout=1.0)  # otherwise a new topic is unknown for minutes
+            except self._kafka_exception:
+                self._topic_unknown = True
 
 
 class _ClosedProducer:
-    """Stand-in for the producer of a closed delivery, with an empty queue."""
+    """Stand-in for the producer of a closed delivery, with an empty queue that has no room."""
 
     def __len__(self) -> int:
         return 0
@@ -403,6 +437,10 @@ class _ClosedProducer:
         return 0
 
     flush = poll
+
+    def produce(self, *_: object) -> None:
+        """Take no message."""
+        raise BufferError
 
 
 class _Undelivered(Exception):

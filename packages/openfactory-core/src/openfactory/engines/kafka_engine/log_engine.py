@@ -345,6 +345,7 @@ class LogEngine(SharedEngine):
                 if self._closed:
                     return
                 self._identity = identity
+                self._delivery.take_reports()  # their offsets are those of the former log
                 self._positions.begin_log(counts)
                 self._partitions = self._partitions_of(self._topics.assets)
                 self._map_partitions = self._partitions_of(self._topics.uns_map)
