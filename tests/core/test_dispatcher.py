@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from openfactory.engines.base import LogPosition, Subscription
 from openfactory.engines.dispatcher import Dispatcher
 from openfactory.events.event import AssetEvent
+from openfactory.events.receipt import Receipt
 
 
 def event(position: int | None, asset_uuid: str = "MILL") -> AssetEvent:
@@ -171,3 +172,19 @@ def test_subscriptions_come_and_go_while_events_are_handed_on(dispatcher: Dispat
         thread.join(60)
     assert heard == list(range(1, 3_000))
     assert len(list(dispatcher.subscriptions())) == 1
+
+
+def test_an_echo_is_delivered_to_those_who_do_not_know_it(dispatcher: Dispatcher) -> None:
+    heard: list[tuple[str, int | None]] = []
+    own = dispatcher.add("MILL", lambda one: heard.append(("own", one.position)), None, 0)
+    dispatcher.add("MILL", lambda one: heard.append(("other", one.position)), None, 0)
+    dispatcher.add(None, lambda one: heard.append(("all", one.position)), None, 0)
+    receipt = Receipt(1, lambda receipt, timeout: receipt.settled)
+    own.knows = lambda known: known is receipt
+    with dispatcher.lock:
+        for _ in range(2):  # the record may be read again
+            dispatcher.deliver_echo(event(5), receipt)
+    assert heard == [("other", 5), ("all", 5)]
+    assert own.position == 5
+    deliver(dispatcher, event(5))
+    assert len(heard) == 2

@@ -13,11 +13,13 @@ import msgspec
 
 from openfactory.assets.abandoned import abandon, close_abandoned
 from openfactory.assets.state import AssetState
+from openfactory.assets.subscriptions import Subscriptions
 from openfactory.engines import EngineReference
 from openfactory.engines.base import Snapshot, Subscription
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import OWNER_ID
+from openfactory.events.receipt import Receipt
 from openfactory.events.timestamp import current_timestamp, is_before
 
 __all__ = ["AssetFeed"]
@@ -27,6 +29,7 @@ class _Asset(Protocol):
     """The part of an `Asset` that receives events."""
 
     _state: AssetState
+    _subscriptions: Subscriptions
 
     def _receive(self, event: AssetEvent) -> None:
         """Apply a new event to the state. The delivery thread of the engine calls it."""
@@ -66,6 +69,7 @@ class AssetFeed:
         if (asset := self._asset()) is not None:
             asset._state.load(events)
             self._subscription = self._engine.subscribe(self._asset_uuid, self._on_event, self._on_gap, position)
+            self._subscription.knows = self._knows
         return events, position
 
     def close(self) -> None:
@@ -85,6 +89,11 @@ class AssetFeed:
     def _on_event(self, event: AssetEvent) -> None:
         if (asset := self._asset()) is not None:
             asset._receive(event)
+
+    def _knows(self, receipt: Receipt) -> bool:
+        """Return whether the state shows an own write already, and no callback or listener waits for its echo."""
+        asset = self._asset()
+        return asset is None or (receipt.shown_by is asset._state and not asset._subscriptions.are_heard)
 
     def _on_gap(self) -> int:
         """Deliver the last events that were missed, and return the position after which the delivery continues."""

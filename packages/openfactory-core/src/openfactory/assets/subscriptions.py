@@ -115,6 +115,11 @@ class Subscriptions:
         self._ended = False
         self._lane: Lane | None = None  # created with the first callback; most assets have no callbacks
 
+    @property
+    def are_heard(self) -> bool:
+        """Whether there are callbacks or listeners."""
+        return bool(self._callbacks or self._listeners)
+
     def add(self, topic: str, callback: AssetCallback) -> None:
         """Call `callback` for each event of a topic.
 

@@ -117,9 +117,21 @@ class Subscription:
         on_gap: called after a gap, or None.
         position: position of the last delivered event, at first the position after which delivery starts.
         closed: whether the subscription is closed.
+        knows: returns whether the subscriber has nothing to do for the echo of a write of this process. It is called
+            with the receipt of the write, on the engine's delivery thread; None if each echo is delivered.
     """
 
-    __slots__ = ("_partitions", "_start", "_unsubscribe", "asset_uuid", "closed", "on_event", "on_gap", "position")
+    __slots__ = (
+        "_partitions",
+        "_start",
+        "_unsubscribe",
+        "asset_uuid",
+        "closed",
+        "knows",
+        "on_event",
+        "on_gap",
+        "position",
+    )
 
     def __init__(
         self,
@@ -133,6 +145,7 @@ class Subscription:
         self.on_event = on_event
         self.on_gap = on_gap
         self.closed = False
+        self.knows: Callable[[Receipt], bool] | None = None
         self._unsubscribe = unsubscribe
         self.seek(position)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.base import OnEvent, OnGap, Subscription
 from openfactory.events.event import AssetEvent
+from openfactory.events.receipt import Receipt
 
 __all__ = ["Dispatcher"]
 
@@ -90,6 +91,25 @@ class Dispatcher:
         """Deliver an event to wildcard subscribers only. The caller holds the lock."""
         for subscription in self._subscriptions.get(None, ()):
             self.call(subscription, event, partition, place)
+
+    def deliver_echo(self, event: AssetEvent, receipt: Receipt, partition: int = 0) -> None:
+        """Deliver the echo of an own write to the subscribers that do not know it. The caller holds the lock.
+
+        Args:
+            event: the event, whose position is its place in the partition.
+            receipt: the receipt of the write.
+        """
+        position = event.position
+        assert position is not None
+        subscriptions = self._subscriptions.get(event.asset_uuid, ())
+        if None in self._subscriptions:
+            subscriptions += self._subscriptions[None]
+        for subscription in subscriptions:
+            knows = subscription.knows
+            if knows is None or not knows(receipt):
+                self.call(subscription, event, partition)
+            elif subscription.advance(position, partition):
+                subscription.position = position
 
     def call(self, subscription: Subscription, event: AssetEvent, partition: int = 0, place: int | None = None) -> None:
         """Deliver an event to one subscription, unless the subscription has received it.

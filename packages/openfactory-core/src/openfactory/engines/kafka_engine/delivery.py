@@ -15,6 +15,7 @@ from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.concurrency.strand import current_strand
 from openfactory.engines.failures import DeliveryFailures
 from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.kafka_engine.echoes import Echoes
 from openfactory.engines.kafka_engine.outbox import BATCH_SECONDS, Outbox
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.room import room_deadline
@@ -74,6 +75,7 @@ class Delivery:
 
     Attributes:
         furthest: by topic and partition, the offset after the last message that this process has written.
+        echoes: recognizes the messages in the log.
     """
 
     def __init__(self, connection: BrokerConnection, linger_ms: float = 0) -> None:
@@ -86,6 +88,7 @@ class Delivery:
         self._await = self._wait_until_settled
         self._numbers = itertools.count(1)
         self._wake = threading.Event()  # wakes the delivery thread
+        self.echoes = Echoes(self.take_reports)
         self._closed = False
         self._forked = False
         self._fatal = False
@@ -160,6 +163,8 @@ class Delivery:
             if positions.base and event is not None:  # written perhaps before partitions were added
                 position = positions.of_record(event.asset_uuid, Partition(*partition), place - 1)  # type: ignore[arg-type]
             receipt.position = position
+            if position == place:
+                self.echoes.note(partition, place, receipt, message)  # type: ignore[arg-type]
             self._written += 1
             if self._connection.outage.reason:
                 self._connection.on_answer()

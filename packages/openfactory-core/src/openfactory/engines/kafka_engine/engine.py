@@ -33,6 +33,7 @@ from openfactory.engines.shared import HistoryQuery
 from openfactory.engines.tables import TABLES
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.events.ownership import OWNER_ID
+from openfactory.events.receipt import Receipt
 from openfactory.logs.outage import Outage
 from openfactory.logs.waiting import Waiting
 from openfactory.settings.redaction import redacted
@@ -249,6 +250,9 @@ class KafkaEngine(LogEngine):
             if place is not None:
                 self._fold.apply_place(*place)
             return
+        if not self._replay and (write := self._delivery.echoes.written_at(partition, offset + 1, message)) is not None:
+            self._apply_echo(write, partition, offset + 1)
+            return
         event = self._records.event_of(message, partition, offset)
         if event is None:
             return
@@ -257,6 +261,14 @@ class KafkaEngine(LogEngine):
                 self._dispatcher.deliver(event, partition.number, offset + 1)
         elif len(self._partitions) == 1 or self._is_in_order(event, partition, message.timestamp()[1]):
             self._apply_event(event)
+
+    def _apply_echo(self, write: Receipt, partition: Partition, position: int) -> None:
+        """Apply a record that this process has written, without decoding it."""
+        assert write.event is not None
+        event = write.event.with_position(position)
+        self._newest[event.asset_uuid] = position
+        self._fold.apply(event)
+        self._dispatcher.deliver_echo(event, write, partition.number)
 
     def _apply_event(self, event: AssetEvent) -> bool:
         """Apply an event to the state, and return whether subscriptions receive it."""

@@ -241,6 +241,11 @@ class KsqlDBEngine(LogEngine):
             if not self._dispatcher.is_needed(None if self._nats is not None else asset_uuid):
                 self._owners.assets.pop(asset_uuid, None)  # the record may be a claim
                 return
+        if self._nats is None:
+            write = self._delivery.echoes.written_at(partition, offset + 1, message)
+            if write is not None and write.event is not None:
+                self._dispatcher.deliver_echo(write.event.with_position(offset + 1), write, partition.number)
+                return
         event = self._records.event_of(message, partition, offset)
         if event is None or is_deregistration(event):
             return

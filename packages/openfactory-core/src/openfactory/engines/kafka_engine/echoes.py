@@ -1,0 +1,88 @@
+"""The echoes of own writes: records that the feed of this process reads back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from openfactory.engines.kafka_engine.fold import is_deregistration
+from openfactory.events.event import CANCEL_TAG, COMMAND_TAG, OWNER_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.receipt import Receipt
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+__all__ = ["Echoes"]
+
+# Number of own writes of a partition to remember until they are read back. An older one is decoded like any record.
+_MAX_WRITES = 20_000
+
+# Tags of the events that concern more than the last value of an attribute, so that each is decoded and handled.
+_HANDLED_TAGS = frozenset((COMMAND_TAG, REPLY_TAG, CANCEL_TAG, OWNER_TAG))
+
+
+class _Written(NamedTuple):
+    """An own write that has a delivery report."""
+
+    value: object
+    receipt: Receipt
+    event: AssetEvent
+
+
+class _ReadPartition:
+    """A partition that the feed reads.
+
+    Attributes:
+        read: place of the last record that was read: its offset plus one, from the base of the log.
+        written: by place, the own writes that were not read yet. Several threads note them, in any order.
+    """
+
+    __slots__ = ("read", "written")
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.written: dict[int, _Written] = {}
+
+
+class Echoes:
+    """Recognizes the echoes of own writes by the offsets in their delivery reports, so that they are not decoded.
+
+    A record is an echo if it has the offset of a report and the bytes that were written: if the topic is made anew, the
+    same offset may belong to another record. Some events are never recognized, because the order of the log decides
+    about more than the last value: commands, replies, claims, deregistrations, and events with further attributes, as
+    an owner writes them.
+
+    Args:
+        take_reports: takes the delivery reports that have arrived, and returns at once.
+    """
+
+    def __init__(self, take_reports: Callable[[], object]) -> None:
+        self._take_reports = take_reports
+        self._partitions: dict[tuple[str, int], _ReadPartition] = {}
+
+    def note(self, partition: tuple[str, int], place: int, receipt: Receipt, message: Message) -> None:
+        """Note the delivery report of an own write.
+
+        Args:
+            place: offset of the record plus one, from the base of the log.
+        """
+        known, event = self._partitions.get(partition), receipt.event
+        if known is None or place <= known.read:
+            return
+        if event is not None and event.attributes is None and event.tag not in _HANDLED_TAGS:
+            known.written[place] = _Written(message.value(), receipt, event)
+            if len(known.written) > _MAX_WRITES:
+                known.written.clear()  # the feed does not read the partition any more, or is far behind
+
+    def written_at(self, partition: tuple[str, int], place: int, message: Message) -> Receipt | None:
+        """Return the own write whose echo a record is; None if it is no echo, or its report has not arrived yet."""
+        known = self._partitions.get(partition)
+        if known is None:
+            known = self._partitions[partition] = _ReadPartition()
+        if place not in known.written:
+            self._take_reports()
+        known.read = place
+        write = known.written.pop(place, None)
+        if write is None or write.value != message.value() or is_deregistration(write.event):
+            return None
+        return write.receipt

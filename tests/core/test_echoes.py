@@ -1,0 +1,120 @@
+"""The echoes of own writes are known by offset and content, and by nothing less."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from openfactory.engines.kafka_engine.echoes import Echoes
+from openfactory.events.event import CANCEL_TAG, COMMAND_TAG, OWNER_TAG, REPLY_TAG, AssetEvent, new_event
+from openfactory.events.receipt import Receipt
+
+PLACE = ("ofa_assets", 0)
+PLAIN = new_event("MILL", "x", 1, "Samples", "Test")
+
+
+class Record:
+    """A message of confluent_kafka."""
+
+    def __init__(self, value: bytes = b"own") -> None:
+        self._value = value
+
+    def value(self) -> bytes:
+        """Return the bytes."""
+        return self._value
+
+
+class Reading:
+    """A feed that has begun to read a partition."""
+
+    def __init__(self) -> None:
+        self.reports: list[tuple[int, Receipt]] = []  # that have arrived and are not taken
+        self.echoes = Echoes(self.take_reports)
+        assert self.asked(1) is None  # from now on, writes are noted
+
+    def take_reports(self) -> None:
+        while self.reports:
+            self.note(*self.reports.pop(0))
+
+    def note(self, place: int, receipt: Receipt, value: bytes = b"own") -> None:
+        record: Any = Record(value)
+        self.echoes.note(PLACE, place, receipt, record)
+
+    def asked(self, place: int, value: bytes = b"own") -> Receipt | None:
+        record: Any = Record(value)
+        return self.echoes.written_at(PLACE, place, record)
+
+
+def receipt(event: AssetEvent | None = PLAIN) -> Receipt:
+    return Receipt(1, lambda receipt, timeout: receipt.settled, event)
+
+
+def test_the_echo_of_a_write_is_known_once() -> None:
+    reading, write = Reading(), receipt()
+    reading.note(5, write)
+    assert reading.asked(4) is None
+    assert reading.asked(5) is write
+    assert reading.asked(5) is None
+
+
+def test_a_report_that_has_arrived_is_taken_first() -> None:
+    reading, write = Reading(), receipt()
+    reading.reports.append((5, write))
+    assert reading.asked(5) is write
+
+
+def test_an_echo_before_its_report_is_a_record_like_any_other() -> None:
+    reading, early, next_one = Reading(), receipt(), receipt()
+    assert reading.asked(5) is None
+    reading.note(5, early)
+    reading.note(7, next_one)
+    assert reading.asked(6, b"of somebody else") is None
+    assert reading.asked(7) is next_one
+
+
+def test_another_record_at_the_offset_is_no_echo() -> None:
+    """The topic was made anew, and the report is of the former one."""
+    reading = Reading()
+    reading.note(5, receipt())
+    assert reading.asked(5, b"of somebody else") is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        *(new_event("MILL", "x", "{}", "OpenFactory", tag) for tag in (COMMAND_TAG, REPLY_TAG, CANCEL_TAG, OWNER_TAG)),
+        new_event("MILL", "avail", "AVAILABLE", "Events", "Availability", attributes={"epoch": "3"}),
+        new_event("MILL", "AssetType", "delete", "UNAVAILABLE", "AssetType"),
+        None,
+    ],
+    ids=["command", "reply", "cancel", "claim", "of-an-owner", "deregistration", "no-event"],
+)
+def test_what_concerns_more_than_the_last_value_is_decoded(event: AssetEvent | None) -> None:
+    reading = Reading()
+    reading.note(5, receipt(event))
+    assert reading.asked(5) is None
+
+
+def test_a_partition_that_nobody_reads_keeps_nothing() -> None:
+    echoes = Echoes(lambda: None)
+    record: Any = Record()
+    for place in range(10):
+        echoes.note(PLACE, place, receipt(), record)
+    assert not echoes._partitions
+
+
+def test_reports_may_be_taken_in_any_order() -> None:
+    """Several threads take them."""
+    reading, writes = Reading(), [receipt() for _ in range(4)]
+    for place in (3, 2, 5, 4):
+        reading.note(place, writes[place - 2])
+    assert [reading.asked(place) for place in (2, 3, 4, 5)] == writes
+
+
+def test_a_report_that_comes_after_its_echo_is_not_kept() -> None:
+    reading = Reading()
+    for place in range(2, 10):
+        assert reading.asked(place) is None
+        reading.note(place, receipt())
+    assert not reading.echoes._partitions[PLACE].written
