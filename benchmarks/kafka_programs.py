@@ -1,8 +1,8 @@
 """The processes of the Kafka benchmarks, ours and the bare ones: started by `kafka_processes`, never by hand.
 
 Each prints a line when it is ready. Those that measure do a round for each line that they are given, and answer with
-one line of JSON; those that watch print the ages of the values after every so many writes. Every value that is written
-is the writer's `time.perf_counter_ns()`, a clock that all processes of one machine share.
+one line of JSON; those that watch print the ages of the values, and their own CPU, after every so many writes. Every
+value that is written is the writer's `time.perf_counter_ns()`, a clock that all processes of one machine share.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def write_by_asset(url: str, count: str, flush_each: str = "") -> None:
 def write_bare(bootstrap_servers: str, topic: str, count: str, how: str = "") -> None:
     """Write the same messages with nothing but confluent-kafka."""
     timestamp = "2026-11-21T07:30:00.000Z" if how == "no-clock" else None
-    with kafka_bare.BareWriter(bootstrap_servers, topic) as writer:
+    with kafka_bare.BareWriter(bootstrap_servers, topic, linger_ms=5) as writer:
         _answer_each(lambda: writer.write_samples(int(count), timestamp, flush_each=how == "flush-each"))
 
 
@@ -199,10 +199,12 @@ def _endless(queue: SimpleQueue[int]) -> Iterator[int]:
 
 def _say_ages(ages: Iterable[int], count: int) -> None:
     round: list[int] = []
+    cpu = time.process_time()
     for age in ages:
         round.append(age)
         if len(round) == count:
-            _say(round)
+            before, cpu = cpu, time.process_time()
+            _say({"ages": round, "cpu": cpu - before})
             round = []
 
 

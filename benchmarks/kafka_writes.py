@@ -45,6 +45,7 @@ def measure_writes(bootstrap_servers: str, rounds: int) -> list[Figure]:
             _BAR,
             [
                 f"{WRITES:,} writes and the flush in a round, acks=all, idempotent; both make JSON and a timestamp",
+                "the bare loop has linger.ms=5, ours its defaults",
                 "ours reads and folds what it writes in the same process, the bare one has no consumer",
             ],
         ),
