@@ -1,7 +1,7 @@
 """Benchmarks of the engines on a Kafka: every figure is a ratio against a bare equivalent in the same run.
 
 hatch run bench:kafka                       all of them, 10 rounds each, on a broker of their own
-hatch run bench:kafka --only latency        one: writes, latency, state, watched
+hatch run bench:kafka --only latency        one: writes, latency, state, watched, reading
 hatch run bench:kafka --json                for a program to read
 hatch run bench:kafka --check               exit status 1 where a bar is missed
 """
@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from kafka_latency import measure_latency
+from kafka_reading import measure_reading
 from kafka_state import measure_state, measure_watched
 from kafka_writes import measure_writes
 from report import options, report
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[str, int], list[Figure]]] = {
     "latency": measure_latency,
     "state": measure_state,
     "watched": measure_watched,
+    "reading": measure_reading,
 }
 
 

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
-__all__ = ["BareWriter", "follow", "message", "read_all"]
+__all__ = ["BareWriter", "follow", "follow_one", "message", "read_all"]
 
 
 def message(attribute: str, value: Any, timestamp: str | None = None) -> str:
@@ -119,6 +119,18 @@ def follow(bootstrap_servers: str, topic: str) -> Iterator[Any]:
     while True:
         record = consumer.poll(1.0)
         if record is not None and record.error() is None:
+            yield json.loads(record.value())["VALUE"]  # type: ignore[arg-type]
+
+
+def follow_one(bootstrap_servers: str, topic: str, partition: int, asset: str) -> Iterator[Any]:
+    """The value of each message of one asset from now on; others are skipped by their keys. The first one is None."""
+    consumer, key = _consumer(bootstrap_servers), asset.encode()
+    _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+    consumer.assign([TopicPartition(topic, partition, high)])
+    yield None
+    while True:
+        record = consumer.poll(1.0)
+        if record is not None and record.error() is None and record.key() == key:
             yield json.loads(record.value())["VALUE"]  # type: ignore[arg-type]
 
 

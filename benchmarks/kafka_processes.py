@@ -18,7 +18,7 @@ _END_SECONDS = 30
 
 
 class Place(NamedTuple):
-    """Topics of one factory, under a prefix of their own; each has one partition."""
+    """Topics of one factory, under a prefix of their own."""
 
     bootstrap_servers: str
     prefix: str
@@ -34,9 +34,9 @@ class Place(NamedTuple):
         return f"{self.prefix}ofa_assets"
 
 
-def new_place(bootstrap_servers: str, prefix: str) -> Place:
+def new_place(bootstrap_servers: str, prefix: str, partitions: int = 1) -> Place:
     """Make the topics of a factory, with the settings that users get."""
-    create_topics({"bootstrap.servers": bootstrap_servers}, TOPICS, prefix=prefix)
+    create_topics({"bootstrap.servers": bootstrap_servers}, TOPICS, prefix=prefix, partitions=partitions)
     return Place(bootstrap_servers, prefix)
 
 

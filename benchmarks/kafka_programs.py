@@ -163,6 +163,61 @@ def watch_many(url: str, count: str) -> None:
     _answer_each(watch)
 
 
+def write_crowd(bootstrap_servers: str, topic: str, assets: str, rate: str) -> None:
+    """Write so many events a second, of many assets in turn, until the input ends."""
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    uuids, text = [f"ASSET-{number}" for number in range(int(assets))], kafka_bare.message("sample", 1.5)
+    with kafka_bare.BareWriter(bootstrap_servers, topic, linger_ms=5) as writer:
+        started, written = time.perf_counter(), 0
+        while not ended.wait(0.01):
+            for number in range(written, due := int((time.perf_counter() - started) * int(rate))):
+                writer.write(uuids[number % len(uuids)], text)
+            if written < int(rate) <= due:
+                _say("ready")
+            written = due
+        writer.flush()
+
+
+def watch_one(url: str, asset_uuid: str, seconds: str) -> None:
+    """Watch one asset, and tell the CPU of so many seconds, in ms for each, and what was read in them."""
+    from openfactory.assets import Asset
+    from openfactory.kafka import KSQLDBClient
+
+    with KSQLDBClient(url) as client, Asset(asset_uuid, client) as asset:
+        asset.subscribe_to_attribute("sample", lambda _subject, _message: None)
+        _answer_each(lambda: _reading(client.engine, float(seconds)))
+
+
+def watch_none(url: str, seconds: str) -> None:
+    """Watch nothing, and tell the same."""
+    from openfactory.kafka import KSQLDBClient
+
+    with KSQLDBClient(url) as client:
+        _answer_each(lambda: _reading(client.engine, float(seconds)))
+
+
+def skip_bare(bootstrap_servers: str, topic: str, partition: str, asset: str, seconds: str) -> None:
+    """Watch one asset by a consumer, and tell the CPU of so many seconds, in ms for each."""
+    values = kafka_bare.follow_one(bootstrap_servers, topic, int(partition), asset)
+    next(values)
+    threading.Thread(target=lambda: list(values), daemon=True).start()
+    _answer_each(lambda: _cpu(float(seconds)))
+
+
+def _reading(engine: Any, seconds: float) -> dict[str, float]:
+    before = engine.health().counters["records_read"]
+    cpu = _cpu(seconds)
+    counters = engine.health().counters
+    return {"cpu": cpu, "read": counters["records_read"] - before, "followed": counters["partitions_followed"]}
+
+
+def _cpu(seconds: float) -> float:
+    before = time.process_time()
+    time.sleep(seconds)
+    return (time.process_time() - before) * 1000 / seconds
+
+
 def _sample(asset_uuid: str) -> Any:
     from openfactory.events.event import new_event
 
@@ -221,6 +276,10 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     "read-engine": read_by_engine,
     "read-bare": read_bare,
     "watch-many": watch_many,
+    "write-crowd": write_crowd,
+    "watch-one": watch_one,
+    "watch-none": watch_none,
+    "skip-bare": skip_bare,
 }
 
 

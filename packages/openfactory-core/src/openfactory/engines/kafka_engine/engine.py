@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Generator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.base import Servers, Snapshot
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.delivery import Delivery
-from openfactory.engines.kafka_engine.fold import Fold, is_deregistration
+from openfactory.engines.kafka_engine.fold import Fold
+from openfactory.engines.kafka_engine.followed_fold import FollowedFold
 from openfactory.engines.kafka_engine.location import KafkaLocation
 from openfactory.engines.kafka_engine.log_engine import LogEngine, TopicNames
 from openfactory.engines.kafka_engine.log_feed import LogFeed
 from openfactory.engines.kafka_engine.log_reader import Cluster, LogReader
 from openfactory.engines.kafka_engine.log_watch import Identity, LogWatch
+from openfactory.engines.kafka_engine.past_state import PastState
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.kafka_engine.recent_commands import MAX_COMMANDS
+from openfactory.engines.kafka_engine.replay import Replay
 from openfactory.engines.kafka_engine.tables import FoldedState, FoldedTables, RecordMark
 from openfactory.engines.kafka_engine.topics import (
     ASSETS_AVAIL_TOPIC,
@@ -31,7 +34,7 @@ from openfactory.engines.kafka_engine.topics import (
 )
 from openfactory.engines.shared import HistoryQuery
 from openfactory.engines.tables import TABLES
-from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import OWNER_ID
 from openfactory.events.receipt import Receipt
 from openfactory.logs.outage import Outage
@@ -93,6 +96,8 @@ class KafkaEngine(LogEngine):
                 self._apply,
                 self._notify_gaps,
                 self._on_rewritten,
+                lambda partition, key: self._interest.wants(partition, key),
+                self._on_restart,
                 self._on_idle,
             )
             opened.callback(feed.close, 0)  # its thread ends with its request
@@ -110,21 +115,23 @@ class KafkaEngine(LogEngine):
             topics = TopicNames(assets, uns_map, tombstones)
             super().__init__(url, connection, reader, topics, watch, identity, delivery)
             self._cluster = cluster
-            self._fold = Fold()
-            self._feed = feed
+            self._feed: LogFeed = feed
             self._tables = tables
             self._saved_at = time.monotonic()
-            self._replay: dict[Partition, int] = {}  # the ends up to which the log is read before events are delivered
-            self._applied: dict[Partition, Message] = {}  # the last record of each partition, for the state file
-            self._strays: dict[tuple[str, ...], tuple[int, AssetEvent]] = {}  # of a replay, each with its time
-            self._times: dict[tuple[str, str], int] = {}  # of a replay, the time of the last event of each attribute
-            self._expected: Mapping[Partition, RecordMark] = {}  # the record at each position of the state file
+            self._marks: dict[Partition, RecordMark] = {}  # the last record of each partition in the state file
+            self._applied: dict[Partition, Message] = {}  # the last record since then
+            past = PastState(reader, self._records, self._positions, assets)
+            self._state = FollowedFold(self, self._dispatcher.lock, feed, past)
             self._held_back = Outage(
                 _logger, meanwhile="Answers lack these events.", over="The log can be read up to its end again."
             )
+            self._known_ends.update((partition, high) for partition, (_, high) in bounds.items())
             waiting.step = f"the records of {assets}"
             try:
-                self._read_state(bounds)
+                if location.state is None:
+                    feed.start({})
+                else:
+                    self._begin_with_state_file(past)
             except BaseException:
                 self.close()
                 raise
@@ -137,22 +144,21 @@ class KafkaEngine(LogEngine):
     def snapshot(self, asset_uuids: Collection[str] | None = None) -> Snapshot:
         self._check_open()
         wanted = None if asset_uuids is None else list(asset_uuids)
-        self._wait_for_feed(lambda: self._places_of(wanted))
-        with self._dispatcher.lock:
-            positions = {partition: self._feed.positions[partition] for partition in self._partitions}
-            return Snapshot(self._fold.events(wanted), self._position(positions, wanted), self._positions.log)
+        with self._brought_up(wanted):
+            positions = {place: self._feed.positions.get(place, self._passed(place)) for place in self._partitions}
+            return Snapshot(self._state.fold.events(wanted), self._position(positions, wanted), self._positions.log)
 
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
-        return self._synchronised().pairs("assets_type", "type", asset_uuids)
+        return self._tables_of(asset_uuids).pairs("assets_type", "type", asset_uuids)
 
     def availability(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
-        return self._synchronised().pairs("assets_avail", "availability", asset_uuids)
+        return self._tables_of(asset_uuids).pairs("assets_avail", "availability", asset_uuids)
 
     def uns_map(self) -> dict[str, str]:
-        return self._synchronised().places()
+        return self._tables_of((), with_places=True).places()
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
-        return self._synchronised().select(sql, parameters)
+        return self._tables_of(None, with_places=True).select(sql, parameters)
 
     def tables(self) -> list[str]:
         self._check_open()
@@ -160,9 +166,8 @@ class KafkaEngine(LogEngine):
 
     def _history(self, query: HistoryQuery) -> list[AssetEvent]:
         if query.tag is not None and query.is_of_all_commands:
-            self._wait_for_feed(lambda: [self._partition_of(query.asset_uuid)])
-            with self._dispatcher.lock:
-                commands = self._fold.commands.get((query.asset_uuid, query.tag))
+            with self._brought_up([query.asset_uuid]):
+                commands = self._state.fold.commands.get((query.asset_uuid, query.tag))
                 if commands is None:
                     return []
                 if query.limit <= len(commands) or len(commands) < MAX_COMMANDS:
@@ -173,94 +178,98 @@ class KafkaEngine(LogEngine):
 
     def _claims(self) -> list[AssetEvent]:
         with self._dispatcher.lock:
-            watched = self._dispatcher.assets()
-            assets = self._fold.assets if watched is None else [uuid for uuid in watched if uuid in self._fold.assets]
-            claims = (self._fold.assets[asset_uuid].get(OWNER_ID) for asset_uuid in assets)
+            watched, known = self._dispatcher.assets(), self._state.fold.assets
+            assets = known if watched is None else [uuid for uuid in watched if uuid in known]
+            claims = (known[asset_uuid].get(OWNER_ID) for asset_uuid in assets)
             return [claim for claim in claims if claim is not None]
 
     def _started_feed(self) -> LogFeed:
         return self._feed
 
+    def _follow(self, asset_uuid: str | None) -> list[Partition]:
+        self._state.ask(None if asset_uuid is None else [asset_uuid])
+        return self._places_of(None if asset_uuid is None else [asset_uuid])
+
     def _can_answer_offline(self) -> bool:
         return True
 
-    def _read_state(self, bounds: Mapping[Partition, tuple[int, int]]) -> None:
-        """Load the state file, start the feed after it, and wait until the feed has reached the end of the log."""
-        state = self._tables.load(self._fold)
-        ends = {partition: high for partition, (_, high) in bounds.items()}
-        self._lows = {partition: low for partition, (low, _) in bounds.items()}
-        self._known_ends.update(ends)
-        if any(state.offsets.get(partition, 0) > end for partition, end in ends.items()):
-            self._discard_state("ends before the offsets in the state file")
-            state = FoldedState()
+    def _begin_with_state_file(self, past: PastState) -> None:
+        """Load the state file, read the log after it up to its end, and follow the whole log from there."""
+        fold = Fold()
+        state = self._tables.load(fold)
+        if reason := self._difference_from(state):
+            _logger.warning("The log %s. It is read from its start instead.", reason)
+            self._tables.begin(_mark_of(self._cluster, self._identity))
+            fold, state = Fold(), FoldedState()
         self._newest.update(
             (asset_uuid, max(event.position or 0 for event in attributes.values()))
-            for asset_uuid, attributes in self._fold.assets.items()
+            for asset_uuid, attributes in fold.assets.items()
         )
-        self._expected, self._replay = dict(state.marks), ends
-        self._feed.start({partition: max(state.start_of(partition), low) for partition, low in self._lows.items()})
-        if not self._feed.wait_for(self._known_ends, self._known_ends, _STALL_SECONDS):
-            raise self._connection.unavailable(f"it sent no records of the log for {_STALL_SECONDS:g} s")
+        ends = dict(self._known_ends)
+        self._marks.update(state.marks)
+        parts = {partition: (state.offsets.get(partition, 0), end) for partition, end in ends.items()}
+        read = past.read(parts, None, Replay(self._positions, fold), on_last=self._note_last)
         with self._dispatcher.lock:
-            self._end_replay()
-            if state.offsets != self._feed.positions:
+            self._newest.update(read.newest)
+            self._state.begin_whole(fold)
+            self._feed.start(ends)
+            if state.offsets != ends:
                 self._save()
 
-    def _discard_state(self, reason: str) -> None:
-        _logger.warning("The log %s. It is read from its start instead.", reason)
-        self._begin_log(self._lows)
+    def _difference_from(self, state: FoldedState) -> str:
+        """Return what shows that the log is another one than that of a state file, or an empty text."""
+        if any(state.offsets.get(partition, 0) > end for partition, end in self._known_ends.items()):
+            return "ends before the offsets in the state file"
+        for partition, mark in state.marks.items():
+            for _, message in self._reader.read(partition, mark.offset, mark.offset + 1):
+                if mark != RecordMark.of(message):
+                    return "has other records now than the state file has read"
+        return ""
 
-    def _begin_log(self, starts: dict[Partition, int]) -> None:
+    def _note_last(self, partition: Partition, message: Message) -> None:
+        """Note the last record of a partition, by which the next start recognises the log."""
+        if self._tables.owns_file:
+            self._applied[partition] = message
+
+    def _begin_log(self) -> None:
         self._tables.begin(_mark_of(self._cluster, self._identity))
-        self._fold, self._expected, self._replay = Fold(), {}, dict(self._known_ends)
+        self._marks.clear()
         self._applied.clear()
-        self._strays.clear()
-        self._times.clear()
-        self._feed.restart(starts)
+        partitions = self._state.begin_log([*self._partitions, *self._map_partitions])
+        self._feed.restart({partition: self._known_ends[partition] for partition in partitions})
+
+    def _on_restart(self) -> None:
+        if self._state.reload():
+            with self._dispatcher.lock:
+                self._notify_gaps()
 
     def _on_idle(self) -> None:
-        if self._replay and self._feed.has_passed(self._replay):
-            with self._dispatcher.lock:
-                if self._feed.has_passed(self._replay):
-                    self._end_replay()
+        self._let_go()
         self._save_periodically()
 
-    def _end_replay(self) -> None:
-        """Deliver events from now on, and tell the subscriptions that they were not delivered before."""
-        if not self._replay:
-            return
-        for milliseconds, event in sorted(self._strays.values(), key=lambda stray: stray[0]):
-            if self._times.get((event.asset_uuid, event.id), 0) <= milliseconds:
-                self._apply_event(event.with_position(self._passed(self._partition_of(event.asset_uuid))))
-        self._replay = {}
-        self._strays.clear()
-        self._times.clear()
-        self._notify_gaps()
+    def _may_let_go(self) -> bool:
+        return not self._tables.has_file and self._state.may_let_go()
+
+    def _on_let_go(self) -> None:
+        self._tables.begin(_mark_of(self._cluster, self._identity))
+        self._state.let_go()
 
     def _apply(self, partition: Partition, offset: int, message: Message) -> None:
         """Apply a record to the state, and deliver its event to the subscriptions."""
-        if self._tables.owns_file:
-            self._applied[partition] = message
-        if self._replay and (mark := self._expected.get(partition)) is not None and offset == mark.offset:
-            if mark != RecordMark.of(message):
-                self._discard_state("has other records now than the state file has read")
-            return
+        self._note_last(partition, message)
         if partition.topic != self._topics.assets:
             place = self._records.place_of(message, partition, offset)
             if place is not None:
-                self._fold.apply_place(*place)
+                self._state.fold.apply_place(*place)
+            return
+        if not self._state.admits(partition, offset, message):
             return
         if not self._replay and (write := self._delivery.echoes.written_at(partition, offset + 1, message)) is not None:
             self._apply_echo(write, partition, offset + 1)
             return
         event = self._records.event_of(message, partition, offset)
-        if event is None:
-            return
-        if not self._replay:
-            if self._apply_event(event):
-                self._dispatcher.deliver(event, partition.number, offset + 1)
-        elif len(self._partitions) == 1 or self._is_in_order(event, partition, message.timestamp()[1]):
-            self._apply_event(event)
+        if event is not None and self._apply_event(event):
+            self._dispatcher.deliver(event, partition.number, offset + 1)
 
     def _apply_echo(self, write: Receipt, partition: Partition, position: int) -> None:
         """Apply a record that this process has written, without decoding it."""
@@ -273,45 +282,45 @@ class KafkaEngine(LogEngine):
     def _apply_event(self, event: AssetEvent) -> bool:
         """Apply an event to the state, and return whether subscriptions receive it."""
         self._newest[event.asset_uuid] = event.position or 0
-        if not self._fold.counts(event):
-            return False
-        if is_deregistration(event):
-            self._fold.deregister(event)
-            return False
-        self._fold.apply(event)
-        return True
-
-    def _is_in_order(self, event: AssetEvent, partition: Partition, milliseconds: int) -> bool:
-        """Return whether an event of a replay can be applied now, and not at the end of the replay.
-
-        A replay reads partitions in any order. So a stray waits until the end, where the times of the records decide
-        whether it is newer than the last event of its attribute.
-        """
-        key = (event.asset_uuid, event.id)
-        if not self._positions.is_stray(event.asset_uuid, partition):
-            self._times[key] = milliseconds
-            return True
-        is_command = event.tag in (COMMAND_TAG, REPLY_TAG)  # each of them counts, not only the last
-        stray = (*key, event.timestamp) if is_command else key
-        if stray not in self._strays or self._strays[stray][0] <= milliseconds:
-            self._strays[stray] = (milliseconds, event)
-        return False
+        return self._state.fold.take(event)
 
     def _passed(self, partition: Partition) -> int:
-        return self._feed.positions.get(partition, 0)
+        return self._feed.positions.get(partition, super()._passed(partition))
 
-    def _wait_for_feed(self, partitions: Callable[[], Collection[Partition]]) -> None:
+    @contextmanager
+    def _brought_up(self, asset_uuids: Collection[str] | None, *, with_places: bool = False) -> Generator[None]:
+        """Own the dispatcher's lock while all events acknowledged before are in the state of some assets, or of all.
+
+        Raises:
+            EngineUnavailableError: the state of an asset was never read, and no broker answers.
+        """
+        while True:
+            self._state.ask(asset_uuids)
+            if with_places:
+                self._state.ask_places()
+            log = self._positions.log
+            self._wait_for_feed(asset_uuids, self._map_partitions if with_places else ())
+            with self._dispatcher.lock:
+                if not self._may_wait() or log == self._positions.log:
+                    yield
+                    return
+
+    def _wait_for_feed(self, asset_uuids: Collection[str] | None, others: Collection[Partition] = ()) -> None:
         """Wait until all events acknowledged before are in the state; during an outage, keep the present state.
 
         Args:
-            partitions: returns the partitions of the events; it is called again for another log.
+            asset_uuids: the assets of the events; None for all.
+            others: further partitions whose records are awaited.
         """
         if not self._may_wait():
             return  # called by the callback of a subscription, for which the feed itself waits
         log, has_passed = -1, False
         while log != self._positions.log:
             log = self._positions.log
-            has_passed = self._feed.wait_for(self._ends(partitions()), self._known_ends, _STALL_SECONDS)
+            places = self._places_of(asset_uuids) if asset_uuids is None or asset_uuids else []
+            with self._dispatcher.lock:
+                awaited = [partition for partition in (*places, *others) if partition in self._feed.positions]
+            has_passed = self._feed.wait_for(self._ends(awaited), self._known_ends, _STALL_SECONDS)
         if has_passed:
             self._held_back.end()
         elif self._connection.outage.reason:
@@ -327,26 +336,27 @@ class KafkaEngine(LogEngine):
     def _may_wait(self) -> bool:
         return super()._may_wait() and not self._feed.is_current()
 
-    def _synchronised(self) -> FoldedTables:
-        """Return the tables with all events acknowledged before."""
+    def _tables_of(self, asset_uuids: Collection[str] | None, *, with_places: bool = False) -> FoldedTables:
+        """Return the tables with all events of some assets, or of all, that were acknowledged before."""
         self._check_open()
-        self._wait_for_feed(lambda: [*self._partitions, *self._map_partitions])
-        with self._dispatcher.lock:
-            if self._fold.changed or self._fold.changed_registrations:
+        with self._brought_up(asset_uuids, with_places=with_places):
+            if self._state.fold.changed or self._state.fold.changed_registrations:
                 self._save()
         return self._tables
 
     def _save(self) -> None:
         with self._dispatcher.lock:
-            marks = {partition: RecordMark.of(message) for partition, message in self._applied.items()}
-            self._tables.save(self._fold, self._feed.positions, marks, self._positions.base)
+            self._marks.update((partition, RecordMark.of(message)) for partition, message in self._applied.items())
+            self._applied.clear()
+            self._tables.save(self._state.fold, self._feed.positions, self._marks, self._positions.base)
         self._saved_at = time.monotonic()
 
     def _save_periodically(self) -> None:
-        if self._tables.owns_file and time.monotonic() >= self._saved_at + _SAVE_SECONDS and self._fold.changed:
+        if self._tables.owns_file and time.monotonic() >= self._saved_at + _SAVE_SECONDS and self._state.fold.changed:
             self._save()
 
     def _stop_following(self, timeout: float) -> None:
+        self._state.close()
         self._feed.close(timeout)
         if self._tables.owns_file and self._feed.positions:
             self._save()

@@ -76,6 +76,20 @@ class Fold:
         last = self.assets.get(event.asset_uuid, {})
         return counts_after(event, last.get(OWNER_ID), last.get(AVAILABILITY_ID))
 
+    def take(self, event: AssetEvent) -> bool:
+        """Apply an event or a deregistration, if it counts.
+
+        Returns:
+            whether it is an event that counts, which subscriptions receive.
+        """
+        if not self.counts(event):
+            return False
+        if is_deregistration(event):
+            self.deregister(event)
+            return False
+        self.apply(event)
+        return True
+
     def apply(self, event: AssetEvent) -> None:
         """Apply an event, which is newer than all others of its asset."""
         asset_uuid, attribute_id = event.asset_uuid, event.id
@@ -95,6 +109,37 @@ class Fold:
         """Set the place of an asset."""
         self.places[asset_uuid] = place
         self.changed_registrations.add(asset_uuid)
+
+    def replace(self, other: Fold, asset_uuids: Iterable[str]) -> None:
+        """Take the state of some assets from another fold."""
+        for asset_uuid in asset_uuids:
+            self.drop(asset_uuid)
+            if asset_uuid in other.assets:
+                attributes = self.assets[asset_uuid] = other.assets[asset_uuid]
+                self.changed.update((asset_uuid, attribute_id) for attribute_id in attributes)
+            for tag in _COMMAND_TAGS:
+                if (asset_uuid, tag) in other.commands:
+                    self.commands[asset_uuid, tag] = other.commands[asset_uuid, tag]
+            if asset_uuid in other.deregistered:
+                self.deregistered[asset_uuid] = other.deregistered[asset_uuid]
+                self.changed_registrations.add(asset_uuid)
+
+    def drop(self, asset_uuid: str) -> None:
+        """Forget the events of an asset; its place in the namespace stays."""
+        for attribute_id in self.assets.pop(asset_uuid, ()):
+            self.changed.discard((asset_uuid, attribute_id))
+        for tag in _COMMAND_TAGS:
+            self.commands.pop((asset_uuid, tag), None)
+        self.deregistered.pop(asset_uuid, None)
+
+    def asset_uuids(self) -> set[str]:
+        """Return the assets of which the log has events."""
+        return {*self.assets, *self.deregistered}
+
+    def mark_changed(self) -> None:
+        """Record everything as changed, because no table has it any more."""
+        self.changed.update((asset_uuid, id_) for asset_uuid, attributes in self.assets.items() for id_ in attributes)
+        self.changed_registrations.update(self.deregistered, self.places)
 
     def clear_changes(self) -> None:
         """Clear the records of changes, after the changes were saved."""

@@ -11,7 +11,8 @@ import threading
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -34,9 +35,10 @@ from openfactory.engines.kafka_engine import command_age
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.delivery import Delivery
 from openfactory.engines.kafka_engine.fold import is_deregistration
+from openfactory.engines.kafka_engine.interest import Interest, key_of_asset
 from openfactory.engines.kafka_engine.log_clock import LogClock
 from openfactory.engines.kafka_engine.log_feed import LogFeed
-from openfactory.engines.kafka_engine.log_reader import LogReader, key_of
+from openfactory.engines.kafka_engine.log_reader import LogReader
 from openfactory.engines.kafka_engine.log_watch import Identity, LogWatch, TopicIdentity
 from openfactory.engines.kafka_engine.partitioning import partition_of
 from openfactory.engines.kafka_engine.positions import Partition
@@ -67,6 +69,9 @@ _OWNER_SECONDS = 1.0
 # Seconds to wait until the identity of the log is known.
 _LOOK_SECONDS = 6.0
 
+# Seconds between two looks for assets that are not needed any more.
+_LET_GO_SECONDS = 10.0
+
 
 class TopicNames(NamedTuple):
     """The topics to which an engine writes.
@@ -96,6 +101,7 @@ class LogEngine(SharedEngine):
     """
 
     liveness: Liveness
+    _feed: LogFeed | None
 
     def __init__(
         self,
@@ -122,7 +128,9 @@ class LogEngine(SharedEngine):
         self._delivery = delivery
         self._known_ends: dict[Partition, int] = {}
         self._catching_up: int | None = None  # id of the thread that delivers past events to a new subscription
-        self._newest: dict[str, int] = {}  # by asset, the position of the newest event that the feed has passed
+        self._newest: dict[str, int] = {}  # by asset that the feed delivers, the position of its newest event
+        self._interest = Interest()
+        self._let_go_at = time.monotonic() + _LET_GO_SECONDS
         self._replacing = threading.Lock()  # owned while another log takes the place of the present one
         self._records = Records(self._positions)
         self._rows = RegisterRows(connection, reader, self._records, topics.tombstones)
@@ -243,30 +251,77 @@ class LogEngine(SharedEngine):
         from_position: int | None = None,
     ) -> Subscription:
         self._check_open()
+        partitions = self._follow(asset_uuid)
         feed = self._started_feed()
-        partitions = self._partitions
         wanted = None if asset_uuid is None else [asset_uuid]
         ends = self._ends(partitions) if from_position is None else {}
         if from_position is not None and asset_uuid is not None:
             from_position = self._in_each_partition(asset_uuid, from_position)
-        with self._dispatcher.lock:
+        with self._delivering():
             if from_position is None:
                 from_position = self._position(
-                    {partition: max(end, feed.positions[partition]) for partition, end in ends.items()}, wanted
+                    {partition: max(end, feed.positions.get(partition, end)) for partition, end in ends.items()}, wanted
                 )
             subscription = self._dispatcher.add(asset_uuid, on_event, on_gap, from_position)
-            outer, self._catching_up = self._catching_up, threading.get_ident()
             try:
                 for partition in partitions:
-                    self._catch_up(subscription, partition, from_position, feed.positions[partition])
+                    self._catch_up(subscription, partition, from_position, feed.positions.get(partition, 0))
             except BaseException:
                 subscription.close()
                 raise
-            finally:
-                self._catching_up = outer
         if asset_uuid is None:
             self.liveness.read_claims()
         return subscription
+
+    @abstractmethod
+    def _follow(self, asset_uuid: str | None) -> list[Partition]:
+        """Have the feed deliver the events of an asset, or of all with None, and return their partitions."""
+
+    def _follow_partitions(self, partitions: Collection[Partition]) -> None:
+        """Have the feed follow some partitions, those that it does not follow yet from their present ends."""
+        feed, followed = self._started_feed(), False
+        while not followed:
+            with self._dispatcher.lock:
+                log = self._positions.log
+                missing = [partition for partition in partitions if partition not in feed.positions]
+            ends = self._reader.ends(missing)
+            with self._dispatcher.lock:
+                followed = log == self._positions.log
+                if followed:
+                    feed.follow(ends)
+
+    @contextmanager
+    def _delivering(self) -> Generator[None]:
+        """Own the dispatcher's lock while this thread delivers events, so that it waits for no others."""
+        with self._dispatcher.lock:
+            outer, self._catching_up = self._catching_up, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._catching_up = outer
+
+    def _let_go(self) -> None:
+        """Follow no more what nothing in this process has needed for a while; the feed calls it again and again."""
+        if time.monotonic() < self._let_go_at:
+            return
+        self._let_go_at = time.monotonic() + _LET_GO_SECONDS
+        with self._dispatcher.lock:
+            if not self._may_let_go() or not self._interest.let_go(self._dispatcher.assets(), self._topics.assets):
+                return
+            self._on_let_go()
+            kept = self._interest.partitions()
+            feed = self._started_feed()
+            feed.unfollow([partition for partition in feed.positions if partition not in kept])
+            if not self._interest.everything:
+                for asset_uuid in self._newest.keys() - self._interest.assets.keys():
+                    del self._newest[asset_uuid]
+
+    def _may_let_go(self) -> bool:
+        """Return whether the state can be changed now. The caller owns the dispatcher's lock."""
+        return True
+
+    def _on_let_go(self) -> None:
+        """Drop the state of what the interest has let go. The caller owns the dispatcher's lock."""
 
     @abstractmethod
     def _started_feed(self) -> LogFeed:
@@ -296,7 +351,8 @@ class LogEngine(SharedEngine):
         """Return whether a partition may have events of an asset between an offset and the position of the feed."""
         if partition == self._partition_of(asset_uuid):
             return not 0 < self._newest.get(asset_uuid, 0) <= first
-        return partition in self._positions.strays.get(asset_uuid, ()) or first < self._started_feed().starts[partition]
+        since = self._interest.since(asset_uuid, partition)
+        return since is None or first < since or partition in self._positions.strays.get(asset_uuid, ())
 
     def _read(
         self, partition: Partition, start: int, end: int, asset_uuid: str | None
@@ -306,11 +362,11 @@ class LogEngine(SharedEngine):
         Each event comes with its place in the partition, which is its position if the partition is that of its asset,
         and with the time of its record in milliseconds since 1970.
         """
-        for offset, message in self._reader.read(partition, start, end):
-            if asset_uuid is None or key_of(message) == asset_uuid:
-                event = self._records.event_of(message, partition, offset)
-                if event is not None and not is_deregistration(event):
-                    yield offset + 1, message.timestamp()[1], event
+        keys = None if asset_uuid is None else (key_of_asset(asset_uuid),)
+        for offset, message in self._reader.read(partition, start, end, keys):
+            event = self._records.event_of(message, partition, offset)
+            if event is not None and not is_deregistration(event):
+                yield offset + 1, message.timestamp()[1], event
 
     # A log that takes the place of another
 
@@ -353,7 +409,7 @@ class LogEngine(SharedEngine):
                 self._newest.clear()
                 moved = self._positions.base - base
                 self._known_ends = {partition: high + moved for partition, (_, high) in bounds.items()}
-                self._begin_log({partition: low + moved for partition, (low, _) in bounds.items()})
+                self._begin_log()
         _logger.warning(
             "%s. The log is read anew, and nothing of the former log counts any more: an attribute that the new log "
             "lacks reads as UNAVAILABLE. Restart the apps whose registrations are missing.",
@@ -361,13 +417,10 @@ class LogEngine(SharedEngine):
         )
 
     @abstractmethod
-    def _begin_log(self, starts: dict[Partition, int]) -> None:
-        """Discard the state of the former log, and follow the new one; `_known_ends` has its present end.
+    def _begin_log(self) -> None:
+        """Discard the state of the former log, and follow the new one from its present end, which is `_known_ends`.
 
         The caller owns the dispatcher's lock.
-
-        Args:
-            starts: by partition, the first offset.
         """
 
     def _notify_gaps(self, partition: Partition | None = None) -> None:
@@ -472,9 +525,20 @@ class LogEngine(SharedEngine):
 
     def _health(self) -> EngineHealth:
         trouble = self._connection.outage.reason or self._trouble()
-        counters = self._delivery.counters | self._dispatcher.counters | self.liveness.counters
+        counters = self._delivery.counters | self._dispatcher.counters | self.liveness.counters | self._reading()
         counters["unreadable"] = self._records.unreadable
         return EngineHealth(not trouble, trouble, self._delivery.queued, counters)
+
+    def _reading(self) -> dict[str, int]:
+        """Return how much of the log this process reads."""
+        counters, feed = dict(self._reader.counters), self._feed
+        for name, count in feed.counters.items() if feed is not None else ():
+            counters[name] += count
+        return {
+            "records_read": counters["read"],
+            "records_skipped": counters["skipped"],
+            "partitions_followed": 0 if feed is None else len(feed.positions),
+        }
 
     def _trouble(self) -> str:
         """Return the reason why the engine does not work although the broker answers, or an empty text."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,10 @@ __all__ = ["LogFeed"]
 _logger = logging.getLogger("openfactory.kafka")
 
 _POLL_SECONDS = 0.1
+
+# After a change of the partitions, further changes are likely: for some seconds, the thread looks for them often.
+_START_SECONDS = 3.0
+_START_POLL_SECONDS = 0.01
 
 # Seconds to wait for the leaders of the partitions before the start.
 _CONNECT_SECONDS = 10.0
@@ -49,11 +53,14 @@ class LogFeed:
         on_lost: called with a partition that has lost unread records, after the position has moved past them.
         on_rewritten: called with a partition whose records before the position are others now, or gone from its end,
             without the lock; the function calls `restart`.
+        wants: returns whether a record with a key in a partition is delivered; others are skipped.
+        on_restart: called on the thread of the feed after `restart`, before any record is delivered. If it raises
+            `EngineUnavailableError`, it is called again.
         on_idle: called now and then on the thread of the feed, without the lock.
 
     Attributes:
-        positions: by partition, the offset after the last delivered record, from the base; read it under the lock.
-        starts: by partition, the offset from which the feed follows it.
+        positions: by partition, the offset after the last record, from the base; read it under the lock.
+        counters: numbers of the records that were read, and of those among them that were skipped.
     """
 
     def __init__(
@@ -64,21 +71,27 @@ class LogFeed:
         on_record: Callable[[Partition, int, Message], None],
         on_lost: Callable[[Partition], None],
         on_rewritten: Callable[[Partition], object],
-        on_idle: Callable[[], None] = lambda: None,
+        wants: Callable[[Partition, bytes | str | None], bool] = lambda _partition, _key: True,
+        on_restart: Callable[[], object] = lambda: None,
+        on_idle: Callable[[], object] = lambda: None,
     ) -> None:
         self.positions: dict[Partition, int] = {}
-        self.starts: Mapping[Partition, int] = {}
+        self.counters = {"read": 0, "skipped": 0}
         self._connection = connection
         self._reader = reader
         self._lock = lock
         self._on_record = on_record
         self._on_lost = on_lost
         self._on_rewritten = on_rewritten
+        self._wants = wants
+        self._on_restart = on_restart
         self._on_idle = on_idle
         self._moved = threading.Condition()
         self._waiters = 0
         self._closed = False
         self._consumer = self._new_consumer()
+        self._changed = threading.Event()  # set when other partitions are followed than the consumer is assigned to
+        self._changed_at = -_START_SECONDS
         self._partitions: dict[tuple[str | None, int | None], Partition] = {}
         self._base = 0
         self._restarted = False
@@ -99,17 +112,35 @@ class LogFeed:
     def start(self, offsets: Mapping[Partition, int]) -> None:
         """Start to follow partitions, each from an offset."""
         self.restart(offsets)
+        self._restarted = bool(offsets)  # else there is nothing to assign
         if self._thread is None:
             self.connect()
         self._started.set()
 
     def restart(self, offsets: Mapping[Partition, int]) -> None:
         """Follow other partitions or the same from other offsets; the caller owns the lock."""
-        self.positions, self.starts = dict(offsets), offsets
+        self.positions = dict(offsets)
         self._lost.clear()
         self._rewritten.clear()
         self._held.clear()
         self._restarted = True  # records that the consumer has fetched already are dropped
+
+    def follow(self, offsets: Mapping[Partition, int]) -> None:
+        """Follow further partitions, each from an offset; the caller owns the lock."""
+        for partition, offset in offsets.items():
+            self.positions.setdefault(partition, offset)
+        self._changed.set()
+
+    def unfollow(self, partitions: Iterable[Partition]) -> None:
+        """Follow some partitions no more; the caller owns the lock."""
+        for partition in partitions:
+            self.positions.pop(partition, None)
+            self._lost.discard(partition)
+            self._rewritten.discard(partition)
+        self._changed.set()
+
+    def _is_restarted(self) -> bool:
+        return self._restarted
 
     def is_current(self) -> bool:
         """Return whether the calling thread is that of the feed, which delivers the records."""
@@ -117,6 +148,8 @@ class LogFeed:
 
     def has_passed(self, offsets: Mapping[Partition, int]) -> bool:
         """Return whether the records before some offsets are delivered."""
+        if self._restarted:
+            return False
         return all(self.positions.get(partition, 0) >= offset for partition, offset in offsets.items())
 
     def wait_for(
@@ -156,11 +189,13 @@ class LogFeed:
 
     def _gives_up(self, offsets: Mapping[Partition, int], readable: Mapping[Partition, int], waited: float) -> bool:
         """Return whether a wait is of no use, because all records are read that the broker permits to read."""
+        if self._restarted:
+            return False
         awaited = [partition for partition, offset in offsets.items() if self.positions.get(partition, 0) < offset]
         if any(self._held.get(partition) != self.positions.get(partition) for partition in awaited):
-            if waited < _PATIENCE_SECONDS or any(self.positions[one] < readable.get(one, 0) for one in awaited):
+            if waited < _PATIENCE_SECONDS or any(self.positions.get(one, 0) < readable.get(one, 0) for one in awaited):
                 return False
-            self._held.update((partition, self.positions[partition]) for partition in awaited)
+            self._held.update((partition, self.positions.get(partition, 0)) for partition in awaited)
         return True
 
     def close(self, timeout: float) -> None:
@@ -171,8 +206,7 @@ class LogFeed:
         """
         self._closed = True
         self._started.set()
-        with self._moved:
-            self._moved.notify_all()
+        self._wake_waiters()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
         elif self._thread is None:
@@ -189,8 +223,12 @@ class LogFeed:
             count = 0
             try:
                 if self._restarted:
+                    self._on_restart()
                     self._assign()
-                first = self._consumer.poll(_POLL_SECONDS)
+                    self._wake_waiters()
+                if self._changed.is_set():
+                    self._change_assignment()
+                first = self._poll()
                 if first is not None:
                     messages = [first, *self._consumer.consume(_BATCH, 0)]
                     count = len(messages)
@@ -200,15 +238,19 @@ class LogFeed:
                 self._on_idle()
             except EngineUnavailableError as error:
                 self._begin_outage(error)
+                time.sleep(_POLL_SECONDS)
             except Exception:
                 _logger.exception("The consumer of the log raised an exception. It is retried.")
                 time.sleep(_POLL_SECONDS)
             if self._waiters:
-                with self._moved:
-                    self._moved.notify_all()
+                self._wake_waiters()
             elif _BUSY_RECORDS <= count < _BATCH:
                 time.sleep(_PAUSE_SECONDS)
         self._consumer.close()
+
+    def _wake_waiters(self) -> None:
+        with self._moved:
+            self._moved.notify_all()
 
     def _new_consumer(self) -> Consumer:
         # A newly assigned partition waits for the end of the current fetch, which is this long when no records arrive.
@@ -220,23 +262,52 @@ class LogFeed:
 
         with self._lock():
             positions, base = self.positions, self._connection.positions.base
-            assignment = [TopicPartition(*partition, offset - base) for partition, offset in positions.items()]
         if base != self._base:
             # librdkafka believes what it knows of a former topic, such as the epoch of its leader, and waits for more.
             self._consumer.close()
             self._consumer, self._base = self._new_consumer(), base
         try:
             if base:
-                for topic in {partition.topic for partition in positions}:
+                for topic in {partition.topic for partition in list(positions)}:
                     self._consumer.list_topics(topic, timeout=1.0)  # otherwise new partitions are unknown for minutes
         except KafkaException as error:
             self._begin_outage(error.args[0].str())
             return
-        self._consumer.assign(assignment)
         with self._lock():
             if positions is self.positions:  # else there was another restart
+                self._consumer.assign([TopicPartition(*place, offset - base) for place, offset in positions.items()])
                 self._restarted = False
                 self._partitions = {(partition.topic, partition.number): partition for partition in positions}
+
+    def _change_assignment(self) -> None:
+        """Assign the partitions that are followed since the last time, and unassign those that are not any more.
+
+        Only this thread does it: during a `poll` of another thread, the call does not return.
+        """
+        from confluent_kafka import TopicPartition
+
+        with self._lock():
+            self._changed.clear()
+            assigned, self._changed_at = set(self._partitions.values()), time.monotonic()
+            removed = [TopicPartition(*partition) for partition in assigned - self.positions.keys()]
+            added = [
+                TopicPartition(*partition, offset - self._base)
+                for partition, offset in self.positions.items()
+                if partition not in assigned
+            ]
+            if removed:
+                self._consumer.incremental_unassign(removed)
+            if added:
+                self._consumer.incremental_assign(added)
+            self._partitions = {(partition.topic, partition.number): partition for partition in self.positions}
+
+    def _poll(self) -> Message | None:
+        """Return the next record, if it arrives soon."""
+        if not self._partitions:
+            self._changed.wait(_POLL_SECONDS)
+            return self._consumer.poll(0)
+        is_start = time.monotonic() < self._changed_at + _START_SECONDS
+        return self._consumer.poll(_START_POLL_SECONDS if is_start else _POLL_SECONDS)
 
     def _deliver(self, messages: list[Message]) -> None:
         last = next((message for message in reversed(messages) if message.error() is None), None)
@@ -252,25 +323,35 @@ class LogFeed:
                     self._handle_error(partition, message, error)
                 elif partition is not None:
                     offset = self._base + (message.offset() or 0)
-                    try:
-                        self._on_record(partition, offset, message)
-                    except Exception:
-                        _logger.exception(
-                            "The record at %s, partition %d, offset %d raised an exception and is skipped.",
-                            partition.topic,
-                            partition.number,
-                            offset,
-                        )
-                    if not self._restarted:
+                    if offset < self.positions.get(partition, 0):
+                        continue  # fetched before the partition was let go and followed again
+                    self.counters["read"] += 1
+                    if self._wants(partition, message.key()):
+                        self.hand_over(partition, offset, message)
+                    else:
+                        self.counters["skipped"] += 1
+                    if partition in self.positions and not self._is_restarted():
                         self.positions[partition] = offset + 1
         if last is messages[-1]:
             self._on_answer()
+
+    def hand_over(self, partition: Partition, offset: int, message: Message) -> None:
+        """Deliver a record; the caller owns the lock."""
+        try:
+            self._on_record(partition, offset, message)
+        except Exception:
+            _logger.exception(
+                "The record at %s, partition %d, offset %d raised an exception and is skipped.",
+                partition.topic,
+                partition.number,
+                offset,
+            )
 
     def _handle_error(self, partition: Partition | None, message: Message, error: KafkaError) -> None:
         if partition is not None and error.name() == "_PARTITION_EOF":
             end = self._base + (message.offset() or 0)
             # Transaction markers have offsets, but the consumer does not return them as records.
-            self.positions[partition] = max(self.positions[partition], end)
+            self.positions[partition] = max(self.positions.get(partition, end), end)
             self._on_answer()
         elif partition is not None and error.name() in ("_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE", "_LOG_TRUNCATION"):
             self._lost.add(partition)
@@ -292,7 +373,10 @@ class LogFeed:
         from confluent_kafka import TopicPartition
 
         low, high = self._reader.bounds([partition])[partition]
-        position = self.positions[partition]
+        with self._lock():
+            position = self.positions.get(partition)
+        if position is None:
+            return  # nothing of the partition is needed any more
         if position > high or partition in self._rewritten:
             self._on_rewritten(partition)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -96,9 +96,13 @@ class LogReader:
     """Reader for parts of partitions and for their offsets, for use from any thread.
 
     `read` keeps no lock while its caller handles a record: the caller may use the reader, or close it.
+
+    Attributes:
+        counters: numbers of the records that were read, and of those among them that were skipped by their keys.
     """
 
     def __init__(self, connection: BrokerConnection) -> None:
+        self.counters = {"read": 0, "skipped": 0}
         self._connection = connection
         self._positions = connection.positions
         # Owned while the consumer fetches. Reentrant: a `read` that is not finished may be garbage-collected meanwhile.
@@ -160,7 +164,9 @@ class LogReader:
         offsets = self._offsets(partitions, max(int(seconds * 1_000), 0))
         return offsets | self.ends(partition for partition, offset in offsets.items() if offset < self._positions.base)
 
-    def read(self, partition: Partition, start: int, end: int) -> Iterator[tuple[int, Message]]:
+    def read(
+        self, partition: Partition, start: int, end: int, keys: Collection[bytes] | None = None
+    ) -> Iterator[tuple[int, Message]]:
         """Yield the records of a partition from one offset up to another, as far as the log still has them.
 
         Each record comes with its offset from the base. Offsets of a former log have no records.
@@ -169,6 +175,7 @@ class LogReader:
             partition: the partition.
             start: offset of the first record.
             end: offset after the last record.
+            keys: the keys of the wanted records; None for all.
 
         Raises:
             EngineUnavailableError: the broker does not send the records.
@@ -181,7 +188,7 @@ class LogReader:
         token = object()
         try:
             while start < end:
-                messages, start = self._next_messages(token, partition, start, end)
+                messages, start = self._next_messages(token, partition, start, end, keys)
                 yield from messages
         finally:
             self._finish_read(token)
@@ -202,9 +209,9 @@ class LogReader:
         self._consumer.close()
 
     def _next_messages(
-        self, token: object, partition: Partition, start: int, end: int
+        self, token: object, partition: Partition, start: int, end: int, keys: Collection[bytes] | None
     ) -> tuple[list[tuple[int, Message]], int]:
-        """Return the next records of a part, and the offset after them."""
+        """Return the next records of a part with some keys, and the offset after them."""
         from confluent_kafka import TopicPartition
 
         base = self._positions.base
@@ -216,15 +223,21 @@ class LogReader:
             for message in (self._first_message(partition), *self._consumer.consume(_BATCH, 0)):
                 if (error := message.error()) is not None:
                     if error.name() == "_PARTITION_EOF":
-                        return messages, end
+                        start = end
+                        break
                     if error.name() == NO_GROUP_RIGHTS:
                         continue
                     raise self._connection.unavailable(error.str())
                 offset = base + (message.offset() or 0)
                 if offset >= end:
-                    return messages, end
-                messages.append((offset, message))
+                    start = end
+                    break
                 start = offset + 1
+                self.counters["read"] += 1
+                if keys is None or message.key() in keys:
+                    messages.append((offset, message))
+                else:
+                    self.counters["skipped"] += 1
             return messages, start
 
     def _first_message(self, partition: Partition) -> Message:

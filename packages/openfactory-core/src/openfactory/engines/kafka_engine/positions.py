@@ -40,6 +40,7 @@ class Positions:
         self.counts: Mapping[str, int] = {}
         self.passed: Callable[[Partition], int] = lambda partition: 0  # noqa: ARG005
         self.strays: defaultdict[str, set[Partition]] = defaultdict(set)
+        self._former_counts: defaultdict[str, set[int]] = defaultdict(set)  # before partitions were added
 
     @property
     def log(self) -> int:
@@ -49,6 +50,11 @@ class Positions:
     def begin_log(self, counts: Mapping[str, int]) -> None:
         """Place the positions of a new log, with its partitions, after those of the present one."""
         self.base += _STEP
+        for topic, count in self.counts.items():
+            if count < counts.get(topic, 0):
+                self._former_counts[topic].add(count)
+            elif count > counts.get(topic, 0):
+                self._former_counts.pop(topic, None)
         self.counts = dict(counts)
         self.strays.clear()
 
@@ -64,10 +70,13 @@ class Positions:
         return True
 
     def partitions_of(self, asset_uuid: str, topic: str) -> list[Partition]:
-        """Return the partitions in which an asset's events may be: its own, that of librdkafka, and those of strays."""
-        usual = usual_partitions_of(asset_uuid, self.counts.get(topic, 1))
-        strays = sorted(self.strays.get(asset_uuid, ()))
-        return list(dict.fromkeys([*(Partition(topic, number) for number in usual), *strays]))
+        """Return the partitions in which an asset's events may be.
+
+        They are its own, that of librdkafka, those from before partitions were added, and those of strays.
+        """
+        counts = [self.counts.get(topic, 1), *sorted(self._former_counts.get(topic, ()))]
+        usual = [Partition(topic, number) for count in counts for number in usual_partitions_of(asset_uuid, count)]
+        return list(dict.fromkeys([*usual, *sorted(self.strays.get(asset_uuid, ()))]))
 
     def of_record(self, asset_uuid: str, partition: Partition, offset: int) -> int:
         """Return the position of an asset's event; a stray has that of the newest event in the asset's partition.
@@ -78,5 +87,8 @@ class Positions:
         count = self.counts.get(partition.topic, 1)
         if count == 1 or not self.is_stray(asset_uuid, partition):
             return offset + 1
-        own = Partition(partition.topic, partition_of(asset_uuid, count))
-        return max(self.passed(own), self.base)
+        return max(self.passed(self.own_partition(asset_uuid, partition.topic)), self.base)
+
+    def own_partition(self, asset_uuid: str, topic: str) -> Partition:
+        """Return the partition in which OpenFactory writes the events of an asset."""
+        return Partition(topic, partition_of(asset_uuid, self.counts.get(topic, 1)))

@@ -77,11 +77,6 @@ class FoldedState(NamedTuple):
     offsets: Mapping[Partition, int] = {}
     marks: Mapping[Partition, RecordMark] = {}
 
-    def start_of(self, partition: Partition) -> int:
-        """Return the first offset to read: that of the last record, by which the log is recognised."""
-        mark = self.marks.get(partition)
-        return self.offsets.get(partition, 0) if mark is None else mark.offset
-
 
 class FoldedTables:
     """The contents of a fold in SQLite.
@@ -116,6 +111,11 @@ class FoldedTables:
         except BaseException:
             self._release()
             raise
+
+    @property
+    def has_file(self) -> bool:
+        """Whether the state is that of a file."""
+        return self._state is not None
 
     def load(self, fold: Fold) -> FoldedState:
         """Load the state file into a fold.

@@ -200,21 +200,44 @@ class KsqlDBEngine(LogEngine):
     def _started_feed(self) -> LogFeed:
         with self._dispatcher.lock:
             if self._feed is None:
-                feed = LogFeed(
+                self._feed = LogFeed(
                     self._connection,
                     self._reader,
                     lambda: self._dispatcher.lock,
                     self._deliver_record,
                     self._notify_gaps,
                     self._on_rewritten,
+                    self._interest.wants,
+                    on_idle=self._let_go,
                 )
-                feed.start(self._reader.ends(self._partitions))
-                self._feed = feed
+                self._feed.start({})
             return self._feed
 
-    def _begin_log(self, starts: dict[Partition, int]) -> None:  # noqa: ARG002 - the tables have the past
+    def _follow(self, asset_uuid: str | None) -> list[Partition]:
+        feed, wanted = self._started_feed(), None if asset_uuid is None else [asset_uuid]
+        while True:
+            partitions = self._places_of(wanted)
+            self._follow_partitions(partitions)
+            with self._dispatcher.lock:
+                self._interest.ask(wanted)
+                starts = {place: feed.positions[place] for place in partitions if place in feed.positions}
+                if len(starts) < len(partitions):
+                    continue  # let go, or of another log meanwhile
+                if asset_uuid is None and not self._interest.everything:
+                    self._interest.add_everything(starts)
+                    self._owners = Fold()  # claims may have been skipped
+                elif asset_uuid is not None and not self._interest.covers(asset_uuid, partitions):
+                    if not self._interest.everything:
+                        self._newest.pop(asset_uuid, None)
+                        self._owners.assets.pop(asset_uuid, None)
+                    self._interest.add(asset_uuid, starts)
+                return partitions
+
+    def _begin_log(self) -> None:
         if self._feed is not None:
-            self._feed.restart({partition: self._known_ends[partition] for partition in self._partitions})
+            ends = {partition: self._known_ends[partition] for partition in self._partitions}
+            self._interest.begin_log(ends, lambda asset_uuid: self._places_of([asset_uuid]))
+            self._feed.restart({partition: ends[partition] for partition in self._interest.partitions()})
         if self._nats is not None:
             self._nats.begin_log(self._partition_of)
         self._notify_gaps()
@@ -233,7 +256,7 @@ class KsqlDBEngine(LogEngine):
         return True
 
     def _deliver_record(self, partition: Partition, offset: int, message: Message) -> None:
-        """Deliver a record; a record without subscribers is not even decoded."""
+        """Deliver a record of an asset that has, or had, subscribers."""
         asset_uuid = key_of(message)
         if asset_uuid is not None:
             if not self._positions.is_stray(asset_uuid, partition):

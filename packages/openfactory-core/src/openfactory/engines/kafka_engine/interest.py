@@ -1,0 +1,144 @@
+"""The assets whose records an engine takes from the log, and the partitions in which these records are.
+
+An engine asks for an asset when a subscription or a read needs it, and for all assets when a read or a subscription is
+about all. What no subscription watches and no read has asked for in five minutes is let go.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from openfactory.engines.kafka_engine.positions import Partition
+
+__all__ = ["Interest", "key_of_asset"]
+
+# Seconds after the last read for which an asset is kept up.
+_KEPT_SECONDS = 300.0
+
+
+class Interest:
+    """The keys of the records that the feed delivers; it skips all others before they are decoded.
+
+    The caller of a method owns the dispatcher's lock.
+
+    Attributes:
+        everything: whether the records of all assets are delivered.
+        assets: by asset that is delivered on its own account, the partitions in which its records are looked for.
+    """
+
+    def __init__(self) -> None:
+        self.everything = False
+        self.assets: dict[str, frozenset[Partition]] = {}
+        self._keys: dict[Partition, dict[bytes, int]] = {}  # each with the offset from which it is delivered
+        self._whole: dict[Partition, int] = {}  # partitions that are delivered whole, whatever their keys
+        self._asked: dict[str | None, float] = {}  # by asset, or None for all, the time of the last read
+
+    def wants(self, partition: Partition, key: bytes | str | None) -> bool:
+        """Return whether a record is delivered."""
+        if self.everything or partition in self._whole:
+            return True
+        keys = self._keys.get(partition)
+        return keys is not None and key in keys
+
+    def covers(self, asset_uuid: str, places: Iterable[Partition]) -> bool:
+        """Return whether the records of an asset in some partitions are delivered on its own account."""
+        return self.assets.get(asset_uuid, frozenset()).issuperset(places) and asset_uuid in self.assets
+
+    def since(self, asset_uuid: str, partition: Partition) -> int | None:
+        """Return the offset from which an asset's records in a partition are delivered, or None if they are not."""
+        starts = (self._whole.get(partition), self._keys.get(partition, {}).get(key_of_asset(asset_uuid)))
+        return min((start for start in starts if start is not None), default=None)
+
+    def ask(self, asset_uuids: Collection[str] | None) -> None:
+        """Note that some assets, or all with None, are needed now."""
+        self._asked.update(dict.fromkeys([None] if asset_uuids is None else asset_uuids, time.monotonic()))
+
+    def add(self, asset_uuid: str, starts: Mapping[Partition, int]) -> None:
+        """Deliver the records of an asset in some partitions, each from an offset."""
+        key = key_of_asset(asset_uuid)
+        for partition, start in starts.items():
+            keys = self._keys.setdefault(partition, {})
+            keys[key] = min(start, keys.get(key, start))
+        self.assets[asset_uuid] = self.assets.get(asset_uuid, frozenset()).union(starts)
+
+    def add_everything(self, starts: Mapping[Partition, int]) -> None:
+        """Deliver the records of all assets, in each partition from an offset."""
+        self.everything = True
+        self.add_whole(starts)
+
+    def add_whole(self, starts: Mapping[Partition, int]) -> None:
+        """Deliver all records of some partitions, each from an offset."""
+        self._whole = {**starts, **self._whole}
+
+    def partitions(self) -> set[Partition]:
+        """Return the partitions with records to deliver."""
+        return {*self._whole, *self._keys}
+
+    def let_go(self, watched: Collection[str] | None, topic: str) -> bool:
+        """Drop the assets that no subscription watches and no read has asked for lately.
+
+        Args:
+            watched: the assets with subscriptions; None if a subscription is to all.
+            topic: the topic of all events.
+
+        Returns:
+            Whether something was dropped.
+        """
+        oldest = time.monotonic() - _KEPT_SECONDS
+        self._asked = {asset_uuid: at for asset_uuid, at in self._asked.items() if at > oldest}
+        if watched is None:
+            return False
+        kept = {*watched, *self._asked}
+        dropped = [asset_uuid for asset_uuid in self.assets if asset_uuid not in kept]
+        is_partial = self.everything and None not in kept
+        if is_partial:
+            self.drop_everything(topic)
+        for asset_uuid in dropped:
+            self._drop(asset_uuid)
+        return is_partial or bool(dropped)
+
+    def drop_everything(self, topic: str) -> None:
+        """Deliver only the records of single assets from now on, in the topic of all events."""
+        self.everything = False
+        self._whole = {partition: start for partition, start in self._whole.items() if partition.topic != topic}
+
+    def narrow(self, places_of: Callable[[str], Iterable[Partition]]) -> None:
+        """Deliver the records of each asset only in the partitions in which they are looked for."""
+        for asset_uuid, partitions in list(self.assets.items()):
+            starts = {place: self.since(asset_uuid, place) or 0 for place in places_of(asset_uuid)}
+            if not partitions <= starts.keys():
+                self._drop(asset_uuid)
+                self.add(asset_uuid, starts)
+
+    def _drop(self, asset_uuid: str) -> None:
+        key = key_of_asset(asset_uuid)
+        del self.assets[asset_uuid]
+        for partition in [partition for partition, keys in self._keys.items() if key in keys]:
+            del self._keys[partition][key]
+            if not self._keys[partition]:
+                del self._keys[partition]
+
+    def forget(self, asset_uuid: str) -> None:
+        """Deliver the records of an asset no more on its own account."""
+        if asset_uuid in self.assets:
+            self._drop(asset_uuid)
+
+    def begin_log(self, starts: Mapping[Partition, int], places_of: Callable[[str], Iterable[Partition]]) -> None:
+        """Deliver the records of the same assets from another log, which may have other partitions.
+
+        Args:
+            starts: by partition, the first offset to deliver.
+            places_of: returns the partitions in which an asset's records are looked for.
+        """
+        assets, topics = list(self.assets), {partition.topic for partition in self._whole}
+        self.assets.clear()
+        self._keys.clear()
+        self._whole = {partition: start for partition, start in starts.items() if partition.topic in topics}
+        for asset_uuid in assets:
+            self.add(asset_uuid, {partition: starts[partition] for partition in places_of(asset_uuid)})
+
+
+def key_of_asset(asset_uuid: str) -> bytes:
+    """Return the key of the records of an asset."""
+    return asset_uuid.encode(errors="surrogateescape")
