@@ -166,11 +166,16 @@ def watch_many(url: str, count: str) -> None:
 def write_crowd(bootstrap_servers: str, topic: str, assets: str, rate: str) -> None:
     """Write so many events a second, of many assets in turn, until the input ends."""
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def wait_for_end() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
     uuids, text = [f"ASSET-{number}" for number in range(int(assets))], kafka_bare.message("sample", 1.5)
     with kafka_bare.BareWriter(bootstrap_servers, topic, linger_ms=5) as writer:
         started, written = time.perf_counter(), 0
-        while not ended.wait(0.01):
+        while not ended.wait(0.001):
             for number in range(written, due := int((time.perf_counter() - started) * int(rate))):
                 writer.write(uuids[number % len(uuids)], text)
             if written < int(rate) <= due:

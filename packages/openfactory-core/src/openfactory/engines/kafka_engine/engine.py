@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from openfactory.concurrency.bounded import call_on_thread
@@ -37,6 +37,7 @@ from openfactory.engines.tables import TABLES
 from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import OWNER_ID
 from openfactory.events.receipt import Receipt
+from openfactory.exceptions import EngineUnavailableError
 from openfactory.logs.outage import Outage
 from openfactory.logs.waiting import Waiting
 from openfactory.settings.redaction import redacted
@@ -96,7 +97,7 @@ class KafkaEngine(LogEngine):
                 self._apply,
                 self._notify_gaps,
                 self._on_rewritten,
-                lambda partition, key: self._interest.wants(partition, key),
+                lambda: self._interest,
                 self._on_restart,
                 self._on_idle,
             )
@@ -319,7 +320,10 @@ class KafkaEngine(LogEngine):
             log = self._positions.log
             places = self._places_of(asset_uuids) if asset_uuids is None or asset_uuids else []
             with self._dispatcher.lock:
-                awaited = [partition for partition in (*places, *others) if partition in self._feed.positions]
+                known = [partition for partition in (*places, *others) if partition in self._feed.positions]
+            with suppress(EngineUnavailableError):  # an outage is logged
+                self._side.read([partition for partition in known if self._side.is_aside(partition)])
+            awaited = [partition for partition in known if not self._side.is_aside(partition)]
             has_passed = self._feed.wait_for(self._ends(awaited), self._known_ends, _STALL_SECONDS)
         if has_passed:
             self._held_back.end()

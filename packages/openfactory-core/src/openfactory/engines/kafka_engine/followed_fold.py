@@ -55,6 +55,9 @@ class _Log(Protocol):
     def _places_of(self, asset_uuids: Collection[str] | None) -> list[Partition]:
         """Return the partitions in which the records of some assets are looked for."""
 
+    def _expected_of(self, asset_uuid: str) -> list[Partition]:
+        """Return the partitions in which the records of an asset are expected."""
+
     def _follow_partitions(self, partitions: Collection[Partition]) -> None:
         """Have the feed follow some partitions, those that it does not follow yet from their present ends."""
 
@@ -144,6 +147,7 @@ class FollowedFold:
                 number, base = self._log._positions.log, self._log._positions.base
                 ends = {partition: self._feed.positions.get(partition, base) for partition in self._log._map_partitions}
                 self._interest.add_whole(dict.fromkeys(ends, base))
+                self._feed.change()
             read = self._past.read({partition: (base, end) for partition, end in ends.items()}, ())
             with self._lock:
                 if number == self._log._positions.log and self._loaded.is_set():
@@ -172,7 +176,7 @@ class FollowedFold:
             everywhere = dict.fromkeys(self._log._partitions, self._log._positions.base)
             for asset_uuid in asset_uuids:
                 if asset_uuid not in self._interest.assets:
-                    self._interest.add(asset_uuid, everywhere)
+                    self._interest.add(asset_uuid, everywhere, self._log._expected_of(asset_uuid))
         return tuple(uuid for uuid in asset_uuids if not self._is_followed(uuid))
 
     def _is_followed(self, asset_uuid: str) -> bool:
@@ -203,7 +207,9 @@ class FollowedFold:
             self._loads[asset_uuid] = load
             if asset_uuid in self._interest.assets:
                 load.former[asset_uuid] = self._interest.assets[asset_uuid]
-            self._interest.add(asset_uuid, dict.fromkeys(self._places([asset_uuid]), base))
+            places = dict.fromkeys(self._places([asset_uuid]), base)
+            self._interest.add(asset_uuid, places, self._log._expected_of(asset_uuid))
+        self._feed.change()
         self._reads += len(load.ends) / max(len(self._log._partitions), 1)
         return load, None
 
@@ -244,9 +250,13 @@ class FollowedFold:
             everywhere = dict.fromkeys(self._log._partitions, self._log._positions.base)
             for asset_uuid in list(self._interest.assets):
                 if self._is_followed(asset_uuid):
-                    self._interest.add(asset_uuid, everywhere)
+                    self._interest.add(asset_uuid, everywhere, self._log._expected_of(asset_uuid))
         else:
             names = self._end_loads(load)
+            for name in names:
+                for partition in self._log._expected_of(name):  # also those in which strays were found
+                    self._interest.expect(name, partition)
+            self._feed.change()
         self.fold.replace(replay.fold, names)
         self._log._newest.update((name, replay.newest[name]) for name in names if name in replay.newest)
         self._let_waiting_go(load)
@@ -313,7 +323,7 @@ class FollowedFold:
         self._loads.clear()
         self._whole_load, self._is_whole, self._has_places = None, False, False
         starts = dict.fromkeys(partitions, self._log._positions.base)
-        self._interest.begin_log(starts, lambda asset_uuid: self._log._places_of([asset_uuid]))
+        self._interest.begin_log(starts, lambda uuid: self._log._places_of([uuid]), self._log._expected_of)
         self._loaded.clear()
         return self._interest.partitions()
 
@@ -339,6 +349,9 @@ class FollowedFold:
             self.fold.mark_changed()
             self._has_places = parts.keys() >= set(self._log._map_partitions)
             self._log._newest.update(read.newest)
+            for asset_uuid in self._interest.assets:
+                for partition in self._log._expected_of(asset_uuid):
+                    self._interest.expect(asset_uuid, partition)
             self._loaded.set()
             return True
 

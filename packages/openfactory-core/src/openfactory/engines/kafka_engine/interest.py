@@ -24,14 +24,21 @@ class Interest:
 
     Attributes:
         everything: whether the records of all assets are delivered.
+        keys: the keys of all records to deliver, whatever their partition; None if some partitions are delivered whole.
+        expected: the partitions in which wanted records are expected; in others they are possible.
+        changes: number of times at which records were added.
         assets: by asset that is delivered on its own account, the partitions in which its records are looked for.
     """
 
     def __init__(self) -> None:
         self.everything = False
+        self.keys: set[bytes] | None = set()
+        self.expected: set[Partition] = set()
+        self.changes = 0
         self.assets: dict[str, frozenset[Partition]] = {}
         self._keys: dict[Partition, dict[bytes, int]] = {}  # each with the offset from which it is delivered
         self._whole: dict[Partition, int] = {}  # partitions that are delivered whole, whatever their keys
+        self._expected: dict[str | None, set[Partition]] = {}  # by asset
         self._asked: dict[str | None, float] = {}  # by asset, or None for all, the time of the last read
 
     def wants(self, partition: Partition, key: bytes | str | None) -> bool:
@@ -54,13 +61,29 @@ class Interest:
         """Note that some assets, or all with None, are needed now."""
         self._asked.update(dict.fromkeys([None] if asset_uuids is None else asset_uuids, time.monotonic()))
 
-    def add(self, asset_uuid: str, starts: Mapping[Partition, int]) -> None:
-        """Deliver the records of an asset in some partitions, each from an offset."""
+    def add(self, asset_uuid: str, starts: Mapping[Partition, int], expected: Iterable[Partition]) -> None:
+        """Deliver the records of an asset.
+
+        Args:
+            asset_uuid: the asset.
+            starts: by partition, the offset from which its records are delivered.
+            expected: the partitions in which its records are expected.
+        """
         key = key_of_asset(asset_uuid)
         for partition, start in starts.items():
             keys = self._keys.setdefault(partition, {})
             keys[key] = min(start, keys.get(key, start))
         self.assets[asset_uuid] = self.assets.get(asset_uuid, frozenset()).union(starts)
+        if self.keys is not None:
+            self.keys.add(key)
+        self.changes += 1
+        for partition in expected:
+            self.expect(asset_uuid, partition)
+
+    def expect(self, asset_uuid: str | None, partition: Partition) -> None:
+        """Expect records of an asset in a partition."""
+        self._expected.setdefault(asset_uuid, set()).add(partition)
+        self.expected.add(partition)
 
     def add_everything(self, starts: Mapping[Partition, int]) -> None:
         """Deliver the records of all assets, in each partition from an offset."""
@@ -70,6 +93,7 @@ class Interest:
     def add_whole(self, starts: Mapping[Partition, int]) -> None:
         """Deliver all records of some partitions, each from an offset."""
         self._whole = {**starts, **self._whole}
+        self._find_keys()
 
     def partitions(self) -> set[Partition]:
         """Return the partitions with records to deliver."""
@@ -102,41 +126,59 @@ class Interest:
         """Deliver only the records of single assets from now on, in the topic of all events."""
         self.everything = False
         self._whole = {partition: start for partition, start in self._whole.items() if partition.topic != topic}
+        self._find_keys()
 
     def narrow(self, places_of: Callable[[str], Iterable[Partition]]) -> None:
         """Deliver the records of each asset only in the partitions in which they are looked for."""
         for asset_uuid, partitions in list(self.assets.items()):
             starts = {place: self.since(asset_uuid, place) or 0 for place in places_of(asset_uuid)}
             if not partitions <= starts.keys():
+                expected = self._expected.get(asset_uuid, set()) & starts.keys()
                 self._drop(asset_uuid)
-                self.add(asset_uuid, starts)
+                self.add(asset_uuid, starts, expected)
 
     def _drop(self, asset_uuid: str) -> None:
         key = key_of_asset(asset_uuid)
         del self.assets[asset_uuid]
+        self._expected.pop(asset_uuid, None)
         for partition in [partition for partition, keys in self._keys.items() if key in keys]:
             del self._keys[partition][key]
             if not self._keys[partition]:
                 del self._keys[partition]
+        self._find_keys()
+
+    def _find_keys(self) -> None:
+        self.changes += 1
+        self.expected = {*self._whole, *(place for places in self._expected.values() for place in places)}
+        self.keys = None if self.everything or self._whole else {key for keys in self._keys.values() for key in keys}
 
     def forget(self, asset_uuid: str) -> None:
         """Deliver the records of an asset no more on its own account."""
         if asset_uuid in self.assets:
             self._drop(asset_uuid)
 
-    def begin_log(self, starts: Mapping[Partition, int], places_of: Callable[[str], Iterable[Partition]]) -> None:
+    def begin_log(
+        self,
+        starts: Mapping[Partition, int],
+        places_of: Callable[[str], Iterable[Partition]],
+        expected_of: Callable[[str], Iterable[Partition]],
+    ) -> None:
         """Deliver the records of the same assets from another log, which may have other partitions.
 
         Args:
             starts: by partition, the first offset to deliver.
             places_of: returns the partitions in which an asset's records are looked for.
+            expected_of: returns those among them in which they are expected.
         """
         assets, topics = list(self.assets), {partition.topic for partition in self._whole}
         self.assets.clear()
         self._keys.clear()
+        self._expected.clear()
         self._whole = {partition: start for partition, start in starts.items() if partition.topic in topics}
+        self._find_keys()
         for asset_uuid in assets:
-            self.add(asset_uuid, {partition: starts[partition] for partition in places_of(asset_uuid)})
+            places = {partition: starts[partition] for partition in places_of(asset_uuid)}
+            self.add(asset_uuid, places, expected_of(asset_uuid))
 
 
 def key_of_asset(asset_uuid: str) -> bytes:

@@ -45,6 +45,7 @@ from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.kafka_engine.presence import GroupPresence
 from openfactory.engines.kafka_engine.records import Records
 from openfactory.engines.kafka_engine.register_rows import RegisterRows
+from openfactory.engines.kafka_engine.side_reader import SideReader
 from openfactory.engines.liveness import Liveness, liveness_timeout
 from openfactory.engines.shared import HistoryQuery, SharedEngine
 from openfactory.events.attribute import UNAVAILABLE
@@ -130,6 +131,7 @@ class LogEngine(SharedEngine):
         self._catching_up: int | None = None  # id of the thread that delivers past events to a new subscription
         self._newest: dict[str, int] = {}  # by asset that the feed delivers, the position of its newest event
         self._interest = Interest()
+        self._side = SideReader(reader, self._started_feed, self._interest, self._delivering)
         self._let_go_at = time.monotonic() + _LET_GO_SECONDS
         self._replacing = threading.Lock()  # owned while another log takes the place of the present one
         self._records = Records(self._positions)
@@ -289,6 +291,7 @@ class LogEngine(SharedEngine):
                 followed = log == self._positions.log
                 if followed:
                     feed.follow(ends)
+                    self._side.start()
 
     @contextmanager
     def _delivering(self) -> Generator[None]:
@@ -312,6 +315,7 @@ class LogEngine(SharedEngine):
             kept = self._interest.partitions()
             feed = self._started_feed()
             feed.unfollow([partition for partition in feed.positions if partition not in kept])
+            feed.change()
             if not self._interest.everything:
                 for asset_uuid in self._newest.keys() - self._interest.assets.keys():
                     del self._newest[asset_uuid]
@@ -455,6 +459,10 @@ class LogEngine(SharedEngine):
             dict.fromkeys(place for uuid in asset_uuids for place in self._positions.partitions_of(uuid, topic))
         )
 
+    def _expected_of(self, asset_uuid: str) -> list[Partition]:
+        """Return the partitions in which an asset's records are expected, among those in which they are looked for."""
+        return self._positions.expected_of(asset_uuid, self._topics.assets)
+
     def _in_each_partition(self, asset_uuid: str, position: int) -> int:
         """Return a position of an asset with the place of the same time in each partition that may have its events."""
         if len(self._partitions) == 1 or isinstance(position, LogPosition):
@@ -537,7 +545,7 @@ class LogEngine(SharedEngine):
         return {
             "records_read": counters["read"],
             "records_skipped": counters["skipped"],
-            "partitions_followed": 0 if feed is None else len(feed.positions),
+            "partitions_followed": 0 if feed is None else feed.followed,
         }
 
     def _trouble(self) -> str:
@@ -550,6 +558,7 @@ class LogEngine(SharedEngine):
     def _end_reading(self, timeout: float) -> None:
         self.liveness.close()
         self._watch.close()
+        self._side.close(0.5)
         self._stop_following(timeout)
         self._dispatcher.clear()
         self._reader.close()

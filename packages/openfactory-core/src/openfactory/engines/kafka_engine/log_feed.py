@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.kafka_engine.interest import Interest
 from openfactory.engines.kafka_engine.log_reader import NO_GROUP_RIGHTS, LogReader, Partition, new_consumer
 from openfactory.exceptions import EngineUnavailableError
 from openfactory.logs.outage import Outage
@@ -22,6 +23,10 @@ __all__ = ["LogFeed"]
 _logger = logging.getLogger("openfactory.kafka")
 
 _POLL_SECONDS = 0.1
+
+# Seconds for which records are collected after some of which none was wanted. More of them are on their way, and each
+# time that the feed wakes up, the threads that compute wait for the interpreter.
+_SKIP_SECONDS = 0.01
 
 # After a change of the partitions, further changes are likely: for some seconds, the thread looks for them often.
 _START_SECONDS = 3.0
@@ -37,7 +42,7 @@ _PATIENCE_SECONDS = 1.0
 _BATCH = 1_000
 
 # When this number of records arrives at once, but not a full batch, more are on their way. The feed pauses to take them
-# together: each time it wakes up for a few records, the threads that compute wait for the interpreter.
+# together.
 _BUSY_RECORDS = 64
 _PAUSE_SECONDS = 0.005
 
@@ -53,7 +58,7 @@ class LogFeed:
         on_lost: called with a partition that has lost unread records, after the position has moved past them.
         on_rewritten: called with a partition whose records before the position are others now, or gone from its end,
             without the lock; the function calls `restart`.
-        wants: returns whether a record with a key in a partition is delivered; others are skipped.
+        interest: the records that are delivered; others are skipped by their keys. By default, all are delivered.
         on_restart: called on the thread of the feed after `restart`, before any record is delivered. If it raises
             `EngineUnavailableError`, it is called again.
         on_idle: called now and then on the thread of the feed, without the lock.
@@ -71,7 +76,7 @@ class LogFeed:
         on_record: Callable[[Partition, int, Message], None],
         on_lost: Callable[[Partition], None],
         on_rewritten: Callable[[Partition], object],
-        wants: Callable[[Partition, bytes | str | None], bool] = lambda _partition, _key: True,
+        interest: Callable[[], Interest | None] = lambda: None,
         on_restart: Callable[[], object] = lambda: None,
         on_idle: Callable[[], object] = lambda: None,
     ) -> None:
@@ -83,7 +88,7 @@ class LogFeed:
         self._on_record = on_record
         self._on_lost = on_lost
         self._on_rewritten = on_rewritten
-        self._wants = wants
+        self._interest = interest
         self._on_restart = on_restart
         self._on_idle = on_idle
         self._moved = threading.Condition()
@@ -91,7 +96,9 @@ class LogFeed:
         self._closed = False
         self._consumer = self._new_consumer()
         self._changed = threading.Event()  # set when other partitions are followed than the consumer is assigned to
-        self._changed_at = -_START_SECONDS
+        self._changed_at = self._idle_at = time.monotonic()
+        self._is_skipping = False  # the last records were none that are wanted
+        self._last_message: Message | None = None  # the last record since the last tick
         self._partitions: dict[tuple[str | None, int | None], Partition] = {}
         self._base = 0
         self._restarted = False
@@ -129,7 +136,7 @@ class LogFeed:
         """Follow further partitions, each from an offset; the caller owns the lock."""
         for partition, offset in offsets.items():
             self.positions.setdefault(partition, offset)
-        self._changed.set()
+        self.change()
 
     def unfollow(self, partitions: Iterable[Partition]) -> None:
         """Follow some partitions no more; the caller owns the lock."""
@@ -137,7 +144,21 @@ class LogFeed:
             self.positions.pop(partition, None)
             self._lost.discard(partition)
             self._rewritten.discard(partition)
+        self.change()
+
+    def change(self) -> None:
+        """Adapt the consumer soon to the partitions in which wanted records are expected."""
         self._changed.set()
+
+    @property
+    def followed(self) -> int:
+        """Number of partitions that are read all the time."""
+        return len(self._partitions)
+
+    def _expected(self) -> list[Partition]:
+        """Return the partitions to assign; the others are read elsewhere."""
+        interest = self._interest()
+        return [place for place in self.positions if interest is None or place in interest.expected]
 
     def _is_restarted(self) -> bool:
         return self._restarted
@@ -228,14 +249,16 @@ class LogFeed:
                     self._wake_waiters()
                 if self._changed.is_set():
                     self._change_assignment()
-                first = self._poll()
-                if first is not None:
-                    messages = [first, *self._consumer.consume(_BATCH, 0)]
+                messages = self._next_messages()
+                if messages:
                     count = len(messages)
-                    self._deliver(messages)
-                for partition in list(self._lost):
-                    self._skip_lost_records(partition)
-                self._on_idle()
+                    self._is_skipping = not self._deliver(messages)
+                if self._lost:
+                    for partition in list(self._lost):
+                        self._skip_lost_records(partition)
+                if (now := time.monotonic()) >= self._idle_at + _POLL_SECONDS:
+                    self._idle_at = now
+                    self._tick()
             except EngineUnavailableError as error:
                 self._begin_outage(error)
                 time.sleep(_POLL_SECONDS)
@@ -244,9 +267,33 @@ class LogFeed:
                 time.sleep(_POLL_SECONDS)
             if self._waiters:
                 self._wake_waiters()
-            elif _BUSY_RECORDS <= count < _BATCH:
+            elif _BUSY_RECORDS <= count < _BATCH and not self._is_skipping:
                 time.sleep(_PAUSE_SECONDS)
         self._consumer.close()
+
+    def _next_messages(self) -> list[Message]:
+        """Return the records that have arrived, or that arrive soon."""
+        consumer = self._consumer
+        if self._is_skipping and not self._waiters:
+            time.sleep(_SKIP_SECONDS)  # a wait of the consumer would wake up for each record
+            messages = consumer.consume(_BATCH, 0)
+            self._is_skipping = bool(messages)
+            return messages
+        if not self._partitions:
+            self._changed.wait(_POLL_SECONDS)
+            first = consumer.poll(0)
+        else:
+            is_start = time.monotonic() < self._changed_at + _START_SECONDS
+            first = consumer.poll(_START_POLL_SECONDS if is_start else _POLL_SECONDS)
+        return [] if first is None else [first, *consumer.consume(_BATCH, 0)]
+
+    def _tick(self) -> None:
+        """Do what is due now and then, also while no records arrive."""
+        if (message := self._last_message) is not None:
+            self._last_message = None
+            self._connection.clocks.note_read(message)
+            self._on_answer()
+        self._on_idle()
 
     def _wake_waiters(self) -> None:
         with self._moved:
@@ -261,23 +308,24 @@ class LogFeed:
         from confluent_kafka import KafkaException, TopicPartition
 
         with self._lock():
-            positions, base = self.positions, self._connection.positions.base
+            positions, base, topics = self.positions, self._connection.positions.base, {p.topic for p in self.positions}
         if base != self._base:
             # librdkafka believes what it knows of a former topic, such as the epoch of its leader, and waits for more.
             self._consumer.close()
             self._consumer, self._base = self._new_consumer(), base
         try:
             if base:
-                for topic in {partition.topic for partition in list(positions)}:
+                for topic in topics:
                     self._consumer.list_topics(topic, timeout=1.0)  # otherwise new partitions are unknown for minutes
         except KafkaException as error:
             self._begin_outage(error.args[0].str())
             return
         with self._lock():
             if positions is self.positions:  # else there was another restart
-                self._consumer.assign([TopicPartition(*place, offset - base) for place, offset in positions.items()])
+                expected = self._expected()
+                self._consumer.assign([TopicPartition(*place, positions[place] - base) for place in expected])
                 self._restarted = False
-                self._partitions = {(partition.topic, partition.number): partition for partition in positions}
+                self._partitions = {(partition.topic, partition.number): partition for partition in expected}
 
     def _change_assignment(self) -> None:
         """Assign the partitions that are followed since the last time, and unassign those that are not any more.
@@ -289,51 +337,69 @@ class LogFeed:
         with self._lock():
             self._changed.clear()
             assigned, self._changed_at = set(self._partitions.values()), time.monotonic()
-            removed = [TopicPartition(*partition) for partition in assigned - self.positions.keys()]
+            expected = self._expected()
+            removed = [TopicPartition(*partition) for partition in assigned.difference(expected)]
             added = [
-                TopicPartition(*partition, offset - self._base)
-                for partition, offset in self.positions.items()
+                TopicPartition(*partition, self.positions[partition] - self._base)
+                for partition in expected
                 if partition not in assigned
             ]
             if removed:
                 self._consumer.incremental_unassign(removed)
             if added:
                 self._consumer.incremental_assign(added)
-            self._partitions = {(partition.topic, partition.number): partition for partition in self.positions}
+            self._partitions = {(partition.topic, partition.number): partition for partition in expected}
 
-    def _poll(self) -> Message | None:
-        """Return the next record, if it arrives soon."""
-        if not self._partitions:
-            self._changed.wait(_POLL_SECONDS)
-            return self._consumer.poll(0)
-        is_start = time.monotonic() < self._changed_at + _START_SECONDS
-        return self._consumer.poll(_START_POLL_SECONDS if is_start else _POLL_SECONDS)
-
-    def _deliver(self, messages: list[Message]) -> None:
-        last = next((message for message in reversed(messages) if message.error() is None), None)
-        if last is not None:
-            self._connection.clocks.note_read(last)
+    def _deliver(self, messages: list[Message]) -> bool:
+        """Deliver the wanted records of a batch, and return whether there was one."""
+        interest = self._interest()
+        changes, keys = (0, None) if interest is None else (interest.changes, interest.keys)
+        last: dict[tuple[str | None, int | None], Message] = {}
+        wanted: list[Message] = []
+        count = 0
+        for message in messages:
+            if message.error() is not None:
+                wanted.append(message)
+                continue
+            count += 1
+            last[message.topic(), message.partition()] = self._last_message = message
+            if keys is None or message.key() in keys:
+                wanted.append(message)
         with self._lock():
-            for message in messages:
-                if self._closed or self._restarted:
-                    return
-                error = message.error()
-                partition = self._partitions.get((message.topic(), message.partition()))
-                if error is not None:
-                    self._handle_error(partition, message, error)
-                elif partition is not None:
-                    offset = self._base + (message.offset() or 0)
-                    if offset < self.positions.get(partition, 0):
-                        continue  # fetched before the partition was let go and followed again
-                    self.counters["read"] += 1
-                    if self._wants(partition, message.key()):
-                        self.hand_over(partition, offset, message)
-                    else:
-                        self.counters["skipped"] += 1
-                    if partition in self.positions and not self._is_restarted():
-                        self.positions[partition] = offset + 1
-        if last is messages[-1]:
+            if interest is not None and interest.changes != changes:
+                wanted = messages  # another thread has asked for an asset meanwhile
+            handed_over = sum(self._deliver_one(message, interest) for message in wanted)
+            self.counters["read"] += count
+            self.counters["skipped"] += count - handed_over
+            if self._restarted:
+                return True
+            for place, message in last.items():
+                partition = self._partitions.get(place)
+                if partition is not None and partition in self.positions:
+                    end = self._base + (message.offset() or 0) + 1
+                    self.positions[partition] = max(self.positions[partition], end)
+        if handed_over and self._last_message is not None:
+            self._connection.clocks.note_read(self._last_message)
             self._on_answer()
+        return handed_over > 0 or not count
+
+    def _deliver_one(self, message: Message, interest: Interest | None) -> bool:
+        """Deliver a record if it is wanted, and return whether it is. The caller owns the lock."""
+        partition = self._partitions.get((message.topic(), message.partition()))
+        if self._closed or self._restarted:
+            return False
+        if (error := message.error()) is not None:
+            self._handle_error(partition, message, error)
+            return False
+        offset = self._base + (message.offset() or 0)
+        if partition is None or offset < self.positions.get(partition, 0):
+            return False  # fetched before the partition was let go and followed again
+        is_wanted = interest is None or interest.wants(partition, message.key())
+        if is_wanted:
+            self.hand_over(partition, offset, message)
+        if partition in self.positions and not self._is_restarted():
+            self.positions[partition] = offset + 1
+        return is_wanted
 
     def hand_over(self, partition: Partition, offset: int, message: Message) -> None:
         """Deliver a record; the caller owns the lock."""

@@ -184,7 +184,12 @@ class LogReader:
         if start >= end:
             return
         low, high = self.bounds([partition])[partition]
-        start, end = max(start, low), min(end, high)
+        yield from self.read_part(partition, max(start, low), min(end, high), keys)
+
+    def read_part(
+        self, partition: Partition, start: int, end: int, keys: Collection[bytes] | None = None
+    ) -> Iterator[tuple[int, Message]]:
+        """Yield the records of a part of a partition that the log is known to have, as `read` does."""
         token = object()
         try:
             while start < end:

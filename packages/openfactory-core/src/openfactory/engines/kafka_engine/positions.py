@@ -78,6 +78,10 @@ class Positions:
         usual = [Partition(topic, number) for count in counts for number in usual_partitions_of(asset_uuid, count)]
         return list(dict.fromkeys([*usual, *sorted(self.strays.get(asset_uuid, ()))]))
 
+    def expected_of(self, asset_uuid: str, topic: str) -> list[Partition]:
+        """Return the partitions in which events of an asset are expected: its own, and those of strays."""
+        return [self.own_partition(asset_uuid, topic), *self.strays.get(asset_uuid, ())]
+
     def of_record(self, asset_uuid: str, partition: Partition, offset: int) -> int:
         """Return the position of an asset's event; a stray has that of the newest event in the asset's partition.
 

@@ -207,7 +207,7 @@ class KsqlDBEngine(LogEngine):
                     self._deliver_record,
                     self._notify_gaps,
                     self._on_rewritten,
-                    self._interest.wants,
+                    lambda: self._interest,
                     on_idle=self._let_go,
                 )
                 self._feed.start({})
@@ -230,13 +230,14 @@ class KsqlDBEngine(LogEngine):
                     if not self._interest.everything:
                         self._newest.pop(asset_uuid, None)
                         self._owners.assets.pop(asset_uuid, None)
-                    self._interest.add(asset_uuid, starts)
+                    self._interest.add(asset_uuid, starts, self._expected_of(asset_uuid))
+                feed.change()
                 return partitions
 
     def _begin_log(self) -> None:
         if self._feed is not None:
             ends = {partition: self._known_ends[partition] for partition in self._partitions}
-            self._interest.begin_log(ends, lambda asset_uuid: self._places_of([asset_uuid]))
+            self._interest.begin_log(ends, lambda asset_uuid: self._places_of([asset_uuid]), self._expected_of)
             self._feed.restart({partition: ends[partition] for partition in self._interest.partitions()})
         if self._nats is not None:
             self._nats.begin_log(self._partition_of)
