@@ -136,7 +136,10 @@ class _AppCollector:
         yield GaugeMetricFamily("openfactory_commands_waiting", "Commands without a reply.", app.waiting_commands)
         yield GaugeMetricFamily("openfactory_engine_connected", "Whether the engine works.", engine.connected)
         yield GaugeMetricFamily("openfactory_engine_queued_events", "Events that wait to be written.", engine.queued)
-        yield _counters("openfactory_engine_events", "Events of the engine, by outcome.", "outcome", engine.counters)
+        counters = dict(engine.counters)
+        if (followed := counters.pop("partitions_followed", None)) is not None:
+            yield GaugeMetricFamily("openfactory_engine_partitions_followed", "Partitions that are followed.", followed)
+        yield _counters("openfactory_engine_events", "Events of the engine, by outcome.", "outcome", counters)
 
 
 def _counters(name: str, text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:

@@ -252,8 +252,9 @@ class KafkaEngine(LogEngine):
         return not self._tables.has_file and self._state.may_let_go()
 
     def _on_let_go(self) -> None:
-        self._tables.begin(_mark_of(self._cluster, self._identity))
-        self._state.let_go()
+        if not self._interest.everything:  # else the state of all is kept
+            self._tables.begin(_mark_of(self._cluster, self._identity))
+            self._state.let_go()
 
     def _apply(self, partition: Partition, offset: int, message: Message) -> None:
         """Apply a record to the state, and deliver its event to the subscriptions."""
@@ -265,7 +266,7 @@ class KafkaEngine(LogEngine):
             return
         if not self._state.admits(partition, offset, message):
             return
-        if not self._replay and (write := self._delivery.echoes.written_at(partition, offset + 1, message)) is not None:
+        if (write := self._delivery.echoes.written_at(partition, offset + 1, message)) is not None:
             self._apply_echo(write, partition, offset + 1)
             return
         event = self._records.event_of(message, partition, offset)
@@ -276,9 +277,8 @@ class KafkaEngine(LogEngine):
         """Apply a record that this process has written, without decoding it."""
         assert write.event is not None
         event = write.event.with_position(position)
-        self._newest[event.asset_uuid] = position
-        self._fold.apply(event)
-        self._dispatcher.deliver_echo(event, write, partition.number)
+        if self._apply_event(event):
+            self._dispatcher.deliver_echo(event, write, partition.number)
 
     def _apply_event(self, event: AssetEvent) -> bool:
         """Apply an event to the state, and return whether subscriptions receive it."""
@@ -297,8 +297,8 @@ class KafkaEngine(LogEngine):
         """
         while True:
             self._state.ask(asset_uuids)
-            if with_places:
-                self._state.ask_places()
+            if with_places or asset_uuids is None:
+                self._state.ask_places()  # who asks about all may do it during an outage, too
             log = self._positions.log
             self._wait_for_feed(asset_uuids, self._map_partitions if with_places else ())
             with self._dispatcher.lock:

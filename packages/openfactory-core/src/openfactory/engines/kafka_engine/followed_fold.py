@@ -368,13 +368,12 @@ class FollowedFold:
         return not self._loads and self._whole_load is None and self._loaded.is_set()
 
     def let_go(self) -> None:
-        """Drop the assets that the interest has let go. The caller owns the lock."""
-        if not self._interest.everything:
-            self._is_whole = False
-            self._interest.narrow(lambda asset_uuid: self._log._places_of([asset_uuid]))
-            for asset_uuid in self.fold.asset_uuids() - self._interest.assets.keys():
-                self.fold.drop(asset_uuid)
-            self.fold.mark_changed()
+        """Keep only the assets that the interest has on their own account. The caller owns the lock."""
+        self._is_whole = False
+        self._interest.narrow(lambda asset_uuid: self._log._places_of([asset_uuid]))
+        for asset_uuid in self.fold.asset_uuids() - self._interest.assets.keys():
+            self.fold.drop(asset_uuid)
+        self.fold.mark_changed()
 
     def close(self) -> None:
         """End all reading of the past soon."""

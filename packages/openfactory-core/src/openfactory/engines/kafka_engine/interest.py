@@ -120,6 +120,7 @@ class Interest:
             self.drop_everything(topic)
         for asset_uuid in dropped:
             self._drop(asset_uuid)
+        self._find_keys()
         return is_partial or bool(dropped)
 
     def drop_everything(self, topic: str) -> None:
@@ -136,6 +137,7 @@ class Interest:
                 expected = self._expected.get(asset_uuid, set()) & starts.keys()
                 self._drop(asset_uuid)
                 self.add(asset_uuid, starts, expected)
+        self._find_keys()
 
     def _drop(self, asset_uuid: str) -> None:
         key = key_of_asset(asset_uuid)
@@ -145,7 +147,6 @@ class Interest:
             del self._keys[partition][key]
             if not self._keys[partition]:
                 del self._keys[partition]
-        self._find_keys()
 
     def _find_keys(self) -> None:
         self.changes += 1
@@ -156,6 +157,7 @@ class Interest:
         """Deliver the records of an asset no more on its own account."""
         if asset_uuid in self.assets:
             self._drop(asset_uuid)
+            self._find_keys()
 
     def begin_log(
         self,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.interest import Interest
 from openfactory.engines.kafka_engine.log_reader import NO_GROUP_RIGHTS, LogReader, Partition, new_consumer
-from openfactory.exceptions import EngineUnavailableError
+from openfactory.exceptions import EngineClosedError, EngineUnavailableError
 from openfactory.logs.outage import Outage
 
 if TYPE_CHECKING:
@@ -259,9 +259,10 @@ class LogFeed:
                 if (now := time.monotonic()) >= self._idle_at + _POLL_SECONDS:
                     self._idle_at = now
                     self._tick()
-            except EngineUnavailableError as error:
-                self._begin_outage(error)
-                time.sleep(_POLL_SECONDS)
+            except (EngineUnavailableError, EngineClosedError) as error:
+                if not self._closed:
+                    self._begin_outage(error)
+                    time.sleep(_POLL_SECONDS)
             except Exception:
                 _logger.exception("The consumer of the log raised an exception. It is retried.")
                 time.sleep(_POLL_SECONDS)
