@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 
 from app_processes import AppProcess, freeze_when
-from openfactory.assets import Asset
+from openfactory.assets import Asset, Factory
 from openfactory.commands import CommandReply
 from openfactory.exceptions import CommandTimeout
 from openfactory.kafka import KSQLDBClient
@@ -65,7 +65,7 @@ Press(client).run()
 _WATCHER = """
 import os
 import time
-from openfactory.assets import Asset
+from openfactory.assets import Asset, Factory
 from openfactory.commands import CommandReply
 from openfactory.exceptions import CommandTimeout
 from openfactory.kafka import KSQLDBClient
@@ -212,6 +212,24 @@ class OwnerPromises(FrozenAppPromise):
         assert (press.owner.pid, press.owner.ended) == (newer.pid, None)
         press.resync_state()
         assert (press.avail.value, press.type) == ("AVAILABLE", "OpenFactoryApp")
+
+    def test_a_kill_is_told_to_a_process_that_only_watches_all_assets(
+        self, start: Start, place_environment: dict[str, str], uuid: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in {**place_environment, "LIVENESS_TIMEOUT": str(TIMEOUT)}.items():
+            monkeypatch.setenv(name, value)
+        app = start()
+        app.until("Starting the main loop")
+        with (
+            KSQLDBClient(place_environment["KSQLDB_URL"]) as client,
+            Factory(client) as factory,
+            factory.watch(attributes=["avail"]) as changes,
+        ):
+            app.kill()
+            events = iter(lambda: changes.get(60), None)
+            end = next(event for event in events if (event.asset_uuid, event.value) == (uuid, "UNAVAILABLE"))
+        assert end.attributes is not None
+        assert f"process {app.pid} on host" in end.attributes["owner_ended"]
 
     def test_a_kill_is_told_once_and_the_app_can_be_started_again_at_once(
         self, start: Start, press: Asset, heard: list[Any], eventually: Eventually
