@@ -104,6 +104,12 @@ def test_a_partition_that_nobody_reads_keeps_nothing() -> None:
     assert not echoes._partitions
 
 
+def test_the_bytes_of_a_large_write_are_not_kept() -> None:
+    reading, large = Reading(), b"x" * 2_000
+    reading.note(5, receipt(), large)
+    assert reading.asked(5, large) is None
+
+
 def test_reports_may_be_taken_in_any_order() -> None:
     """Several threads take them."""
     reading, writes = Reading(), [receipt() for _ in range(4)]

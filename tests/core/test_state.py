@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
@@ -187,6 +188,29 @@ def test_writes_that_are_acknowledged_are_dropped_by_the_next_ones() -> None:
         receipt.position = number
     assert len(state._pending["a"]) < 100
     assert value_of(state) == 1_000
+
+
+def test_a_state_knows_the_echoes_of_its_writes_and_drops_their_receipts() -> None:
+    state, other, receipts = AssetState(), AssetState(), [new_receipt(number) for number in (1, 2)]
+    for receipt in receipts:
+        state.write(event("a", receipt.number), receipt)
+        receipt.position = receipt.number
+    assert [state.shows(receipt) for receipt in receipts] == [True, True]
+    assert not other.shows(receipts[0])
+    assert not state._pending
+    assert value_of(state) == 2
+
+
+def test_a_state_that_is_not_used_any_more_is_freed() -> None:
+    """Receipts are not seen by the garbage collector, so they must not keep the state."""
+
+    def states() -> int:
+        gc.collect()
+        return sum(isinstance(one, AssetState) for one in gc.get_objects())
+
+    before = states()
+    AssetState().write(event("a", 1), new_receipt(1))
+    assert states() == before
 
 
 def test_what_only_a_failed_write_has_said_is_unknown() -> None:

@@ -93,7 +93,7 @@ class AssetFeed:
     def _knows(self, receipt: Receipt) -> bool:
         """Return whether the state shows an own write already, and no callback or listener waits for its echo."""
         asset = self._asset()
-        return asset is None or (receipt.shown_by is asset._state and not asset._subscriptions.are_heard)
+        return asset is None or (not asset._subscriptions.are_heard and asset._state.shows(receipt))
 
     def _on_gap(self) -> int:
         """Deliver the last events that were missed, and return the position after which the delivery continues."""

@@ -35,7 +35,7 @@ class AssetState:
     another type or tag changes its value only.
     """
 
-    __slots__ = ("_changed", "_changes", "_confirmed", "_kept", "_lock", "_pending", "_waiting")
+    __slots__ = ("_changed", "_changes", "_confirmed", "_kept", "_lock", "_mark", "_pending", "_waiting")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,6 +43,7 @@ class AssetState:
         self._changes = 0  # counted only while a thread waits
         self._waiting = 0
         self._confirmed: dict[str, AssetEvent] = {}
+        self._mark = object()  # on the receipts of the writes; a reference to this state would keep it for ever
         self._pending: dict[str, deque[Receipt]] = {}  # the writes of an attribute, the oldest first
         self._kept: dict[str, tuple[str, str]] = {}  # type and tag by attribute
 
@@ -96,7 +97,7 @@ class AssetState:
     def write(self, event: AssetEvent, receipt: Receipt) -> None:
         """Add an event that this process has published and that is not acknowledged yet."""
         attribute_id = event.id
-        receipt.event, receipt.shown_by = event, self
+        receipt.event, receipt.shown_by = event, self._mark
         with self._lock:
             if self._kept and attribute_id in self._kept:
                 self._kept[attribute_id] = event.type, event.tag
@@ -111,6 +112,15 @@ class AssetState:
                 self._pending[attribute_id] = deque(sorted((*writes, receipt), key=lambda write: write.number))
             if self._waiting:
                 self._wake()
+
+    def shows(self, receipt: Receipt) -> bool:
+        """Return whether a write that is acknowledged was added to this state, so that its echo changes nothing."""
+        if receipt.shown_by is not self._mark:
+            return False
+        if receipt.event is not None and (writes := self._pending.get(receipt.event.id)) and receipt is writes[-1]:
+            with self._lock:
+                self._settle(receipt.event.id)  # its receipts are not needed any more
+        return True
 
     def get(self, attribute_id: str) -> AssetEvent | None:
         """Return the last event of an attribute, or None if the attribute has never been written."""

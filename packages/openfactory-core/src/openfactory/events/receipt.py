@@ -22,7 +22,7 @@ class Receipt(msgspec.Struct, eq=False, gc=False):
         number: sequence number of the event among all events that this process publishes to the engine.
         event: the event; None for a record that is not an event, such as a place in the namespace.
         strand: the strand that wrote; None if it is not known.
-        shown_by: the state of an asset that shows the event already; None if there is none.
+        shown_by: mark of the state of an asset that shows the event already; None if there is none.
         position: position of the event, once it is acknowledged; else None.
         error: reason why the event could not be written; else None.
     """

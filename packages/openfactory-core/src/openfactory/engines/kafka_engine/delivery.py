@@ -358,7 +358,7 @@ class Delivery:
             self._fatal = self._fatal or error.args[0].fatal()
 
     def _flush_producer(self, seconds: float) -> None:
-        """Have librdkafka send at once what waits for others, for at most `seconds`."""
+        """Have librdkafka send the messages that wait for others, and wait at most `seconds`."""
         try:
             self._producer.flush(seconds)
         except self._kafka_exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from openfactory.engines.kafka_engine.fold import is_deregistration
 from openfactory.events.event import CANCEL_TAG, COMMAND_TAG, OWNER_TAG, REPLY_TAG, AssetEvent
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Echoes"]
 
-# Number of own writes of a partition to remember until they are read back. An older one is decoded like any record.
+# Number of own writes of a partition to remember until they are read back, and the bytes that each may have. The others
+# are decoded like any record.
 _MAX_WRITES = 20_000
+_MAX_BYTES = 1_024
 
 # Tags of the events that concern more than the last value of an attribute, so that each is decoded and handled.
 _HANDLED_TAGS = frozenset((COMMAND_TAG, REPLY_TAG, CANCEL_TAG, OWNER_TAG))
@@ -69,8 +71,11 @@ class Echoes:
         known, event = self._partitions.get(partition), receipt.event
         if known is None or place <= known.read:
             return
+        value: Any = message.value()
+        if len(value or b"") > _MAX_BYTES:
+            return
         if event is not None and event.attributes is None and event.tag not in _HANDLED_TAGS:
-            known.written[place] = _Written(message.value(), receipt, event)
+            known.written[place] = _Written(value, receipt, event)
             if len(known.written) > _MAX_WRITES:
                 known.written.clear()  # the feed does not read the partition any more, or is far behind
 

@@ -41,7 +41,7 @@ _ANY_PARTITION = -1  # librdkafka chooses the partition by the key
 class Outbox:
     """Hands messages to librdkafka, in the order of the calls of `put`.
 
-    No thread waits for another: one of them hands over whatever waits, the others leave their messages to it.
+    No thread waits for another: one of them hands over all messages, the others leave theirs to it.
 
     Args:
         producer: the producer of librdkafka.
@@ -92,7 +92,7 @@ class Outbox:
         return self.hand_over()
 
     def hand_over(self) -> bool:
-        """Hand over what waits, unless another thread does it; return False if the queue of librdkafka is full."""
+        """Hand over all messages, unless another thread does it; return False if the queue of librdkafka is full."""
         messages = self._messages
         while messages and self._handing_over.acquire(blocking=False):
             try:
@@ -111,7 +111,7 @@ class Outbox:
         return True
 
     def tick(self) -> None:
-        """End the load if few messages were put since the last call, and hand over what waits."""
+        """End the load if few messages were put since the last call, and hand over all messages."""
         if not self._was_full and len(self._messages) < _FEW:
             self.is_under_load = False
         self._was_full = False
