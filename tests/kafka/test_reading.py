@@ -268,3 +268,47 @@ def test_many_assets_are_read_together(url: str, kafka_broker: KafkaBroker, othe
     with opened(url) as engine:
         assert all(values_of(engine, uuid) == [1] for uuid in assets)
         assert read_by(engine) < 20 * len(assets)
+
+
+@pytest.mark.parametrize("about_all", [False, True])
+def test_assets_that_are_asked_for_while_they_are_written_are_heard_whole(url: str, about_all: bool) -> None:
+    assets = [f"BUSY-{number}" for number in range(6)]
+    ended = threading.Event()
+    heard: dict[str, list[object]] = {}
+    first: dict[str, object] = {}
+    with opened(url) as engine, opened(url.replace("127.0.0.1", "localhost")) as writer:
+
+        def write_all(value: int) -> None:
+            for uuid in assets:
+                writer.publish(new_event(uuid, "x", value, "Events", "Test"))
+
+        def run() -> None:
+            value = 0
+            while not ended.wait(0.002):
+                write_all(value := value + 1)
+            writer.flush(30)
+
+        write_all(0)
+        writer.flush(60)
+        writing = threading.Thread(target=run)
+        writing.start()
+        try:
+            for uuid in assets:
+                time.sleep(0.1)
+                snapshot = engine.snapshot(None if about_all and uuid == assets[3] else [uuid])
+                first[uuid] = snapshot.events[uuid][0].value
+                heard[uuid] = []
+                engine.subscribe(
+                    uuid, lambda event, into=heard[uuid]: into.append(event.value), None, snapshot.position
+                )
+        finally:
+            ended.set()
+            writing.join(60)
+        last = writer.snapshot(assets).events
+        for uuid in assets:
+            eventually(lambda uuid=uuid: heard[uuid][-1:] == [last[uuid][0].value], 30)
+            begin, end = first[uuid], last[uuid][0].value
+            assert isinstance(begin, int)
+            assert isinstance(end, int)
+            assert heard[uuid] == list(range(begin + 1, end + 1))
+            assert values_of(engine, uuid) == [end]
