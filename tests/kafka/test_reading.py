@@ -276,6 +276,10 @@ def test_assets_that_are_asked_for_while_they_are_written_are_heard_whole(url: s
     ended = threading.Event()
     heard: dict[str, list[object]] = {}
     first: dict[str, object] = {}
+
+    def hear(event: AssetEvent) -> None:
+        heard[event.asset_uuid].append(event.value)
+
     with opened(url) as engine, opened(url.replace("127.0.0.1", "localhost")) as writer:
 
         def write_all(value: int) -> None:
@@ -298,15 +302,13 @@ def test_assets_that_are_asked_for_while_they_are_written_are_heard_whole(url: s
                 snapshot = engine.snapshot(None if about_all and uuid == assets[3] else [uuid])
                 first[uuid] = snapshot.events[uuid][0].value
                 heard[uuid] = []
-                engine.subscribe(
-                    uuid, lambda event, into=heard[uuid]: into.append(event.value), None, snapshot.position
-                )
+                engine.subscribe(uuid, hear, None, snapshot.position)
         finally:
             ended.set()
             writing.join(60)
         last = writer.snapshot(assets).events
+        eventually(lambda: all(heard[uuid][-1] == last[uuid][0].value for uuid in assets), 30)
         for uuid in assets:
-            eventually(lambda uuid=uuid: heard[uuid][-1:] == [last[uuid][0].value], 30)
             begin, end = first[uuid], last[uuid][0].value
             assert isinstance(begin, int)
             assert isinstance(end, int)

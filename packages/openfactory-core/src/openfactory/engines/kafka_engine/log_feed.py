@@ -355,34 +355,41 @@ class LogFeed:
         """Deliver the wanted records of a batch, and return whether there was one."""
         interest = self._interest()
         changes, keys = (0, None) if interest is None else (interest.changes, interest.keys)
-        last: dict[tuple[str | None, int | None], Message] = {}
-        wanted: list[Message] = []
-        count = 0
-        for message in messages:
-            if message.error() is not None:
-                wanted.append(message)
-                continue
-            count += 1
-            last[message.topic(), message.partition()] = self._last_message = message
-            if keys is None or message.key() in keys:
-                wanted.append(message)
+        if keys is None:
+            wanted = messages
+        else:  # mostly, nearly all are skipped here; an error has no key
+            wanted = [message for message in messages if (key := message.key()) is None or key in keys]
+        last = {message.partition(): message for message in messages}
         with self._lock():
             if interest is not None and interest.changes != changes:
                 wanted = messages  # another thread has asked for an asset meanwhile
-            handed_over = sum(self._deliver_one(message, interest) for message in wanted)
+            handed_over = errors = 0
+            for message in wanted:
+                if message.error() is not None:
+                    errors += 1
+                if self._deliver_one(message, interest):
+                    handed_over += 1
+            count = len(messages) - errors
             self.counters["read"] += count
             self.counters["skipped"] += count - handed_over
             if self._restarted:
                 return True
-            for place, message in last.items():
-                partition = self._partitions.get(place)
-                if partition is not None and partition in self.positions:
-                    end = self._base + (message.offset() or 0) + 1
-                    self.positions[partition] = max(self.positions[partition], end)
+            if keys is not None:
+                self._pass(last.values())
+        if count:
+            self._last_message = messages[-1] if last[messages[-1].partition()].error() is None else messages[0]
         if handed_over and self._last_message is not None:
             self._connection.clocks.note_read(self._last_message)
             self._on_answer()
         return handed_over > 0 or not count
+
+    def _pass(self, messages: Iterable[Message]) -> None:
+        """Move the positions behind the last messages of some partitions. The caller owns the lock."""
+        for message in messages:
+            partition = self._partitions.get((message.topic(), message.partition()))
+            if partition is not None and partition in self.positions and message.error() is None:
+                end = self._base + (message.offset() or 0) + 1
+                self.positions[partition] = max(self.positions[partition], end)
 
     def _deliver_one(self, message: Message, interest: Interest | None) -> bool:
         """Deliver a record if it is wanted, and return whether it is. The caller owns the lock."""
