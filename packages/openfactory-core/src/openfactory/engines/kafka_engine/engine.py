@@ -218,7 +218,7 @@ class KafkaEngine(LogEngine):
                 self._save()
 
     def _difference_from(self, state: FoldedState) -> str:
-        """Return what shows that the log is another one than that of a state file, or an empty text."""
+        """Return the difference between the log and that of a state file, or an empty text if they are the same."""
         if any(state.offsets.get(partition, 0) > end for partition, end in self._known_ends.items()):
             return "ends before the offsets in the state file"
         for partition, mark in state.marks.items():

@@ -233,7 +233,7 @@ class FollowedFold:
                 self._finish(load, replay)
 
     def _next_parts(self, load: _Load) -> dict[Partition, tuple[int, int]]:
-        """Return what is left to read in place of the waiting records, if these are too many to keep."""
+        """Return the parts to read in place of the waiting records, if these are too many to keep."""
         with self._lock:
             if not load.is_needed or load is not self._whole_load or len(load.waiting) < _WAITING_RECORDS:
                 return {}
@@ -269,7 +269,7 @@ class FollowedFold:
         return names
 
     def _give_up(self, load: _Load) -> None:
-        """End a load without its state; what was known before it is kept up."""
+        """End a load without its state; the state from before it is kept up."""
         load.is_needed = False
         if load is self._whole_load:
             self._whole_load = None

@@ -304,7 +304,7 @@ class LogEngine(SharedEngine):
                 self._catching_up = outer
 
     def _let_go(self) -> None:
-        """Follow no more what nothing in this process has needed for a while; the feed calls it again and again."""
+        """Drop the assets that this process has not needed for a while; the feed calls it again and again."""
         if time.monotonic() < self._let_go_at:
             return
         self._let_go_at = time.monotonic() + _LET_GO_SECONDS
@@ -325,7 +325,7 @@ class LogEngine(SharedEngine):
         return True
 
     def _on_let_go(self) -> None:
-        """Drop the state of what the interest has let go. The caller owns the dispatcher's lock."""
+        """Drop the state of the assets that the interest has let go. The caller owns the dispatcher's lock."""
 
     @abstractmethod
     def _started_feed(self) -> LogFeed:

@@ -289,7 +289,7 @@ class LogFeed:
         return [] if first is None else [first, *consumer.consume(_BATCH, 0)]
 
     def _tick(self) -> None:
-        """Do what is due now and then, also while no records arrive."""
+        """Run the periodic work of the feed, also while no records arrive."""
         if (message := self._last_message) is not None:
             self._last_message = None
             self._connection.clocks.note_read(message)
