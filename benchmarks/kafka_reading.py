@@ -39,9 +39,9 @@ def measure_reading(bootstrap_servers: str, rounds: int) -> list[Figure]:
     if unread["read"]:
         raise AssertionError(f"A process that watches nothing has read {unread['read']} records.")
     note = (
-        f"{RATE:,} events a second of {ASSETS:,} other assets in {PARTITIONS} partitions; our process follows "
-        f"{read['followed']} of them, {read['read'] / SECONDS:,.0f} records a second: that of the asset, and that in "
-        "which programs with the partitioner of librdkafka would write to it"
+        f"{RATE:,} events a second of {ASSETS:,} other assets in {PARTITIONS} partitions; our process reads "
+        f"{read['read'] / SECONDS:,.0f} records a second: all the time those of the asset's partition, and once a "
+        "second those of the partition to which librdkafka's own partitioner would write the asset"
     )
     return [
         figure_of("CPU of a process that watches one asset / bare consumer", "ms/s", cpu, Bar(at_most=1.3), [note]),
