@@ -20,7 +20,7 @@ from openfactory.engines.embedded.database import FileDatabase
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.embedded.trial import try_event
 from openfactory.engines.tables import read_pairs
-from openfactory.exceptions import OpenFactoryError
+from openfactory.exceptions import EngineUnavailableError, OpenFactoryError
 from openfactory.settings.redaction import redacted
 
 __all__ = ["examine_embedded"]
@@ -135,8 +135,9 @@ def _examine_wake_up(database: FileDatabase, path: Path) -> Finding:
         database.wake.notify()
         database.wake.wait(_WAKE_SECONDS)
         seconds = time.monotonic() - start
-    except OSError as error:
-        found = f"Wake-ups cannot be received in {path.name}.wake ({error.strerror})."
+    except EngineUnavailableError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        found = f"Wake-ups cannot be received in {path.name}.wake ({reason})."
     else:
         if seconds < _WAKE_SECONDS:
             return fine("wake-up", f"received after {seconds * 1000:.1f} ms")
