@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
-__all__ = ["BareWriter", "follow", "follow_one", "message", "read_all"]
+__all__ = ["BareWriter", "consume", "follow", "follow_one", "message", "read_all"]
 
 
 def message(attribute: str, value: Any, timestamp: str | None = None) -> str:
@@ -54,6 +54,10 @@ class BareWriter:
     def write(self, asset: str, text: str) -> None:
         """Produce one message, and take the reports that are there."""
         self._producer.produce(self._topic, text, asset, on_delivery=self._on_delivery)
+        self._producer.poll(0)
+
+    def poll(self) -> None:
+        """Take the reports that are there."""
         self._producer.poll(0)
 
     def flush(self) -> None:
@@ -105,6 +109,29 @@ def read_all(bootstrap_servers: str, topic: str) -> dict[str, dict[str, Any]]:
                 last[record.key().decode()][said["ID"]] = said  # type: ignore[union-attr]  # and a key
                 offset = record.offset() or 0
         return last
+    finally:
+        consumer.close()
+
+
+def consume(bootstrap_servers: str, topic: str, count: int) -> float:
+    """The seconds that a consumer needs for so many records, which it does not look at."""
+    consumer = _consumer(bootstrap_servers)
+    started = time.perf_counter()
+    try:
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        while count > 0:
+            count -= len(consumer.consume(5_000, 1.0))
+        return time.perf_counter() - started
+    finally:
+        consumer.close()
+
+
+def records_in(bootstrap_servers: str, topic: str) -> int:
+    """The records of a topic of one partition, at most."""
+    consumer = _consumer(bootstrap_servers)
+    try:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
+        return high - low
     finally:
         consumer.close()
 

@@ -135,6 +135,42 @@ def read_bare(bootstrap_servers: str, topic: str, attributes: str) -> None:
     _answer_each(read)
 
 
+def start_app(url: str) -> None:
+    """Start an app, and end it with the standard input."""
+    from openfactory.apps import OpenFactoryApp
+    from openfactory.kafka import KSQLDBClient
+
+    with KSQLDBClient(url) as client:
+        app = OpenFactoryApp(client, app_uuid=f"APP-{os.getpid()}", loglevel="ERROR")
+        _say("ready")
+        sys.stdin.read()
+        app.shutdown()
+
+
+def keep(url: str) -> None:
+    """Keep the state until it has the whole log, in seconds."""
+    from openfactory.engines.kafka_engine.state_keeper import StateKeeper
+
+    def catch_up() -> float:
+        keeper = StateKeeper(url)
+        started = time.perf_counter()
+        thread = threading.Thread(target=keeper.run)
+        thread.start()
+        while not keeper.lag() or any(keeper.lag().values()):
+            time.sleep(0.01)
+        seconds = time.perf_counter() - started
+        keeper.stop()
+        thread.join()
+        return seconds
+
+    _answer_each(catch_up)
+
+
+def consume_bare(bootstrap_servers: str, topic: str, count: str) -> None:
+    """Consume all records, in seconds."""
+    _answer_each(lambda: kafka_bare.consume(bootstrap_servers, topic, int(count)))
+
+
 def watch_many(url: str, count: str) -> None:
     """Watch so many assets, and tell how many threads and connections the process has."""
     from openfactory.assets import Asset
@@ -285,6 +321,9 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     "watch-one": watch_one,
     "watch-none": watch_none,
     "skip-bare": skip_bare,
+    "start-app": start_app,
+    "keep": keep,
+    "consume-bare": consume_bare,
 }
 
 

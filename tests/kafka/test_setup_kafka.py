@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from distributions import ROOT
 from ksqldb_stand_in import KsqlDBStandIn
 from openfactory.apps.cli.root import ofa
-from openfactory.engines.kafka_engine.topics import TOPICS, create_topics, describe_topics
+from openfactory.engines.kafka_engine.topics import STATE_TOPIC, TOPICS, create_topics, describe_topics
 from openfactory.engines.ksqldb.columns import COLUMNS
 from openfactory.engines.ksqldb.errors import KSQLDBClientException
 from openfactory.engines.ksqldb.server import KsqlDBServer
@@ -178,6 +178,17 @@ def test_without_a_ksqldb_there_are_topics_only(setup: Setup) -> None:
     found = setup()
     assert found.exit_code == 0
     assert {row[0] for row in rows(found)} == {"topic"}
+
+
+def test_the_topic_of_the_state_keeper_is_made_on_request(
+    setup: Setup, kafka_broker: KafkaBroker, topic_prefix: str
+) -> None:
+    name = f"{topic_prefix}ofa_assets_state"
+    assert name not in setup("--partitions", "3").stdout
+    assert ["topic", name, "created"] in rows(setup("--state"))
+    assert ["topic", name, "unchanged"] in rows(setup())
+    made = describe_topics({"bootstrap.servers": kafka_broker.bootstrap_servers}, [STATE_TOPIC], prefix=topic_prefix)
+    assert (made[name].cleanup_policy, made[name].partitions) == ("compact", 3)
 
 
 def test_a_kafka_url_names_broker_and_prefix(

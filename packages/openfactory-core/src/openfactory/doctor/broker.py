@@ -13,6 +13,7 @@ from openfactory.engines.kafka_engine.topics import (
     ASSETS_TOPIC,
     NEEDED_TOPICS,
     SHORTEST_RETENTION_MS,
+    STATE_TOPIC,
     TOPICS,
     describe_topics,
 )
@@ -48,7 +49,7 @@ def examine_topics(factory: Factory, prefix: str) -> Generator[Finding, None, li
         The names of the topics that are missing, as the value of the generator.
     """
     try:
-        topics = describe_topics(factory.kafka, prefix=prefix, timeout=_SECONDS)
+        topics = describe_topics(factory.kafka, (*TOPICS, STATE_TOPIC), prefix=prefix, timeout=_SECONDS)
     except OpenFactoryError as error:
         yield failed("topics", error)
         return []
@@ -60,7 +61,7 @@ def examine_topics(factory: Factory, prefix: str) -> Generator[Finding, None, li
     log = topics.get(prefix + ASSETS_TOPIC)
     partitions = log.partitions if log is not None else max((state.partitions for state in topics.values()), default=0)
     wrong = False
-    for topic in TOPICS:
+    for topic in (*TOPICS, STATE_TOPIC):
         state = topics.get(prefix + topic.name)
         if state is None:
             continue

@@ -100,12 +100,15 @@ class EngineHealth:
         reason: why it cannot, or an empty string.
         queued: number of published events that are not written yet.
         counters: counts of what the engine has done since it was opened, by name.
+        keeper_lag: on a Kafka with a state keeper, the number of records of the log that its state lacks, which a start
+            reads; otherwise None.
     """
 
     connected: bool
     reason: str = ""
     queued: int = 0
     counters: Mapping[str, int] = field(default_factory=dict)
+    keeper_lag: int | None = None
 
 
 class Subscription:

@@ -77,6 +77,9 @@ _OF_SEVERAL_PARTITIONS = (
     show_default=True,
     help="Hours after which replaced records of compacted topics are deleted.",
 )
+@click.option(
+    "--state", is_flag=True, help="Create the topic of the state keeper too, which spares a start the whole log."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be created, and create nothing.")
 def setup_kafka(
     broker: str | None,
@@ -86,6 +89,7 @@ def setup_kafka(
     replication_factor: int | None,
     retention_hours: float | None,
     compaction_hours: float,
+    state: bool,
     dry_run: bool,
 ) -> None:
     """Create the topics, streams and tables of a factory.
@@ -100,7 +104,7 @@ def setup_kafka(
     """
     factory = _factory(broker, ksqldb_server, prefix)
     pieces: list[Piece] = []
-    with _ksqldb(factory) as server, _progress(len(TOPICS) + (len(statements()) if server else 0)) as advance:
+    with _ksqldb(factory) as server, _progress(len(TOPICS) + state + (len(statements()) if server else 0)) as advance:
         if server is not None:
             check_server(server, factory.prefix)
         for piece in set_up_topics(
@@ -110,6 +114,7 @@ def setup_kafka(
             replication_factor=replication_factor or -1,
             retention_hours=retention_hours,
             compaction_hours=compaction_hours,
+            state=state,
             dry_run=dry_run,
         ):
             pieces.append(piece)

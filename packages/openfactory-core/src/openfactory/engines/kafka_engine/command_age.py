@@ -16,7 +16,7 @@ from openfactory.events.timestamp import instant_of
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-__all__ = ["age", "stamp", "with_log_time"]
+__all__ = ["age", "stamp", "with_appended", "with_log_time"]
 
 # The attribute in which this engine passes on the time of a record, in seconds since 1970: a number, which no command
 # in the log has here. The asset forwarder passes it on as text.
@@ -34,8 +34,18 @@ def stamp(clock: LogClock) -> dict[str, str]:
 
 def with_log_time(event: AssetEvent, message: Message) -> AssetEvent:
     """Return the event of a command with the time at which a broker appended it, if its caller waits for it."""
+    return event if event.attributes is None else with_appended(event, appended_at(message))
+
+
+def with_appended(event: AssetEvent, appended: float | None) -> AssetEvent:
+    """Return the event of a command with the time of its record, if its caller waits for it.
+
+    Args:
+        event: the event of the command.
+        appended: the time at which a broker appended the record, in seconds since 1970, or None.
+    """
     attributes = event.attributes
-    if attributes is None or TIMEOUT not in attributes or (appended := appended_at(message)) is None:
+    if attributes is None or TIMEOUT not in attributes or appended is None:
         return event
     return msgspec.structs.replace(event, attributes={**attributes, _LOG_TIME: appended})
 

@@ -6,14 +6,17 @@ import logging
 import time
 from collections.abc import Collection, Generator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from openfactory.concurrency.bounded import call_on_thread
-from openfactory.engines.base import Servers, Snapshot
+from openfactory.engines.base import EngineHealth, Servers, Snapshot
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.delivery import Delivery
 from openfactory.engines.kafka_engine.fold import Fold
 from openfactory.engines.kafka_engine.followed_fold import FollowedFold
+from openfactory.engines.kafka_engine.keeper_lag import KeeperLag
+from openfactory.engines.kafka_engine.kept_state import KeptState
 from openfactory.engines.kafka_engine.location import KafkaLocation
 from openfactory.engines.kafka_engine.log_engine import LogEngine, TopicNames
 from openfactory.engines.kafka_engine.log_feed import LogFeed
@@ -23,9 +26,11 @@ from openfactory.engines.kafka_engine.past_state import PastState
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.kafka_engine.recent_commands import MAX_COMMANDS
 from openfactory.engines.kafka_engine.replay import Replay
+from openfactory.engines.kafka_engine.state_records import log_of
 from openfactory.engines.kafka_engine.tables import FoldedState, FoldedTables, RecordMark
 from openfactory.engines.kafka_engine.topics import (
     ASSETS_AVAIL_TOPIC,
+    ASSETS_STATE_TOPIC,
     ASSETS_TYPES_TOPIC,
     DOCKER_SERVICES_TOPIC,
     NEEDED_TOPICS,
@@ -55,6 +60,12 @@ _STALL_SECONDS = 10.0
 # Seconds between two updates of the state file.
 _SAVE_SECONDS = 5.0
 
+# Number of records behind a state file from which on the state of a keeper is read instead, if there is one.
+_MANY_RECORDS = 100_000
+
+# Number of records that a state file may be behind the log; a state keeper's topic is read instead of more.
+_MANY_RECORDS = 100_000
+
 # By table of ksqlDB, the topic whose tombstones it reads.
 _TOMBSTONES = {
     "assets_type": ASSETS_TYPES_TOPIC,
@@ -65,6 +76,8 @@ _TOMBSTONES = {
 
 class KafkaEngine(LogEngine):
     """Engine for `kafka://host:9092`, which needs no other server than Kafka.
+
+    If a state keeper runs, a start reads the last event of each attribute from its topic, and the log from there.
 
     Options in the URL: `state=/path/factory-state.db` (a file that lets the next start read only new records),
     `prefix=plant2_` (the beginning of all topic names), `linger_ms=N` (milliseconds that a message waits for others).
@@ -121,7 +134,11 @@ class KafkaEngine(LogEngine):
             self._saved_at = time.monotonic()
             self._marks: dict[Partition, RecordMark] = {}  # the last record of each partition in the state file
             self._applied: dict[Partition, Message] = {}  # the last record since then
-            past = PastState(reader, self._records, self._positions, assets)
+            state_topic = location.prefix + ASSETS_STATE_TOPIC
+            kept_partitions = cluster.topics.get(state_topic, 0)
+            self._kept = KeptState(reader, self._positions, state_topic, kept_partitions, log_of(identity[assets]))
+            self._keeper_lag = KeeperLag(self._kept, lambda: self._partitions)
+            past = PastState(reader, self._records, self._positions, assets, self._kept)
             self._state = FollowedFold(self, self._dispatcher.lock, feed, past)
             self._held_back = Outage(
                 _logger, meanwhile="Answers lack these events.", over="The log can be read up to its end again."
@@ -202,6 +219,9 @@ class KafkaEngine(LogEngine):
             _logger.warning("The log %s. It is read from its start instead.", reason)
             self._tables.begin(_mark_of(self._cluster, self._identity))
             fold, state = Fold(), FoldedState()
+        elif self._kept.exists and self._records_after(state) >= _MANY_RECORDS:
+            self._tables.begin(_mark_of(self._cluster, self._identity))
+            fold, state = Fold(), FoldedState()
         self._newest.update(
             (asset_uuid, max(event.position or 0 for event in attributes.values()))
             for asset_uuid, attributes in fold.assets.items()
@@ -227,6 +247,12 @@ class KafkaEngine(LogEngine):
                     return "has other records now than the state file has read"
         return ""
 
+    def _records_after(self, state: FoldedState) -> int:
+        """Return the number of records of the log after a state file; a new one has none."""
+        if not state.offsets:
+            return 0
+        return sum(end - state.offsets.get(partition, 0) for partition, end in self._known_ends.items())
+
     def _note_last(self, partition: Partition, message: Message) -> None:
         """Note the last record of a partition, by which the next start recognises the log."""
         if self._tables.owns_file:
@@ -234,6 +260,7 @@ class KafkaEngine(LogEngine):
 
     def _begin_log(self) -> None:
         self._tables.begin(_mark_of(self._cluster, self._identity))
+        self._kept.log = log_of(self._identity[self._topics.assets])
         self._marks.clear()
         self._applied.clear()
         partitions = self._state.begin_log([*self._partitions, *self._map_partitions])
@@ -284,6 +311,9 @@ class KafkaEngine(LogEngine):
         """Apply an event to the state, and return whether subscriptions receive it."""
         self._newest[event.asset_uuid] = event.position or 0
         return self._state.fold.take(event)
+
+    def _health(self) -> EngineHealth:
+        return replace(super()._health(), keeper_lag=self._keeper_lag.records())
 
     def _passed(self, partition: Partition) -> int:
         return self._feed.positions.get(partition, super()._passed(partition))

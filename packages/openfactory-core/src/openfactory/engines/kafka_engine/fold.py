@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from openfactory.engines.kafka_engine.recent_commands import RecentCommands
+from openfactory.engines.kafka_engine.recent_commands import RecentCommands, Trimmed
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.decoding import decode_json
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
@@ -17,12 +17,13 @@ from openfactory.events.registration import DEREGISTERED
 from openfactory.events.timestamp import milliseconds_of
 from openfactory.exceptions import InvalidEventError
 
-__all__ = ["Fold", "Place", "is_deregistration", "place_of_message"]
+__all__ = ["COMMAND_TAGS", "Fold", "Place", "is_deregistration", "place_of_message"]
 
 # Types of the event that deregisters an asset. OpenFactory writes the second.
 _DEREGISTERING_TYPES = ("OpenFactory", UNAVAILABLE)
 
-_COMMAND_TAGS = frozenset((COMMAND_TAG, REPLY_TAG))
+#: Tags of the events of which each counts, and not only the last of its attribute.
+COMMAND_TAGS = frozenset((COMMAND_TAG, REPLY_TAG))
 
 _PLACE_SHAPE = "Send JSON with ASSET_UUID, UNS_ID, UNS_LEVELS and UPDATED_AT."
 
@@ -90,15 +91,22 @@ class Fold:
         self.apply(event)
         return True
 
-    def apply(self, event: AssetEvent) -> None:
-        """Apply an event, which is newer than all others of its asset."""
+    def apply(self, event: AssetEvent) -> Trimmed | None:
+        """Apply an event, which is newer than all others of its asset.
+
+        Returns:
+            The older commands that the event has pushed out of the limits, or None if it is not a command or a reply.
+        """
+        self.set_last(event)
+        return self.commands[event.asset_uuid, event.tag].append(event) if event.tag in COMMAND_TAGS else None
+
+    def set_last(self, event: AssetEvent) -> None:
+        """Set the last event of an attribute, which is newer than all others of its asset."""
         asset_uuid, attribute_id = event.asset_uuid, event.id
         attributes = self.assets[asset_uuid]
         attributes.pop(attribute_id, None)  # keeps the order of the log
         attributes[attribute_id] = event
         self.changed.add((asset_uuid, attribute_id))
-        if event.tag in _COMMAND_TAGS:
-            self.commands[asset_uuid, event.tag].append(event)
 
     def deregister(self, event: AssetEvent) -> None:
         """Apply a deregistration; the last type of the asset stays readable."""
@@ -117,7 +125,7 @@ class Fold:
             if asset_uuid in other.assets:
                 attributes = self.assets[asset_uuid] = other.assets[asset_uuid]
                 self.changed.update((asset_uuid, attribute_id) for attribute_id in attributes)
-            for tag in _COMMAND_TAGS:
+            for tag in COMMAND_TAGS:
                 if (asset_uuid, tag) in other.commands:
                     self.commands[asset_uuid, tag] = other.commands[asset_uuid, tag]
             if asset_uuid in other.deregistered:
@@ -128,7 +136,7 @@ class Fold:
         """Forget the events of an asset; its place in the namespace stays."""
         for attribute_id in self.assets.pop(asset_uuid, ()):
             self.changed.discard((asset_uuid, attribute_id))
-        for tag in _COMMAND_TAGS:
+        for tag in COMMAND_TAGS:
             self.commands.pop((asset_uuid, tag), None)
         self.deregistered.pop(asset_uuid, None)
 

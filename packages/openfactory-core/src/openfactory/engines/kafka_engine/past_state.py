@@ -6,10 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from openfactory.engines.kafka_engine.interest import key_of_asset
+from openfactory.engines.kafka_engine.kept_state import KeptState
 from openfactory.engines.kafka_engine.log_reader import LogReader
 from openfactory.engines.kafka_engine.positions import Partition, Positions
 from openfactory.engines.kafka_engine.records import Records
 from openfactory.engines.kafka_engine.replay import Replay
+from openfactory.engines.kafka_engine.state_records import Marker
+from openfactory.engines.kafka_engine.tables import RecordMark
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -28,13 +31,15 @@ class PastState:
         records: decoder for the records of the log.
         positions: the positions of the log.
         topic: the topic of all events.
+        kept: the topic of a state keeper, from which the log is continued if it is there.
     """
 
-    def __init__(self, reader: LogReader, records: Records, positions: Positions, topic: str) -> None:
+    def __init__(self, reader: LogReader, records: Records, positions: Positions, topic: str, kept: KeptState) -> None:
         self._reader = reader
         self._records = records
         self._positions = positions
         self._topic = topic
+        self._kept = kept
 
     def read(
         self,
@@ -62,6 +67,8 @@ class PastState:
         for partition, (start, end) in parts.items():
             message = None
             is_of_events = partition.topic == self._topic
+            if is_of_events and start == self._positions.base:
+                start = self._begin_with_kept(replay, partition, end, asset_uuids)
             for offset, message in self._reader.read(partition, start, end, keys if is_of_events else None):
                 if not is_needed():
                     return replay
@@ -75,6 +82,30 @@ class PastState:
                 on_last(partition, message)
         replay.end({partition: end for partition, (_, end) in parts.items()})
         return replay
+
+    def _begin_with_kept(
+        self, replay: Replay, partition: Partition, end: int, asset_uuids: Collection[str] | None
+    ) -> int:
+        """Take the state of a partition from the state keeper, and return the offset from which the log continues it.
+
+        A keeper that is ahead of the part to read has events after its end; they are left to those who read on.
+        """
+        kept = self._kept.read(partition.number, asset_uuids)
+        if kept is None or not self._is_of_log(partition, kept.marker):
+            return self._positions.base
+        replay.begin(kept.until(end), partition)
+        return min(self._positions.base + kept.marker.offset, end)
+
+    def _is_of_log(self, partition: Partition, marker: Marker) -> bool:
+        """Return whether a partition still has the last record that a state keeper has read, unless it is too old."""
+        base = self._positions.base
+        low, high = self._reader.bounds([partition])[partition]
+        if base + marker.offset > high:
+            return False
+        if marker.mark is None or base + marker.mark.offset < low:
+            return True
+        last = base + marker.mark.offset
+        return all(RecordMark.of(message) == marker.mark for _, message in self._reader.read(partition, last, last + 1))
 
     def look_for(self, asset_uuids: Collection[str], partitions: Iterable[Partition]) -> None:
         """Look for assets in the newest records of some partitions; `Positions` notes where their events are."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from itertools import chain, islice
+from typing import NamedTuple
 
 import msgspec
 
 from openfactory.events.decoding import decode_json
 from openfactory.events.event import AssetEvent
 
-__all__ = ["MAX_COMMANDS", "RecentCommands"]
+__all__ = ["MAX_COMMANDS", "RecentCommands", "Trimmed"]
 
 #: Number of commands, or of replies, that are kept for an asset.
 MAX_COMMANDS = 4_096
@@ -22,6 +23,18 @@ _MAX_BYTES = 1024 * 1024
 # The parts of a command and of a reply by which an app knows it again, and the bytes that they may take.
 _IDENTITY = ("header", "correlation_id", "status", "timestamp")
 _MAX_IDENTITY_BYTES = 4_096
+
+
+class Trimmed(NamedTuple):
+    """The older commands that a new one has pushed out of the limits.
+
+    Attributes:
+        reduced: the commands that have lost their arguments or results, as they are now.
+        dropped: the command that is forgotten, or None.
+    """
+
+    reduced: list[AssetEvent]
+    dropped: AssetEvent | None
 
 
 class RecentCommands:
@@ -48,20 +61,28 @@ class RecentCommands:
     def __iter__(self) -> Iterator[AssetEvent]:
         return chain(self._reduced, self._whole)
 
-    def append(self, event: AssetEvent) -> None:
-        """Add the newest event; the oldest is forgotten if there are too many."""
+    def append(self, event: AssetEvent) -> Trimmed:
+        """Add the newest event; the oldest is forgotten if there are too many.
+
+        An event that was reduced before may be added again: it stays as it is.
+        """
         self._whole.append(event)
         self._bytes += _size(event)
         self.unsaved = min(self.unsaved + 1, MAX_COMMANDS)
+        reduced: list[AssetEvent] = []
         while self._bytes > _MAX_BYTES:
             oldest = self._whole.popleft()
             self._bytes -= _size(oldest)
-            self._reduced.append(_reduced(oldest))
+            reduced.append(_reduced(oldest))
+        self._reduced.extend(reduced)
+        dropped = None
         if len(self) > MAX_COMMANDS:
             if self._reduced:
-                self._reduced.popleft()
+                dropped = self._reduced.popleft()
             else:
-                self._bytes -= _size(self._whole.popleft())
+                dropped = self._whole.popleft()
+                self._bytes -= _size(dropped)
+        return Trimmed(reduced, dropped)
 
     def newest(self, count: int) -> list[AssetEvent]:
         """Return some of the newest events, oldest first."""

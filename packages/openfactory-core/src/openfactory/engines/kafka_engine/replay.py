@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from operator import itemgetter
 
-from openfactory.engines.kafka_engine.fold import Fold
+from openfactory.engines.kafka_engine.fold import COMMAND_TAGS, Fold
+from openfactory.engines.kafka_engine.kept_state import KeptPartition
 from openfactory.engines.kafka_engine.positions import Partition, Positions
-from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.event import AssetEvent
 
 __all__ = ["Replay"]
 
@@ -34,15 +35,30 @@ class Replay:
         self._strays: dict[tuple[str, ...], tuple[int, Partition, AssetEvent]] = {}  # each with the time of its record
         self._times: dict[tuple[str, str], int] = {}  # of the last event of each attribute
 
+    def begin(self, kept: KeptPartition, partition: Partition) -> None:
+        """Take the state of a partition that its events continue."""
+        own, strays = kept.split(lambda asset_uuid: self._positions.is_stray(asset_uuid, partition))
+        own.fill(self.fold)
+        self._times.update(own.times())
+        places = [(event.asset_uuid, event.position or 0) for event, _ in own.events]
+        for asset_uuid, position in (*places, *((uuid, place) for uuid, (place, _) in own.deregistered.items())):
+            self.newest[asset_uuid] = max(position, self.newest.get(asset_uuid, 0))
+        for event, milliseconds in (*strays.events, *strays.commands):
+            self._hold(event, partition, milliseconds)
+
     def add(self, event: AssetEvent, partition: Partition, milliseconds: int) -> None:
         """Take the next event of a partition, with the time of its record."""
-        key = (event.asset_uuid, event.id)
         if not self._positions.is_stray(event.asset_uuid, partition):
-            self._times[key] = milliseconds
+            if self.fold.counts(event):  # else it hides no stray
+                self._times[event.asset_uuid, event.id] = milliseconds
             self._apply(event)
-            return
-        is_command = event.tag in (COMMAND_TAG, REPLY_TAG)  # each of them counts, not only the last
-        stray = (*key, event.timestamp) if is_command else key
+        else:
+            self._hold(event, partition, milliseconds)
+
+    def _hold(self, event: AssetEvent, partition: Partition, milliseconds: int) -> None:
+        """Keep a stray until the end, in place of an older one of its attribute."""
+        key = (event.asset_uuid, event.id)
+        stray = (*key, event.timestamp) if event.tag in COMMAND_TAGS else key
         if stray not in self._strays or self._strays[stray][0] <= milliseconds:
             self._strays[stray] = (milliseconds, partition, event)
 

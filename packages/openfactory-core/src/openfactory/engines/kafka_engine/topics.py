@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from openfactory.engines.base import ASSETS_TOPIC
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASSETS_AVAIL_TOPIC",
+    "ASSETS_STATE_TOPIC",
     "ASSETS_TOPIC",
     "ASSETS_TYPES_TOPIC",
     "ASSETS_UNS_TOPIC",
@@ -32,6 +33,7 @@ __all__ = [
     "NEEDED_TOPICS",
     "RETENTION_HOURS",
     "SHORTEST_RETENTION_MS",
+    "STATE_TOPIC",
     "TOPICS",
     "Topic",
     "TopicError",
@@ -39,9 +41,11 @@ __all__ = [
     "check_prefix",
     "create_topics",
     "describe_topics",
+    "ensure_partitions",
 ]
 
 ASSETS_AVAIL_TOPIC = "assets_avail_topic"
+ASSETS_STATE_TOPIC = "ofa_assets_state"
 ASSETS_TYPES_TOPIC = "assets_types_topic"
 ASSETS_UNS_TOPIC = "ofa_assets_uns"
 ASSET_TO_UNS_MAP_TOPIC = "asset_to_uns_map_topic"
@@ -90,12 +94,14 @@ class Topic:
         joined: whether ksqlDB joins the topic with others or derives it from them; these topics must have the same
             number of partitions.
         for_ever: whether records are kept for ever; true for a topic with few records, all of which make up a table.
+        settings: further settings of the topic.
     """
 
     name: str
     cleanup_policy: Literal["compact", "delete"]
     joined: bool = True
     for_ever: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def retention_ms(self, retention_hours: float) -> int:
         """Return the retention of the topic in milliseconds.
@@ -124,6 +130,22 @@ TOPICS = (
     Topic(METRICS_TARGETS_TOPIC, "compact", joined=False),
 )
 
+
+#: The topic of a state keeper, which is optional. A start reads all of it, so replaced records are dropped early. They
+#: stay for a minute, because a reader may be between a record and the record that replaces it.
+STATE_TOPIC = Topic(
+    ASSETS_STATE_TOPIC,
+    "compact",
+    settings={
+        "max.message.bytes": str(2 * MAX_MESSAGE_BYTES),  # a record of the log, and its place
+        "segment.bytes": str(4 * 1024 * 1024),
+        "segment.ms": "600000",
+        "min.cleanable.dirty.ratio": "0.2",
+        "min.compaction.lag.ms": "60000",
+        "max.compaction.lag.ms": "900000",
+        "delete.retention.ms": "3600000",
+    },
+)
 
 #: The topics that every factory needs; the other topics are for ksqlDB and the readers of its tables.
 NEEDED_TOPICS = (ASSETS_TOPIC, ASSET_TO_UNS_MAP_TOPIC)
@@ -218,6 +240,36 @@ def create_topics(
     return created
 
 
+def ensure_partitions(configuration: Mapping[str, Any], topic: str, count: int, timeout: float = 30.0) -> None:
+    """Add partitions to a topic that has fewer.
+
+    Args:
+        configuration: properties of librdkafka: `bootstrap.servers` and the security settings.
+        topic: the full name of an existing topic.
+        count: number of partitions that the topic needs.
+        timeout: seconds to wait for each answer of the broker.
+
+    Raises:
+        EngineUnavailableError: no broker answers.
+        TopicError: the broker refuses to add partitions.
+    """
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]
+
+    admin = BrokerAdmin(configuration)
+    if len(admin.metadata(timeout).topics[topic].partitions) >= count:
+        return
+    [future] = admin.client.create_partitions([NewPartitions(topic, count)], request_timeout=timeout).values()
+    try:
+        future.result(timeout + _GRACE_SECONDS)
+    except KafkaException as error:
+        if len(admin.metadata(timeout).topics[topic].partitions) < count:  # else another client has added them
+            raise _topic_error(topic, "extended", error) from error
+    deadline = time.monotonic() + timeout
+    while len(admin.metadata(timeout).topics[topic].partitions) < count and time.monotonic() < deadline:
+        time.sleep(_CHECK_SECONDS)
+
+
 def describe_topics(
     configuration: Mapping[str, Any], topics: Iterable[Topic] = TOPICS, *, prefix: str = "", timeout: float = 10.0
 ) -> dict[str, TopicState]:
@@ -276,7 +328,7 @@ def _config(topic: Topic, replication_factor: int, retention_hours: float, compa
         config["max.compaction.lag.ms"] = str(round(compaction_hours * _HOUR_MS))
     if replication_factor >= _REPLICAS_FOR_TWO_COPIES:
         config["min.insync.replicas"] = "2"  # otherwise the loss of one broker may lose an acknowledged event
-    return config
+    return {**config, **topic.settings}
 
 
 def _create(client: AdminClient, topics: list[Any], timeout: float) -> list[str]:

@@ -12,6 +12,7 @@ from openfactory.engines.kafka_engine.topics import (
     COMPACTION_HOURS,
     RETENTION_HOURS,
     SHORTEST_RETENTION_MS,
+    STATE_TOPIC,
     TOPICS,
     TopicState,
     create_topics,
@@ -60,6 +61,7 @@ def set_up_topics(
     replication_factor: int = -1,
     retention_hours: float | None = None,
     compaction_hours: float = COMPACTION_HOURS,
+    state: bool = False,
     dry_run: bool = False,
 ) -> Iterator[Piece]:
     """Create the missing topics, and check the existing ones.
@@ -72,20 +74,22 @@ def set_up_topics(
         replication_factor: replicas of each new topic; -1 uses the default of the broker.
         retention_hours: retention of the log; None uses the default for new topics and does not check existing topics.
         compaction_hours: hours after which new compacted topics delete replaced records.
+        state: whether to create the topic of the state keeper too.
         dry_run: only report the topics that would be created.
 
     Raises:
         EngineUnavailableError: no broker answers.
         TopicError: the broker rejects the request.
     """
-    existing = describe_topics(configuration, prefix=prefix)
+    existing = describe_topics(configuration, (*TOPICS, STATE_TOPIC), prefix=prefix)
     count = _partitions_of(existing, prefix) or partitions or 1
     fewer = partitions is not None and partitions < count
     hours = RETENTION_HOURS if retention_hours is None else retention_hours
-    for topic in TOPICS:
+    with_state = state or prefix + STATE_TOPIC.name in existing
+    for topic in (*TOPICS, STATE_TOPIC) if with_state else TOPICS:
         name = prefix + topic.name
-        state = existing.get(name)
-        if state is None:
+        found = existing.get(name)
+        if found is None:
             if not dry_run:
                 create_topics(
                     configuration,
@@ -102,7 +106,7 @@ def set_up_topics(
         address = str(configuration["bootstrap.servers"])
         warnings = differences(
             topic,
-            state,
+            found,
             partitions=max(partitions or 0, count),
             address=address,
             retention_ms=wanted,
@@ -111,7 +115,7 @@ def set_up_topics(
         if fewer and topic.joined:
             fewer = False  # the same holds for the other topics
             warnings.append(
-                f"{name} has {state.partitions} partitions, and partitions cannot be removed. "
+                f"{name} has {found.partitions} partitions, and partitions cannot be removed. "
                 f"Leave out --partitions {partitions}."
             )
         yield Piece("topic", name, made=False, warnings=tuple(warnings))
