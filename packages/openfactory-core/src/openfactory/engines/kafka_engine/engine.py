@@ -248,7 +248,7 @@ class KafkaEngine(LogEngine):
         return ""
 
     def _records_after(self, state: FoldedState) -> int:
-        """Return the number of records of the log after a state file; a new one has none."""
+        """Return the number of records of the log after a state file, and 0 for a new file."""
         if not state.offsets:
             return 0
         return sum(end - state.offsets.get(partition, 0) for partition, end in self._known_ends.items())
