@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.engines.base import OnEvent, OnGap, Subscription
-from openfactory.events.event import AssetEvent
+from openfactory.events.event import CANCEL_TAG, COMMAND_TAG, OWNER_TAG, REPLY_TAG, AssetEvent
 from openfactory.events.receipt import Receipt
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "has_plain_echo"]
 
 _logger = logging.getLogger("openfactory.engines")
+
+# Tags of the events that concern more than the last value of an attribute, so that each is decoded and handled.
+_HANDLED_TAGS = frozenset((COMMAND_TAG, REPLY_TAG, CANCEL_TAG, OWNER_TAG))
 
 
 class Dispatcher:
@@ -111,6 +114,36 @@ class Dispatcher:
             elif subscription.advance(position, partition):
                 subscription.position = position
 
+    def pass_known(self, receipts: Iterable[Receipt]) -> int:
+        """Pass the echoes of consecutive own writes up to the first one that a subscriber does not know.
+
+        The caller holds the lock.
+
+        Args:
+            receipts: the receipts of the writes, which are acknowledged.
+
+        Returns:
+            the number of echoes that were passed.
+        """
+        if None in self._subscriptions:
+            return 0
+        count = 0
+        positions: dict[str, int] = {}
+        for receipt in receipts:
+            event, position = receipt.event, receipt.position
+            if event is None or position is None or not has_plain_echo(event):
+                break
+            subscriptions = self._subscriptions.get(event.asset_uuid, ())
+            if not all(one.knows is not None and one.knows(receipt) for one in subscriptions):
+                break
+            positions[event.asset_uuid] = position
+            count += 1
+        for asset_uuid, position in positions.items():
+            for subscription in self._subscriptions.get(asset_uuid, ()):
+                if subscription.advance(position):
+                    subscription.position = position
+        return count
+
     def call(self, subscription: Subscription, event: AssetEvent, partition: int = 0, place: int | None = None) -> None:
         """Deliver an event to one subscription, unless the subscription has received it.
 
@@ -148,3 +181,12 @@ class Dispatcher:
     def reset_after_fork(self) -> None:
         """Replace the lock: the child does not have the thread that may hold it."""
         self.lock = threading.RLock()
+
+
+def has_plain_echo(event: AssetEvent) -> bool:
+    """Return whether the echo of an own write tells the last value of an attribute, and nothing else.
+
+    The others are always delivered, because the order of the log decides about more than the last value: commands,
+    replies, cancels, claims, and events with further attributes, as an owner writes them.
+    """
+    return event.attributes is None and event.tag not in _HANDLED_TAGS

@@ -66,8 +66,8 @@ class EmbeddedEngine(SharedEngine):
         location = EmbeddedLocation.of(url)
         self._database: Database = MemoryDatabase() if location.path is None else FileDatabase(location)
         self._file = "" if location.path is None else str(location.path)
-        self._writer = Writer(self._database, Upkeep(self._database, location))
         self._tail = Tail(self._database)
+        self._writer = Writer(self._database, Upkeep(self._database, location), self._tail.note_written)
         self.liveness = self._new_liveness(location)
 
     @classmethod

@@ -12,6 +12,8 @@ import msgspec
 from openfactory.engines.base import OnEvent, OnGap, Subscription
 from openfactory.engines.dispatcher import Dispatcher
 from openfactory.engines.embedded.database import Database
+from openfactory.engines.embedded.insertion import Run
+from openfactory.engines.embedded.own_writes import OwnWrites
 from openfactory.engines.embedded.queries import read_batch
 from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import ends_same_ownership
@@ -41,6 +43,7 @@ class Tail:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._dispatcher = Dispatcher()
+        self._own_writes = OwnWrites()
         self._position = 0
         self._announced: dict[str, tuple[AssetEvent, set[Subscription]]] = {}  # by asset, with those that received it
         self._thread: threading.Thread | None = None
@@ -69,6 +72,11 @@ class Tail:
             if start < self._position:
                 self._catch_up(subscription)
             return subscription
+
+    def note_written(self, runs: list[Run]) -> None:
+        """Note the events that this process has written, so that they are not read back where they are known."""
+        if self._thread is not None:
+            self._own_writes.note(runs)
 
     def announce(self, end: AssetEvent) -> None:
         """Deliver the end of an owner, which cannot be written now, to each subscription that has not received it."""
@@ -124,6 +132,9 @@ class Tail:
         with self._dispatcher.lock:
             if self._closed:
                 return False
+            if not self._announced and (passed := self._own_writes.passed(self._position, self._dispatcher)):
+                self._position += passed
+                return True
             assets = self._dispatcher.assets()
             if assets is not None and len(assets) > _ASSETS_TO_SELECT:
                 assets = None

@@ -15,7 +15,7 @@ import msgspec
 
 from openfactory.concurrency.strand import current_strand
 from openfactory.engines.embedded.database import Database
-from openfactory.engines.embedded.insertion import Entry, OwnerEvent, Statement, write_batch
+from openfactory.engines.embedded.insertion import Entry, OwnerEvent, Run, Statement, write_batch
 from openfactory.engines.embedded.upkeep import Upkeep
 from openfactory.engines.failures import DeliveryFailures
 from openfactory.engines.room import room_deadline
@@ -47,10 +47,14 @@ class Writer:
     Args:
         database: database that receives the events.
         upkeep: upkeep of the database, after commits and while nothing is written.
+        on_written: called with the runs of each commit, before the subscribers are woken.
     """
 
-    def __init__(self, database: Database, upkeep: Upkeep) -> None:
+    def __init__(
+        self, database: Database, upkeep: Upkeep, on_written: Callable[[list[Run]], object] = lambda _: None
+    ) -> None:
         self._database = database
+        self._on_written = on_written
         self._upkeep = upkeep
         self._await = self._await_settled
         self._queue: SimpleQueue[Entry | None] = SimpleQueue()
@@ -239,6 +243,7 @@ class Writer:
                 raise DeliveryError(problem)  # the commit is in a file that no other process can open
             for run in runs:
                 run.acknowledge()
+            self._on_written(runs)
             self._wake()  # before the upkeep, so that subscribers do not wait for it
             self.counters["written"] += len(batch)
             self.counters["commits"] += 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from openfactory.engines.dispatcher import has_plain_echo
 from openfactory.engines.kafka_engine.fold import is_deregistration
-from openfactory.events.event import CANCEL_TAG, COMMAND_TAG, OWNER_TAG, REPLY_TAG, AssetEvent
+from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ __all__ = ["Echoes"]
 # are decoded like any record.
 _MAX_WRITES = 20_000
 _MAX_BYTES = 1_024
-
-# Tags of the events that concern more than the last value of an attribute, so that each is decoded and handled.
-_HANDLED_TAGS = frozenset((COMMAND_TAG, REPLY_TAG, CANCEL_TAG, OWNER_TAG))
 
 
 class _Written(NamedTuple):
@@ -74,7 +72,7 @@ class Echoes:
         value: Any = message.value()
         if len(value or b"") > _MAX_BYTES:
             return
-        if event is not None and event.attributes is None and event.tag not in _HANDLED_TAGS:
+        if event is not None and has_plain_echo(event):
             known.written[place] = _Written(value, receipt, event)
             if len(known.written) > _MAX_WRITES:
                 known.written.clear()  # the feed does not read the partition any more, or is far behind
