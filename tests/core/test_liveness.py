@@ -333,11 +333,13 @@ def test_claims_are_read_again_when_more_assets_are_watched() -> None:
 
 def test_an_end_that_was_not_written_is_written_again(caplog: pytest.LogCaptureFixture) -> None:
     asset, presence = Asset(), Presence()
-    asset.failures = [DeliveryError("The disk is full. Make room."), DeliveryError("The disk is full. Make room.")]
+    failures = [DeliveryError("The disk is full. Make room."), DeliveryError("The disk is full. Make room.")]
+    asset.failures = [*failures]
     presence.sight = Sight.ENDED
     with watching(asset, presence) as liveness:
         look(presence, 2)
         assert len(presence.forgotten) == 1
+    assert all(error.told for error in failures)  # the engine's `close` does not raise them
     assert [event.value for event in asset.written] == [UNAVAILABLE]
     assert liveness.counters == {"ended_owners": 1}
     assert caplog.text.count("MILL is UNAVAILABLE") == 1

@@ -11,7 +11,7 @@ from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import AVAILABILITY_ID, Owner, end_events, is_by_owner, owner_in
 from openfactory.events.receipt import Receipt
-from openfactory.exceptions import DeliveryTimeout
+from openfactory.exceptions import DeliveryError, DeliveryTimeout
 
 __all__ = ["OwnershipEnds"]
 
@@ -44,6 +44,7 @@ class OwnershipEnds:
         self._announce = announce
         self._timeout = timeout
         self._receipts: dict[tuple[str, int], Receipt] = {}  # by asset and epoch, writes that are not acknowledged
+        self._claims: dict[tuple[str, int], Receipt] = {}  # of the claims with the same ends
 
     def write(self, instance: str, assets: Collection[str], reason: Callable[[Owner], str]) -> set[str]:
         """Write the end of a process for each asset that it still owns and that is not unavailable already.
@@ -76,9 +77,13 @@ class OwnershipEnds:
             receipt = self._published(asset_uuid, owner, available, text)
             written.append(((asset_uuid, owner.epoch), receipt, f"{asset_uuid} is UNAVAILABLE: {text}"))
         self._wait_for([receipt for _, receipt, _ in written])
+        for key, receipt, _ in written:
+            for failed in (receipt, self._claims[key]):
+                if isinstance(failed.error, DeliveryError):
+                    failed.error.told = True  # it is written again, so `close` does not report it as lost
         for key, receipt, text in written:
             receipt.wait(0)  # an end that does not reach the log is written again
-            del self._receipts[key]
+            del self._receipts[key], self._claims[key]
             _logger.warning("%s. Start it again.", text)
             self.counters["ended_owners"] += 1
         return not_yet_available
@@ -91,7 +96,7 @@ class OwnershipEnds:
             try:
                 with waiting_for_room(0):
                     receipt = self._receipts[asset_uuid, owner.epoch] = self._publish(end)
-                    self._publish(claim)
+                    self._claims[asset_uuid, owner.epoch] = self._publish(claim)
             except DeliveryTimeout:
                 self._announce(end)
                 raise
