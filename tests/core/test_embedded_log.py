@@ -181,6 +181,7 @@ def test_a_subscriber_behind_the_log_is_told_and_goes_on_from_where_it_read(
     short: Engine, eventually: Eventually
 ) -> None:
     write(short, 5000)
+    eventually(lambda: len(numbers(short)) < 2500)
     gaps: list[int] = []
     heard: list[object] = []
 
@@ -213,6 +214,7 @@ def test_a_subscriber_that_fails_to_read_again_stops_nobody(
     short: Engine, eventually: Eventually, logged: list[LogRecord]
 ) -> None:
     write(short, 5000)
+    eventually(lambda: len(numbers(short)) < 2500)
 
     def fail() -> int:
         raise RuntimeError("on purpose")
@@ -250,6 +252,7 @@ def test_an_asset_that_lags_gets_the_latest_values_and_a_line(
         blocked.wait(10)
         short.publish(new_event("MILL", "rare", "meanwhile", "Events", "Test"))
         write(short, 5000)
+        eventually(lambda: len(numbers(short)) < 2500)
         go_on.set()
         eventually(lambda: ("MILL.n", 4999) in heard)
         assert (mill.rare.value, mill.same.value, mill.n.value) == ("meanwhile", "as ever", 4999)

@@ -293,7 +293,6 @@ class LogFeed:
         if (message := self._last_message) is not None:
             self._last_message = None
             self._connection.clocks.note_read(message)
-            self._on_answer()
         self._on_idle()
 
     def _wake_waiters(self) -> None:
@@ -378,9 +377,9 @@ class LogFeed:
                 self._pass(last.values())
         if count:
             self._last_message = messages[-1] if last[messages[-1].partition()].error() is None else messages[0]
+            self._on_answer()  # at once: a moment later, the broker may be away
         if handed_over and self._last_message is not None:
             self._connection.clocks.note_read(self._last_message)
-            self._on_answer()
         return handed_over > 0 or not count
 
     def _pass(self, messages: Iterable[Message]) -> None:
