@@ -307,7 +307,7 @@ def test_assets_that_are_asked_for_while_they_are_written_are_heard_whole(url: s
             ended.set()
             writing.join(60)
         last = writer.snapshot(assets).events
-        eventually(lambda: all(heard[uuid][-1] == last[uuid][0].value for uuid in assets), 30)
+        eventually(lambda: all([first[uuid], *heard[uuid]][-1] == last[uuid][0].value for uuid in assets), 60)
         for uuid in assets:
             begin, end = first[uuid], last[uuid][0].value
             assert isinstance(begin, int)
