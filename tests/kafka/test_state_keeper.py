@@ -58,7 +58,10 @@ def sample(number: int, asset: str = "MILL") -> AssetEvent:
     return new_event(asset, "speed", number, "Samples", "Speed")
 
 
-@pytest.mark.parametrize(("partitions", "seed"), [(1, 1), (1, 2), (3, 3), (3, 4)])
+@pytest.mark.parametrize(
+    ("partitions", "seed"),
+    [(1, 1), pytest.param(1, 2, marks=pytest.mark.thorough), (3, 3), pytest.param(3, 4, marks=pytest.mark.thorough)],
+)
 def test_a_start_with_the_state_equals_a_start_that_reads_the_whole_log(
     kafka_broker: KafkaBroker, kafka_url: str, topic_prefix: str, partitions: int, seed: int
 ) -> None:
@@ -423,6 +426,7 @@ def test_a_state_file_that_is_far_behind_gives_way(
     assert found == by_state(url) == by_whole_log(kafka_url)
 
 
+@pytest.mark.thorough
 def test_a_keeper_survives_an_outage_of_the_broker(own_kafka_broker: KafkaBroker, topic_prefix: str) -> None:
     url = f"kafka://{own_kafka_broker.bootstrap_servers}?prefix={topic_prefix}"
     create_topics({"bootstrap.servers": own_kafka_broker.bootstrap_servers}, TOPICS[:2], prefix=topic_prefix)
