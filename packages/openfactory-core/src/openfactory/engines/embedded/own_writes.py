@@ -14,6 +14,9 @@ __all__ = ["OwnWrites"]
 # Number of runs to keep until the log is read up to them. The events of older ones are read back like all others.
 _MAX_RUNS = 64
 
+# Fewer writes than this are read back, which is quicker: the log is read after them anyway.
+_MIN_ENTRIES = 16
+
 
 class OwnWrites:
     """The runs of events that this process has written and that its subscriptions have not passed yet."""
@@ -40,6 +43,6 @@ class OwnWrites:
             return 0
         run = runs[0]
         index = position - (run.last - len(run.entries))
-        if index < 0:
-            return 0  # events of other processes come first
+        if index < 0 or len(run.entries) - index < _MIN_ENTRIES:
+            return 0  # events of other processes come first, or reading is quicker
         return dispatcher.pass_known(entry.receipt for entry in islice(run.entries, index, None))
