@@ -139,6 +139,8 @@ class Server(ABC):
     def suspend(self) -> None:
         """Freeze it (SIGSTOP): connections stay open, and nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        # Until all its threads have stopped: on a busy machine, one may still answer. It stays to be waited for.
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let it go on after `suspend`."""
