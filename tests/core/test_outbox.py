@@ -199,3 +199,39 @@ def test_a_message_that_is_refused_does_not_stop_those_behind_it(loaded: Sending
     loaded.outbox.hand_over()
     assert loaded.producer.taken == [*range(1, MANY + 2), MANY + 3]
     assert loaded.rejected == [(loaded.receipts[MANY + 1], "too large")]
+
+
+class Stopped(BaseException):
+    """As the handler of a signal raises it in the main thread."""
+
+
+def test_a_stop_in_the_middle_loses_no_message_and_sends_none_twice(
+    loaded: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produce, stops = loaded.producer.produce, [MANY + 2]
+
+    def produce_and_stop(*arguments: Any) -> None:
+        produce(*arguments)
+        if stops == [arguments[-1].number]:
+            stops.clear()
+            raise Stopped
+
+    monkeypatch.setattr(loaded.producer, "produce", produce_and_stop)
+    loaded.put_many(4)
+    with pytest.raises(Stopped):
+        loaded.outbox.hand_over()
+    loaded.outbox.hand_over()
+    assert loaded.producer.taken == list(range(1, MANY + 5))
+
+
+def test_a_stop_before_the_first_message_lets_the_thread_go_on(loaded: Sending) -> None:
+    loaded.outbox._handing_over.acquire()  # and no release: a signal came in between
+    loaded.put_many(2)
+    assert loaded.outbox.hand_over()
+    assert loaded.producer.taken == list(range(1, MANY + 3))
+
+
+def test_a_handler_of_a_signal_that_writes_keeps_the_order(sending: Sending) -> None:
+    sending.producer.on_produce = lambda number: sending.put() if number == 1 else None
+    sending.put()
+    assert sending.producer.taken == [1, 2]

@@ -30,7 +30,13 @@ from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.engines.ksqldb.engine import KsqlDBEngine
 from openfactory.engines.room import waiting_for_room
 from openfactory.events.event import AssetEvent, new_event
-from openfactory.exceptions import DeliveryTimeout, EngineClosedError, EngineUnavailableError, OpenFactoryError
+from openfactory.exceptions import (
+    DeliveryError,
+    DeliveryTimeout,
+    EngineClosedError,
+    EngineUnavailableError,
+    OpenFactoryError,
+)
 from openfactory.settings.credentials import Credentials
 from openfactory.testing import eventually
 from servers import KafkaBroker
@@ -466,6 +472,87 @@ def test_a_full_queue_refuses_what_is_too_much_and_an_end_fails_the_rest(monkeyp
     delivery.join()
     assert all(receipt.error is not None for receipt in receipts)
     assert not delivery.queued
+
+
+class RefusingProducer:
+    """A producer with a fatal error, whose refusal comes while it is being replaced."""
+
+    def __init__(self) -> None:
+        self.refuses, self.is_replaced = threading.Event(), threading.Event()
+
+    def __len__(self) -> int:
+        return 0
+
+    def produce(self, *_: object) -> None:
+        """Refuse a message."""
+        self.refuses.set()
+        assert self.is_replaced.wait(60)
+        raise confluent_kafka.KafkaException(confluent_kafka.KafkaError(confluent_kafka.KafkaError._FATAL))
+
+    def poll(self, *_: float) -> int:
+        """Return 0, the number of callbacks."""
+        return 0
+
+    purge = flush = poll
+
+
+def test_a_thread_that_is_refused_while_the_producer_is_replaced_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delivery = Delivery(BrokerConnection("127.0.0.1:1", Credentials()))
+    refusing: Any = RefusingProducer()
+    new_producer = delivery._new_producer
+
+    def replaced() -> Any:
+        producer = new_producer()
+        refusing.is_replaced.set()
+        return producer
+
+    monkeypatch.setattr(delivery, "_new_producer", replaced)
+    delivery._producer = refusing
+    delivery._outbox.replace(refusing)
+    receipts: list[KafkaReceipt] = []
+
+    def publish() -> None:
+        receipts.append(delivery.publish("t", "MILL", b"1", event(1)))
+
+    first, second = threading.Thread(target=publish), threading.Thread(target=publish)
+    first.start()
+    assert refusing.refuses.wait(60)
+    delivery._fatal = True
+    second.start()
+    for thread in (first, second):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert [receipt.error is not None for receipt in receipts].count(True) == 1
+    with pytest.raises(OpenFactoryError):
+        delivery.close(0.1)
+    delivery.join()
+    assert all(receipt.error is not None for receipt in receipts)
+
+
+def test_a_publish_that_a_stop_interrupts_holds_no_flush_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    delivery = Delivery(BrokerConnection("127.0.0.1:1", Credentials()))
+
+    def stop(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(delivery._outbox, "put", stop)
+        with pytest.raises(KeyboardInterrupt):
+            delivery.publish("t", "MILL", b"1", event(1))
+    delivery.flush(0.1)
+    delivery.close(0.1)
+    delivery.join()
+
+
+def test_what_is_published_while_the_delivery_ends_is_settled() -> None:
+    delivery = Delivery(BrokerConnection("127.0.0.1:1", Credentials()))
+    receipt = delivery.publish("t", "MILL", b"1", event(1))
+    delivery._closed = True
+    delivery._producer = delivery._new_producer()  # as if the message had come after the end of `close`
+    delivery.join()
+    assert isinstance(receipt.error, DeliveryError)
 
 
 def test_hook_for_failed_deliveries_may_close() -> None:

@@ -45,6 +45,9 @@ _PUBLISHES_BETWEEN_REPORTS = 128
 # Seconds that a thread waits for a report before it looks at its deadline, and between two looks if none is due.
 _POLL_SECONDS = 0.1
 
+# Seconds in which the messages are discarded that a delivery has not written when it is closed.
+_DISCARD_SECONDS = 10.0
+
 # Seconds that librdkafka needs to send the messages that wait for others.
 _LINGER_SECONDS = 0.01
 
@@ -97,6 +100,7 @@ class Delivery:
         self._failures = DeliveryFailures()
         self._unreported_failures: deque[Receipt] = deque()
         self._hooks_lock = threading.RLock()
+        self._replacing = threading.Lock()  # not `_lock`, which a thread may need that hands over a message
         self.on_delivery_error = self._failures.on_delivery_error
         self._written = self._failed = 0
         self.furthest: dict[tuple[str, int], int] = {}
@@ -136,7 +140,11 @@ class Delivery:
         number = next(self._numbers)
         receipt = KafkaReceipt(number, self._await, event, current_strand(), delivery=self)
         self._unsettled[number] = receipt  # before its report
-        has_room = self._outbox.put(topic, value, key, receipt, event)
+        try:
+            has_room = self._outbox.put(topic, value, key, receipt, event)
+        except BaseException:  # of a signal: nobody gets the receipt
+            self._unsettled.pop(number, None)
+            raise
         if not has_room or self._closed:  # `close` hands over the messages that were put before
             self._wait_for_room(receipt)
         if self._unreported_failures:
@@ -170,14 +178,18 @@ class Delivery:
                 self._connection.on_answer()
         else:
             self._fail(receipt, error)
+        self._settled(receipt)
+        if now is not None:
+            self._note_time(message, now)
+
+    def _settled(self, receipt: KafkaReceipt) -> None:
+        """Forget a receipt that is settled, and wake the threads that wait for it."""
         receipt.delivery = None
         number = receipt.number
         self._unsettled.pop(number, None)
         if number in self._awaited:
             with self._lock:
                 self._progress.notify_all()
-        if now is not None:
-            self._note_time(message, now)
 
     def flush(self, timeout: float) -> None:
         """Wait until every message published before is settled.
@@ -222,7 +234,8 @@ class Delivery:
         try:
             self.flush(timeout)
         finally:
-            while len(self._producer) or len(self._outbox):
+            give_up = time.monotonic() + _DISCARD_SECONDS
+            while (len(self._producer) or len(self._outbox)) and time.monotonic() < give_up:
                 self._discard(self._producer)
                 self._outbox.hand_over()  # there is room now
                 self._call_hooks(1.0)
@@ -241,6 +254,8 @@ class Delivery:
             self._thread.join(timeout=2 * _POLL_SECONDS)
         self._producer = _ClosedProducer()  # type: ignore[assignment]
         self._outbox.replace(self._producer)
+        if left := [receipt for receipt in self._unsettled.copy().values() if not receipt.settled]:
+            self._failures.settle(left, EngineClosedError(_CLOSED))  # published while `close` was ending
         self._unsettled.clear()
 
     def begin_log(self) -> None:
@@ -300,10 +315,9 @@ class Delivery:
         )
 
     def _on_rejected(self, receipt: Receipt, error: KafkaError) -> None:
+        assert isinstance(receipt, KafkaReceipt)
         self._fail(receipt, error)
-        self._unsettled.pop(receipt.number, None)
-        with self._lock:
-            self._progress.notify_all()
+        self._settled(receipt)
 
     def _fail(self, receipt: Receipt, error: KafkaError) -> None:
         self._failures.settle([receipt], _Undelivered(_explain(error)))
@@ -323,12 +337,12 @@ class Delivery:
 
     def _replace_producer(self) -> None:
         """Create a new producer after a fatal error, such as a deleted topic."""
-        with self._lock:
+        with self._replacing:
             if not self._fatal:
                 return
-            self._fatal = False
             self._producer = self._new_producer()
             old = self._outbox.replace(self._producer)
+            self._fatal = False  # after the last message that the former producer has refused
         _logger.warning("The producer was replaced after a fatal error.")
         self._discard(old)
 
@@ -399,7 +413,7 @@ class Delivery:
                     del self._awaited[receipt.number]
 
     def _run(self) -> None:
-        while not self._closed or len(self._producer):
+        while not self._closed or len(self._producer) or len(self._outbox):
             if self._outbox.is_under_load:
                 time.sleep(BATCH_SECONDS)
             elif not self._awaited:

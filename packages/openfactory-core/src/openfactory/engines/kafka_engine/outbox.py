@@ -67,7 +67,8 @@ class Outbox:
         self._on_load = on_load
         self.is_under_load = False
         self._messages: deque[Outgoing] = deque()
-        self._handing_over = threading.Lock()
+        self._handing_over = threading.RLock()
+        self._is_handing_over = False  # whether a call of `hand_over` runs, for a handler of a signal in its thread
         self._busy = 0  # calls of `at_once` that run
         self._put = 0  # counted while there is no load; not exactly, if several threads count
         self._looked_at = 0.0
@@ -81,7 +82,7 @@ class Outbox:
     ) -> bool:
         """Take a message, and hand it over at once, unless it waits for a batch; return False if there is no room."""
         self._messages.append((topic, value, key, _ANY_PARTITION, receipt))
-        if not self.is_under_load:
+        if not self.is_under_load or self._busy:
             self._put += 1
             if not self._put % _MANY:
                 self._look_at_load()
@@ -92,22 +93,41 @@ class Outbox:
         return self.hand_over()
 
     def hand_over(self) -> bool:
-        """Hand over all messages, unless another thread does it; return False if the queue of librdkafka is full."""
-        messages = self._messages
-        while messages and self._handing_over.acquire(blocking=False):
+        """Hand over all messages, unless another thread does it; return False if the queue of librdkafka is full.
+
+        A signal may raise an exception in the main thread after any call: a message stays until it is handed over, and
+        the lock, if it is not released then, lets the same thread go on.
+        """
+        while self._messages and self._handing_over.acquire(blocking=False):
             try:
-                produce = self._producer.produce
-                while messages:
-                    message = messages.popleft()
-                    try:
-                        produce(*message)  # type: ignore[arg-type]  # the receipt is also the callback
-                    except BufferError:
-                        messages.appendleft(message)
+                if self._is_handing_over:
+                    return True  # called by a handler of a signal: the call that it interrupts goes on
+                self._is_handing_over = True
+                try:
+                    if not self._hand_over_all():
                         return False
-                    except self._rejection as error:
-                        self._on_rejected(message[-1], error.args[0])
+                finally:
+                    self._is_handing_over = False
             finally:
                 self._handing_over.release()
+        return True
+
+    def _hand_over_all(self) -> bool:
+        messages, produce = self._messages, self._producer.produce
+        while messages:
+            message = messages[0]
+            try:
+                produce(*message)  # type: ignore[arg-type]  # the receipt is also the callback
+            except BufferError:
+                return False
+            except self._rejection as error:
+                messages.popleft()
+                self._on_rejected(message[-1], error.args[0])
+            except BaseException:  # of a signal, after the call
+                messages.popleft()
+                raise
+            else:
+                messages.popleft()
         return True
 
     def tick(self) -> None:
