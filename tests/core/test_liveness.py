@@ -315,6 +315,64 @@ def test_an_end_for_which_the_queue_has_no_room_is_announced() -> None:
         assert liveness.counters == {"ended_owners": 1}
 
 
+def test_an_end_that_was_refused_is_written_also_if_the_process_goes_on() -> None:
+    """Those who heard it hear then that the app is available again."""
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.ENDED
+    has_room = threading.Event()
+
+    def publish(event: AssetEvent) -> Receipt:
+        if not has_room.is_set():
+            raise DeliveryTimeout("The queue is full. Wait.", pending=1)
+        return asset.publish(event)
+
+    with watching(asset, presence) as liveness:
+        liveness._ends._publish = publish
+        look(presence, 1)
+        presence.sight = Sight.LIVES
+        has_room.set()
+        look(presence, 1)
+        assert [event.value for event in asset.written] == [UNAVAILABLE]
+        assert len(asset.claimed_ends) == 1
+
+
+def test_an_end_whose_claim_is_refused_is_written_whole() -> None:
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.ENDED
+    refusals = [DeliveryTimeout("The queue is full. Wait.", pending=1)]
+
+    def publish(event: AssetEvent) -> Receipt:
+        if event.id == OWNER_ID and refusals:
+            raise refusals.pop()
+        return asset.publish(event)
+
+    with watching(asset, presence) as liveness:
+        liveness._ends._publish = publish
+        look(presence, 2)
+        assert liveness.counters == {"ended_owners": 1}
+        assert len(asset.claimed_ends) == 1
+
+
+def test_an_end_that_is_written_between_two_looks_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    asset, presence = Asset(), Presence()
+    presence.sight = Sight.ENDED
+    receipts: list[Receipt] = []
+
+    def publish(event: AssetEvent) -> Receipt:
+        receipts.append(Receipt(0, lambda receipt, _: receipt.settled, event))
+        return receipts[-1]
+
+    with watching(asset, presence) as liveness:
+        liveness._ends._publish = publish
+        look(presence, 1)
+        for receipt in receipts:
+            assert receipt.event is not None
+            receipt.position = asset.publish(receipt.event).position
+        look(presence, 1)
+        assert liveness.counters == {"ended_owners": 1}
+    assert caplog.text.count("MILL is UNAVAILABLE") == 1
+
+
 def test_claims_are_read_again_when_more_assets_are_watched() -> None:
     asset, presence = Asset(), Presence()
     presence.sight = Sight.ENDED

@@ -230,6 +230,7 @@ class Liveness:
             self._unread.begin(f"The claims of assets cannot be read ({error}).")
 
     def _look(self, elapsed: float) -> None:
+        self._ends.settle()
         with self._lock:
             instances = {*self._owned, *self.presence.others()} - {self.instance}
         sights = self.presence.look(instances)

@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 
+import msgspec
+
 from openfactory.engines.room import waiting_for_room
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
@@ -16,6 +18,28 @@ from openfactory.exceptions import DeliveryError, DeliveryTimeout
 __all__ = ["OwnershipEnds"]
 
 _logger = logging.getLogger("openfactory.liveness")
+
+
+class _End(msgspec.Struct):
+    """The end of an ownership that is not written yet.
+
+    Attributes:
+        events: the availability, and the claim with its end.
+        text: the line for the log.
+        receipts: the receipts of both; empty while the queue has no room.
+    """
+
+    events: tuple[AssetEvent, AssetEvent]
+    text: str
+    receipts: tuple[Receipt, ...] = ()
+
+    @property
+    def is_settled(self) -> bool:
+        return bool(self.receipts) and self.receipts[0].settled
+
+    @property
+    def error(self) -> Exception | None:
+        return self.receipts[0].error if self.receipts else None
 
 
 class OwnershipEnds:
@@ -43,8 +67,7 @@ class OwnershipEnds:
         self._publish = publish
         self._announce = announce
         self._timeout = timeout
-        self._receipts: dict[tuple[str, int], Receipt] = {}  # by asset and epoch, writes that are not acknowledged
-        self._claims: dict[tuple[str, int], Receipt] = {}  # of the claims with the same ends
+        self._ends: dict[tuple[str, int], _End] = {}  # by asset and epoch of the claim
 
     def write(self, instance: str, assets: Collection[str], reason: Callable[[Owner], str]) -> set[str]:
         """Write the end of a process for each asset that it still owns and that is not unavailable already.
@@ -61,7 +84,7 @@ class OwnershipEnds:
             DeliveryTimeout: ends are not written yet; they are announced. Call it again.
             DeliveryError: an end could not be written. Call it again.
         """
-        written: list[tuple[tuple[str, int], Receipt, str]] = []
+        ends: list[_End] = []
         not_yet_available = set()
         for asset_uuid, events in self._last_events(list(assets)).items() if assets else ():
             last = {event.id: event for event in events}
@@ -73,46 +96,57 @@ class OwnershipEnds:
                 continue
             if available.value == "AVAILABLE" and available.position is not None and not is_by_owner(available):
                 continue  # an app of an earlier version runs, which claims nothing
-            text = reason(owner)
-            receipt = self._published(asset_uuid, owner, available, text)
-            written.append(((asset_uuid, owner.epoch), receipt, f"{asset_uuid} is UNAVAILABLE: {text}"))
-        self._wait_for([receipt for _, receipt, _ in written])
-        for key, receipt, _ in written:
-            for failed in (receipt, self._claims[key]):
-                if isinstance(failed.error, DeliveryError):
-                    failed.error.told = True  # it is written again, so `close` does not report it as lost
-        for key, receipt, text in written:
-            receipt.wait(0)  # an end that does not reach the log is written again
-            del self._receipts[key], self._claims[key]
-            _logger.warning("%s. Start it again.", text)
-            self.counters["ended_owners"] += 1
+            ends.append(self._end_of(asset_uuid, owner, available, reason))
+        self._wait_for(ends)
         return not_yet_available
 
-    def _published(self, asset_uuid: str, owner: Owner, available: AssetEvent, reason: str) -> Receipt:
-        """Write the end of an ownership, unless its write is in the queue already, and return the receipt."""
-        receipt = self._receipts.get((asset_uuid, owner.epoch))
-        if receipt is None or receipt.error is not None:
-            end, claim = end_events(asset_uuid, owner, available, reason)
-            try:
-                with waiting_for_room(0):
-                    receipt = self._receipts[asset_uuid, owner.epoch] = self._publish(end)
-                    self._claims[asset_uuid, owner.epoch] = self._publish(claim)
-            except DeliveryTimeout:
-                self._announce(end)
-                raise
-        return receipt
+    def settle(self) -> None:
+        """Log the ends that are written by now, and write those for which the queue had no room.
 
-    def _wait_for(self, receipts: list[Receipt]) -> None:
-        """Wait for writes, and announce those that take long: a frozen process may hold the lock of a file.
-
-        Raises:
-            DeliveryTimeout: some are not written yet.
+        An end that was announced is written also if its process goes on meanwhile: it says then that it is available.
         """
+        for key, end in list(self._ends.items()):
+            if not end.receipts:
+                self._write(end)
+            if not end.is_settled:
+                continue
+            del self._ends[key]
+            for receipt in end.receipts:
+                if isinstance(receipt.error, DeliveryError):
+                    receipt.error.told = True  # it is written again, so `close` does not report it as lost
+            if end.error is None:
+                _logger.warning("%s. Start it again.", end.text)
+                self.counters["ended_owners"] += 1
+
+    def _end_of(self, asset_uuid: str, owner: Owner, available: AssetEvent, reason: Callable[[Owner], str]) -> _End:
+        """Return the end of an ownership, which is written unless its write is in the queue already."""
+        end = self._ends.get((asset_uuid, owner.epoch))
+        if end is None:
+            text = reason(owner)
+            events = end_events(asset_uuid, owner, available, text)
+            end = self._ends[asset_uuid, owner.epoch] = _End(events, f"{asset_uuid} is UNAVAILABLE: {text}")
+            self._write(end)
+        return end
+
+    def _write(self, end: _End) -> None:
+        try:
+            with waiting_for_room(0):
+                end.receipts = tuple(self._publish(event) for event in end.events)
+        except DeliveryTimeout:
+            pass  # it is announced, and tried again at the next look
+
+    def _wait_for(self, ends: list[_End]) -> None:
+        """Wait for writes, and announce those that take long: a frozen process may hold the lock of a file."""
         give_up = time.monotonic() + self._timeout
-        late = [receipt for receipt in receipts if not receipt.settles(max(give_up - time.monotonic(), 0))]
-        for receipt in late:
-            assert receipt.event is not None
-            self._announce(receipt.event)
+        late = [
+            end for end in ends if not (end.receipts and end.receipts[0].settles(max(give_up - time.monotonic(), 0)))
+        ]
+        for end in late:
+            self._announce(end.events[0])
+        self.settle()
+        for end in ends:
+            if end.error is not None:
+                raise end.error
         if late:
             raise DeliveryTimeout(
                 f"The ends of {len(late)} ownerships are not written yet. See the engine's health() for the cause.",
