@@ -60,6 +60,7 @@ class AssetState:
     def clear(self) -> None:
         """Discard all events, because another asset takes the place of this one."""
         with self._lock:
+            self._mark = object()  # the echoes of earlier writes are news
             self._confirmed.clear()
             self._pending.clear()
             if self._waiting:
@@ -125,10 +126,7 @@ class AssetState:
     def get(self, attribute_id: str) -> AssetEvent | None:
         """Return the last event of an attribute, or None if the attribute has never been written."""
         if (writes := self._pending.get(attribute_id)) is not None:
-            try:
-                last = writes[-1]
-            except IndexError:  # another thread has just confirmed them
-                return self._confirmed.get(attribute_id)
+            last = writes[-1]
             if last.position is None and last.error is None:  # without the lock: an app that writes asks often
                 return last.event
             with self._lock:

@@ -121,7 +121,7 @@ class Writes:
         for write in [write for write in writes if write.position is None]:  # few of many
             if write.error is None:
                 unsettled.append(write)
-            elif write.position is None:
+            else:
                 self._failures.add([write])
         self._writes[: len(writes)] = unsettled
         self._sort_at = len(unsettled) * 2 + _UNSORTED_WRITES
