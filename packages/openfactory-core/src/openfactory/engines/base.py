@@ -169,6 +169,11 @@ class Subscription:
         self._partitions[partition] = place
         return True
 
+    def pass_by(self, position: int, partition: int = 0) -> None:
+        """Move behind the event at a position, without a call."""
+        if self.advance(position, partition):
+            self.position = position
+
     def close(self) -> None:
         """End the calls. A call that is running may still finish."""
         if not self.closed:

@@ -111,8 +111,8 @@ class Dispatcher:
             knows = subscription.knows
             if knows is None or not knows(receipt):
                 self.call(subscription, event, partition)
-            elif subscription.advance(position, partition):
-                subscription.position = position
+            else:
+                subscription.pass_by(position, partition)
 
     def pass_known(self, receipts: Iterable[Receipt]) -> int:
         """Pass the echoes of consecutive own writes up to the first one that a subscriber does not know.
@@ -140,8 +140,7 @@ class Dispatcher:
             count += 1
         for asset_uuid, position in positions.items():
             for subscription in self._subscriptions.get(asset_uuid, ()):
-                if subscription.advance(position):
-                    subscription.position = position
+                subscription.pass_by(position)
         return count
 
     def call(self, subscription: Subscription, event: AssetEvent, partition: int = 0, place: int | None = None) -> None:

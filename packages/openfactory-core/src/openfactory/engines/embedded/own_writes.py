@@ -26,7 +26,7 @@ class OwnWrites:
 
     def note(self, runs: Iterable[Run]) -> None:
         """Note runs that are committed. The thread that writes calls it, before it wakes the subscribers."""
-        self._runs.extend(runs)
+        self._runs.extend(run for run in runs if len(run.entries) >= _MIN_ENTRIES)
 
     def passed(self, position: int, dispatcher: Dispatcher) -> int:
         """Let the subscriptions pass the own writes after a position that they know already.

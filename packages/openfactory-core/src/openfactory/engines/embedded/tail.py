@@ -16,7 +16,7 @@ from openfactory.engines.embedded.insertion import Run
 from openfactory.engines.embedded.own_writes import OwnWrites
 from openfactory.engines.embedded.queries import read_batch
 from openfactory.events.event import AssetEvent
-from openfactory.events.ownership import ends_same_ownership
+from openfactory.events.ownership import AVAILABILITY_ID, ends_same_ownership
 from openfactory.exceptions import EngineClosedError
 from openfactory.logs.outage import Outage
 
@@ -81,11 +81,12 @@ class Tail:
     def announce(self, end: AssetEvent) -> None:
         """Deliver the end of an owner, which cannot be written now, to each subscription that has not received it."""
         with self._dispatcher.lock:
-            known, received = self._announced.setdefault(end.asset_uuid, (end, set()))
+            known, received = self._announced.get(end.asset_uuid, (end, set[Subscription]()))
             if not ends_same_ownership(known, end):
                 received = set()
-                self._announced[end.asset_uuid] = end, received
             self._deliver_to_others(end, received)
+            if received:
+                self._announced[end.asset_uuid] = end, received
 
     def close(self, timeout: float) -> None:
         """End the thread."""
@@ -132,7 +133,7 @@ class Tail:
         with self._dispatcher.lock:
             if self._closed:
                 return False
-            if not self._announced and (passed := self._own_writes.passed(self._position, self._dispatcher)):
+            if passed := self._own_writes.passed(self._position, self._dispatcher):
                 self._position += passed
                 return True
             assets = self._dispatcher.assets()
@@ -154,9 +155,9 @@ class Tail:
 
     def _deliver_unless_announced(self, event: AssetEvent) -> None:
         """Deliver an event of the log, but the end of an owner only to those that have not received it before."""
-        announced = self._announced.get(event.asset_uuid)
+        # After the next availability, the end that was announced is written, or another claim came first.
+        announced = self._announced.pop(event.asset_uuid, None) if event.id == AVAILABILITY_ID else None
         if announced is not None and ends_same_ownership(announced[0], event):
-            del self._announced[event.asset_uuid]
             self._deliver_to_others(event, announced[1])
         else:
             self._dispatcher.deliver(event)
@@ -193,5 +194,6 @@ class Tail:
             self._position,
         )
         self._position = trimmed
+        self._announced.clear()  # those who lag read the state again, and hear the end again
         for subscription in self._dispatcher.subscriptions():
             self._dispatcher.notify_gap(subscription)
