@@ -86,7 +86,6 @@ class GroupPresence:
         while self.observable and not self._closed and not self._forked and time.monotonic() < deadline:
             self._poll(_POLL_SECONDS)
             if self.look([self.instance])[self.instance] is Sight.LIVES:
-                call_on_thread("openfactory-first-assignment", self._serve_first_assignment)
                 return
 
     def beat(self) -> None:
@@ -174,6 +173,7 @@ class GroupPresence:
         with self._lock:
             if self._consumer is None and not (self._closed or self._forked):
                 self._consumer = self._new_member()
+                call_on_thread("openfactory-first-assignment", self._serve_first_assignment)
 
     def _new_member(self) -> Consumer:
         session = round(self._session * 1_000)
