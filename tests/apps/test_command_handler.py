@@ -19,7 +19,6 @@ from openfactory.events.event import new_event
 from openfactory.exceptions import CommandFailed, CommandRejected
 
 Start = Callable[..., Any]
-Watch = Callable[..., Asset]
 Eventually = Callable[..., None]
 
 

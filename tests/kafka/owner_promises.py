@@ -34,8 +34,6 @@ import ctypes
 import os
 import time
 from openfactory.apps import OpenFactoryApp, ofa_method
-from openfactory.commands import CommandReply
-from openfactory.exceptions import CommandTimeout
 from openfactory.kafka import KSQLDBClient
 
 class Press(OpenFactoryApp):
@@ -65,9 +63,7 @@ Press(client).run()
 _WATCHER = """
 import os
 import time
-from openfactory.assets import Asset, Factory
-from openfactory.commands import CommandReply
-from openfactory.exceptions import CommandTimeout
+from openfactory.assets import Asset
 from openfactory.kafka import KSQLDBClient
 
 asset = Asset(os.environ["APP_UUID"], KSQLDBClient(os.environ["KSQLDB_URL"]))
@@ -129,10 +125,15 @@ class OwnerFixtures:
         return lambda app: freeze_when(app.process, lambda: lock_file is None or not is_held(lock_file))
 
     @pytest.fixture
-    def press(self, place_environment: dict[str, str], uuid: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asset]:
+    def client(self, place_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[KSQLDBClient]:
         for name, value in {**place_environment, "LIVENESS_TIMEOUT": str(TIMEOUT)}.items():
             monkeypatch.setenv(name, value)
-        with KSQLDBClient(place_environment["KSQLDB_URL"]) as client, Asset(uuid, client) as press:
+        with KSQLDBClient(place_environment["KSQLDB_URL"]) as client:
+            yield client
+
+    @pytest.fixture
+    def press(self, client: KSQLDBClient, uuid: str) -> Iterator[Asset]:
+        with Asset(uuid, client) as press:
             yield press
 
     @pytest.fixture
@@ -214,17 +215,11 @@ class OwnerPromises(FrozenAppPromise):
         assert (press.avail.value, press.type) == ("AVAILABLE", "OpenFactoryApp")
 
     def test_a_kill_is_told_to_a_process_that_only_watches_all_assets(
-        self, start: Start, place_environment: dict[str, str], uuid: str, monkeypatch: pytest.MonkeyPatch
+        self, start: Start, client: KSQLDBClient, uuid: str
     ) -> None:
-        for name, value in {**place_environment, "LIVENESS_TIMEOUT": str(TIMEOUT)}.items():
-            monkeypatch.setenv(name, value)
         app = start()
         app.until("Starting the main loop")
-        with (
-            KSQLDBClient(place_environment["KSQLDB_URL"]) as client,
-            Factory(client) as factory,
-            factory.watch(attributes=["avail"]) as changes,
-        ):
+        with Factory(client) as factory, factory.watch(attributes=["avail"]) as changes:
             app.kill()
             events = iter(lambda: changes.get(60), None)
             end = next(event for event in events if (event.asset_uuid, event.value) == (uuid, "UNAVAILABLE"))
