@@ -10,6 +10,7 @@ from logging import LogRecord
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,6 +159,41 @@ def test_a_row_of_a_foreign_program_that_is_not_utf8_stops_no_upkeep() -> None:
         """)
     apply(database, Bounds(5, None, 5, None), 10)
     assert len(query(database, "a1")) < 20
+
+
+DISK_FULL = "CREATE TRIGGER disk_full BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'the disk is full'); END"
+UNREADABLE = "UPDATE positions SET distances = 'x' || distances WHERE last = (SELECT max(last) FROM positions)"
+
+
+@pytest.mark.parametrize(
+    ("fault", "mend", "steps"),
+    [
+        (DISK_FULL, "DROP TRIGGER disk_full", 0),
+        (DISK_FULL, "DROP TRIGGER disk_full", 2),
+        (DISK_FULL, "DROP TRIGGER disk_full", 4),
+        (UNREADABLE, "UPDATE positions SET distances = trim(distances, 'x')", 0),
+    ],
+    ids=["first step", "middle step", "last step", "choice"],
+)
+def test_a_step_of_a_removal_that_has_failed_is_made_up_for(fault: str, mend: str, steps: int) -> None:
+    database = database_of([(1, False)] * 100)
+    while extend_index(database, 50):
+        pass
+    with database.reading() as connection:
+        removal = Removal(connection, cutoffs_of(connection, Bounds(10, None, 10, None), (0, 0)))
+    for _ in range(steps):
+        assert removal.step(database, 20) == 20
+    with database.writing() as connection:
+        connection.execute(fault)
+    for _ in range(2):
+        with pytest.raises((sqlite3.IntegrityError, msgspec.DecodeError)):
+            removal.step(database, 20)
+    with database.writing() as connection:
+        connection.execute(mend)
+    while removal:
+        removal.step(database, 20)
+    assert [value for _, value in rows(database)] == [event.value for event in query(database, "a1")]
+    assert len(rows(database)) == 10
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Collection, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -164,13 +165,14 @@ class Removal:
         return bool(self._parts or self._cuts)
 
     def step(self, database: Database, most: int) -> int:
-        """Remove some events in one transaction, and return how many."""
+        """Remove some events in one transaction, and return how many.
+
+        A step that fails can be tried again: a row is cut only when all its positions are removed.
+        """
         if not self._cuts:
             self._take_rows(database)
-        chosen = [self._positions.popleft() for _ in range(min(most, len(self._positions)))]
-        cuts = []
-        if not self._positions:
-            cuts, self._cuts = self._cuts, []
+        chosen = list(islice(self._positions, most))
+        cuts = self._cuts if len(chosen) == len(self._positions) else []
         if not chosen and not cuts:
             return 0
         with database.writing() as connection, transaction(connection):
@@ -179,14 +181,22 @@ class Removal:
                 _shorten(connection, cut)
             if chosen:
                 connection.execute(_TRIMMED, (max(chosen),))
+        for _ in chosen:
+            self._positions.popleft()
+        if cuts:
+            self._cuts = []
         return removed
 
     def _take_rows(self, database: Database) -> None:
         """Read the next rows of the index, and choose their positions."""
         positions: list[int] = []
+        cuts: list[_Cut] = []
+        taken = 0
         with database.reading() as connection:
-            while self._parts and len(positions) < _POSITIONS:
-                part = self._parts.popleft()
+            for part in self._parts:
+                if len(positions) >= _POSITIONS:
+                    break
+                taken += 1
                 row = connection.execute(_ROW, part._asdict()).fetchone()
                 if row is None:
                     continue  # another process has removed it
@@ -196,7 +206,10 @@ class Removal:
                 if has_latest and unwanted and unwanted[0] == 0:
                     del unwanted[0]
                 positions += (part.last - distance for distance in unwanted)
-                self._cuts.append(_Cut(part, count, distances[: len(distances) - len(unwanted)]))
+                cuts.append(_Cut(part, count, distances[: len(distances) - len(unwanted)]))
+        for _ in range(taken):
+            self._parts.popleft()
+        self._cuts = cuts
         self._positions.extend(sorted(positions))
 
 
