@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import shutil
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,6 +188,68 @@ def test_a_file_that_is_open_is_neither_restored_nor_compacted(
         failed(found, "is open by process", f"Stop every app and tool that uses the file, then {command} it.")
         assert factory.read_bytes() == before
     assert not list(workshop.glob("factory.db.before-*"))
+
+
+HOLD = """
+import sys
+from openfactory.engines.embedded import EmbeddedEngine
+engine = EmbeddedEngine(sys.argv[1])
+print("open", flush=True)
+sys.stdin.read()
+engine.close()
+"""
+
+
+@contextmanager
+def held_open(factory: Path) -> Iterator[int]:
+    """Have another process hold a factory open, and yield its id."""
+    command = [sys.executable, "-c", HOLD, f"sqlite:///{factory}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        yield process.pid
+        process.communicate()
+
+
+def kernel_lists(monkeypatch: pytest.MonkeyPatch, fault: OSError | None) -> None:
+    """Have the kernel list no locks, as those of other containers, or have its list fail to open."""
+
+    def open_list(*_arguments: object, **_options: object) -> io.StringIO:
+        if fault is not None:
+            raise fault
+        return io.StringIO()
+
+    monkeypatch.setattr("openfactory.concurrency.kernel_locks.open", open_list, raising=False)
+
+
+@pytest.mark.parametrize("fault", [None, FileNotFoundError("no list"), PermissionError("no access")], ids=repr)
+@pytest.mark.parametrize("command", ["restore", "compact"])
+def test_a_process_that_the_kernel_does_not_list_is_noticed(
+    ofa: Ofa, factory: Path, workshop: Path, command: str, fault: OSError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ofa("db", "backup", "copy.db").returncode == 0
+    arguments = ("db", command, *["copy.db"] * (command == "restore"))
+    kernel_lists(monkeypatch, fault)
+    with held_open(factory):
+        before = factory.read_bytes()
+        failed(ofa(*arguments), f"{factory} is open by another process", f"that uses the file, then {command} it.")
+        assert json.loads(ofa("db", "info", "--json").stdout)["processes"] == [0]
+        assert factory.read_bytes() == before
+    assert not list(workshop.glob("factory.db.before-*"))
+    assert ofa(*arguments).returncode == 0
+
+
+def test_an_index_that_this_user_may_not_open_is_named(
+    ofa: Ofa, factory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_file(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name == "factory.db-shm":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open(path, *arguments, **options)
+
+    kernel_lists(monkeypatch, None)
+    monkeypatch.setattr(Path, "open", open_file)
+    failed(ofa("db", "compact"), "factory.db-shm cannot be opened (Permission denied)", "Grant this user access to it.")
 
 
 @pytest.mark.parametrize("kind", ["text", "foreign", "damaged", "later", "absent"])

@@ -25,40 +25,57 @@ _LOCK_SECONDS = 5.0
 
 
 def processes_of(path: Path) -> list[int]:
-    """Return the ids of the other processes that have a database open; 0 for a process that is only known to exist."""
+    """Return the ids of the other processes that have a database open; 0 for a process that is only known to exist.
+
+    Call it before this process opens the database, which could otherwise lose its own locks.
+
+    Raises:
+        EngineUnavailableError: this user may not look.
+    """
     index = path.with_name(f"{path.name}-shm")
     try:
-        locks = kernel_locks(index.stat())
+        found = {max(lock.process, 0) for lock in kernel_locks(index.stat()) if lock.first == _CONNECTION_BYTE}
+    except OSError:  # there is no index, or the kernel does not list its locks
+        found = set()
+    if found:
+        return sorted(found - {os.getpid()})
+    # The list lacks the processes of other containers, and on some file systems every process.
+    return [0] if _is_locked(index, path) else []
+
+
+def _is_locked(index: Path, path: Path) -> bool:
+    """Return whether a process has locked the index, as the kernel tells all processes of a machine."""
+    if sys.platform == "win32":
+        return False
+    try:
+        file = index.open("r+b")
     except FileNotFoundError:
-        return [] if not index.exists() or sys.platform == "win32" else _by_own_lock(index)
-    found = {max(lock.process, 0) for lock in locks if lock.first == _CONNECTION_BYTE}
-    return sorted(found - {os.getpid()})
-
-
-def _by_own_lock(index: Path) -> list[int]:
-    """Return whether others have locked the index, on a system that does not list its locks. Not tested.
-
-    This process must not have the database open: with the descriptor, it would lose its own locks.
-    """
-    with index.open("r+b") as file:
+        return False
+    except OSError as error:
+        raise EngineUnavailableError(
+            f"{index} cannot be opened ({error.strerror}), so it is not known whether apps have {path} open. "
+            "Grant this user access to it.",
+            address=str(path),
+        ) from error
+    with file:  # its end releases the lock
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _CONNECTION_BYTE)
         except OSError:
-            return [0]
-    return []
+            return True
+    return False
 
 
 def refuse_open(path: Path, purpose: str) -> None:
     """Refuse to replace a database that other processes have open.
 
     Raises:
-        EngineUnavailableError: processes have the database open.
+        EngineUnavailableError: processes have the database open, or this user may not look.
     """
     processes = processes_of(path)
     if not processes:
         return
     known = ", ".join(str(process) for process in processes if process)
-    who = f"by process {known}" if known else "by a process of another container or user"
+    who = f"by process {known}" if known else "by another process, perhaps of another container"
     raise EngineUnavailableError(
         f"{path} is open {who}. Stop every app and tool that uses the file, then {purpose} it.", address=str(path)
     )
@@ -69,7 +86,7 @@ def exclusive(path: Path, purpose: str) -> Generator[None]:
     """Hold the lock of a database that no other process has open, so that no process opens it meanwhile.
 
     Raises:
-        EngineUnavailableError: processes have the database open.
+        EngineUnavailableError: processes have the database open, or this user may not look.
     """
     lock = FileLock(path.with_name(f"{path.name}.lock"))
     try:
