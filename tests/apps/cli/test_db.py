@@ -18,11 +18,15 @@ from typing import Any
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute
+from openfactory.engines.embedded import copies
 from openfactory.kafka import KSQLDBClient
 
 Ofa = Callable[..., subprocess.CompletedProcess[str]]
 
 SAMPLES = 600
+
+# Ends of the names of copies that are not whole yet.
+COPIES = (".part", ".compact", ".restoring")
 
 
 @contextmanager
@@ -290,6 +294,18 @@ def test_compact_makes_the_file_smaller(ofa: Ofa, factory: Path) -> None:
     assert factory.stat().st_size < before / 4
     assert history(factory, "note") == notes
     assert ofa("doctor").returncode == 0
+
+
+def test_no_other_user_can_read_a_copy_before_it_is_whole(factory: Path, workshop: Path) -> None:
+    modes = set[int]()
+
+    def look(_stage: str, _part: float) -> None:
+        modes.update(file.stat().st_mode & 0o777 for file in workshop.iterdir() if file.suffix in COPIES)
+
+    copies.back_up(factory, workshop / "copy.db", look)
+    copies.compact(factory, look)
+    copies.restore(factory, workshop / "copy.db", look)
+    assert modes == {0o660}
 
 
 @pytest.mark.parametrize("command", ["backup", "compact", "restore"])

@@ -95,7 +95,6 @@ def compact(path: Path, progress: Progress) -> tuple[int, int]:
             )
             expected = (pages - free) * page_bytes
             _require_space(path, expected, "Free space on it, or lower the bounds with `ofa db prune`.")
-            part.unlink()  # SQLite wants an empty place
             connection.set_progress_handler(lambda: progress("written", min(_size(part) / expected, 1.0)), _STEPS)
             try:
                 connection.execute("VACUUM INTO ?", (os.fspath(part),))
