@@ -149,6 +149,18 @@ def test_restore_where_there_was_nothing(ofa: Ofa, factory: Path, workshop: Path
     assert history(other, "note") == ["1", "2", "3"]
 
 
+def test_a_backup_is_read_without_files_beside_it(ofa: Ofa, factory: Path, workshop: Path) -> None:
+    disk = workshop / "disk"
+    disk.mkdir()
+    assert ofa("db", "backup", "disk/copy.db").returncode == 0
+    with closing(sqlite3.connect(f"{(disk / 'copy.db').as_uri()}?mode=ro", uri=True)) as connection:
+        assert connection.execute("SELECT max(id) FROM log").fetchone() == (SAMPLES + 3,)
+        assert [file.name for file in disk.iterdir()] == ["copy.db"]  # a read-only disk would have no room for them
+    assert ofa("db", "restore", "disk/copy.db").returncode == 0
+    assert [file.name for file in disk.iterdir()] == ["copy.db"]
+    assert ofa("doctor").returncode == 0
+
+
 def test_a_backup_while_an_app_writes_is_one_state(ofa_process: Ofa, factory: Path, workshop: Path) -> None:
     ends = threading.Event()
 

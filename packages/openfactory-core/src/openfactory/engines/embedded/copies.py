@@ -124,6 +124,8 @@ def _copy(source: Path, target: Path, progress: Progress) -> None:
                 pages=_PAGES,
                 progress=lambda _, remaining, total: progress("copied", 1 - remaining / max(total, 1)),
             )
+            # A copy in WAL mode could not be read on a read-only disk. An app that opens it sets the mode again.
+            copy.execute("PRAGMA journal_mode = DELETE").fetchone()
         except sqlite3.Error as error:
             problem = f"cannot be copied ({error}). Check the disks, and the file with `ofa doctor`."
             raise _error(source, problem) from error
