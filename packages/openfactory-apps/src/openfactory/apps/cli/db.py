@@ -13,9 +13,8 @@ from openfactory.apps.cli.failure import Failure
 from openfactory.apps.cli.options import json_option, url_option
 from openfactory.apps.cli.output import print_json, print_table
 from openfactory.apps.cli.progress import shown_progress
-from openfactory.apps.cli.target import default_url
+from openfactory.apps.cli.target import default_url, file_of, require_file
 from openfactory.engines.embedded.location import EmbeddedLocation
-from openfactory.engines.location import scheme_of
 from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
@@ -187,18 +186,15 @@ def _file(url: str | None, *, must_exist: bool = True) -> tuple[EmbeddedLocation
         ConfigurationError: the URL is not valid.
     """
     url = url or default_url()
-    location = EmbeddedLocation.of(url) if scheme_of(url) == "sqlite" else None
-    if location is None or location.path is None:
+    path = file_of(url)
+    if path is None:
         raise Failure(
             f"{redacted(url)} is not a file. `ofa db` works on factories in a file: --url sqlite:///factory.db. "
             "For a Kafka, use the tools of its brokers."
         )
-    if must_exist and not location.path.exists():
-        raise Failure(
-            f"The factory {location.path} does not exist. Start an app with `ofa run FILE`, "
-            "or select another factory with --url or KSQLDB_URL."
-        )
-    return location, location.path
+    if must_exist:
+        require_file(path)
+    return EmbeddedLocation.of(url), path
 
 
 @contextmanager

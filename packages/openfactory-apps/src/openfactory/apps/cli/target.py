@@ -14,7 +14,7 @@ from openfactory.engines.location import scheme_of
 from openfactory.settings import environment
 from openfactory.settings.redaction import redacted
 
-__all__ = ["default_url", "file_of", "known_asset", "open_factory"]
+__all__ = ["default_url", "file_of", "known_asset", "open_factory", "require_file"]
 
 DEFAULT_FILE = "factory.db"
 
@@ -36,6 +36,19 @@ def file_of(url: str) -> Path | None:
     return EmbeddedLocation.of(url).path if scheme_of(url) == "sqlite" else None
 
 
+def require_file(file: Path) -> None:
+    """Refuse a factory whose file does not exist, instead of creating one.
+
+    Raises:
+        Failure: the file does not exist.
+    """
+    if not file.exists():
+        raise Failure(
+            f"The factory {file} does not exist. Start an app with `ofa run FILE`, "
+            "or select another factory with --url or KSQLDB_URL."
+        )
+
+
 @contextmanager
 def open_factory(url: str | None) -> Generator[Factory]:
     """Open the factory at a URL, by default at `default_url`, without creating a file.
@@ -45,12 +58,8 @@ def open_factory(url: str | None) -> Generator[Factory]:
         EngineUnavailableError, ConfigurationError: the factory cannot be opened.
     """
     url = url or default_url()
-    file = file_of(url)
-    if file is not None and not file.exists():
-        raise Failure(
-            f"The factory {file} does not exist. Start an app with `ofa run FILE`, "
-            "or select another factory with --url or KSQLDB_URL."
-        )
+    if (file := file_of(url)) is not None:
+        require_file(file)
     if scheme_of(url) == "memory":
         raise Failure(
             f"{redacted(url)} is visible only in the process that created it. Use a file: --url sqlite:///factory.db."
