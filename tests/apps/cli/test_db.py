@@ -327,7 +327,7 @@ def test_a_disk_without_space_is_told_before_anything_is_written(
     ofa("db", "backup", "copy.db")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
     file = {"backup": ["new.db"], "restore": ["copy.db"], "compact": []}[command]
-    failed(ofa("db", command, *file), "its disk has 0 MB free", "Free space")
+    failed(ofa("db", command, *file), "its disk has 0 kB free", "Free space")
     assert not (workshop / "new.db").exists()
     assert len(history(factory, "speed")) == SAMPLES
 

@@ -10,10 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 from openfactory.concurrency.bounded import call_on_thread
-from openfactory.doctor.files import read_part, size_text
+from openfactory.doctor.files import read_part
 from openfactory.doctor.finding import Finding, failed, fine, unchecked
 from openfactory.doctor.wal import RESTORE_WITH_WAL, fault_of_wal, lost_frames
 from openfactory.engines.embedded.database import APPLICATION_ID, SCHEMA_VERSION, MemoryDatabase, fault_of_kind
+from openfactory.engines.embedded.files import size_text
 
 __all__ = ["examine_content"]
 

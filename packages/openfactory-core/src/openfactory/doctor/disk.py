@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from openfactory.doctor.files import size_text
 from openfactory.doctor.finding import Finding, advised, failed, fine
 from openfactory.engines.embedded.checkpoints import WAL_CHECKPOINT_BYTES, WAL_TRUNCATE_BYTES
 from openfactory.engines.embedded.file_system import file_system_of
+from openfactory.engines.embedded.files import size_text
 
 __all__ = ["examine_disk"]
 

@@ -13,10 +13,10 @@ from openfactory.doctor.content import examine_content
 from openfactory.doctor.disk import examine_disk
 from openfactory.doctor.factory import Factory
 from openfactory.doctor.file_access import examine_access
-from openfactory.doctor.files import files_of
 from openfactory.doctor.finding import Finding, advised, failed, fine, unchecked
 from openfactory.doctor.wal import examine_wal, other_writers
 from openfactory.engines.embedded.database import FileDatabase
+from openfactory.engines.embedded.files import files_of
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.embedded.trial import try_event
 from openfactory.engines.tables import read_pairs

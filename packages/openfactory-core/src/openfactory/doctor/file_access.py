@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from openfactory.doctor.files import FOLDERS, files_of, size_text, wake_folder_of
 from openfactory.doctor.finding import Finding, advised, failed, fine
+from openfactory.engines.embedded.files import FOLDERS, files_of, lock_of, size_text, wake_folder_of
 
 __all__ = ["examine_access"]
 
@@ -88,8 +88,7 @@ def _open_to_everybody(path: Path) -> Iterator[Finding]:
     """Yield advice if any user of the machine may take the lock, and so stop all writers."""
     if not status_of(path.parent).st_mode & stat.S_IXOTH:
         return
-    database, _, _, lock, *_ = files_of(path)
-    for file, status in _statuses([database, lock]):
+    for file, status in _statuses([path, lock_of(path)]):
         if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_IROTH | stat.S_IWOTH):
             text = f"{file} is open to every user of the machine."
             yield advised("file", f"{text} Leave it to its owner and group: chmod o= {file}")

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from openfactory.concurrency.kernel_locks import KernelLock, kernel_locks
-from openfactory.doctor.files import read_part, size_text, wal_index_of, wal_of
+from openfactory.doctor.files import read_part
 from openfactory.doctor.finding import Finding, advised, failed, fine
 from openfactory.engines.embedded.checkpoints import WAL_CHECKPOINT_BYTES, WAL_TRUNCATE_BYTES
+from openfactory.engines.embedded.files import size_text, wal_index_of, wal_of
 
 __all__ = ["RESTORE_WITH_WAL", "examine_wal", "fault_of_wal", "lost_frames", "other_writers"]
 

@@ -14,6 +14,7 @@ from openfactory.apps.cli.options import json_option, url_option
 from openfactory.apps.cli.output import print_json, print_table
 from openfactory.apps.cli.progress import shown_progress
 from openfactory.apps.cli.target import default_url, file_of, require_file
+from openfactory.engines.embedded.files import size_text
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.settings.redaction import redacted
 
@@ -141,7 +142,7 @@ def backup(target: Path, url: str | None) -> None:
     _, path = _file(url)
     with shown_progress() as progress:
         size = back_up(path, target.absolute(), progress)
-    click.echo(f"{path} is copied to {target}: {size / 1e6:,.1f} MB, checked.")
+    click.echo(f"{path} is copied to {target}: {size_text(size)}, checked.")
 
 
 @db.command()
@@ -175,7 +176,7 @@ def compact(url: str | None) -> None:
     _, path = _file(url)
     with shown_progress() as progress:
         before, after = compact_database(path, progress)
-    click.echo(f"{path} had {before / 1e6:,.1f} MB and has {after / 1e6:,.1f} MB.")
+    click.echo(f"{path} had {size_text(before)} and has {size_text(after)}.")
 
 
 def _file(url: str | None, *, must_exist: bool = True) -> tuple[EmbeddedLocation, Path]:
@@ -242,8 +243,8 @@ def _print(path: Path, facts: DatabaseFacts, processes: list[int]) -> None:
     others = ", ".join(str(process) if process else "unknown" for process in processes)
     rows = [
         ("file", str(path)),
-        ("size", f"{facts.size / 1e6:,.1f} MB, of which {facts.free / 1e6:,.1f} MB are free for new events"),
-        ("WAL", f"{facts.wal / 1e6:,.1f} MB"),
+        ("size", f"{size_text(facts.size)}, of which {size_text(facts.free)} are free for new events"),
+        ("WAL", size_text(facts.wal)),
         ("schema", f"version {facts.schema}"),
         ("samples", f"{facts.samples:,}"),
         ("events", f"{facts.events:,}"),

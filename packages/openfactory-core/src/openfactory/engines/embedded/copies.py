@@ -13,6 +13,7 @@ from pathlib import Path
 from openfactory.concurrency.group_access import create_for_group
 from openfactory.engines.embedded.database import APPLICATION_ID, SCHEMA_VERSION
 from openfactory.engines.embedded.exclusion import exclusive, refuse_open
+from openfactory.engines.embedded.files import size_text, wal_index_of, wal_of
 from openfactory.exceptions import EngineUnavailableError
 
 __all__ = ["Progress", "back_up", "compact", "restore"]
@@ -106,7 +107,7 @@ def compact(path: Path, progress: Progress) -> tuple[int, int]:
         with suppress(PermissionError):
             os.chown(part, path.stat().st_uid, path.stat().st_gid)
         _sync(part)
-        if path.with_name(f"{path.name}-wal").exists():  # the file alone would lack its contents
+        if wal_of(path).exists():  # the file alone would lack its contents
             raise _error(path, "is read by another program. End it, then compact the file.")
         part.replace(path)
         return before, path.stat().st_size
@@ -178,10 +179,10 @@ def _put_aside(path: Path) -> Path | None:
     while aside.exists():
         number += 1
         aside = path.with_name(f"{stem}-{number}")
-    wal = path.with_name(f"{path.name}-wal")
+    wal = wal_of(path)
     if wal.exists():
-        wal.rename(aside.with_name(f"{aside.name}-wal"))
-    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+        wal.rename(wal_of(aside))
+    wal_index_of(path).unlink(missing_ok=True)
     return path.rename(aside)
 
 
@@ -204,7 +205,7 @@ def _part(path: Path, suffix: str) -> Generator[Path]:
 
 def _size(path: Path) -> int:
     """Return the bytes of a database and its WAL."""
-    files = (path, path.with_name(f"{path.name}-wal"))
+    files = (path, wal_of(path))
     return sum(file.stat().st_size for file in files if file.exists())
 
 
@@ -215,7 +216,7 @@ def _require_space(path: Path, size: int, remedy: str) -> None:
     if free < size + _SPARE_BYTES:
         raise _error(
             path,
-            f"needs {size / 1e6:,.0f} MB, and its disk has {free / 1e6:,.0f} MB free. {remedy}",
+            f"needs {size_text(size)}, and its disk has {size_text(free)} free. {remedy}",
         )
 
 

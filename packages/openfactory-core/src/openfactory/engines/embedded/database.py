@@ -17,6 +17,7 @@ from typing import Protocol
 from openfactory.concurrency.file_lock import FileLock
 from openfactory.concurrency.group_access import create_for_group
 from openfactory.engines.embedded.file_system import refuse_network_file_system
+from openfactory.engines.embedded.files import lock_of, wake_folder_of
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.embedded.open_files import OpenFiles
 from openfactory.engines.embedded.wake import DatagramWake, LocalWake, Wake
@@ -142,7 +143,7 @@ class FileDatabase:
         self._reading = threading.Lock()
         self._connections: list[sqlite3.Connection] = []
         refuse_network_file_system(self.path)
-        lock_path, wake_path = (self.path.with_name(self.path.name + suffix) for suffix in (".lock", ".wake"))
+        lock_path, wake_path = lock_of(self.path), wake_folder_of(self.path)
         creates_lock = False
         lock: FileLock | None = None
         try:

@@ -20,6 +20,7 @@ from openfactory.engines.base import (
 )
 from openfactory.engines.embedded import command_age
 from openfactory.engines.embedded.database import Database, FileDatabase, MemoryDatabase
+from openfactory.engines.embedded.files import owners_folder_of
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.embedded.presence import FilePresence
 from openfactory.engines.embedded.queries import read_all, read_history, read_snapshot, unreadable_rows
@@ -165,7 +166,7 @@ class EmbeddedEngine(SharedEngine):
         timeout = liveness_timeout()
         presence: Presence = LocalPresence(secrets.token_hex(8))
         if location.path is not None:
-            presence = FilePresence(location.path.with_name(location.path.name + ".owners"), timeout)
+            presence = FilePresence(owners_folder_of(location.path), timeout)
         return Liveness(
             presence,
             lambda assets: self.snapshot(assets).events,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from openfactory.concurrency.file_lock import FileLock
 from openfactory.concurrency.kernel_locks import kernel_locks
+from openfactory.engines.embedded.files import lock_of, wal_index_of
 from openfactory.exceptions import EngineUnavailableError
 
 if sys.platform != "win32":
@@ -32,7 +33,7 @@ def processes_of(path: Path) -> list[int]:
     Raises:
         EngineUnavailableError: this user may not look.
     """
-    index = path.with_name(f"{path.name}-shm")
+    index = wal_index_of(path)
     try:
         found = {max(lock.process, 0) for lock in kernel_locks(index.stat()) if lock.first == _CONNECTION_BYTE}
     except OSError:  # there is no index, or the kernel does not list its locks
@@ -88,7 +89,7 @@ def exclusive(path: Path, purpose: str) -> Generator[None]:
     Raises:
         EngineUnavailableError: processes have the database open, or this user may not look.
     """
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    lock = FileLock(lock_of(path))
     try:
         if not lock.acquire(_LOCK_SECONDS):
             raise EngineUnavailableError(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from openfactory.engines.embedded.bounds import Bounds, StoredBounds, read_bounds
 from openfactory.engines.embedded.database import FileDatabase
+from openfactory.engines.embedded.files import wal_of
 from openfactory.engines.embedded.raw_texts import raw_texts
 
 __all__ = ["AttributeCount", "DatabaseFacts", "facts_of"]
@@ -72,7 +73,7 @@ class DatabaseFacts(NamedTuple):
 
 def facts_of(database: FileDatabase) -> DatabaseFacts:
     """Return the facts about a database."""
-    wal = database.path.with_name(f"{database.path.name}-wal")
+    wal = wal_of(database.path)
     with database.querying() as connection:
 
         def pragma(name: str) -> int:

@@ -6,6 +6,8 @@ import os
 import time
 from pathlib import Path
 
+from openfactory.engines.embedded.files import wal_index_of, wal_of
+
 __all__ = ["OpenFiles"]
 
 # A folder's time stamp has a resolution of some milliseconds, so two changes may have the same within this time.
@@ -28,8 +30,8 @@ class OpenFiles:
     def __init__(self, path: Path, lock: Path) -> None:
         self._path = path
         self._folder = os.fspath(path.parent)
-        self._wal = path.with_name(f"{path.name}-wal")
-        self._inodes = {file: _inode(file) for file in (path, self._wal, path.with_name(f"{path.name}-shm"), lock)}
+        self._wal = wal_of(path)
+        self._inodes = {file: _inode(file) for file in (path, self._wal, wal_index_of(path), lock)}
         self._wal_descriptor = os.open(self._wal, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         self._checked_ns = -1
 
