@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 
 from openfactory.assets import Asset, AssetAttribute, AssetEvent
+from openfactory.concurrency.file_lock import FileLock
 from openfactory.engines import Engine, open_engine
 from openfactory.engines.embedded import EmbeddedEngine
+from openfactory.engines.embedded.checkpoints import Checkpoints
+from openfactory.engines.embedded.database import FileDatabase
+from openfactory.engines.embedded.files import lock_of
+from openfactory.engines.embedded.insertion import insert_event
+from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.events.event import new_event
 from openfactory.kafka import CaseInsensitiveDict, KSQLDBClient
 
@@ -269,3 +275,22 @@ def test_the_file_is_one_that_sqlite_tools_can_read(file_url: str, tmp_path: Pat
     engine.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["factory.db", "factory.db.lock", "factory.db.wake"]
     assert list((tmp_path / "factory.db.wake").iterdir()) == []
+
+
+def test_the_upkeep_takes_the_lock_after_a_step_only_for_a_checkpoint(tmp_path: Path) -> None:
+    database = FileDatabase(EmbeddedLocation.of(f"sqlite:///{tmp_path}/factory.db"))
+    with database.writing() as connection:
+        for _ in range(30):
+            insert_event(connection, new_event("MILL", "image", "x" * 200_000, "Events", "Test"))
+    checkpoints, before = Checkpoints(database.path), database.path.stat().st_size
+    lock = FileLock(lock_of(database.path))
+    with lock:  # as another process holds it for a commit
+        step = threading.Thread(target=checkpoints.after_step, args=(database, 1_999))
+        step.start()
+        step.join(30)
+        assert not step.is_alive()
+    lock.close()
+    assert database.path.stat().st_size == before
+    checkpoints.after_step(database, 1)
+    assert database.path.stat().st_size > before + 6_000_000
+    database.close(5)

@@ -7,6 +7,8 @@ import os
 import sqlite3
 from pathlib import Path
 
+from openfactory.engines.embedded.database import Database
+from openfactory.engines.embedded.files import wal_of
 from openfactory.logs.outage import Outage
 
 __all__ = ["WAL_CHECKPOINT_BYTES", "WAL_TRUNCATE_BYTES", "Checkpoints"]
@@ -30,7 +32,7 @@ class Checkpoints:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._wal = None if path is None else f"{path}-wal"
+        self._wal = None if path is None else wal_of(path)
         self._changed_since_check = 0
         self._growth = Outage(
             _logger,
@@ -45,14 +47,33 @@ class Checkpoints:
             connection: connection for writing, whose lock the caller has.
             changed: number of events that the commit has written or removed.
         """
+        if size := self._size_if_due(changed):
+            self._checkpoint(connection, size)
+
+    def after_step(self, database: Database, changed: int) -> None:
+        """Checkpoint if due, after a commit of the upkeep. The lock is taken only for a checkpoint.
+
+        Args:
+            database: the database, whose lock the caller does not have.
+            changed: number of events that the commit has indexed or removed.
+        """
+        if size := self._size_if_due(changed):
+            with database.writing() as connection:
+                self._checkpoint(connection, size)
+
+    def _size_if_due(self, changed: int) -> int:
+        """Count changes, and return the size of the WAL if a checkpoint is due, otherwise 0."""
         self._changed_since_check += changed
         if self._wal is None or self._changed_since_check < _EVENTS_BETWEEN_CHECKS:
-            return
+            return 0
         self._changed_since_check = 0
         size = os.stat(self._wal).st_size
         if size < WAL_CHECKPOINT_BYTES:
             self._growth.end()
-            return
+            return 0
+        return size
+
+    def _checkpoint(self, connection: sqlite3.Connection, size: int) -> None:
         mode = "TRUNCATE" if size >= WAL_TRUNCATE_BYTES else "PASSIVE"
         connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         if size >= _WAL_WARNING_BYTES:

@@ -64,8 +64,7 @@ def prune(database: FileDatabase, bounds: Bounds, total: int, progress: Callable
     while removal:
         while removal:
             step = removal.step(database, REMOVED_AT_ONCE)
-            with database.writing() as writer:
-                checkpoints.after_commit(writer, step)
+            checkpoints.after_step(database, step)
             removed += step
             progress("removed", min(removed / max(total, 1), 1.0))
             time.sleep(_PAUSE_SECONDS)
@@ -80,8 +79,8 @@ def _index(database: FileDatabase, progress: Callable[[str, float], None]) -> No
         newest, up_to = connection.execute(_ENDS).fetchone()
     while up_to < newest:
         extend_index(database, INDEXED_AT_ONCE)
-        with database.writing() as connection:
-            checkpoints.after_commit(connection, INDEXED_AT_ONCE)
+        checkpoints.after_step(database, INDEXED_AT_ONCE)
+        with database.reading() as connection:
             up_to = connection.execute("SELECT up_to FROM indexed").fetchone()[0]
         progress("indexed", min(up_to / newest, 1.0))
         time.sleep(_PAUSE_SECONDS)

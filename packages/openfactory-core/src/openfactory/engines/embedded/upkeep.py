@@ -147,11 +147,11 @@ class Upkeep:
         indexed = 0
         if state.newest - state.indexed >= least or max(old) > state.indexed:
             indexed = extend_index(self._database, INDEXED_AT_ONCE)
-            self._checkpoint(indexed)
+            self._checkpoints.after_step(self._database, indexed)
         removed = 0
         if self._removal:
             removed = self._removal.step(self._database, written + REMOVED_AT_ONCE)
-            self._checkpoint(removed)
+            self._checkpoints.after_step(self._database, removed)
         elif self._removal is not None or self._is_due(state, old):
             self._plan(state, old)
         return bool(indexed or removed or self._removal)
@@ -162,10 +162,6 @@ class Upkeep:
         if not 0 <= now - self._old_at < self._times.interval:
             self._old, self._old_at = too_old(connection, self._bounds), now
         return self._old
-
-    def _checkpoint(self, changed: int) -> None:
-        with self._database.writing() as connection:
-            self._checkpoints.after_commit(connection, changed)
 
     def _follow(self, stored: StoredBounds | None) -> None:
         """Take the bounds of the file, and warn if they are not those of the URL."""
