@@ -115,9 +115,8 @@ def prune(
             keep_samples_days or keep_days or bounds.samples_days,
         )
         excess = excess_of(database, bounds, progress)
-        total = sum(excess.values())
-        removed = total if dry_run else prune_database(database, bounds, total, progress)
-    rows = sorted(((asset, attribute, count) for (asset, attribute), count in excess.items()), key=lambda row: -row[2])
+        removed = excess.total if dry_run else prune_database(database, excess, progress)
+    rows = sorted(((*attribute, count) for attribute, count in excess.counts.items()), key=lambda row: -row[2])
     if as_json:
         attributes = [dict(zip(("asset_uuid", "id", "events"), row, strict=True)) for row in rows]
         print_json({"dry_run": dry_run, "removed": removed, "bounds": _options(bounds), "attributes": attributes})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from openfactory.engines.embedded.bounds import Bounds
 from openfactory.engines.embedded.checkpoints import Checkpoints
@@ -12,7 +13,7 @@ from openfactory.engines.embedded.position_index import extend_index
 from openfactory.engines.embedded.removal import Cutoffs, Removal, cutoffs_of, too_old
 from openfactory.engines.embedded.upkeep import INDEXED_AT_ONCE, REMOVED_AT_ONCE
 
-__all__ = ["excess_of", "prune"]
+__all__ = ["Excess", "excess_of", "prune"]
 
 # Seconds between two steps, in which apps get the lock.
 _PAUSE_SECONDS = 0.002
@@ -29,47 +30,58 @@ AND last - distance.value IS NOT (
 """
 
 
-def excess_of(
-    database: FileDatabase, bounds: Bounds, progress: Callable[[str, float], None]
-) -> dict[tuple[str, str], int]:
-    """Return how many events of each attribute exceed the bounds, by asset and attribute.
+class Excess(NamedTuple):
+    """The events that exceed the bounds.
 
-    The log is indexed up to its end first.
+    Attributes:
+        cutoffs: the positions up to which they are.
+        counts: number of them by asset and attribute.
     """
+
+    cutoffs: Cutoffs
+    counts: dict[tuple[str, str], int]
+
+    @property
+    def total(self) -> int:
+        """Number of events."""
+        return sum(self.counts.values())
+
+
+def excess_of(database: FileDatabase, bounds: Bounds, progress: Callable[[str, float], None]) -> Excess:
+    """Return the events that exceed the bounds. The log is indexed up to its end first."""
     _index(database, progress)
     with database.querying() as connection:
+        cutoffs = cutoffs_of(connection, bounds, too_old(connection, bounds))
         counts = {
             (asset.decode(errors="replace"), attr.decode(errors="replace")): connection.execute(
                 _COUNT, {"asset": asset, "attr": attr, "cutoff": cutoff}
             ).fetchone()[0]
-            for (asset, attr), cutoff in cutoffs_of(connection, bounds, too_old(connection, bounds)).items()
+            for (asset, attr), cutoff in cutoffs.items()
         }
-    return {attribute: count for attribute, count in counts.items() if count}
+    return Excess(cutoffs, {attribute: count for attribute, count in counts.items() if count})
 
 
-def prune(database: FileDatabase, bounds: Bounds, total: int, progress: Callable[[str, float], None]) -> int:
+def prune(database: FileDatabase, excess: Excess, progress: Callable[[str, float], None]) -> int:
     """Remove the events that exceed the bounds, in short transactions, and return how many.
 
     Args:
         database: the database.
-        bounds: the bounds.
-        total: sum of the numbers of `excess_of`.
+        excess: result of `excess_of`.
         progress: called with "removed" and the part that is done.
     """
     checkpoints = Checkpoints(database.path)
     with database.querying() as connection:
-        cutoffs: Cutoffs = cutoffs_of(connection, bounds, too_old(connection, bounds))
-        removal = Removal(connection, cutoffs)
+        removal = Removal(connection, excess.cutoffs)
     removed = 0
     while removal:
         while removal:
             step = removal.step(database, REMOVED_AT_ONCE)
             checkpoints.after_step(database, step)
             removed += step
-            progress("removed", min(removed / max(total, 1), 1.0))
+            progress("removed", min(removed / max(excess.total, 1), 1.0))
             time.sleep(_PAUSE_SECONDS)
         with database.querying() as connection:
-            removal = Removal(connection, cutoffs)
+            removal = Removal(connection, excess.cutoffs)
     return removed
 
 
