@@ -19,7 +19,6 @@ from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
-    from openfactory.engines.embedded.bounds import Bounds
     from openfactory.engines.embedded.database import FileDatabase
     from openfactory.engines.embedded.inspection import DatabaseFacts
 
@@ -99,15 +98,14 @@ def prune(
     --json: {"dry_run", "removed", "bounds": {…}, "attributes": [{"asset_uuid", "id", "events"}, …]}
     with "bounds" as in `ofa db info --json`
     """
-    from openfactory.engines.embedded.bounds import Bounds, read_bounds
+    from openfactory.engines.embedded.bounds import Bounds, bounds_of, read_bounds
     from openfactory.engines.embedded.pruning import excess_of
     from openfactory.engines.embedded.pruning import prune as prune_database
 
     location, path = _file(url)
     with _opened(location) as database, shown_progress() as progress:
         with database.reading() as connection:
-            stored = read_bounds(connection)
-        bounds = location.bounds or (stored.bounds if stored else Bounds())
+            bounds = location.bounds or bounds_of(read_bounds(connection))
         bounds = Bounds(
             keep_events or bounds.events,
             keep_days or bounds.days,
@@ -119,7 +117,7 @@ def prune(
     rows = sorted(((*attribute, count) for attribute, count in excess.counts.items()), key=lambda row: -row[2])
     if as_json:
         attributes = [dict(zip(("asset_uuid", "id", "events"), row, strict=True)) for row in rows]
-        print_json({"dry_run": dry_run, "removed": removed, "bounds": _options(bounds), "attributes": attributes})
+        print_json({"dry_run": dry_run, "removed": removed, "bounds": bounds.options(), "attributes": attributes})
         return
     click.echo(f"{removed:,} events {'would be' if dry_run else 'are'} removed from {path}, with {bounds}.")
     if rows:
@@ -208,11 +206,6 @@ def _opened(location: EmbeddedLocation) -> Generator[FileDatabase]:
         database.close(_CLOSE_SECONDS)
 
 
-def _options(bounds: Bounds) -> dict[str, Any]:
-    names = ("keep_events", "keep_days", "keep_samples", "keep_samples_days")
-    return dict(zip(names, bounds, strict=True))
-
-
 def _as_json(path: Path, facts: DatabaseFacts, processes: list[int]) -> dict[str, Any]:
     ends = {
         name: None if end is None else dict(zip(("position", "timestamp"), end, strict=True))
@@ -229,7 +222,7 @@ def _as_json(path: Path, facts: DatabaseFacts, processes: list[int]) -> dict[str
         "events": facts.events,
         "indexed": facts.indexed,
         **ends,
-        "bounds": _options(facts.bounds),
+        "bounds": facts.bounds.options(),
         "bounds_set_by": None if stored is None else {"pid": stored.pid, "host": stored.host, "at": stored.at},
         "processes": processes,
         "attributes": [one._asdict() for one in facts.attributes],

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from openfactory.engines.embedded.transaction import transaction
 
-__all__ = ["DEFAULT_EVENTS", "Bounds", "StoredBounds", "read_bounds", "store_bounds"]
+__all__ = ["DEFAULT_EVENTS", "Bounds", "StoredBounds", "bounds_of", "read_bounds", "store_bounds"]
 
 #: Number of samples, and of other events, that stay in the log unless a URL has bounds.
 DEFAULT_EVENTS = 1_000_000
@@ -62,19 +62,22 @@ class Bounds(NamedTuple):
         """The smaller number of days, or None without a limit."""
         return min((days for days in (self.days, self.samples_days) if days is not None), default=None)
 
+    def options(self) -> dict[str, float | None]:
+        """Return the bounds by the names of the options of a URL."""
+        return {
+            "keep_events": self.events,
+            "keep_days": self.days,
+            "keep_samples": self.samples,
+            "keep_samples_days": self.samples_days,
+        }
+
     def __str__(self) -> str:
         """Return the bounds as options of a URL.
 
         >>> str(Bounds(samples_days=7))
         'keep_events=1000000&keep_samples=1000000&keep_samples_days=7'
         """
-        texts = {
-            "keep_events": self.events,
-            "keep_days": self.days,
-            "keep_samples": self.samples,
-            "keep_samples_days": self.samples_days,
-        }
-        return "&".join(f"{name}={value:.15g}" for name, value in texts.items() if value is not None)
+        return "&".join(f"{name}={value:.15g}" for name, value in self.options().items() if value is not None)
 
 
 class StoredBounds(NamedTuple):
@@ -102,6 +105,11 @@ def read_bounds(connection: sqlite3.Connection) -> StoredBounds | None:
     """Return the bounds in a file, or None if no process has set any."""
     row = connection.execute(_READ).fetchone()
     return None if row is None else StoredBounds(Bounds(*row[:4]), *row[4:])
+
+
+def bounds_of(stored: StoredBounds | None) -> Bounds:
+    """Return the bounds that count: those in the file, or the default if no process has set any."""
+    return Bounds() if stored is None else stored.bounds
 
 
 def store_bounds(connection: sqlite3.Connection, bounds: Bounds) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from openfactory.engines.embedded.bounds import Bounds, StoredBounds, read_bounds
+from openfactory.engines.embedded.bounds import Bounds, StoredBounds, bounds_of, read_bounds
 from openfactory.engines.embedded.database import FileDatabase
 from openfactory.engines.embedded.files import wal_of
 from openfactory.engines.embedded.raw_texts import raw_texts
@@ -95,7 +95,7 @@ def facts_of(database: FileDatabase) -> DatabaseFacts:
             oldest=oldest,
             newest=newest,
             indexed=connection.execute("SELECT up_to FROM indexed").fetchone()[0],
-            bounds=Bounds() if stored is None else stored.bounds,
+            bounds=bounds_of(stored),
             origin=stored,
         )
 

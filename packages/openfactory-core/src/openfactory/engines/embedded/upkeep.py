@@ -12,7 +12,7 @@ import sqlite3
 import time
 from typing import NamedTuple
 
-from openfactory.engines.embedded.bounds import Bounds, StoredBounds, read_bounds, store_bounds
+from openfactory.engines.embedded.bounds import Bounds, StoredBounds, bounds_of, read_bounds, store_bounds
 from openfactory.engines.embedded.checkpoints import Checkpoints
 from openfactory.engines.embedded.commit_times import CommitTimes, forget_times
 from openfactory.engines.embedded.database import Database
@@ -165,7 +165,7 @@ class Upkeep:
 
     def _follow(self, stored: StoredBounds | None) -> None:
         """Take the bounds of the file, and warn if they are not those of the URL."""
-        bounds = Bounds() if stored is None else stored.bounds
+        bounds = bounds_of(stored)
         if bounds != self._bounds:
             self._bounds = bounds
             self._removal = None
