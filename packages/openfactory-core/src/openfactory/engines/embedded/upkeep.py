@@ -24,13 +24,14 @@ __all__ = ["INDEXED_AT_ONCE", "REMOVED_AT_ONCE", "Upkeep"]
 
 _logger = logging.getLogger("openfactory.engines")
 
-#: Number of events that are indexed at once while the log grows. Histories scan the events that are not yet indexed.
+#: Number of events that are indexed at once, at most. Histories scan the events that are not yet indexed.
 INDEXED_AT_ONCE = 32_768
 
 #: Number of events that are removed at once, besides as many as were written meanwhile.
 REMOVED_AT_ONCE = 1_000
 
-# The same while the log hardly grows, and the least, for small bounds.
+# The log is indexed when so many events are not: INDEXED_AT_ONCE while it grows, _INDEXED_AT_REST while it does not.
+# For small bounds it is a part of them, at least _LEAST_INDEXED.
 _INDEXED_AT_REST = 8_192
 _LEAST_INDEXED = 256
 
@@ -41,7 +42,7 @@ _SECONDS_BETWEEN_LOOKS = 20.0
 # Seconds between two steps while nothing is written, in which other processes get the lock.
 _PAUSE_SECONDS = 0.005
 
-# The bounds are applied when the log has grown by this part of them, and by this number of events.
+# The bounds are applied when the log has grown by one part in so many of them, and by at least this number of events.
 _GROWTH = 10
 _LEAST_GROWTH = 500
 
@@ -143,7 +144,7 @@ class Upkeep:
             state, stored = _State(*connection.execute(_STATE).fetchone()), read_bounds(connection)
             self._follow(stored)
             old = self._too_old(connection)
-        least = min(most, max(min(self._bounds.events, self._bounds.samples) // _GROWTH, _LEAST_INDEXED))
+        least = min(most, self._growth(_LEAST_INDEXED))
         indexed = 0
         if state.newest - state.indexed >= least or max(old) > state.indexed:
             indexed = extend_index(self._database, INDEXED_AT_ONCE)
@@ -186,8 +187,12 @@ class Upkeep:
             return False
         if state.applied >= 0 and time.monotonic() < self._next_plan:
             return False
-        growth = max(min(self._bounds.events, self._bounds.samples) // _GROWTH, _LEAST_GROWTH)
-        return state.applied < 0 or state.newest - state.applied >= growth or old != self._removed_old
+        grown = state.newest - state.applied >= self._growth(_LEAST_GROWTH)
+        return state.applied < 0 or grown or old != self._removed_old
+
+    def _growth(self, least: int) -> int:
+        """Return the growth of the log after which something is due: a part of the smaller bound, or the least."""
+        return max(min(self._bounds.events, self._bounds.samples) // _GROWTH, least)
 
     def _plan(self, state: _State, old: tuple[int, int]) -> None:
         """Choose the next events to remove. If no event exceeds the bounds, note that they are applied."""

@@ -50,9 +50,7 @@ class Writer:
         on_written: called with the runs of each commit, before the subscribers are woken.
     """
 
-    def __init__(
-        self, database: Database, upkeep: Upkeep, on_written: Callable[[list[Run]], object] = lambda _: None
-    ) -> None:
+    def __init__(self, database: Database, upkeep: Upkeep, on_written: Callable[[list[Run]], object]) -> None:
         self._database = database
         self._on_written = on_written
         self._upkeep = upkeep
