@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from openfactory.engines.embedded.queries import read_last
+from openfactory.engines.embedded.transaction import transaction
 from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, counts_after
 from openfactory.events.receipt import Receipt
@@ -67,15 +68,8 @@ def write_batch(connection: sqlite3.Connection, batch: list[Entry]) -> list[Run]
     """Write a batch in one transaction and return its runs."""
     if len(batch) <= _ROWS and all(isinstance(entry.work, AssetEvent) for entry in batch):
         return [_insert(connection, batch)]  # one statement is a transaction of its own
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        runs = _write_in_turn(connection, batch)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # a full disk ends the transaction by itself
-            connection.execute("ROLLBACK")
-        raise
-    return runs
+    with transaction(connection):
+        return _write_in_turn(connection, batch)
 
 
 def _write_in_turn(connection: sqlite3.Connection, batch: list[Entry]) -> list[Run]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from openfactory.engines.base import Snapshot
+from openfactory.engines.embedded.raw_texts import raw_texts
 from openfactory.engines.shared import HistoryQuery
 from openfactory.events.decoding import MAX_DEPTH, brackets_in, decode_json, is_too_deep
 from openfactory.events.event import COMMAND_TAG, REPLY_TAG, AssetEvent
@@ -143,11 +144,8 @@ def _raise_unless_unreadable(error: Exception) -> None:
 def _read_row_by_row(connection: sqlite3.Connection, rows: str, parameters: Sequence[Any]) -> Iterator[AssetEvent]:
     """Yield the events of the readable rows. Each unreadable row is reported once."""
     file = connection.execute("PRAGMA database_list").fetchone()[2]
-    connection.text_factory = bytes
-    try:
+    with raw_texts(connection):
         encoded = connection.execute(rows, parameters).fetchall()
-    finally:
-        connection.text_factory = str
     for position, asset, attr, json_value, kind, tag, ts, json_attributes in encoded:
         try:
             value, attributes = decode_json(json_value), decode_json(json_attributes or b"null")

@@ -6,6 +6,7 @@ import sqlite3
 
 from openfactory.engines.embedded.insertion import insert_event
 from openfactory.engines.embedded.queries import read_snapshot
+from openfactory.engines.embedded.transaction import transaction
 from openfactory.events.trial import TEST_ASSET, new_test_event
 
 __all__ = ["try_event"]
@@ -24,15 +25,9 @@ def try_event(connection: sqlite3.Connection) -> bool:
         sqlite3.Error, OSError: the event cannot be written.
     """
     event = new_test_event()
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         position = insert_event(connection, event)
         found = read_snapshot(connection, [TEST_ASSET]).events.get(TEST_ASSET)
         connection.execute("DELETE FROM latest WHERE asset = ?", (TEST_ASSET,))
         connection.execute("DELETE FROM log WHERE id = ?", (position,))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # a full disk ends the transaction by itself
-            connection.execute("ROLLBACK")
-        raise
     return found == [event.with_position(position)]
