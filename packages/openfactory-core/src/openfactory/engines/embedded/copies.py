@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from openfactory.concurrency.group_access import create_for_group
-from openfactory.engines.embedded.database import APPLICATION_ID, SCHEMA_VERSION
+from openfactory.engines.embedded.database import APPLICATION_ID, fault_of_kind
 from openfactory.engines.embedded.exclusion import exclusive, refuse_open
 from openfactory.engines.embedded.files import size_text, wal_index_of, wal_of
 from openfactory.exceptions import EngineUnavailableError
@@ -41,11 +41,8 @@ def back_up(path: Path, target: Path, progress: Progress) -> int:
     """
     if target.exists():
         raise _error(target, "exists. Name another file, or remove that one.")
-    _require_space(target, _size(path), "Free space, or name a file on another disk.")
-    with _part(target, "part") as part:
-        _copy(path, part, progress)
-        _check(part, progress)
-        _sync(part)
+    remedy = "Free space, or name a file on another disk."
+    with _checked_copy(path, target, "part", remedy, progress) as part:
         if target.exists():
             raise _error(target, "was created by another process meanwhile. Name another file.")
         part.rename(target)
@@ -62,18 +59,10 @@ def restore(path: Path, backup: Path, progress: Progress) -> Path | None:
         raise _error(backup, "does not exist. Name the file that `ofa db backup` has written.")
     if backup.resolve() == path:
         raise _error(backup, "is the database itself. Name the file that `ofa db backup` has written.")
-    if not path.parent.is_dir():
-        raise _error(path, f"cannot be restored: the folder {path.parent} does not exist. Create it first.")
     refuse_open(path, "restore")
-    _require_space(path, _size(backup), "Free space on it.")
-    with _part(path, "restoring") as part:
-        _copy(backup, part, progress)
-        _check(part, progress)
-        _sync(part)
+    with _checked_copy(backup, path, "restoring", "Free space on it.", progress) as part:
         if path.exists():
-            shutil.copymode(path, part)
-            with suppress(PermissionError):
-                os.chown(part, path.stat().st_uid, path.stat().st_gid)
+            _take_rights(part, path)
         with exclusive(path, "restore"):
             aside = _put_aside(path)
             part.rename(path)
@@ -103,14 +92,31 @@ def compact(path: Path, progress: Progress) -> tuple[int, int]:
                 problem = f"cannot be written anew ({error}). Check the disk, and the file with `ofa doctor`."
                 raise _error(path, problem) from error
         _check(part, progress)
-        shutil.copymode(path, part)
-        with suppress(PermissionError):
-            os.chown(part, path.stat().st_uid, path.stat().st_gid)
+        _take_rights(part, path)
         _sync(part)
         if wal_of(path).exists():  # the file alone would lack its contents
             raise _error(path, "is read by another program. End it, then compact the file.")
         part.replace(path)
         return before, path.stat().st_size
+
+
+@contextmanager
+def _checked_copy(source: Path, target: Path, suffix: str, remedy: str, progress: Progress) -> Generator[Path]:
+    """Yield a checked copy of a database beside its place, and remove it unless it gets another name.
+
+    Args:
+        source: the database.
+        target: place of the copy.
+        suffix: end of the name of the copy beside it.
+        remedy: what helps if the disk has too little space.
+        progress: called with the progress.
+    """
+    _require_space(target, _size(source), remedy)
+    with _part(target, suffix) as part:
+        _copy(source, part, progress)
+        _check(part, progress)
+        _sync(part)
+        yield part
 
 
 def _copy(source: Path, target: Path, progress: Progress) -> None:
@@ -159,15 +165,20 @@ def _opened(path: Path, mode: str) -> sqlite3.Connection:
 def _refuse_other(connection: sqlite3.Connection, path: Path) -> None:
     try:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        fault = fault_of_kind(connection, path)
     except sqlite3.Error as error:
         raise _error(path, f"cannot be read ({error}). Name a database of OpenFactory.") from error
     if application != APPLICATION_ID:
         raise _error(path, "is not a database of OpenFactory. Name another file.")
-    if version > SCHEMA_VERSION:
-        raise _error(
-            path, "was written by a later version of OpenFactory. Upgrade: pip install --upgrade openfactory-core."
-        )
+    if fault:
+        raise EngineUnavailableError(fault, address=str(path))
+
+
+def _take_rights(part: Path, path: Path) -> None:
+    """Give a copy the permissions of the database in whose place it comes, and its owner and group if possible."""
+    shutil.copymode(path, part)
+    with suppress(PermissionError):
+        os.chown(part, path.stat().st_uid, path.stat().st_gid)
 
 
 def _put_aside(path: Path) -> Path | None:
