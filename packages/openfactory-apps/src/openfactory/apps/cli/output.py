@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -59,10 +59,9 @@ def prepare_output() -> None:
     watch_stream("stderr")
 
 
-def has_color(stream: TextIO | None = None) -> bool:
-    """Return whether a stream, by default standard output, is a terminal that shows colors, and NO_COLOR is not set."""
-    stream = stream or sys.stdout
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown")
+def has_color() -> bool:
+    """Return whether standard output is a terminal that shows colors, and NO_COLOR is not set."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def terminal_width() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from openfactory.apps.cli.failure import Failure
-from openfactory.apps.cli.output import has_color, print_table
+from openfactory.apps.cli.output import print_table
+from openfactory.apps.cli.progress import shown_progress
 from openfactory.engines.kafka_engine.topics import (
     COMPACTION_HOURS,
     RETENTION_HOURS,
@@ -27,8 +27,6 @@ from openfactory.settings import environment
 from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from openfactory.doctor.factory import Factory
     from openfactory.engines.ksqldb.server import KsqlDBServer
 
@@ -104,7 +102,8 @@ def setup_kafka(
     """
     factory = _factory(broker, ksqldb_server, prefix)
     pieces: list[Piece] = []
-    with _ksqldb(factory) as server, _progress(len(TOPICS) + state + (len(statements()) if server else 0)) as advance:
+    with _ksqldb(factory) as server, shown_progress() as progress:
+        total = len(TOPICS) + state + (len(statements()) if server else 0)
         if server is not None:
             check_server(server, factory.prefix)
         for piece in set_up_topics(
@@ -118,10 +117,10 @@ def setup_kafka(
             dry_run=dry_run,
         ):
             pieces.append(piece)
-            advance(piece)
+            progress(f"{piece.kind}s", len(pieces) / total)
         for piece in () if server is None else _ksqldb_pieces(factory, server, dry_run):
             pieces.append(piece)
-            advance(piece)
+            progress(f"{piece.kind}s", len(pieces) / total)
     _report(pieces, factory, dry_run)
     if partitions is not None and partitions > 1:
         click.echo(_OF_SEVERAL_PARTITIONS)
@@ -195,22 +194,6 @@ def _advice(factory: Factory) -> list[str]:
             return [f"{item.found} {item.remedy}" for item in examine_settings(server) if item.status == "advice"]
     except OpenFactoryError:
         return []  # the command has succeeded without it
-
-
-@contextmanager
-def _progress(total: int) -> Generator[Callable[[Piece], None]]:
-    """Show a progress bar on a terminal, and yield a function that advances it."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    console = Console(stderr=True, color_system="auto" if has_color(sys.stderr) else None)
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda piece: bar.update(task, advance=1, description=f"{piece.kind} {piece.name}")
 
 
 def _report(pieces: list[Piece], factory: Factory, dry_run: bool) -> None:
