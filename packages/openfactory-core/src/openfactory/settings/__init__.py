@@ -20,10 +20,24 @@ from openfactory.exceptions import ConfigurationError
 from openfactory.settings.characters import fault_in
 from openfactory.settings.redaction import redacted
 
-__all__ = ["VARIABLES", "Variable", "declare", "environment", "integer", "nats_cluster", "seconds", "setting"]
+__all__ = [
+    "VARIABLES",
+    "Variable",
+    "declare",
+    "environment",
+    "integer",
+    "nats_cluster",
+    "nats_clusters",
+    "seconds",
+    "setting",
+]
 
 #: Other distributions name their tables here: name = distribution, value = `module:VARIABLES`.
 ENTRY_POINT_GROUP = "openfactory.settings"
+
+
+# The beginning of the variables that name the servers of a NATS cluster.
+_NATS_CLUSTER = "NATS_CLUSTER_"
 
 
 class Variable(NamedTuple):
@@ -79,7 +93,12 @@ _TABLE = (
     ),
     Variable("KSQLDB_USERNAME", None, "User name for the ksqlDB server.", is_text=True),
     Variable("LIVENESS_TIMEOUT", "15", "Seconds after which an app whose process has ended reads as UNAVAILABLE."),
-    Variable("NATS_CLUSTER_<NAME>", None, "All servers of the NATS cluster `<NAME>`, if the router names only one."),
+    Variable(
+        "NATS_CLUSTER_<NAME>",
+        None,
+        "All servers of the NATS cluster `<NAME>`. Routers and forwarders need it for each cluster, and apps if the "
+        "router names only one server.",
+    ),
     Variable("NATS_CREDENTIALS_FILE", None, "Credentials file for NATS, as `nsc` writes it: a JWT and its seed."),
     Variable("NATS_NKEY_SEED_FILE", None, "File with the seed of the NKey for NATS."),
     Variable("NATS_PASSWORD", None, "Password of `NATS_USERNAME`.", is_text=True),
@@ -220,8 +239,19 @@ def nats_cluster(name: str) -> tuple[str, ...]:
     Raises:
         ConfigurationError: the value is in quotes, or contains a character that cannot be seen.
     """
-    value = _value_of(f"NATS_CLUSTER_{name}", is_text=False) or ""
+    value = _value_of(_NATS_CLUSTER + name, is_text=False) or ""
     return tuple(filter(None, (server.strip() for server in value.split(","))))
+
+
+def nats_clusters() -> dict[str, tuple[str, ...]]:
+    """Return the servers of each NATS cluster in `NATS_CLUSTER_<NAME>`, by its name; a cluster has at least one.
+
+    Raises:
+        ConfigurationError: a value is in quotes, or contains a character that cannot be seen.
+    """
+    names = (name.removeprefix(_NATS_CLUSTER) for name in os.environ if name.startswith(_NATS_CLUSTER))
+    clusters = {name: nats_cluster(name) for name in sorted(filter(None, names))}
+    return {name: servers for name, servers in clusters.items() if servers}
 
 
 @cache  # once for each name: an env file is read before the process starts, and each asset asks for two variables
