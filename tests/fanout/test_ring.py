@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from openfactory.exceptions import ConfigurationError
-from openfactory.fanout import HashRing, ring_from_environment
+from openfactory.fanout import HashRing, clusters_from_environment, ring_of
 
 pytestmark = pytest.mark.smoke
 
@@ -59,27 +59,25 @@ def test_the_environment_names_the_clusters(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("NATS_CLUSTER_C2", " nats://two:4222 ,nats://three:4222,")
     monkeypatch.setenv("NATS_CLUSTER_EMPTY", " , ")
     monkeypatch.setenv("NATS_CLUSTER_", "nats://no-name:4222")
-    ring = ring_from_environment()
-    assert ring.nodes == ("C1", "C2")
-    assert ring.node_of("OPCUA-SENSOR-001") == "C1"
+    clusters = clusters_from_environment()
+    assert clusters == {"C1": ("nats://one:4222",), "C2": ("nats://two:4222", "nats://three:4222")}
+    assert ring_of(clusters).node_of("OPCUA-SENSOR-001") == "C1"
 
 
 def test_without_a_cluster_the_error_has_the_remedy() -> None:
     with pytest.raises(ConfigurationError, match=r"No NATS cluster is configured\. Set NATS_CLUSTER_<NAME>"):
-        ring_from_environment()
+        clusters_from_environment()
 
 
 @pytest.mark.parametrize(("value", "sentence"), [("0", "is not above 0"), ("many", "is not a whole number")])
 def test_the_number_of_points_is_checked(monkeypatch: pytest.MonkeyPatch, value: str, sentence: str) -> None:
-    monkeypatch.setenv("NATS_CLUSTER_C1", "nats://one:4222")
     monkeypatch.setenv("HASH_RING_REPLICAS", value)
     with pytest.raises(ConfigurationError, match=f"HASH_RING_REPLICAS='?{value}'? {sentence}"):
-        ring_from_environment()
+        ring_of(["C1"])
 
 
 def test_another_number_of_points_places_assets_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("C1", "C2"):
-        monkeypatch.setenv(f"NATS_CLUSTER_{name}", "nats://one:4222")
-    usual = ring_from_environment()
+    usual = ring_of(["C1", "C2"])
     monkeypatch.setenv("HASH_RING_REPLICAS", "16")
-    assert [ring_from_environment().node_of(uuid) for uuid in UUIDS] != [usual.node_of(uuid) for uuid in UUIDS]
+    other = ring_of(["C1", "C2"])
+    assert [other.node_of(uuid) for uuid in UUIDS] != [usual.node_of(uuid) for uuid in UUIDS]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from openfactory.engines.location import HTTP, Location, Servers
 from openfactory.exceptions import ConfigurationError
 from openfactory.fanout.ring import VIRTUAL_NODES, HashRing
-from openfactory.settings import Variable, declare, integer, nats_clusters
+from openfactory.settings import Variable, declare, environment, integer, nats_clusters
 
-__all__ = ["VARIABLES", "clusters_from_environment", "ring_from_environment"]
+__all__ = ["VARIABLES", "clusters_from_environment", "kafka_url", "ring_of", "service_uuid"]
 
 VARIABLES = (
     Variable(
@@ -33,13 +39,45 @@ def clusters_from_environment() -> dict[str, tuple[str, ...]]:
     return clusters
 
 
-def ring_from_environment() -> HashRing:
-    """Return the hash ring over the NATS clusters in the environment.
+def ring_of(clusters: Iterable[str]) -> HashRing:
+    """Return the hash ring over NATS clusters, with the number of points in the environment.
+
+    Args:
+        clusters: names of the clusters.
 
     Raises:
-        ConfigurationError: no cluster is configured, or a value is not valid.
+        ConfigurationError: the number of points is not valid.
     """
     points = integer("HASH_RING_REPLICAS")
     if points < 1:
         raise ConfigurationError(f"HASH_RING_REPLICAS={points} is not above 0. Unset it to use {VIRTUAL_NODES}.")
-    return HashRing(clusters_from_environment(), points)
+    return HashRing(clusters, points)
+
+
+def kafka_url() -> str | None:
+    """Return the `kafka://` URL of the factory, or None if the environment names no Kafka.
+
+    It is KSQLDB_URL, or the brokers in KAFKA_BROKER with the prefix in KSQLDB_URL. So a service needs neither the
+    ksqlDB of its factory, nor the asset router that it may be itself.
+
+    Raises:
+        ConfigurationError: a value is not valid.
+    """
+    location = Location.of(environment("KSQLDB_URL") or "")
+    if location.scheme == "kafka":
+        return location.url
+    brokers = Servers().resolve().bootstrap_servers
+    if brokers is None or location.scheme not in ("", *HTTP):
+        return None
+    prefix = location.options.get("prefix")
+    return f"kafka://{brokers}" + (f"?prefix={quote(prefix)}" if prefix else "")
+
+
+def service_uuid(service: str) -> str | None:
+    """Return a UUID for this process of a service, or None if APP_UUID has it.
+
+    Each of several processes has a UUID of its own, because an asset has one owner.
+    """
+    if environment("APP_UUID"):
+        return None
+    return f"{service}-{socket.gethostname().partition('.')[0]}-{os.getpid()}"
