@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from openfactory.exceptions import ConfigurationError
 from openfactory.fanout.settings import kafka_url, service_uuid
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import environment
@@ -51,3 +52,31 @@ def router(port: int | None) -> None:
         port = _ROUTER_PORT
     client = KSQLDBClient(kafka_url() or _OWN_FACTORY)
     AssetRouterApp(client, app_uuid=service_uuid("asset-router"), port=port).run()
+
+
+@fanout.command()
+def keeper() -> None:
+    """Run a state keeper, which spares the start of an app the whole log.
+
+    It writes the last event of each attribute to the topic ofa_assets_state, which it creates. Any number of keepers
+    may run: each partition of the log has one at a time. If a keeper is killed, another one goes on within 10 seconds.
+
+    Health and metrics are on OPERATIONS_PORT: the records that the state lacks, by partition.
+    """
+    from openfactory.fanout.keeper import StateKeeperApp  # the clients of Kafka are slow to import
+
+    StateKeeperApp(_needed_kafka("state keeper"), app_uuid=service_uuid("state-keeper")).run()
+
+
+def _needed_kafka(service: str) -> str:
+    """Return the `kafka://` URL of the factory.
+
+    Raises:
+        ConfigurationError: the environment names no Kafka.
+    """
+    url = kafka_url()
+    if url is None:
+        raise ConfigurationError(
+            f"The {service} needs a Kafka. Set KSQLDB_URL to kafka://host:9092, or KAFKA_BROKER to host:9092."
+        )
+    return url

@@ -5,7 +5,7 @@ An orchestrator restarts an app that is not alive. A gateway sends no requests t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
@@ -43,6 +43,7 @@ class AppHealth:
         commands: number of answered commands, by the status of the reply.
         waiting_commands: number of commands without a reply.
         engine: state of the engine.
+        problems: further reasons why the app is not ready, which it knows itself.
     """
 
     asset_uuid: str
@@ -53,6 +54,7 @@ class AppHealth:
     commands: Mapping[str, int]
     waiting_commands: int
     engine: EngineHealth
+    problems: Sequence[str] = ()
 
     @property
     def reasons(self) -> list[str]:
@@ -64,7 +66,7 @@ class AppHealth:
             reasons.append(self.engine.reason)
         if self.availability != "AVAILABLE":
             reasons.append(f"{self.asset_uuid} is {self.availability}.")
-        return reasons
+        return [*reasons, *self.problems]
 
 
 def health_pages(path: str, health: Callable[[], AppHealth]) -> dict[str, View]:

@@ -139,6 +139,9 @@ class _AppCollector:
         counters = dict(engine.counters)
         if (followed := counters.pop("partitions_followed", None)) is not None:
             yield GaugeMetricFamily("openfactory_engine_partitions_followed", "Partitions that are followed.", followed)
+        if engine.keeper_lag is not None:
+            text = "Records of the log that the state topic lacks."
+            yield GaugeMetricFamily("openfactory_engine_keeper_lag_records", text, engine.keeper_lag)
         yield _counters("openfactory_engine_events", "Events of the engine, by outcome.", "outcome", counters)
 
 

@@ -39,9 +39,17 @@ _SECONDS = 5.0
 _POLL_SECONDS = 0.2
 
 
-def plain_pages(health: Callable[[], AppHealth], logger: logging.Logger) -> dict[str, View]:
-    """Return the pages of an app without web pages, by their paths."""
-    metrics = Metrics(CollectorRegistry(), health, logger)
+def plain_pages(
+    health: Callable[[], AppHealth], logger: logging.Logger, registry: CollectorRegistry | None = None
+) -> dict[str, View]:
+    """Return the pages of an app without web pages, by their paths.
+
+    Args:
+        health: function that returns the health of the app.
+        logger: logger of the app.
+        registry: registry with further metrics of the app.
+    """
+    metrics = Metrics(registry or CollectorRegistry(), health, logger)
     return {**health_pages("/health", health), "/metrics": metrics.page}
 
 

@@ -84,12 +84,18 @@ class StateKeeper:
                         if sum(self._lag.values()) >= _FAR_BEHIND:
                             seconds = _CATCHING_UP_SECONDS
             except (EngineError, KafkaException) as error:
+                self._lag = {}
                 self._outage.begin(f"The state keeper has stopped: {error}")
                 self._stopped.wait(_PAUSE_SECONDS)
 
     def stop(self) -> None:
         """End `run` after it has written the changes; any thread or signal handler may call it."""
         self._stopped.set()
+
+    @property
+    def problem(self) -> str:
+        """The error of the broker after which the keeper tries again, or an empty string while it works."""
+        return self._outage.reason
 
     def lag(self) -> Mapping[int, int]:
         """Return, by partition of this keeper, the number of records of the log that the state lacks."""
