@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
+from openfactory.engines.base import EngineHealth
 from openfactory.engines.fanout.router import AssetRouter
 from openfactory.fanout.router import AssetRouterApp
 from running_services import StartService
@@ -112,11 +114,26 @@ def test_requests_are_not_logged(router: AssetRouterApp, caplog: pytest.LogCaptu
     assert "MILL" not in caplog.text
 
 
-def test_without_a_cluster_the_start_names_the_remedy() -> None:
+def test_a_router_is_ready_without_its_factory(router: AssetRouterApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router._engine, "health", lambda: EngineHealth(False, "No broker answers."))
+    pages = router.test_client()
+    assert "No broker answers." not in pages.get("/health/ready").text
+    assert "openfactory_engine_connected 0.0" in pages.get("/metrics").text
+    assert pages.get("/asset/MILL").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({}, "No NATS cluster is configured. Set NATS_CLUSTER_<NAME>"),
+        ({**IN_ENVIRONMENT, "LOG_LEVEL": "loud"}, "'loud' is not a log level. Use DEBUG, INFO"),
+    ],
+)
+def test_a_wrong_environment_is_one_line_with_the_remedy(environment: dict[str, str], sentence: str) -> None:
     command = [sys.executable, "-m", "openfactory.apps.cli", "fanout", "router", "--port", "0"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
     assert found.returncode == 1
-    assert found.stderr.startswith("No NATS cluster is configured. Set NATS_CLUSTER_<NAME>")
+    assert found.stderr.startswith(sentence)
     assert found.stderr.count("\n") == 1
 
 

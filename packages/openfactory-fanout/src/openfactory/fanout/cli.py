@@ -7,7 +7,7 @@ import click
 from openfactory.exceptions import ConfigurationError
 from openfactory.fanout.settings import kafka_url, service_uuid
 from openfactory.kafka import KSQLDBClient
-from openfactory.settings import environment
+from openfactory.settings import environment, setting
 
 __all__ = ["fanout"]
 
@@ -23,7 +23,8 @@ def fanout() -> None:
     """Run the services of a factory of many machines.
 
     They work on the Kafka in KSQLDB_URL, if it is kafka://host:9092, or in KAFKA_BROKER. Each is an app of the factory
-    with health and metrics. Its UUID is APP_UUID; if it is not set, each process has one of its own.
+    with health and metrics. Its UUID is APP_UUID; if it is not set, each process has one of its own. Its log has the
+    level LOG_LEVEL, INFO by default.
     """
 
 
@@ -51,7 +52,7 @@ def router(port: int | None) -> None:
     if port is None and environment("PORT") is None:
         port = _ROUTER_PORT
     client = KSQLDBClient(kafka_url() or _OWN_FACTORY)
-    AssetRouterApp(client, app_uuid=service_uuid("asset-router"), port=port).run()
+    AssetRouterApp(client, loglevel=_log_level(), app_uuid=service_uuid("asset-router"), port=port).run()
 
 
 @fanout.command()
@@ -65,7 +66,12 @@ def keeper() -> None:
     """
     from openfactory.fanout.keeper import StateKeeperApp  # the clients of Kafka are slow to import
 
-    StateKeeperApp(_needed_kafka("state keeper"), app_uuid=service_uuid("state-keeper")).run()
+    url = _needed_kafka("state keeper")
+    StateKeeperApp(url, loglevel=_log_level(), app_uuid=service_uuid("state-keeper")).run()
+
+
+def _log_level() -> str:
+    return setting("LOG_LEVEL") or "INFO"
 
 
 def _needed_kafka(service: str) -> str:

@@ -41,6 +41,7 @@ class StateKeeperApp(OpenFactoryApp, is_runtime=True):
 
     Args:
         url: a `kafka://` URL.
+        loglevel: level of the app's logger, a name or a number.
         app_uuid: UUID of the app, by default APP_UUID.
         operations_port: port with health and metrics, OPERATIONS_PORT by default; 0 selects a free port.
 
@@ -52,10 +53,21 @@ class StateKeeperApp(OpenFactoryApp, is_runtime=True):
     application_version = EventAttribute(value=__version__, tag="Application.Version")
     application_license = EventAttribute(value=OPENFACTORY_LICENSE, tag="Application.License")
 
-    def __init__(self, url: str, *, app_uuid: str | None = None, operations_port: int | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        loglevel: str | int = "INFO",
+        app_uuid: str | None = None,
+        operations_port: int | None = None,
+    ) -> None:
         self._keeper = StateKeeper(url)
         super().__init__(
-            KSQLDBClient(url), app_uuid=app_uuid, operations_port=operations_port, stop_timeout=_STOP_SECONDS
+            KSQLDBClient(url),
+            loglevel=loglevel,
+            app_uuid=app_uuid,
+            operations_port=operations_port,
+            stop_timeout=_STOP_SECONDS,
         )
 
     def main_loop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from flask import Flask
@@ -19,6 +20,7 @@ from openfactory.flaskapp import OpenFactoryFlaskApp
 from openfactory.settings.redaction import redacted
 
 if TYPE_CHECKING:
+    from openfactory.apps.operations.health import AppHealth
     from openfactory.apps.web.app import WebAppOptions
     from openfactory.kafka import KSQLDBClient
 
@@ -41,6 +43,7 @@ class AssetRouterApp(OpenFactoryFlaskApp):
 
     Args:
         ksqlClient: client whose URL selects the engine on which the router is an asset.
+        loglevel: level of the app's logger, a name or a number.
         clusters: servers of each NATS cluster, by its name; those in `NATS_CLUSTER_<NAME>` by default.
         test_mode: keep all data in a private memory and ignore the URL of the client.
         options: arguments of `OpenFactoryFlaskApp`; requests are not logged by default.
@@ -56,6 +59,7 @@ class AssetRouterApp(OpenFactoryFlaskApp):
         self,
         ksqlClient: KSQLDBClient | None,  # noqa: N803 - the name that apps have
         *,
+        loglevel: str | int = "INFO",
         clusters: Mapping[str, Sequence[str]] | None = None,
         test_mode: bool = False,
         **options: Unpack[WebAppOptions],
@@ -63,9 +67,13 @@ class AssetRouterApp(OpenFactoryFlaskApp):
         self.clusters = clusters_from_environment() if clusters is None else clusters
         self.ring = ring_of(self.clusters)
         options.setdefault("log_http_requests", False)
-        super().__init__(ksqlClient, test_mode=test_mode, **options)
+        super().__init__(ksqlClient, loglevel=loglevel, test_mode=test_mode, **options)
         for name, servers in self.clusters.items():
             self.logger.info("NATS cluster %s: %s", name, ", ".join(map(redacted, servers)))
+
+    def app_health(self) -> AppHealth:
+        """Return the state of the app. It is ready without its engine, because the answers do not need it."""
+        return replace(super().app_health(), needs_engine=False)
 
     def create_flask_app(self) -> Flask:
         app = super().create_flask_app()

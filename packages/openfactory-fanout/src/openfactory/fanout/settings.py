@@ -20,6 +20,7 @@ VARIABLES = (
         str(VIRTUAL_NODES),
         "Points of each NATS cluster on the hash ring; the same for all routers and forwarders of a factory.",
     ),
+    Variable("LOG_LEVEL", "INFO", "Level of the log of a service of `ofa fanout`, such as `DEBUG` or `WARNING`."),
 )
 declare(VARIABLES)
 

@@ -43,6 +43,7 @@ class AppHealth:
         commands: number of answered commands, by the status of the reply.
         waiting_commands: number of commands without a reply.
         engine: state of the engine.
+        needs_engine: whether the app is not ready while its engine does not work.
         problems: further reasons why the app is not ready, which it knows itself.
     """
 
@@ -54,6 +55,7 @@ class AppHealth:
     commands: Mapping[str, int]
     waiting_commands: int
     engine: EngineHealth
+    needs_engine: bool = True
     problems: Sequence[str] = ()
 
     @property
@@ -62,7 +64,7 @@ class AppHealth:
         reasons: list[str] = []
         if not self.serving:
             reasons.append("The web server does not accept requests.")
-        if not self.engine.connected:
+        if self.needs_engine and not self.engine.connected:
             reasons.append(self.engine.reason)
         if self.availability != "AVAILABLE":
             reasons.append(f"{self.asset_uuid} is {self.availability}.")
