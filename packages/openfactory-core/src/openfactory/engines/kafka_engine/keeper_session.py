@@ -293,7 +293,7 @@ def _new_consumer(connection: BrokerConnection, group: str) -> Consumer:
             "allow.auto.create.topics": False,
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": round(_SESSION_SECONDS * 1_000),
-            "heartbeat.interval.ms": 2_000,
+            "heartbeat.interval.ms": round(_SESSION_SECONDS * 200),
             "fetch.wait.max.ms": 100,
         }
     )
