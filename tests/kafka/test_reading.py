@@ -226,24 +226,29 @@ def test_reading_the_past_of_an_asset_delays_no_other_and_loses_nothing(
         assert heard[saw] in ([6], [3, 5, 6])  # after the snapshot that was read meanwhile
 
 
-@pytest.mark.parametrize("kind", ["kafka", "ksqldb"])
+@pytest.mark.parametrize(
+    ("kind", "with_places"), [("kafka", False), ("kafka", True), ("ksqldb", False)], ids=["kafka", "places", "ksqldb"]
+)
 def test_the_first_event_in_an_unexpected_partition_is_heard_and_the_partition_followed(
-    factory: KsqlDBFactory, kind: str
+    factory: KsqlDBFactory, kind: str, with_places: bool
 ) -> None:
     writer = ForeignWriter(factory)
-    mill = asset_in(2, f"FIRST-{kind}")
+    mill = asset_in(2, f"FIRST-{kind}-{with_places}")
     place = f"kafka://{factory.bootstrap_servers}?prefix={factory.prefix}" if kind == "kafka" else factory.url
     heard: list[object] = []
     with opened(place, Servers(factory.bootstrap_servers)) as engine:
         engine.subscribe(mill, lambda event: heard.append(event.value))
         write(writer, mill, 1)
         eventually(lambda: heard == [1])
-        eventually(lambda: followed_by(engine) == 1)
+        if with_places:
+            engine.uns_map()  # has the partitions of the places followed whole
+        followed = 1 + PARTITIONS * with_places
+        eventually(lambda: followed_by(engine) == followed)
         writer.write(mill, 2)  # as librdkafka chooses
         if kind == "kafka":
             assert values_of(engine, mill) == [2]  # at once
         eventually(lambda: heard == [1, 2])
-        eventually(lambda: followed_by(engine) == 2)
+        eventually(lambda: followed_by(engine) == followed + 1)
         writer.write(mill, 3)
         eventually(lambda: heard == [1, 2, 3])
 

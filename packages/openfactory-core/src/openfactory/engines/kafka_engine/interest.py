@@ -24,29 +24,35 @@ class Interest:
 
     Attributes:
         everything: whether the records of all assets are delivered.
-        keys: the keys of all records to deliver, whatever their partition; None if some partitions are delivered whole.
+        keys: the keys of the assets that are delivered on their own account, whatever their partition.
+        whole: by partition that is delivered whole, whatever the keys, the offset from which it is.
         expected: the partitions in which wanted records are expected; in others they are possible.
-        changes: number of times at which records were added.
+        changes: number of times at which records were added; it grows after the other attributes have changed, so that
+            a reader without the lock that finds it unchanged has not seen the former ones.
         assets: by asset that is delivered on its own account, the partitions in which its records are looked for.
     """
 
     def __init__(self) -> None:
         self.everything = False
-        self.keys: set[bytes] | None = set()
+        self.keys: set[bytes] = set()
+        self.whole: dict[Partition, int] = {}
         self.expected: set[Partition] = set()
         self.changes = 0
         self.assets: dict[str, frozenset[Partition]] = {}
         self._keys: dict[Partition, dict[bytes, int]] = {}  # each with the offset from which it is delivered
-        self._whole: dict[Partition, int] = {}  # partitions that are delivered whole, whatever their keys
         self._expected: dict[str | None, set[Partition]] = {}  # by asset
         self._asked: dict[str | None, float] = {}  # by asset, or None for all, the time of the last read
 
     def wants(self, partition: Partition, key: bytes | str | None) -> bool:
         """Return whether a record is delivered."""
-        if self.everything or partition in self._whole:
+        if self.everything or partition in self.whole:
             return True
         keys = self._keys.get(partition)
         return keys is not None and key in keys
+
+    def keys_in(self, partition: Partition) -> frozenset[bytes] | None:
+        """Return the keys of the records to look for in a partition; None if it is delivered whole."""
+        return None if partition in self.whole else frozenset(self.keys)
 
     def covers(self, asset_uuid: str, places: Iterable[Partition]) -> bool:
         """Return whether the records of an asset in some partitions are delivered on its own account."""
@@ -54,7 +60,7 @@ class Interest:
 
     def since(self, asset_uuid: str, partition: Partition) -> int | None:
         """Return the offset from which an asset's records in a partition are delivered, or None if they are not."""
-        starts = (self._whole.get(partition), self._keys.get(partition, {}).get(key_of_asset(asset_uuid)))
+        starts = (self.whole.get(partition), self._keys.get(partition, {}).get(key_of_asset(asset_uuid)))
         return min((start for start in starts if start is not None), default=None)
 
     def ask(self, asset_uuids: Collection[str] | None) -> None:
@@ -74,8 +80,7 @@ class Interest:
             keys = self._keys.setdefault(partition, {})
             keys[key] = min(start, keys.get(key, start))
         self.assets[asset_uuid] = self.assets.get(asset_uuid, frozenset()).union(starts)
-        if self.keys is not None:
-            self.keys.add(key)
+        self.keys.add(key)
         self.changes += 1
         for partition in expected:
             self.expect(asset_uuid, partition)
@@ -92,12 +97,12 @@ class Interest:
 
     def add_whole(self, starts: Mapping[Partition, int]) -> None:
         """Deliver all records of some partitions, each from an offset."""
-        self._whole = {**starts, **self._whole}
+        self.whole = {**starts, **self.whole}
         self._find_keys()
 
     def partitions(self) -> set[Partition]:
         """Return the partitions with records to deliver."""
-        return {*self._whole, *self._keys}
+        return {*self.whole, *self._keys}
 
     def let_go(self, watched: Collection[str] | None, topic: str) -> bool:
         """Drop the assets that no subscription watches and no read has asked for lately.
@@ -126,7 +131,7 @@ class Interest:
     def drop_everything(self, topic: str) -> None:
         """Deliver only the records of single assets from now on, in the topic of all events."""
         self.everything = False
-        self._whole = {partition: start for partition, start in self._whole.items() if partition.topic != topic}
+        self.whole = {partition: start for partition, start in self.whole.items() if partition.topic != topic}
         self._find_keys()
 
     def narrow(self, places_of: Callable[[str], Iterable[Partition]]) -> None:
@@ -149,9 +154,9 @@ class Interest:
                 del self._keys[partition]
 
     def _find_keys(self) -> None:
+        self.expected = {*self.whole, *(place for places in self._expected.values() for place in places)}
+        self.keys = {key for keys in self._keys.values() for key in keys}
         self.changes += 1
-        self.expected = {*self._whole, *(place for places in self._expected.values() for place in places)}
-        self.keys = None if self.everything or self._whole else {key for keys in self._keys.values() for key in keys}
 
     def forget(self, asset_uuid: str) -> None:
         """Deliver the records of an asset no more on its own account."""
@@ -172,11 +177,11 @@ class Interest:
             places_of: returns the partitions in which an asset's records are looked for.
             expected_of: returns those among them in which they are expected.
         """
-        assets, topics = list(self.assets), {partition.topic for partition in self._whole}
+        assets, topics = list(self.assets), {partition.topic for partition in self.whole}
         self.assets.clear()
         self._keys.clear()
         self._expected.clear()
-        self._whole = {partition: start for partition, start in starts.items() if partition.topic in topics}
+        self.whole = {partition: start for partition, start in starts.items() if partition.topic in topics}
         self._find_keys()
         for asset_uuid in assets:
             places = {partition: starts[partition] for partition in places_of(asset_uuid)}

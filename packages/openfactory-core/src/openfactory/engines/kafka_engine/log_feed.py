@@ -353,12 +353,9 @@ class LogFeed:
     def _deliver(self, messages: list[Message]) -> bool:
         """Deliver the wanted records of a batch, and return whether there was one."""
         interest = self._interest()
-        changes, keys = (0, None) if interest is None else (interest.changes, interest.keys)
-        if keys is None:
-            wanted = messages
-        else:  # mostly, nearly all are skipped here; an error has no key
-            wanted = [message for message in messages if (key := message.key()) is None or key in keys]
-        last = {message.partition(): message for message in messages}
+        changes, wanted = (0, messages) if interest is None else (interest.changes, self._wanted(messages, interest))
+        is_filtered = wanted is not messages
+        last = {(message.topic(), message.partition()): message for message in messages}
         with self._lock():
             if interest is not None and interest.changes != changes:
                 wanted = messages  # another thread has asked for an asset meanwhile
@@ -373,14 +370,27 @@ class LogFeed:
             self.counters["skipped"] += count - handed_over
             if self._restarted:
                 return True
-            if keys is not None:
+            if is_filtered:
                 self._pass(last.values())
         if count:
-            self._last_message = messages[-1] if last[messages[-1].partition()].error() is None else messages[0]
+            self._last_message = messages[-1] if messages[-1].error() is None else messages[0]
             self._on_answer()  # at once: a moment later, the broker may be away
         if handed_over and self._last_message is not None:
             self._connection.clocks.note_read(self._last_message)
         return handed_over > 0 or not count
+
+    def _wanted(self, messages: list[Message], interest: Interest) -> list[Message]:
+        """Return the records of a batch that may be wanted, and all errors; the batch itself if all may be."""
+        keys, whole = interest.keys, interest.whole
+        if whole.keys() >= set(self._partitions.values()):
+            return messages
+        if not whole:  # mostly, nearly all are skipped here; an error has no key
+            return [message for message in messages if (key := message.key()) is None or key in keys]
+        return [
+            message
+            for message in messages
+            if (key := message.key()) is None or key in keys or (message.topic(), message.partition()) in whole
+        ]
 
     def _pass(self, messages: Iterable[Message]) -> None:
         """Move the positions behind the last messages of some partitions. The caller owns the lock."""

@@ -85,7 +85,7 @@ class SideReader:
         """Read the new records of a partition, and return whether they are delivered."""
         feed, interest = self._feed(), self._interest
         with self._delivering():
-            start, changes, keys = feed.positions.get(partition), interest.changes, frozenset(interest.keys or ())
+            start, changes, keys = feed.positions.get(partition), interest.changes, interest.keys_in(partition)
         low, high = self._reader.bounds([partition])[partition]
         if start is None or start == high:
             return True
