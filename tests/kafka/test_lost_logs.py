@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +18,8 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from openfactory.engines.kafka_engine.engine import KafkaEngine
+from openfactory.engines.kafka_engine.past_state import PastState
+from openfactory.engines.kafka_engine.replay import Replay
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.events.event import AssetEvent, new_event
 from openfactory.events.registration import Registration
@@ -258,6 +261,37 @@ def test_a_state_of_another_cluster_is_not_believed(
     with opened(state_url) as engine:
         assert all_that_is_known(engine) == known
     assert [line for line in logged(logging.WARNING) if "another cluster" in line]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_closing_while_or_after_a_log_is_read_anew_leaves_a_state_file_that_is_sound(
+    kafka_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    url = f"{kafka_url}&state={tmp_path}/state.db"
+    with opened(url) as engine:
+        fill(engine)
+        known = all_that_is_known(engine)
+        reading, read = threading.Event(), PastState.read
+
+        def slow(self: PastState, *arguments: Any, is_needed: Callable[[], bool], **keywords: Any) -> Replay:
+            reading.set()
+            eventually(lambda: ends or not is_needed())
+            return read(self, *arguments, is_needed=is_needed, **keywords)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PastState, "read", slow)
+            engine._read_anew(engine._identity, "The log has lost records, as it seems")
+            assert reading.wait(60)
+            if ends:
+                assert all_that_is_known(engine).keys() == known.keys()
+            engine.close()
+    if ends:
+        with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+            marks = dict(connection.execute("SELECT topic, last_offset FROM folded"))
+        assert None not in marks.values()
+        assert len(marks) == 2
+    with opened(url) as engine:
+        assert all_that_is_known(engine) == known
 
 
 def damage(file: Path, kind: str) -> None:

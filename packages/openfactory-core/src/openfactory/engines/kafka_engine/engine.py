@@ -380,6 +380,8 @@ class KafkaEngine(LogEngine):
 
     def _save(self) -> None:
         with self._dispatcher.lock:
+            if not self._state.is_loaded:
+                return  # the state lacks the records before the positions
             self._marks.update((partition, RecordMark.of(message)) for partition, message in self._applied.items())
             self._applied.clear()
             self._tables.save(self._state.fold, self._feed.positions, self._marks, self._positions.base)

@@ -61,6 +61,9 @@ class _Log(Protocol):
     def _follow_partitions(self, partitions: Collection[Partition]) -> None:
         """Have the feed follow some partitions, those that it does not follow yet from their present ends."""
 
+    def _note_last(self, partition: Partition, message: Message) -> None:
+        """Note the last record of a partition that is in the state."""
+
     def _may_wait(self) -> bool:
         """Return whether this thread may wait for others, because it does not deliver events for them."""
 
@@ -108,6 +111,11 @@ class FollowedFold:
         self._loaded.set()
         self._reads = 0.0  # of the log for single assets, since it was last read for all
         self._closed = False
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether no other log is being read that has taken the place of the former one."""
+        return self._loaded.is_set()
 
     # Reading what is asked for
 
@@ -339,12 +347,18 @@ class FollowedFold:
             number, base = self._log._positions.log, self._log._positions.base
             asset_uuids = None if self._interest.everything else list(self._interest.assets)
             parts = {partition: (base, end) for partition, end in self._feed.positions.items()}
+        last: dict[Partition, Message] = {}
         read = self._past.read(
-            parts, asset_uuids, is_needed=lambda: not self._closed and number == self._log._positions.log
+            parts,
+            asset_uuids,
+            is_needed=lambda: not self._closed and number == self._log._positions.log,
+            on_last=last.__setitem__,
         )
         with self._lock:
             if self._closed or number != self._log._positions.log:
                 return False
+            for partition, message in last.items():
+                self._log._note_last(partition, message)
             self.fold, self._is_whole = read.fold, self._interest.everything
             self.fold.mark_changed()
             self._has_places = parts.keys() >= set(self._log._map_partitions)
