@@ -359,13 +359,8 @@ class LogFeed:
         with self._lock():
             if interest is not None and interest.changes != changes:
                 wanted = messages  # another thread has asked for an asset meanwhile
-            handed_over = errors = 0
-            for message in wanted:
-                if message.error() is not None:
-                    errors += 1
-                if self._deliver_one(message, interest):
-                    handed_over += 1
-            count = len(messages) - errors
+            count = len(messages) - sum(message.error() is not None for message in wanted)
+            handed_over = self._deliver_wanted(wanted, messages, interest)
             self.counters["read"] += count
             self.counters["skipped"] += count - handed_over
             if self._restarted:
@@ -378,6 +373,17 @@ class LogFeed:
         if handed_over and self._last_message is not None:
             self._connection.clocks.note_read(self._last_message)
         return handed_over > 0 or not count
+
+    def _deliver_wanted(self, wanted: list[Message], messages: list[Message], interest: Interest | None) -> int:
+        """Deliver the wanted records of a batch, and return their number. The caller owns the lock."""
+        count, changes = 0, 0 if interest is None else interest.changes
+        for message in wanted:
+            if self._deliver_one(message, interest):
+                count += 1
+                if interest is not None and interest.changes != changes and wanted is not messages:
+                    # A callback has asked for an asset: its records may be among those that were left out.
+                    return count + self._deliver_wanted(messages, messages, interest)
+        return count
 
     def _wanted(self, messages: list[Message], interest: Interest) -> list[Message]:
         """Return the records of a batch that may be wanted, and all errors; the batch itself if all may be."""
@@ -413,6 +419,8 @@ class LogFeed:
             return False  # fetched before the partition was let go and followed again
         is_wanted = interest is None or interest.wants(partition, message.key())
         if is_wanted:
+            if partition in self.positions:
+                self.positions[partition] = offset  # skipped records before it are past, if its callback looks there
             self.hand_over(partition, offset, message)
         if partition in self.positions and not self._is_restarted():
             self.positions[partition] = offset + 1

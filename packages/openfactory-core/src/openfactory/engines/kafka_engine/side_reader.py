@@ -97,10 +97,17 @@ class SideReader:
             if not is_whole:
                 interest.expect(None, partition)  # the feed tells of lost records
             for offset, message in found:
+                feed.positions[partition] = offset
                 interest.expect(key_of(message), partition)
                 feed.hand_over(partition, offset, message)
-            if is_whole and feed.positions.get(partition) == start:
-                feed.positions[partition] = high
+                if feed.positions.get(partition) != offset:
+                    return True  # nothing of the partition is needed any more
+                feed.positions[partition] = offset + 1
+                if interest.changes != changes:
+                    break  # a callback has asked for an asset, whose records may be next: the feed goes on with them
+            else:
+                if is_whole:
+                    feed.positions[partition] = high
             if partition in interest.expected:
                 feed.change()
             return True
