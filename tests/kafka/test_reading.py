@@ -17,6 +17,7 @@ from openfactory.engines.base import Servers
 from openfactory.engines.kafka_engine import interest, log_engine
 from openfactory.engines.kafka_engine.log_reader import LogReader
 from openfactory.engines.kafka_engine.partitioning import partition_of, usual_partitions_of
+from openfactory.engines.kafka_engine.tables import FoldedTables
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.events.event import AssetEvent, new_event
 from openfactory.events.registration import Registration
@@ -182,6 +183,31 @@ def test_what_nothing_needs_any_more_is_let_go_and_known_again_when_it_is_asked_
         assert values_of(engine, saw) == [2]
         write(others, mill, 3)
         eventually(lambda: heard == [2, 3])
+
+
+def test_an_answer_from_the_tables_lacks_nothing_while_another_asset_is_let_go(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = {"MILL": "Device", "SAW": "Device"}
+    with opened(url) as reference:
+        engine: Any = reference
+        for uuid in types:
+            engine.register(Registration(uuid, "Device"))
+        engine.flush()
+        assert engine.types(["MILL", "SAW"]) == types
+        pairs = FoldedTables.pairs
+
+        def pairs_later(self: FoldedTables, *arguments: Any) -> dict[str, str]:
+            engine._interest._asked["MILL"] = engine._let_go_at = 0
+            engine._let_go()
+            return pairs(self, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FoldedTables, "pairs", pairs_later)
+            assert engine.types(["SAW"]) == {"SAW": "Device"}
+        assert engine._interest.assets.keys() == {"SAW"}
+        assert engine._tables.pairs("assets_type", "type") == {"SAW": "Device"}
+        assert engine.types() == types
 
 
 def test_reading_the_past_of_an_asset_delays_no_other_and_loses_nothing(

@@ -280,8 +280,7 @@ class KafkaEngine(LogEngine):
 
     def _on_let_go(self) -> None:
         if not self._interest.everything:  # else the state of all is kept
-            self._tables.begin(_mark_of(self._cluster, self._identity))
-            self._state.let_go()
+            self._tables.drop(self._state.let_go())
 
     def _apply(self, partition: Partition, offset: int, message: Message) -> None:
         """Apply a record to the state, and deliver its event to the subscriptions."""

@@ -381,13 +381,17 @@ class FollowedFold:
         """Return whether no part of the log is being read. The caller owns the lock."""
         return not self._loads and self._whole_load is None and self._loaded.is_set()
 
-    def let_go(self) -> None:
-        """Keep only the assets that the interest has on their own account. The caller owns the lock."""
+    def let_go(self) -> set[str]:
+        """Keep only the assets that the interest has on their own account, and return the others.
+
+        The caller owns the lock.
+        """
         self._is_whole = False
         self._interest.narrow(lambda asset_uuid: self._log._places_of([asset_uuid]))
-        for asset_uuid in self.fold.asset_uuids() - self._interest.assets.keys():
+        dropped = self.fold.asset_uuids() - self._interest.assets.keys()
+        for asset_uuid in dropped:
             self.fold.drop(asset_uuid)
-        self.fold.mark_changed()
+        return dropped
 
     def close(self) -> None:
         """End all reading of the past soon."""

@@ -41,7 +41,8 @@ _CLOSE_SECONDS = 5.0
 # Marks a file as a state file of this engine: "OFAk".
 _APPLICATION_ID = 0x4F46416B
 
-_ALL = ("last", "command", "folded", "log", "deregistered", "uns")
+_OF_ASSETS = ("last", "command", "deregistered")
+_ALL = (*_OF_ASSETS, "folded", "log", "uns")
 
 _encode = msgspec.json.Encoder().encode
 _events = msgspec.json.Decoder(list[AssetEvent])
@@ -239,6 +240,15 @@ class FoldedTables:
             self._log = log
             deletions = (f"DELETE FROM {table};" for table in _ALL)  # noqa: S608 - our own names
             self._connection.executescript(f"BEGIN; {' '.join(deletions)} COMMIT;")
+
+    def drop(self, asset_uuids: Collection[str]) -> None:
+        """Delete the rows of some assets from tables that are no state file; their places in the namespace stay."""
+        with self._lock:
+            for table in _OF_ASSETS:
+                self._connection.executemany(
+                    f"DELETE FROM {table} WHERE asset = ?",  # noqa: S608 - our own names
+                    ((asset_uuid,) for asset_uuid in asset_uuids),
+                )
 
     def _write(self, connection: sqlite3.Connection, fold: Fold, base: int) -> None:
         changed = (fold.assets[asset_uuid][attribute_id] for asset_uuid, attribute_id in fold.changed)
