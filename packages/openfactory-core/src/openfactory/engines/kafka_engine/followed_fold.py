@@ -288,6 +288,7 @@ class FollowedFold:
                 self._interest.assets[name] = load.former[name]
             else:
                 self._interest.forget(name)
+                self._is_whole = False  # a load of all assets has left it to this one
         self._let_waiting_go(load)
 
     def _let_waiting_go(self, load: _Load) -> None:

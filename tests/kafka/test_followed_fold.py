@@ -1,0 +1,143 @@
+"""The state of the assets that were asked for, while the log is read for others, fails to be read, or is replaced."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from openfactory.engines.kafka_engine.followed_fold import FollowedFold
+from openfactory.engines.kafka_engine.interest import Interest
+from openfactory.engines.kafka_engine.positions import Partition, Positions
+from openfactory.engines.kafka_engine.replay import Replay
+from openfactory.events.event import new_event
+from openfactory.exceptions import EngineUnavailableError
+from openfactory.testing import eventually
+
+pytestmark = pytest.mark.timeout(60)
+
+LOG = Partition("log", 0)
+
+
+class Record:
+    """A record of the log, as librdkafka hands it over."""
+
+    def __init__(self, asset_uuid: str, value: int) -> None:
+        self.asset_uuid = asset_uuid
+        self.value = value
+
+    def key(self) -> bytes:
+        return self.asset_uuid.encode()
+
+
+class Log:
+    """An engine with a log of one partition, without a broker: in place of its feed, and of the reader of the past."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.meanwhile: Callable[[Collection[str] | None], object] = lambda _: None  # runs while the past is read
+        self._partitions = [LOG]
+        self._map_partitions: list[Partition] = []
+        self._newest: dict[str, int] = {}
+        self._interest = Interest()
+        self.lock = threading.RLock()
+        self._positions = Positions()
+        self._positions.counts = {LOG.topic: 1}
+        self.positions = {LOG: 0}
+        edge: Any = self
+        self.state = FollowedFold(self, self.lock, edge, edge)
+
+    def append(self, asset_uuid: str, value: int) -> None:
+        """Append a record, which the feed delivers at once."""
+        record: Any = Record(asset_uuid, value)
+        self.records.append(record)
+        with self.lock:
+            offset = self.positions[LOG]
+            if self._interest.wants(LOG, record.key()):
+                self.hand_over(LOG, offset, record)
+            self.positions[LOG] = offset + 1
+
+    def values(self, *asset_uuids: str) -> dict[str, list[object]]:
+        """Ask for the values of some assets, or of all."""
+        self.state.ask(asset_uuids or None)
+        events = self.state.fold.events(asset_uuids or None)
+        return {asset_uuid: [event.value for event in known] for asset_uuid, known in events.items()}
+
+    def read(
+        self,
+        parts: Mapping[Partition, tuple[int, int]],
+        asset_uuids: Collection[str] | None,
+        replay: Replay | None = None,
+        **_: object,
+    ) -> Replay:
+        replay = Replay(self._positions) if replay is None else replay
+        [(start, end)] = parts.values()
+        base = self._positions.base
+        for offset in range(start, end):
+            record = self.records[offset - base]
+            if asset_uuids is None or record.asset_uuid in asset_uuids:
+                replay.add(self._event(record, offset), LOG, offset)
+        self.meanwhile(asset_uuids)
+        return replay
+
+    def change(self) -> None:
+        """Change nothing: the feed follows the one partition."""
+
+    def hand_over(self, partition: Partition, offset: int, message: Any) -> None:
+        if self.state.admits(partition, offset, message):
+            self.state.fold.take(self._event(message, offset))
+
+    def _event(self, record: Record, offset: int) -> Any:
+        return new_event(record.asset_uuid, "x", record.value, "Events", "Test").with_position(offset + 1)
+
+    def _places_of(self, _: Collection[str] | None) -> list[Partition]:
+        return [LOG]
+
+    def _expected_of(self, _: str) -> list[Partition]:
+        return [LOG]
+
+    def _follow_partitions(self, partitions: Collection[Partition]) -> None:
+        raise AssertionError(f"{partitions} are followed already.")
+
+    def _note_last(self, partition: Partition, message: Any) -> None:
+        raise AssertionError(f"{partition} has no state file, which {message} would mark.")
+
+    def _may_wait(self) -> bool:
+        return True
+
+    def _delivering(self) -> AbstractContextManager[object]:
+        return self.lock
+
+    def look_for(self, asset_uuids: Collection[str], partitions: Collection[Partition]) -> None:
+        raise AssertionError(f"{partitions} have been looked at for {asset_uuids} already.")
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def test_an_asset_whose_own_past_cannot_be_read_is_read_again_after_all_others_were_read(log: Log) -> None:
+    log.append("MILL", 1)
+    log.append("SAW", 2)
+
+    asking = threading.Thread(target=log.state.ask, args=(None,))
+
+    def ask_for_all(asset_uuids: Collection[str] | None) -> None:
+        if asset_uuids is not None:
+            log.meanwhile = lambda _: None
+            asking.start()
+            eventually(lambda: log.state._is_whole)
+            raise EngineUnavailableError("No broker answers: a fault on purpose. Try again.", address="here")
+
+    log.meanwhile = ask_for_all
+    with pytest.raises(EngineUnavailableError):
+        log.values("MILL")
+    asking.join(60)
+    log.append("SAW", 3)
+    assert log.values("MILL") == {"MILL": [1]}
+    assert log.values() == {"MILL": [1], "SAW": [3]}
+    assert not asking.is_alive()
