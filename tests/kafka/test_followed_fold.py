@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,6 +14,7 @@ from openfactory.engines.kafka_engine.followed_fold import FollowedFold
 from openfactory.engines.kafka_engine.interest import Interest
 from openfactory.engines.kafka_engine.positions import Partition, Positions
 from openfactory.engines.kafka_engine.replay import Replay
+from openfactory.engines.kafka_engine.side_reader import SideReader
 from openfactory.events.event import new_event
 from openfactory.exceptions import EngineUnavailableError
 from openfactory.testing import eventually
@@ -47,6 +49,7 @@ class Log:
         self._positions = Positions()
         self._positions.counts = {LOG.topic: 1}
         self.positions = {LOG: 0}
+        self.is_restarted = False
         edge: Any = self
         self.state = FollowedFold(self, self.lock, edge, edge)
 
@@ -59,6 +62,13 @@ class Log:
             if self._interest.wants(LOG, record.key()):
                 self.hand_over(LOG, offset, record)
             self.positions[LOG] = offset + 1
+
+    def begin(self, *records: Record) -> None:
+        """Take the place of the log with another one, from whose end the feed follows it. The caller owns the lock."""
+        self.records = list(records)
+        self._positions.begin_log(self._positions.counts)
+        self.positions = {LOG: self._positions.base + len(records)}
+        self.state.begin_log([LOG])
 
     def values(self, *asset_uuids: str) -> dict[str, list[object]]:
         """Ask for the values of some assets, or of all."""
@@ -82,6 +92,15 @@ class Log:
                 replay.add(self._event(record, offset), LOG, offset)
         self.meanwhile(asset_uuids)
         return replay
+
+    def bounds(self, _: object) -> dict[Partition, tuple[int, int]]:
+        base = self._positions.base
+        return {LOG: (base, base + len(self.records))}
+
+    def read_part(self, _: Partition, start: int, end: int, keys: Collection[bytes]) -> Iterator[tuple[int, Record]]:
+        base = self._positions.base
+        records = ((offset, self.records[offset - base]) for offset in range(start, end))
+        return ((offset, record) for offset, record in records if record.key() in keys)
 
     def change(self) -> None:
         """Change nothing: the feed follows the one partition."""
@@ -141,3 +160,37 @@ def test_an_asset_whose_own_past_cannot_be_read_is_read_again_after_all_others_w
     assert log.values("MILL") == {"MILL": [1]}
     assert log.values() == {"MILL": [1], "SAW": [3]}
     assert not asking.is_alive()
+
+
+def test_an_asset_that_is_asked_for_while_another_log_takes_the_place_is_read_from_that(log: Log) -> None:
+    asking = threading.Thread(target=log.values, args=("MILL",))
+
+    def let_ask(_: object) -> None:
+        log.meanwhile = lambda _: None
+        log.lock.release()
+        asking.join(0.5)
+        log.lock.acquire()
+
+    with log.lock:
+        asking.start()
+        time.sleep(0.2)  # it waits for the lock
+        log.begin(Record("SAW", 1), Record("MILL", 2))
+        log.meanwhile = let_ask
+        assert log.state.reload()
+    asking.join(60)
+    assert log.values("MILL") == {"MILL": [2]}
+
+
+def test_nothing_is_read_aside_while_another_log_is_read(log: Log) -> None:
+    side: Any = log
+    reader = SideReader(side, lambda: side, log._interest, log._delivering)
+    with log.lock:
+        log.begin()
+        log._interest.add("MILL", {LOG: log._positions.base}, ())
+        log.records.append(Record("MILL", 1))
+    log.is_restarted = True  # until the log is read up to the position
+    reader.read([LOG])
+    assert log.positions == {LOG: log._positions.base}
+    log.is_restarted = False
+    reader.read([LOG])
+    assert log.positions == {LOG: log._positions.base + 1}

@@ -128,6 +128,8 @@ class FollowedFold:
         looked_for: set[str] = set()
         while self._can_read():
             with self._lock:
+                if not self._loaded.is_set():
+                    continue  # another log has taken the place of the log meanwhile
                 self._interest.ask(asset_uuids)
                 missing = self._missing(asset_uuids)
                 if missing is not None and not missing:

@@ -160,7 +160,9 @@ class LogFeed:
         interest = self._interest()
         return [place for place in self.positions if interest is None or place in interest.expected]
 
-    def _is_restarted(self) -> bool:
+    @property
+    def is_restarted(self) -> bool:
+        """Whether other partitions or offsets are to be followed, and none is followed yet."""
         return self._restarted
 
     def is_current(self) -> bool:
@@ -422,7 +424,7 @@ class LogFeed:
             if partition in self.positions:
                 self.positions[partition] = offset  # skipped records before it are past, if its callback looks there
             self.hand_over(partition, offset, message)
-        if partition in self.positions and not self._is_restarted():
+        if partition in self.positions and not self.is_restarted:
             self.positions[partition] = offset + 1
         return is_wanted
 

@@ -86,13 +86,15 @@ class SideReader:
         feed, interest = self._feed(), self._interest
         with self._delivering():
             start, changes, keys = feed.positions.get(partition), interest.changes, interest.keys_in(partition)
+            if start is None or feed.is_restarted:
+                return True
         low, high = self._reader.bounds([partition])[partition]
-        if start is None or start == high:
+        if start == high:
             return True
         is_whole = low <= start < high
         found = list(self._reader.read_part(partition, start, high, keys)) if is_whole else []
         with self._delivering():
-            if feed.positions.get(partition) != start or interest.changes != changes:
+            if feed.positions.get(partition) != start or interest.changes != changes or feed.is_restarted:
                 return False
             if not is_whole:
                 interest.expect(None, partition)  # the feed tells of lost records
