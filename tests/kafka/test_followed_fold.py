@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from openfactory.engines.kafka_engine import followed_fold
 from openfactory.engines.kafka_engine.followed_fold import FollowedFold
 from openfactory.engines.kafka_engine.interest import Interest
 from openfactory.engines.kafka_engine.positions import Partition, Positions
@@ -194,3 +195,29 @@ def test_nothing_is_read_aside_while_another_log_is_read(log: Log) -> None:
     log.is_restarted = False
     reader.read([LOG])
     assert log.positions == {LOG: log._positions.base + 1}
+
+
+@pytest.mark.parametrize("more", [0, 2])
+def test_records_that_arrive_while_all_is_read_are_kept_up_to_a_number(
+    log: Log, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    monkeypatch.setattr(followed_fold, "_WAITING_RECORDS", 3)
+    kept: list[int] = []
+    log.append("MILL", 0)
+
+    def write(_: object) -> None:
+        for value in range(len(log.records), len(log.records) + 10):
+            log.append("MILL", value)
+            log.append("SAW", value)
+        load = log.state._whole_load
+        assert load is not None
+        kept.append(len(load.waiting))
+        if len(kept) > more:
+            log.meanwhile = lambda _: None
+
+    log.meanwhile = write
+    last = {"MILL": [10 + 20 * more], "SAW": [10 + 20 * more]}
+    assert log.values() == last
+    assert kept == [3] * (1 + more)
+    log.append("SAW", 99)
+    assert log.values() == last | {"SAW": [99]}

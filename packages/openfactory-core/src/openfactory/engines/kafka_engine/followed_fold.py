@@ -39,7 +39,7 @@ _LOOK_SECONDS = 0.5
 # How often the log is read for single assets before it is read once for all.
 _READS = 8
 
-# Number of waiting records at which a read of all assets goes on up to the present position of the feed.
+# Number of waiting records that are kept. Then a read of all assets goes on up to the present position of the feed.
 _WAITING_RECORDS = 20_000
 
 
@@ -233,23 +233,25 @@ class FollowedFold:
             with Waiting(_logger, f"Reading the state of {what}", f"the records of {topic}"):
                 while parts:
                     replay = self._past.read(parts, load.asset_uuids, replay, is_needed=lambda: load.is_needed)
-                    parts = self._next_parts(load)
+                    with self._log._delivering():
+                        parts = self._next_parts(load)
+                        if not parts:
+                            self._finish(load, replay)
         except BaseException:
             with self._log._delivering():
                 self._give_up(load)
             raise
-        if replay is not None:
-            with self._log._delivering():
-                self._finish(load, replay)
 
     def _next_parts(self, load: _Load) -> dict[Partition, tuple[int, int]]:
-        """Return the parts to read in place of the waiting records, if these are too many to keep."""
-        with self._lock:
-            if not load.is_needed or load is not self._whole_load or len(load.waiting) < _WAITING_RECORDS:
-                return {}
-            load.waiting.clear()
-            before, load.ends = load.ends, {partition: self._feed.positions[partition] for partition in load.ends}
-            return {partition: (before[partition], end) for partition, end in load.ends.items()}
+        """Return the parts to read in place of the waiting records, if these are too many to keep.
+
+        The caller owns the lock.
+        """
+        if not load.is_needed or load is not self._whole_load or len(load.waiting) < _WAITING_RECORDS:
+            return {}
+        load.waiting.clear()
+        before, load.ends = load.ends, {partition: self._feed.positions[partition] for partition in load.ends}
+        return {partition: (before[partition], end) for partition, end in load.ends.items()}
 
     def _finish(self, load: _Load, replay: Replay) -> None:
         """Take the state that was read, then apply the records that have waited."""
@@ -320,7 +322,8 @@ class FollowedFold:
             load.waiting.append((partition, offset, message))
             return False
         if self._whole_load is not None and key_of(message) not in self._interest.assets:
-            self._whole_load.waiting.append((partition, offset, message))
+            if len(self._whole_load.waiting) < _WAITING_RECORDS:  # else it is read with the next parts
+                self._whole_load.waiting.append((partition, offset, message))
             return False
         return True
 
