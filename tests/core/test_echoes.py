@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from openfactory.engines.kafka_engine import echoes
 from openfactory.engines.kafka_engine.echoes import Echoes
 from openfactory.events.event import CANCEL_TAG, COMMAND_TAG, OWNER_TAG, REPLY_TAG, AssetEvent, new_event
 from openfactory.events.receipt import Receipt
@@ -97,11 +98,11 @@ def test_what_concerns_more_than_the_last_value_is_decoded(event: AssetEvent | N
 
 
 def test_a_partition_that_nobody_reads_keeps_nothing() -> None:
-    echoes = Echoes(lambda: None)
+    known = Echoes(lambda: None)
     record: Any = Record()
     for place in range(10):
-        echoes.note(PLACE, place, receipt(), record)
-    assert not echoes._partitions
+        known.note(PLACE, place, receipt(), record)
+    assert not known._partitions
 
 
 def test_the_bytes_of_a_large_write_are_not_kept() -> None:
@@ -123,4 +124,22 @@ def test_a_report_that_comes_after_its_echo_is_not_kept() -> None:
     for place in range(2, 10):
         assert reading.asked(place) is None
         reading.note(place, receipt())
+    assert not reading.echoes._partitions[PLACE].written
+
+
+def test_writes_that_the_feed_skips_do_not_push_out_those_that_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(echoes, "_MAX_WRITES", 10)
+    reading = Reading()
+    for place in range(2, 100):
+        reading.note(place, write := receipt())
+        if not place % 5:
+            assert reading.asked(place) is write
+    assert len(reading.echoes._partitions[PLACE].written) <= 10
+
+
+def test_a_record_that_has_waited_does_not_make_earlier_reports_new() -> None:
+    reading = Reading()
+    for place in (9, 5):
+        assert reading.asked(place) is None
+    reading.note(7, receipt())
     assert not reading.echoes._partitions[PLACE].written

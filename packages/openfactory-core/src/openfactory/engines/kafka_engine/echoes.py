@@ -75,7 +75,9 @@ class Echoes:
         if event is not None and has_plain_echo(event):
             known.written[place] = _Written(value, receipt, event)
             if len(known.written) > _MAX_WRITES:
-                known.written.clear()  # the feed does not read the partition any more, or is far behind
+                # The feed skips the others, or it does not read the partition any more: the newest are still to come.
+                for earlier in list(known.written)[: _MAX_WRITES // 2]:
+                    known.written.pop(earlier, None)
 
     def written_at(self, partition: tuple[str, int], place: int, message: Message) -> Receipt | None:
         """Return the own write whose echo a record is; None if it is no echo, or its report has not arrived yet."""
@@ -84,7 +86,7 @@ class Echoes:
             known = self._partitions[partition] = _ReadPartition()
         if place not in known.written:
             self._take_reports()
-        known.read = place
+        known.read = max(place, known.read)  # records that have waited come late
         write = known.written.pop(place, None)
         if write is None or write.value != message.value() or is_deregistration(write.event):
             return None
