@@ -83,8 +83,10 @@ class Fold:
         Returns:
             whether it is an event that counts, which subscriptions receive.
         """
-        if not self.counts(event):
-            return False
+        return self.counts(event) and self.take_counting(event)
+
+    def take_counting(self, event: AssetEvent) -> bool:
+        """Apply an event or a deregistration that counts, and return whether it is an event."""
         if is_deregistration(event):
             self.deregister(event)
             return False

@@ -225,6 +225,7 @@ class LogReader:
                 self._consumer.assign([TopicPartition(partition.topic, partition.number, start - base)])
                 self._current_read = token
             messages: list[tuple[int, Message]] = []
+            skipped = 0
             for message in (self._first_message(partition), *self._consumer.consume(_BATCH, 0)):
                 if (error := message.error()) is not None:
                     if error.name() == "_PARTITION_EOF":
@@ -238,11 +239,12 @@ class LogReader:
                     start = end
                     break
                 start = offset + 1
-                self.counters["read"] += 1
                 if keys is None or message.key() in keys:
                     messages.append((offset, message))
                 else:
-                    self.counters["skipped"] += 1
+                    skipped += 1
+            self.counters["read"] += len(messages) + skipped
+            self.counters["skipped"] += skipped
             return messages, start
 
     def _first_message(self, partition: Partition) -> Message:

@@ -48,12 +48,10 @@ class Replay:
 
     def add(self, event: AssetEvent, partition: Partition, milliseconds: int) -> None:
         """Take the next event of a partition, with the time of its record."""
-        if not self._positions.is_stray(event.asset_uuid, partition):
-            if self.fold.counts(event):  # else it hides no stray
-                self._times[event.asset_uuid, event.id] = milliseconds
-            self._apply(event)
-        else:
+        if self._positions.is_stray(event.asset_uuid, partition):
             self._hold(event, partition, milliseconds)
+        elif self._apply(event) and self._positions.counts.get(partition.topic, 1) > 1:  # else it hides no stray
+            self._times[event.asset_uuid, event.id] = milliseconds
 
     def _hold(self, event: AssetEvent, partition: Partition, milliseconds: int) -> None:
         """Keep a stray until the end, in place of an older one of its attribute."""
@@ -75,6 +73,10 @@ class Replay:
         self._strays.clear()
         self._times.clear()
 
-    def _apply(self, event: AssetEvent) -> None:
+    def _apply(self, event: AssetEvent) -> bool:
+        """Apply an event or a deregistration, and return whether it counts."""
         self.newest[event.asset_uuid] = event.position or 0
-        self.fold.take(event)
+        counts = self.fold.counts(event)
+        if counts:
+            self.fold.take_counting(event)
+        return counts
