@@ -190,10 +190,10 @@ def test_nothing_is_read_aside_while_another_log_is_read(log: Log) -> None:
         log._interest.add("MILL", {LOG: log._positions.base}, ())
         log.records.append(Record("MILL", 1))
     log.is_restarted = True  # until the log is read up to the position
-    reader.read([LOG])
+    reader.read({LOG: log._positions.base + 1})
     assert log.positions == {LOG: log._positions.base}
     log.is_restarted = False
-    reader.read([LOG])
+    reader.read({LOG: log._positions.base + 1})
     assert log.positions == {LOG: log._positions.base + 1}
 
 

@@ -121,7 +121,7 @@ class KafkaEngine(LogEngine):
             opened.callback(delivery.abandon)
             watch = LogWatch(connection, (assets, uns_map))
             opened.callback(watch.close)
-            cluster, identity, bounds = _found_log(connection, reader, watch, location.prefix)
+            cluster, identity, ends = _found_log(connection, reader, watch, location.prefix)
             tables = FoldedTables(location.state, _mark_of(cluster, identity))
             opened.pop_all()  # from here on, `close` closes them
             tombstones = {table: location.prefix + topic for table, topic in _TOMBSTONES.items()}
@@ -143,7 +143,7 @@ class KafkaEngine(LogEngine):
             self._held_back = Outage(
                 _logger, meanwhile="Answers lack these events.", over="The log can be read up to its end again."
             )
-            self._known_ends.update((partition, high) for partition, (_, high) in bounds.items())
+            self._known_ends.update(ends)
             waiting.step = f"the records of {assets}"
             try:
                 if location.state is None:
@@ -350,10 +350,12 @@ class KafkaEngine(LogEngine):
             places = self._places_of(asset_uuids) if asset_uuids is None or asset_uuids else []
             with self._dispatcher.lock:
                 known = [partition for partition in (*places, *others) if partition in self._feed.positions]
+            ends = self._ends(known)
+            positions = self._feed.positions
             with suppress(EngineUnavailableError):  # an outage is logged
-                self._side.read([partition for partition in known if self._side.is_aside(partition)])
-            awaited = [partition for partition in known if not self._side.is_aside(partition)]
-            has_passed = self._feed.wait_for(self._ends(awaited), self._known_ends, _STALL_SECONDS)
+                self._side.read({place: end for place, end in ends.items() if end > positions.get(place, end)})
+            awaited = {partition: end for partition, end in ends.items() if not self._side.is_aside(partition)}
+            has_passed = self._feed.wait_for(awaited, self._known_ends, _STALL_SECONDS)
         if has_passed:
             self._held_back.end()
         elif self._connection.outage.reason:
@@ -405,22 +407,22 @@ def _mark_of(cluster: Cluster, identity: Identity) -> str:
 
 def _found_log(
     connection: BrokerConnection, reader: LogReader, watch: LogWatch, prefix: str
-) -> tuple[Cluster, Identity, dict[Partition, tuple[int, int]]]:
-    """Create the needed topics that do not exist, and return the cluster, their identity, and their bounds."""
+) -> tuple[Cluster, Identity, dict[Partition, int]]:
+    """Create the needed topics that do not exist, and return the cluster, their identity, and their ends."""
     topics = {prefix + name for name in NEEDED_TOPICS}
-    question = watch.ask()  # answered while the reader connects, and finds the bounds
+    question = watch.ask()  # answered while the reader connects, and finds the ends
     cluster = _ensure_topics(connection, reader, prefix)
     partitions = [Partition(topic, number) for topic in sorted(topics) for number in range(cluster.topics[topic])]
-    bounds = call_on_thread("openfactory-bounds", reader.bounds, partitions)
+    ends = call_on_thread("openfactory-ends", reader.ends, partitions)
     identity = watch.answer(question) or {}
     deadline = time.monotonic() + _STALL_SECONDS
     while identity.keys() < topics:  # they were created a moment ago
         if time.monotonic() >= deadline:
             raise connection.unavailable(f"it does not describe the topics {', '.join(topics - identity.keys())}")
         identity = watch.answer(watch.ask()) or {}
-    found = bounds.result()
+    found = ends.result()
     if any(known.partitions != cluster.topics[topic] for topic, known in identity.items()):  # it has more by now
-        found = reader.bounds(Partition(topic, n) for topic, known in identity.items() for n in range(known.partitions))
+        found = reader.ends(Partition(topic, n) for topic, known in identity.items() for n in range(known.partitions))
     return cluster, dict(sorted(identity.items())), found
 
 

@@ -400,7 +400,7 @@ class LogEngine(SharedEngine):
             base, counts = self._positions.base, {topic: known.partitions for topic, known in identity.items()}
             partitions = [Partition(topic, number) for topic, count in counts.items() for number in range(count)]
             self._reader.cluster()  # otherwise the reader does not know new partitions for minutes
-            bounds = self._reader.bounds(partitions)
+            ends = self._reader.ends(partitions)
             with self._dispatcher.lock:
                 if self._closed:
                     return
@@ -412,7 +412,7 @@ class LogEngine(SharedEngine):
                 self._delivery.begin_log()
                 self._newest.clear()
                 moved = self._positions.base - base
-                self._known_ends = {partition: high + moved for partition, (_, high) in bounds.items()}
+                self._known_ends = {partition: end + moved for partition, end in ends.items()}
                 self._begin_log()
         _logger.warning(
             "%s. The log is read anew, and nothing of the former log counts any more: an attribute that the new log "

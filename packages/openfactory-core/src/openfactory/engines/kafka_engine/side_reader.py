@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 
 from openfactory.engines.kafka_engine.interest import Interest
@@ -69,24 +69,27 @@ class SideReader:
         """Return whether a partition is read here."""
         return partition in self._feed().positions and partition not in self._interest.expected
 
-    def read(self, partitions: Collection[Partition]) -> None:
-        """Read the new records of some partitions up to their present ends.
+    def read(self, ends: Mapping[Partition, int]) -> None:
+        """Read the new records of those partitions among some that are read here.
+
+        Args:
+            ends: the present ends, by partition; one that is read up to there has no new records.
 
         Raises:
             EngineUnavailableError: the broker does not send the records.
         """
         with self._reading:
-            for partition in partitions:
+            for partition, end in ends.items():
                 for _ in range(_TRIES):
-                    if not self.is_aside(partition) or self._read(partition):
+                    if not self.is_aside(partition) or self._read(partition, end):
                         break
 
-    def _read(self, partition: Partition) -> bool:
+    def _read(self, partition: Partition, end: int) -> bool:
         """Read the new records of a partition, and return whether they are delivered."""
         feed, interest = self._feed(), self._interest
         with self._delivering():
             start, changes, keys = feed.positions.get(partition), interest.changes, interest.keys_in(partition)
-            if start is None or feed.is_restarted:
+            if start is None or start == end or feed.is_restarted:
                 return True
         low, high = self._reader.bounds([partition])[partition]
         if start == high:
@@ -120,7 +123,7 @@ class SideReader:
                 aside = [partition for partition in self._feed().positions if self.is_aside(partition)]
             try:
                 with suppress(EngineUnavailableError):  # an outage is logged
-                    self.read(aside)
+                    self.read(self._reader.ends(aside))
             except EngineClosedError:
                 return
             except Exception:
