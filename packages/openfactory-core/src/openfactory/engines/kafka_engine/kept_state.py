@@ -166,19 +166,19 @@ class KeptState:
         Raises:
             EngineUnavailableError: the broker does not answer.
         """
-        ends = self._reader.ends(Partition(self._topic, number) for number in range(self._partitions))
-        offsets = {partition.number: self._newest_offset(partition, end) for partition, end in ends.items()}
-        bounds = self._reader.bounds(log)
+        topic = [Partition(self._topic, number) for number in range(self._partitions)]
+        bounds = self._reader.bounds([*topic, *log])
+        offsets = {partition.number: self._newest_offset(partition, *bounds[partition]) for partition in topic}
         base = self._positions.base
         return sum(
             max(high - max(low, base + offsets.get(partition.number, 0)), 0)
-            for partition, (low, high) in bounds.items()
+            for partition, (low, high) in ((partition, bounds[partition]) for partition in log)
         )
 
-    def _newest_offset(self, partition: Partition, end: int) -> int:
+    def _newest_offset(self, partition: Partition, low: int, high: int) -> int:
         """Return the offset up to which the state contains a partition of the log; 0 for another log."""
         offset = 0
-        for _, message in self._reader.read(partition, end - _LAST_RECORDS, end):
+        for _, message in self._reader.read_part(partition, max(low, high - _LAST_RECORDS), high):
             if message.key() == MARKER_KEY:
                 marker = Marker.read(message.value(), self.log)
                 offset = 0 if marker is None else marker.offset
@@ -193,7 +193,7 @@ class KeptState:
         latest: dict[bytes, bytes] = {}
         keys: dict[bytes, Key] = {}
         start, end = self._reader.bounds([partition])[partition]
-        for _, message in self._reader.read(partition, start, end):
+        for _, message in self._reader.read_part(partition, start, end):
             raw, value = message.key(), message.value()
             if raw == MARKER_KEY:
                 marker = value
