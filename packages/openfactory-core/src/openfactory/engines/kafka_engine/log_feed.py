@@ -147,7 +147,7 @@ class LogFeed:
         self.change()
 
     def change(self) -> None:
-        """Adapt the consumer soon to the partitions in which wanted records are expected."""
+        """Adapt the consumer soon to the partitions in which wanted records are expected; the caller owns the lock."""
         self._changed.set()
 
     @property
@@ -327,7 +327,7 @@ class LogFeed:
                 expected = self._expected()
                 self._consumer.assign([TopicPartition(*place, positions[place] - base) for place in expected])
                 self._restarted = False
-                self._partitions = {(partition.topic, partition.number): partition for partition in expected}
+                self._partitions = {place: place for place in expected}
 
     def _change_assignment(self) -> None:
         """Assign the partitions that are followed since the last time, and unassign those that are not any more.
@@ -337,27 +337,25 @@ class LogFeed:
         from confluent_kafka import TopicPartition
 
         with self._lock():
-            self._changed.clear()
-            assigned, self._changed_at = set(self._partitions.values()), time.monotonic()
-            expected = self._expected()
-            removed = [TopicPartition(*partition) for partition in assigned.difference(expected)]
-            added = [
-                TopicPartition(*partition, self.positions[partition] - self._base)
-                for partition in expected
-                if partition not in assigned
-            ]
+            self._changed_at, expected = time.monotonic(), self._expected()
+            kept = [partition for partition in self._partitions.values() if partition in expected]
+            removed = [partition for partition in self._partitions.values() if partition not in expected]
             if removed:
-                self._consumer.incremental_unassign(removed)
+                self._consumer.incremental_unassign([TopicPartition(*partition) for partition in removed])
+                self._partitions = {place: place for place in kept}
+            added = [partition for partition in expected if partition not in kept]
             if added:
-                self._consumer.incremental_assign(added)
-            self._partitions = {(partition.topic, partition.number): partition for partition in expected}
+                self._consumer.incremental_assign(
+                    [TopicPartition(*partition, self.positions[partition] - self._base) for partition in added]
+                )
+                self._partitions = {place: place for place in expected}
+            self._changed.clear()  # last: after an error, the next round tries again
 
     def _deliver(self, messages: list[Message]) -> bool:
         """Deliver the wanted records of a batch, and return whether there was one."""
         interest = self._interest()
         changes, wanted = (0, messages) if interest is None else (interest.changes, self._wanted(messages, interest))
         is_filtered = wanted is not messages
-        last = {(message.topic(), message.partition()): message for message in messages}
         with self._lock():
             if interest is not None and interest.changes != changes:
                 wanted = messages  # another thread has asked for an asset meanwhile
@@ -368,9 +366,9 @@ class LogFeed:
             if self._restarted:
                 return True
             if is_filtered:
-                self._pass(last.values())
+                self._pass(messages)
         if count:
-            self._last_message = messages[-1] if messages[-1].error() is None else messages[0]
+            self._last_message = next(message for message in reversed(messages) if message.error() is None)
             self._on_answer()  # at once: a moment later, the broker may be away
         if handed_over and self._last_message is not None:
             self._connection.clocks.note_read(self._last_message)
@@ -400,9 +398,10 @@ class LogFeed:
             if (key := message.key()) is None or key in keys or (message.topic(), message.partition()) in whole
         ]
 
-    def _pass(self, messages: Iterable[Message]) -> None:
-        """Move the positions behind the last messages of some partitions. The caller owns the lock."""
-        for message in messages:
+    def _pass(self, messages: list[Message]) -> None:
+        """Move the positions behind the last records of a batch. The caller owns the lock."""
+        last = {(message.topic(), message.partition()): message for message in messages}
+        for message in last.values():
             partition = self._partitions.get((message.topic(), message.partition()))
             if partition is not None and partition in self.positions and message.error() is None:
                 end = self._base + (message.offset() or 0) + 1
