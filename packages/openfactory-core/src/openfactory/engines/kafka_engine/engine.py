@@ -25,9 +25,10 @@ from openfactory.engines.kafka_engine.log_watch import Identity, LogWatch
 from openfactory.engines.kafka_engine.past_state import PastState
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.kafka_engine.recent_commands import MAX_COMMANDS
+from openfactory.engines.kafka_engine.record_mark import RecordMark
 from openfactory.engines.kafka_engine.replay import Replay
 from openfactory.engines.kafka_engine.state_records import log_of
-from openfactory.engines.kafka_engine.tables import FoldedState, FoldedTables, RecordMark
+from openfactory.engines.kafka_engine.tables import FoldedState, FoldedTables
 from openfactory.engines.kafka_engine.topics import (
     ASSETS_AVAIL_TOPIC,
     ASSETS_STATE_TOPIC,
@@ -59,9 +60,6 @@ _STALL_SECONDS = 10.0
 
 # Seconds between two updates of the state file.
 _SAVE_SECONDS = 5.0
-
-# Number of records behind a state file from which on the state of a keeper is read instead, if there is one.
-_MANY_RECORDS = 100_000
 
 # Number of records that a state file may be behind the log; a state keeper's topic is read instead of more.
 _MANY_RECORDS = 100_000
@@ -163,7 +161,7 @@ class KafkaEngine(LogEngine):
         self._check_open()
         wanted = None if asset_uuids is None else list(asset_uuids)
         with self._brought_up(wanted):
-            positions = {place: self._feed.positions.get(place, self._passed(place)) for place in self._partitions}
+            positions = {place: self._passed(place) for place in self._partitions}
             return Snapshot(self._state.fold.events(wanted), self._position(positions, wanted), self._positions.log)
 
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
@@ -242,9 +240,8 @@ class KafkaEngine(LogEngine):
         if any(state.offsets.get(partition, 0) > end for partition, end in self._known_ends.items()):
             return "ends before the offsets in the state file"
         for partition, mark in state.marks.items():
-            for _, message in self._reader.read(partition, mark.offset, mark.offset + 1):
-                if mark != RecordMark.of(message):
-                    return "has other records now than the state file has read"
+            if not self._reader.is_continued(partition, state.offsets.get(partition, 0), mark):
+                return "has other records now than the state file has read"
         return ""
 
     def _records_after(self, state: FoldedState) -> int:

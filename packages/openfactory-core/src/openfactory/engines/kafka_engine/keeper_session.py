@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.kafka_engine.broker_admin import BrokerAdmin
-from openfactory.engines.kafka_engine.broker_errors import configuration_error
 from openfactory.engines.kafka_engine.connection import BrokerConnection
-from openfactory.engines.kafka_engine.kept_state import KeptPartition, KeptState
-from openfactory.engines.kafka_engine.log_reader import LogReader
+from openfactory.engines.kafka_engine.kept_state import KeptState
+from openfactory.engines.kafka_engine.log_reader import LogReader, new_consumer
 from openfactory.engines.kafka_engine.log_watch import Identity, LogWatch
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.kafka_engine.records import Records
 from openfactory.engines.kafka_engine.state_fold import StateFold
 from openfactory.engines.kafka_engine.state_records import log_of
 from openfactory.engines.kafka_engine.state_writer import StateWriter
-from openfactory.engines.kafka_engine.tables import RecordMark
 from openfactory.engines.kafka_engine.topics import (
     ASSETS_STATE_TOPIC,
     ASSETS_TOPIC,
@@ -96,7 +94,17 @@ class KeeperSession:
             self._reader = LogReader(connection)
             stack.callback(self._reader.close)
             self._kept = KeptState(self._reader, connection.positions, self._state_topic, count, self._log)
-            self._consumer = _new_consumer(connection, self._state_topic)
+            self._consumer = new_consumer(
+                connection,
+                **{
+                    "group.id": self._state_topic,
+                    "auto.offset.reset": "earliest",  # after the retention has passed the state
+                    "partition.assignment.strategy": "cooperative-sticky",
+                    "session.timeout.ms": round(_SESSION_SECONDS * 1_000),
+                    "heartbeat.interval.ms": round(_SESSION_SECONDS * 200),
+                    "fetch.wait.max.ms": 100,
+                },
+            )
             stack.callback(self._consumer.close)
             self._consumer.subscribe(
                 [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -217,20 +225,12 @@ class KeeperSession:
         partition = Partition(self._topic, number)
         fold = StateFold(partition, self._log, self._connection.positions, self._records)
         kept = self._kept.read(number)
-        low, high = self._reader.bounds([partition])[partition]
-        if kept is not None and kept.marker.offset <= high and self._is_same_log(partition, kept):
+        if kept is not None and self._reader.is_continued(partition, kept.marker.offset, kept.marker.mark):
             fold.continue_from(kept)
         else:
+            low, _ = self._reader.bounds([partition])[partition]
             fold.begin(low, self._kept.keys(number))
         return fold
-
-    def _is_same_log(self, partition: Partition, kept: KeptPartition) -> bool:
-        """Return whether the log has the last record of the state; the log may have dropped it."""
-        mark = kept.marker.mark
-        if mark is None:
-            return True
-        records = [message for _, message in self._reader.read(partition, mark.offset, mark.offset + 1)]
-        return all(RecordMark.of(message) == mark for message in records)
 
     def _write(self, numbers: list[int]) -> int:
         count = sum(_in_parallel([partial(self._write_partition, number) for number in numbers]))
@@ -279,25 +279,3 @@ def _ensure_topic(connection: BrokerConnection, prefix: str) -> int:
         _logger.info("Created the topic %s%s. A start reads it from now on.", prefix, ASSETS_STATE_TOPIC)
     ensure_partitions(configuration, prefix + ASSETS_STATE_TOPIC, count)
     return count
-
-
-def _new_consumer(connection: BrokerConnection, group: str) -> Consumer:
-    from confluent_kafka import Consumer, KafkaException
-
-    configuration = connection.configuration(
-        **{
-            "group.id": group,
-            "enable.auto.commit": False,  # the state topic has the offsets
-            "auto.offset.reset": "earliest",  # after the retention has passed the state
-            "enable.partition.eof": True,
-            "allow.auto.create.topics": False,
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": round(_SESSION_SECONDS * 1_000),
-            "heartbeat.interval.ms": round(_SESSION_SECONDS * 200),
-            "fetch.wait.max.ms": 100,
-        }
-    )
-    try:
-        return Consumer(configuration)
-    except KafkaException as error:
-        raise configuration_error(connection.bootstrap_servers, error) from error

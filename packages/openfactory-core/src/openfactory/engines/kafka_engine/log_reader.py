@@ -14,6 +14,7 @@ from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.kafka_engine.broker_errors import configuration_error
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.positions import Partition
+from openfactory.engines.kafka_engine.record_mark import RecordMark
 from openfactory.exceptions import EngineClosedError
 
 if TYPE_CHECKING:
@@ -149,6 +150,23 @@ class LogReader:
         lows = call_on_thread("openfactory-bounds", self._offsets, partitions, _BEGINNING)
         highs = self._offsets(partitions, _END)
         return {partition: (low, highs[partition]) for partition, low in lows.result().items()}
+
+    def is_continued(self, partition: Partition, end: int, mark: RecordMark | None) -> bool:
+        """Return whether a partition goes on from what was read of it, and is not that of another log.
+
+        Args:
+            partition: the partition.
+            end: the offset up to which it was read, as the broker counts.
+            mark: the last record that was read, if there was one; the partition has it, unless it is too old.
+        """
+        base = self._positions.base
+        low, high = self.bounds([partition])[partition]
+        if base + end > high:
+            return False
+        if mark is None or base + mark.offset < low:
+            return True
+        last = base + mark.offset
+        return all(RecordMark.of(message) == mark for _, message in self.read_part(partition, last, last + 1))
 
     def offsets_at(self, partitions: Iterable[Partition], seconds: float) -> dict[Partition, int]:
         """Return, for each partition, the offset of the first record that is not older than a time.

@@ -11,8 +11,6 @@ from openfactory.engines.kafka_engine.log_reader import LogReader
 from openfactory.engines.kafka_engine.positions import Partition, Positions
 from openfactory.engines.kafka_engine.records import Records
 from openfactory.engines.kafka_engine.replay import Replay
-from openfactory.engines.kafka_engine.state_records import Marker
-from openfactory.engines.kafka_engine.tables import RecordMark
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -91,21 +89,10 @@ class PastState:
         A keeper that is ahead of the part to read has events after its end; they are left to those who read on.
         """
         kept = self._kept.read(partition.number, asset_uuids)
-        if kept is None or not self._is_of_log(partition, kept.marker):
+        if kept is None or not self._reader.is_continued(partition, kept.marker.offset, kept.marker.mark):
             return self._positions.base
         replay.begin(kept.until(end), partition)
         return min(self._positions.base + kept.marker.offset, end)
-
-    def _is_of_log(self, partition: Partition, marker: Marker) -> bool:
-        """Return whether a partition still has the last record that a state keeper has read, unless it is too old."""
-        base = self._positions.base
-        low, high = self._reader.bounds([partition])[partition]
-        if base + marker.offset > high:
-            return False
-        if marker.mark is None or base + marker.mark.offset < low:
-            return True
-        last = base + marker.mark.offset
-        return all(RecordMark.of(message) == marker.mark for _, message in self._reader.read(partition, last, last + 1))
 
     def look_for(self, asset_uuids: Collection[str], partitions: Iterable[Partition]) -> None:
         """Look for assets in the newest records of some partitions; `Positions` notes where their events are."""

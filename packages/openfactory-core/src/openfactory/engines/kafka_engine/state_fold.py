@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from openfactory.engines.kafka_engine.fold import COMMAND_TAGS, Fold, is_deregistration
 from openfactory.engines.kafka_engine.kept_state import KeptPartition
 from openfactory.engines.kafka_engine.positions import Partition, Positions
+from openfactory.engines.kafka_engine.record_mark import RecordMark
 from openfactory.engines.kafka_engine.records import Records
 from openfactory.engines.kafka_engine.state_records import Key, Marker, StateRecord, encode_key, record_of
-from openfactory.engines.kafka_engine.tables import RecordMark
 from openfactory.events.event import AssetEvent
 
 if TYPE_CHECKING:
@@ -138,8 +138,7 @@ class StateFold:
 
     def _clear_changes(self) -> None:
         for fold in (self._own, self._strays):
-            fold.changed.clear()
-            fold.changed_registrations.clear()
+            fold.clear_changes()
 
 
 def _command_key(event: AssetEvent) -> tuple[str, str, int]:

@@ -20,7 +20,7 @@ import msgspec
 from openfactory.engines.kafka_engine.command_age import with_appended
 from openfactory.engines.kafka_engine.log_clock import appended_at
 from openfactory.engines.kafka_engine.log_watch import TopicIdentity
-from openfactory.engines.kafka_engine.tables import RecordMark
+from openfactory.engines.kafka_engine.record_mark import RecordMark
 from openfactory.events.event import COMMAND_TAG, AssetEvent
 from openfactory.events.message import encode_message, read_message
 from openfactory.exceptions import InvalidEventError

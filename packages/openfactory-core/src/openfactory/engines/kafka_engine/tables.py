@@ -9,7 +9,7 @@ from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,14 +18,12 @@ from openfactory.concurrency.group_access import create_for_group
 from openfactory.engines.kafka_engine.fold import Fold, Place
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.kafka_engine.recent_commands import MAX_COMMANDS
+from openfactory.engines.kafka_engine.record_mark import RecordMark
 from openfactory.engines.tables import read_pairs, read_places, renew_topology, run_select, schema_of_topology
 from openfactory.events.event import AssetEvent
 from openfactory.exceptions import EngineUnavailableError
 
-if TYPE_CHECKING:
-    from confluent_kafka import Message
-
-__all__ = ["FoldedState", "FoldedTables", "RecordMark"]
+__all__ = ["FoldedState", "FoldedTables"]
 
 _logger = logging.getLogger("openfactory.kafka")
 
@@ -53,18 +51,6 @@ SELECT json_group_array(json_array(asset, attr, json(value), type, tag, ts, id, 
 FROM (SELECT * FROM last ORDER BY id)
 """
 _COMMANDS = "SELECT json_group_array(json(event)) FROM (SELECT * FROM command ORDER BY id)"
-
-
-class RecordMark(NamedTuple):
-    """A record as it is recognised: its offset, and its time in milliseconds since 1970."""
-
-    offset: int
-    milliseconds: int
-
-    @classmethod
-    def of(cls, message: Message) -> RecordMark:
-        """Return the mark of a record."""
-        return cls(message.offset() or 0, message.timestamp()[1])
 
 
 class FoldedState(NamedTuple):
