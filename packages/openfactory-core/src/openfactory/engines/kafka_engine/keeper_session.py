@@ -80,6 +80,7 @@ class KeeperSession:
         self._writers: dict[int, StateWriter] = {}
         self._at_end: set[int] = set()  # partitions of which all records are read
         self._written: dict[int, int] = {}  # by partition, the offset up to which the topic contains the log
+        self._ends: dict[int, int] = {}  # by partition, its end when it was assigned
         self._checked_at = time.monotonic()
         with ExitStack() as stack:
             count = _ensure_topic(connection, prefix)
@@ -162,7 +163,7 @@ class KeeperSession:
         lags: dict[int, int] = {}
         for number, written in self._written.items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, number), cached=True)
-            lags[number] = max(high - written, 0)
+            lags[number] = max(max(high, self._ends[number]) - written, 0)  # no end is cached before the first records
         return lags
 
     def _apply(self, message: Message) -> None:
@@ -192,6 +193,8 @@ class KeeperSession:
                 number: StateWriter(self._connection, Partition(self._state_topic, number)) for number in numbers
             }
             _in_parallel([writer.take_over for writer in writers.values()])
+            ends = self._reader.ends(Partition(self._topic, number) for number in numbers)
+            self._ends.update((partition.number, end) for partition, end in ends.items())
             for partition in partitions:
                 number = partition.partition
                 fold = self._folds[number] = self._loaded(number)
