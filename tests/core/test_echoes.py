@@ -46,6 +46,10 @@ class Reading:
         record: Any = Record(value)
         return self.echoes.written_at(PLACE, place, record)
 
+    def run(self, place: int, count: int) -> list[Receipt]:
+        records: Any = [Record() for _ in range(count)]
+        return self.echoes.run_at(PLACE, place, records)
+
 
 def receipt(event: AssetEvent | None = PLAIN) -> Receipt:
     return Receipt(1, lambda receipt, timeout: receipt.settled, event)
@@ -95,6 +99,21 @@ def test_what_concerns_more_than_the_last_value_is_decoded(event: AssetEvent | N
     reading = Reading()
     reading.note(5, receipt(event))
     assert reading.asked(5) is None
+
+
+def test_a_run_ends_at_the_first_record_that_is_no_echo() -> None:
+    reading, writes = Reading(), [receipt() for _ in range(4)]
+    for place in (2, 3, 5):
+        reading.note(place, writes[place - 2])
+    reading.reports.append((4, writes[2]))
+    assert reading.run(2, 4) == writes
+    assert reading.run(2, 5) == writes
+    assert reading.run(3, 2) == writes[1:3]
+    reading.note(4, writes[2], b"of the former topic")
+    assert reading.run(2, 4) == writes[:2]
+    reading.echoes.forget(PLACE, 2, 2)
+    assert reading.run(2, 4) == []
+    assert reading.asked(5) is writes[3]
 
 
 def test_a_partition_that_nobody_reads_keeps_nothing() -> None:

@@ -96,6 +96,23 @@ def test_a_process_that_writes_much_decodes_none_of_it(writing: Writing) -> None
     assert writing.mill.x.value == -1.0
 
 
+def test_a_record_of_another_process_between_many_own_writes_is_heard_in_its_place(writing: Writing) -> None:
+    heard: list[object] = []
+    with writing.engine._dispatcher.lock:
+        for number in range(100):
+            writing.mill.x = float(number)
+        writing.mill.flush(60)
+        writing.elsewhere.publish(new_event("MILL", "x", "other", "Samples", "Test")).wait(60)
+        writing.mill.subscribe_to_attribute("y", lambda _, message: heard.append(message["VALUE"]))
+        writing.mill.add_attribute(AssetAttribute(id="y", value=0.5, type="Samples", tag="Test"), False)
+        for number in range(100):
+            writing.mill.y = float(number)
+        writing.mill.flush(60)
+    eventually(lambda: heard == [0.5, *map(float, range(100))])
+    assert writing.decoded == ["other"]
+    assert writing.mill.x.value == "other"
+
+
 def test_an_own_write_yields_to_what_stands_after_it_and_only_to_that(writing: Writing) -> None:
     writing.write_elsewhere(1.5)
     writing.write(2.5)

@@ -114,7 +114,7 @@ class Dispatcher:
             else:
                 subscription.pass_by(position, partition)
 
-    def pass_known(self, receipts: Iterable[Receipt]) -> int:
+    def pass_known(self, receipts: Iterable[Receipt], partition: int = 0) -> int:
         """Pass the echoes of consecutive own writes up to the first one that a subscriber does not know.
 
         The caller holds the lock.
@@ -128,19 +128,28 @@ class Dispatcher:
         if None in self._subscriptions:
             return 0
         count = 0
-        positions: dict[str, int] = {}
+        last: dict[str, Receipt] = {}
+        subscriptions: tuple[Subscription, ...] = ()
+        asset_uuid: str | None = None
         for receipt in receipts:
-            event, position = receipt.event, receipt.position
-            if event is None or position is None or not has_plain_echo(event):
+            event = receipt.event
+            if event is None or not has_plain_echo(event):
                 break
-            subscriptions = self._subscriptions.get(event.asset_uuid, ())
-            if not all(one.knows is not None and one.knows(receipt) for one in subscriptions):
-                break
-            positions[event.asset_uuid] = position
-            count += 1
-        for asset_uuid, position in positions.items():
+            if event.asset_uuid is not asset_uuid:
+                asset_uuid = event.asset_uuid
+                subscriptions = self._subscriptions.get(asset_uuid, ())
+            for subscription in subscriptions:
+                if subscription.knows is None or not subscription.knows(receipt):
+                    break
+            else:
+                last[asset_uuid] = receipt
+                count += 1
+                continue
+            break
+        for asset_uuid, receipt in last.items():
+            assert receipt.position is not None
             for subscription in self._subscriptions.get(asset_uuid, ()):
-                subscription.pass_by(position)
+                subscription.pass_by(receipt.position, partition)
         return count
 
     def call(self, subscription: Subscription, event: AssetEvent, partition: int = 0, place: int | None = None) -> None:

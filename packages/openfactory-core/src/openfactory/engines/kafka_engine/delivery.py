@@ -149,7 +149,7 @@ class Delivery:
             self._wait_for_room(receipt)
         if self._unreported_failures:
             self._call_hooks()
-        if not number % _PUBLISHES_BETWEEN_REPORTS:
+        if not number % _PUBLISHES_BETWEEN_REPORTS and not self._outbox.is_under_load:
             self._poll(0)
         return receipt
 
@@ -425,7 +425,7 @@ class Delivery:
                 self._outbox.tick()
                 if self._awaited:
                     self._poll(BATCH_SECONDS if self._outbox.is_under_load else _POLL_SECONDS)
-                elif not self._outbox.is_under_load:  # else the publishing threads take the reports
+                else:
                     self._poll(0)
             except Exception:
                 _logger.exception("A delivery report raised an exception. The next reports are handled.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from openfactory.engines.dispatcher import has_plain_echo
 from openfactory.engines.kafka_engine.fold import is_deregistration
-from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -21,12 +20,8 @@ _MAX_WRITES = 20_000
 _MAX_BYTES = 1_024
 
 
-class _Written(NamedTuple):
-    """An own write that has a delivery report."""
-
-    value: object
-    receipt: Receipt
-    event: AssetEvent
+# The bytes and the receipt of an own write that has a delivery report.
+_Written = tuple[object, Receipt]
 
 
 class _ReadPartition:
@@ -72,8 +67,8 @@ class Echoes:
         value: Any = message.value()
         if len(value or b"") > _MAX_BYTES:
             return
-        if event is not None and has_plain_echo(event):
-            known.written[place] = _Written(value, receipt, event)
+        if event is not None and has_plain_echo(event) and not is_deregistration(event):
+            known.written[place] = value, receipt
             if len(known.written) > _MAX_WRITES:
                 # The feed skips the others, or it does not read the partition any more: the newest are still to come.
                 for earlier in list(known.written)[: _MAX_WRITES // 2]:
@@ -88,6 +83,33 @@ class Echoes:
             self._take_reports()
         known.read = max(place, known.read)  # records that have waited come late
         write = known.written.pop(place, None)
-        if write is None or write.value != message.value() or is_deregistration(write.event):
-            return None
-        return write.receipt
+        return None if write is None or write[0] != message.value() else write[1]
+
+    def run_at(self, partition: tuple[str, int], place: int, messages: Sequence[Message]) -> list[Receipt]:
+        """Return the own writes whose echoes a run of records begins with.
+
+        Args:
+            place: the place of the first record.
+            messages: consecutive records of the partition.
+        """
+        run: list[Receipt] = []
+        known = self._partitions.get(partition)
+        if known is None:
+            return run
+        written, has_taken = known.written, False
+        for number, message in enumerate(messages, place):
+            if number not in written and not has_taken:
+                has_taken = True
+                self._take_reports()
+            write = written.get(number)
+            if write is None or write[0] != message.value():
+                break
+            run.append(write[1])
+        return run
+
+    def forget(self, partition: tuple[str, int], place: int, count: int) -> None:
+        """Forget consecutive own writes whose echoes are handled."""
+        known = self._partitions[partition]
+        known.read = max(place + count - 1, known.read)
+        for number in range(place, place + count):
+            known.written.pop(number, None)

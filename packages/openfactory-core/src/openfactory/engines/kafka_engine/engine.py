@@ -111,6 +111,7 @@ class KafkaEngine(LogEngine):
                 lambda: self._interest,
                 self._on_restart,
                 self._on_idle,
+                on_run=self._pass_own,
             )
             opened.callback(feed.close, 0)  # its thread ends with its request
             assets, uns_map = (location.prefix + name for name in NEEDED_TOPICS)
@@ -295,6 +296,12 @@ class KafkaEngine(LogEngine):
         event = self._records.event_of(message, partition, offset)
         if event is not None and self._apply_event(event):
             self._dispatcher.deliver(event, partition.number, offset + 1)
+
+    def _may_pass(self, partition: Partition) -> bool:
+        return super()._may_pass(partition) and self._state.may_let_go()
+
+    def _apply_known(self, event: AssetEvent) -> None:
+        self._apply_event(event)
 
     def _apply_echo(self, write: Receipt, partition: Partition, position: int) -> None:
         """Apply a record that this process has written, without decoding it."""

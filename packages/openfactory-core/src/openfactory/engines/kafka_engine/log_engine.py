@@ -11,10 +11,10 @@ import threading
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -56,6 +56,9 @@ from openfactory.events.receipt import Receipt
 from openfactory.events.registration import Registration, deregistration_event
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError, OpenFactoryError
 from openfactory.settings.redaction import redacted
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
 
 __all__ = ["LogEngine", "TopicNames", "in_order_of_time"]
 
@@ -302,6 +305,50 @@ class LogEngine(SharedEngine):
                 yield
             finally:
                 self._catching_up = outer
+
+    def _pass_own(self, partition: Partition, offset: int, messages: Sequence[Message]) -> int:
+        """Pass the first records of a run, as far as this process has written them and its subscriptions know them.
+
+        The caller owns the dispatcher's lock.
+
+        Args:
+            offset: the offset of the first record, from the base of the log.
+            messages: consecutive records of the partition.
+
+        Returns:
+            the number of records that are passed.
+        """
+        if not self._may_pass(partition):
+            return 0
+        echoes = self._delivery.echoes
+        writes = echoes.run_at(partition, offset + 1, messages)
+        passed = writes[: self._dispatcher.pass_known(writes, partition.number)]
+        if not passed:
+            return 0
+        echoes.forget(partition, offset + 1, len(passed))
+        last: dict[tuple[str, str], AssetEvent] = {}
+        for write in reversed(passed):
+            event, position = write.event, write.position
+            assert event is not None
+            assert position is not None
+            if (event.asset_uuid, event.id) not in last:
+                last[event.asset_uuid, event.id] = event.with_position(position)
+        for event in reversed(last.values()):
+            if self._interest.wants(partition, key_of_asset(event.asset_uuid)):
+                self._apply_known(event)
+        self._note_last(partition, messages[len(passed) - 1])
+        return len(passed)
+
+    def _may_pass(self, partition: Partition) -> bool:
+        """Return whether echoes in a partition may be passed. The caller owns the dispatcher's lock."""
+        return partition.topic == self._topics.assets
+
+    def _apply_known(self, event: AssetEvent) -> None:
+        """Apply an event of this process that no subscription has to receive."""
+        self._newest[event.asset_uuid] = event.position or 0
+
+    def _note_last(self, partition: Partition, message: Message) -> None:
+        """Note the last record of a partition that was applied."""
 
     def _let_go(self) -> None:
         """Drop the assets that this process has not needed for a while; the feed calls it again and again."""

@@ -209,6 +209,7 @@ class KsqlDBEngine(LogEngine):
                     self._on_rewritten,
                     lambda: self._interest,
                     on_idle=self._let_go,
+                    on_run=self._pass_own,
                 )
                 self._feed.start({})
             return self._feed
@@ -278,6 +279,9 @@ class KsqlDBEngine(LogEngine):
             self._dispatcher.deliver_to_asset(event, partition.number, offset + 1)
         if self._is_counting(event):  # subscriptions to a single asset receive its events from NATS
             self._dispatcher.deliver_to_wildcard(event, partition.number, offset + 1)
+
+    def _may_pass(self, partition: Partition) -> bool:
+        return super()._may_pass(partition) and self._nats is None
 
     def _is_counting(self, event: AssetEvent) -> bool:
         """Return whether an event counts, as far as the owner is known from the events since the feed has started."""
