@@ -13,10 +13,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import kafka_bare
@@ -61,15 +60,14 @@ def watch_by_asset(url: str, count: str) -> None:
     from openfactory.assets import Asset
     from openfactory.kafka import KSQLDBClient
 
-    heard: SimpleQueue[int] = SimpleQueue()
+    ages = _Ages(int(count))
 
     def hear(_subject: str, message: Any) -> None:
-        heard.put(time.perf_counter_ns() - message["VALUE"])
+        ages.add(time.perf_counter_ns() - message["VALUE"])
 
     with KSQLDBClient(url) as client, Asset("BENCH", client) as asset:
         asset.subscribe_to_attribute("number", hear)
         _say("ready")
-        threading.Thread(target=_say_ages, args=(_endless(heard), int(count)), daemon=True).start()
         sys.stdin.read()
 
 
@@ -80,7 +78,9 @@ def watch_bare(bootstrap_servers: str, topic: str, count: str) -> None:
         values = kafka_bare.follow(bootstrap_servers, topic)
         next(values)
         _say("ready")
-        _say_ages((time.perf_counter_ns() - value for value in values), int(count))
+        ages = _Ages(int(count))
+        for value in values:
+            ages.add(time.perf_counter_ns() - value)
 
     threading.Thread(target=hear, daemon=True).start()
     sys.stdin.read()
@@ -288,20 +288,21 @@ def _answer_each(round: Callable[[], object]) -> None:
         _say(round())
 
 
-def _endless(queue: SimpleQueue[int]) -> Iterator[int]:
-    while True:
-        yield queue.get()
+class _Ages:
+    """The ages of the values that are heard, and the CPU that they take; each round is told when it is whole."""
 
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._ages: list[int] = []
+        self._cpu = time.process_time()
 
-def _say_ages(ages: Iterable[int], count: int) -> None:
-    round: list[int] = []
-    cpu = time.process_time()
-    for age in ages:
-        round.append(age)
-        if len(round) == count:
-            before, cpu = cpu, time.process_time()
-            _say({"ages": round, "cpu": cpu - before})
-            round = []
+    def add(self, age: int) -> None:
+        """Add an age in nanoseconds."""
+        self._ages.append(age)
+        if len(self._ages) == self._count:
+            before, self._cpu = self._cpu, time.process_time()
+            _say({"ages": self._ages, "cpu": self._cpu - before})
+            self._ages = []
 
 
 def _say(answer: object) -> None:
