@@ -43,8 +43,8 @@ _PATIENCE_SECONDS = 1.0
 # Maximum number of records to deliver before other threads can acquire the lock.
 _BATCH = 1_000
 
-# Fewer consecutive records than this are delivered one by one, which is as quick.
-_RUN = 16
+# Fewer records than this are looked at one by one, which is quicker.
+_FEW = 16
 
 # When this number of records arrives at once, but not a full batch, more are on their way. The feed pauses to take them
 # together.
@@ -400,7 +400,7 @@ class LogFeed:
     def _wanted(self, messages: list[Message], interest: Interest) -> list[Message]:
         """Return the records of a batch that may be wanted, and all errors; the batch itself if all may be."""
         keys, whole = interest.keys, interest.whole
-        if whole.keys() >= set(self._partitions.values()):
+        if len(messages) < _FEW or whole.keys() >= set(self._partitions.values()):
             return messages
         if not whole:  # mostly, nearly all are skipped here; an error has no key
             return [message for message in messages if (key := message.key()) is None or key in keys]
@@ -412,12 +412,12 @@ class LogFeed:
 
     def _pass_own(self, messages: list[Message]) -> list[Message]:
         """Pass the runs of records that this process has written and has not to hear, and return the other records."""
-        if len(messages) < _RUN:
+        if len(messages) < _FEW:
             return messages
         rest: list[Message] = []
         for number, group in groupby(messages, lambda message: message.partition()):
             run = list(group)
-            passed = self._passed(self._partitions.get((run[0].topic(), number)), run) if len(run) >= _RUN else 0
+            passed = self._passed(self._partitions.get((run[0].topic(), number)), run) if len(run) >= _FEW else 0
             rest += run[passed:]
         return rest
 
