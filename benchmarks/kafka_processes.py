@@ -41,7 +41,7 @@ def new_place(bootstrap_servers: str, prefix: str, partitions: int = 1) -> Place
 
 
 class Program:
-    """A process of `kafka_programs.py`."""
+    """A process of a file with programs."""
 
     def __init__(self, kind: str, process: subprocess.Popen[str]) -> None:
         self._kind = kind
@@ -65,9 +65,11 @@ class Program:
 
 
 @contextmanager
-def program(kind: str, *arguments: object, environment: Mapping[str, str] | None = None) -> Generator[Program]:
-    """Start a process of `kafka_programs.py`, and end it."""
-    command = [sys.executable, str(Path(__file__).with_name("kafka_programs.py")), kind, *map(str, arguments)]
+def program(
+    kind: str, *arguments: object, environment: Mapping[str, str] | None = None, file: str = "kafka_programs.py"
+) -> Generator[Program]:
+    """Start a process of one of the files with programs, and end it."""
+    command = [sys.executable, str(Path(__file__).with_name(file)), kind, *map(str, arguments)]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment and dict(environment)
     )
