@@ -171,7 +171,7 @@ class LogFeed:
 
     @property
     def is_restarted(self) -> bool:
-        """Whether other partitions or offsets are to be followed, and none is followed yet."""
+        """Whether `restart` was called and its partitions are not followed yet."""
         return self._restarted
 
     def is_current(self) -> bool:

@@ -152,7 +152,7 @@ class LogReader:
         return {partition: (low, highs[partition]) for partition, low in lows.result().items()}
 
     def is_continued(self, partition: Partition, end: int, mark: RecordMark | None) -> bool:
-        """Return whether a partition goes on from what was read of it, and is not that of another log.
+        """Return whether a partition is still that which was read up to an offset, and not that of another log.
 
         Args:
             partition: the partition.
