@@ -23,6 +23,7 @@ from openfactory.engines.base import Engine, Servers
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.delivery import Delivery, KafkaReceipt
 from openfactory.engines.kafka_engine.engine import KafkaEngine
+from openfactory.engines.kafka_engine.interest import Interest
 from openfactory.engines.kafka_engine.log_feed import LogFeed
 from openfactory.engines.kafka_engine.log_reader import LogReader, Partition
 from openfactory.engines.kafka_engine.presence import GroupPresence
@@ -631,7 +632,17 @@ def test_following_goes_on_where_the_log_begins_although_nobody_says_where_at_fi
     heard: list[int] = []
     lost: list[Partition] = []
     reader = FaultyReader(connection)
-    feed = LogFeed(connection, reader, lambda: lock, lambda *record: heard.append(record[1]), lost.append, lost.append)
+    interest = Interest()
+    interest.add_everything({partition: 0})
+    feed = LogFeed(
+        connection,
+        reader,
+        lambda: lock,
+        lambda *record: heard.append(record[1]),
+        lost.append,
+        lost.append,
+        lambda: interest,
+    )
     feed.start({partition: 0})
     try:
         eventually(lambda: heard == [5, 6, 7, 8, 9])

@@ -55,6 +55,11 @@ class Echoes:
         self._take_reports = take_reports
         self._partitions: dict[tuple[str, int], _ReadPartition] = {}
 
+    @property
+    def are_expected(self) -> bool:
+        """Whether own writes were not read back yet."""
+        return any(known.written for known in list(self._partitions.values()))
+
     def note(self, partition: tuple[str, int], place: int, receipt: Receipt, message: Message) -> None:
         """Note the delivery report of an own write.
 

@@ -111,6 +111,7 @@ class KafkaEngine(LogEngine):
                 lambda: self._interest,
                 self._on_restart,
                 self._on_idle,
+                expects_own=self._expects_own,
                 on_run=self._pass_own,
             )
             opened.callback(feed.close, 0)  # its thread ends with its request

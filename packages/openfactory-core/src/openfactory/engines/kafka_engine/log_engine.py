@@ -306,6 +306,10 @@ class LogEngine(SharedEngine):
             finally:
                 self._catching_up = outer
 
+    def _expects_own(self) -> bool:
+        """Return whether the feed may read records that this process has written."""
+        return self._delivery.queued > 0 or self._delivery.echoes.are_expected
+
     def _pass_own(self, partition: Partition, offset: int, messages: Sequence[Message]) -> int:
         """Pass the first records of a run, as far as this process has written them and its subscriptions know them.
 

@@ -63,12 +63,13 @@ class LogFeed:
         on_lost: called with a partition that has lost unread records, after the position has moved past them.
         on_rewritten: called with a partition whose records before the position are others now, or gone from its end,
             without the lock; the function calls `restart`.
-        interest: the records that are delivered; others are skipped by their keys. By default, all are delivered.
+        interest: returns the records that are delivered; others are skipped by their keys.
         on_restart: called on the thread of the feed after `restart`, before any record is delivered. If it raises
             `EngineUnavailableError`, it is called again.
         on_idle: called now and then on the thread of the feed, without the lock.
+        expects_own: returns whether records may arrive that this process has written.
         on_run: called under the lock with a partition, an offset and the consecutive records from there; it returns the
-            number of those at the beginning that need not be delivered.
+            number of those at the beginning that this process has written and that need not be delivered.
 
     Attributes:
         positions: by partition, the offset after the last record, from the base; read it under the lock.
@@ -83,9 +84,10 @@ class LogFeed:
         on_record: Callable[[Partition, int, Message], None],
         on_lost: Callable[[Partition], None],
         on_rewritten: Callable[[Partition], object],
-        interest: Callable[[], Interest | None] = lambda: None,
+        interest: Callable[[], Interest],
         on_restart: Callable[[], object] = lambda: None,
         on_idle: Callable[[], object] = lambda: None,
+        expects_own: Callable[[], bool] = lambda: False,
         on_run: Callable[[Partition, int, Sequence[Message]], int] = lambda *_: 0,
     ) -> None:
         self.positions: dict[Partition, int] = {}
@@ -94,6 +96,7 @@ class LogFeed:
         self._reader = reader
         self._lock = lock
         self._on_record = on_record
+        self._expects_own = expects_own
         self._on_run = on_run
         self._on_lost = on_lost
         self._on_rewritten = on_rewritten
@@ -167,7 +170,7 @@ class LogFeed:
     def _expected(self) -> list[Partition]:
         """Return the partitions to assign; the others are read elsewhere."""
         interest = self._interest()
-        return [place for place in self.positions if interest is None or place in interest.expected]
+        return [place for place in self.positions if place in interest.expected]
 
     @property
     def is_restarted(self) -> bool:
@@ -366,10 +369,10 @@ class LogFeed:
         if not messages:
             return True
         interest = self._interest()
-        changes, wanted = (0, messages) if interest is None else (interest.changes, self._wanted(messages, interest))
+        changes, wanted = interest.changes, self._wanted(messages, interest)
         is_filtered = wanted is not messages
         with self._lock():
-            if interest is not None and interest.changes != changes:
+            if interest.changes != changes:
                 wanted = messages  # another thread has asked for an asset meanwhile
             count = len(messages) - sum(message.error() is not None for message in wanted)
             handed_over = self._deliver_wanted(wanted, messages, interest)
@@ -380,19 +383,19 @@ class LogFeed:
             if is_filtered:
                 self._pass(messages)
         if count:
-            self._last_message = next(message for message in reversed(messages) if message.error() is None)
+            self._last_message = _newest(messages)
             self._on_answer()  # at once: a moment later, the broker may be away
         if handed_over and self._last_message is not None:
             self._connection.clocks.note_read(self._last_message)
         return handed_over > 0 or not count
 
-    def _deliver_wanted(self, wanted: list[Message], messages: list[Message], interest: Interest | None) -> int:
+    def _deliver_wanted(self, wanted: list[Message], messages: list[Message], interest: Interest) -> int:
         """Deliver the wanted records of a batch, and return their number. The caller owns the lock."""
-        count, changes = 0, 0 if interest is None else interest.changes
+        count, changes = 0, interest.changes
         for message in wanted:
             if self._deliver_one(message, interest):
                 count += 1
-                if interest is not None and interest.changes != changes and wanted is not messages:
+                if interest.changes != changes and wanted is not messages:
                     # A callback has asked for an asset: its records may be among those that were left out.
                     return count + self._deliver_wanted(messages, messages, interest)
         return count
@@ -407,12 +410,12 @@ class LogFeed:
         return [
             message
             for message in messages
-            if (key := message.key()) is None or key in keys or (message.topic(), message.partition()) in whole
+            if (key := message.key()) is None or key in keys or _place_of(message) in whole
         ]
 
     def _pass_own(self, messages: list[Message]) -> list[Message]:
         """Pass the runs of records that this process has written and has not to hear, and return the other records."""
-        if len(messages) < _FEW:
+        if len(messages) < _FEW or not self._expects_own():
             return messages
         rest: list[Message] = []
         for number, group in groupby(messages, lambda message: message.partition()):
@@ -441,16 +444,20 @@ class LogFeed:
 
     def _pass(self, messages: list[Message]) -> None:
         """Move the positions behind the last records of a batch. The caller owns the lock."""
-        last = {(message.topic(), message.partition()): message for message in messages}
-        for message in last.values():
-            partition = self._partitions.get((message.topic(), message.partition()))
+        newest, is_one = _newest(messages), len(self._partitions) == 1
+        if is_one and newest is not None and _place_of(newest) in self._partitions:
+            last = [newest]  # mostly: without a look at each record
+        else:
+            last = [*{_place_of(message): message for message in messages}.values()]
+        for message in last:
+            partition = self._partitions.get(_place_of(message))
             if partition is not None and partition in self.positions and message.error() is None:
                 end = self._base + (message.offset() or 0) + 1
                 self.positions[partition] = max(self.positions[partition], end)
 
-    def _deliver_one(self, message: Message, interest: Interest | None) -> bool:
+    def _deliver_one(self, message: Message, interest: Interest) -> bool:
         """Deliver a record if it is wanted, and return whether it is. The caller owns the lock."""
-        partition = self._partitions.get((message.topic(), message.partition()))
+        partition = self._partitions.get(_place_of(message))
         if self._closed or self._restarted:
             return False
         if (error := message.error()) is not None:
@@ -459,7 +466,7 @@ class LogFeed:
         offset = self._base + (message.offset() or 0)
         if partition is None or offset < self.positions.get(partition, 0):
             return False  # fetched before the partition was let go and followed again
-        is_wanted = interest is None or interest.wants(partition, message.key())
+        is_wanted = interest.wants(partition, message.key())
         if is_wanted:
             if partition in self.positions:
                 self.positions[partition] = offset  # skipped records before it are past, if its callback looks there
@@ -529,3 +536,12 @@ class LogFeed:
                 self._lost.discard(partition)
                 self.positions[partition] = start
                 self._on_lost(partition)
+
+
+def _place_of(message: Message) -> tuple[str | None, int | None]:
+    return message.topic(), message.partition()
+
+
+def _newest(messages: list[Message]) -> Message | None:
+    """Return the last record of a batch that is no error."""
+    return next((message for message in reversed(messages) if message.error() is None), None)

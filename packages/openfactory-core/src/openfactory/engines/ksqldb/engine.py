@@ -209,6 +209,7 @@ class KsqlDBEngine(LogEngine):
                     self._on_rewritten,
                     lambda: self._interest,
                     on_idle=self._let_go,
+                    expects_own=self._expects_own,
                     on_run=self._pass_own,
                 )
                 self._feed.start({})
