@@ -108,7 +108,8 @@ class QueryingConformance:
             Registration(asset_uuid, "Device", docker_service="mill-7", uns_id="ACME/7/mill", uns_levels=levels)
         )
         event = new_event(asset_uuid, "avail", "AVAILABLE", "Events", "Availability")
-        engine.publish(event).wait()
+        engine.publish(event)
+        engine.flush()
 
         def rows(table: str) -> list[dict[str, Any]]:
             return engine.query(f"SELECT * FROM {table} WHERE asset_uuid = ?", asset_uuid)  # noqa: S608

@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.1
 
 # Seconds for which records are collected after some of which none was wanted. More of them are on their way, and each
 # time that the feed wakes up, the threads that compute wait for the interpreter.
-_SKIP_SECONDS = 0.01
+_SKIP_SECONDS = 0.015
 
 # After a change of the partitions, further changes are likely: for some seconds, the thread looks for them often.
 _START_SECONDS = 3.0
@@ -43,8 +43,8 @@ _PATIENCE_SECONDS = 1.0
 # Maximum number of records to deliver before other threads can acquire the lock.
 _BATCH = 1_000
 
-# Fewer records than this are looked at one by one, which is quicker.
-_FEW = 16
+# Fewer own records than this are delivered one by one, which is as quick.
+_RUN = 16
 
 # When this number of records arrives at once, but not a full batch, more are on their way. The feed pauses to take them
 # together.
@@ -380,13 +380,14 @@ class LogFeed:
             self.counters["skipped"] += count - handed_over
             if self._restarted:
                 return True
-            if is_filtered:
-                self._pass(messages)
-        if count:
-            self._last_message = _newest(messages)
+            newest = next((message for message in reversed(messages) if message.error() is None), None)
+            if is_filtered and newest is not None:
+                self._pass(messages, newest)
+        if newest is not None:
+            self._last_message = newest
             self._on_answer()  # at once: a moment later, the broker may be away
-        if handed_over and self._last_message is not None:
-            self._connection.clocks.note_read(self._last_message)
+            if handed_over:
+                self._connection.clocks.note_read(newest)
         return handed_over > 0 or not count
 
     def _deliver_wanted(self, wanted: list[Message], messages: list[Message], interest: Interest) -> int:
@@ -403,7 +404,7 @@ class LogFeed:
     def _wanted(self, messages: list[Message], interest: Interest) -> list[Message]:
         """Return the records of a batch that may be wanted, and all errors; the batch itself if all may be."""
         keys, whole = interest.keys, interest.whole
-        if len(messages) < _FEW or whole.keys() >= set(self._partitions.values()):
+        if len(messages) == 1 or whole.keys() >= set(self._partitions.values()):
             return messages
         if not whole:  # mostly, nearly all are skipped here; an error has no key
             return [message for message in messages if (key := message.key()) is None or key in keys]
@@ -415,12 +416,12 @@ class LogFeed:
 
     def _pass_own(self, messages: list[Message]) -> list[Message]:
         """Pass the runs of records that this process has written and has not to hear, and return the other records."""
-        if len(messages) < _FEW or not self._expects_own():
+        if len(messages) < _RUN or not self._expects_own():
             return messages
         rest: list[Message] = []
         for number, group in groupby(messages, lambda message: message.partition()):
             run = list(group)
-            passed = self._passed(self._partitions.get((run[0].topic(), number)), run) if len(run) >= _FEW else 0
+            passed = self._passed(self._partitions.get((run[0].topic(), number)), run) if len(run) >= _RUN else 0
             rest += run[passed:]
         return rest
 
@@ -442,10 +443,9 @@ class LogFeed:
             self._connection.clocks.note_read(self._last_message)
         return count
 
-    def _pass(self, messages: list[Message]) -> None:
+    def _pass(self, messages: list[Message], newest: Message) -> None:
         """Move the positions behind the last records of a batch. The caller owns the lock."""
-        newest, is_one = _newest(messages), len(self._partitions) == 1
-        if is_one and newest is not None and _place_of(newest) in self._partitions:
+        if len(self._partitions) == 1 and _place_of(newest) in self._partitions:
             last = [newest]  # mostly: without a look at each record
         else:
             last = [*{_place_of(message): message for message in messages}.values()]
@@ -540,8 +540,3 @@ class LogFeed:
 
 def _place_of(message: Message) -> tuple[str | None, int | None]:
     return message.topic(), message.partition()
-
-
-def _newest(messages: list[Message]) -> Message | None:
-    """Return the last record of a batch that is no error."""
-    return next((message for message in reversed(messages) if message.error() is None), None)
