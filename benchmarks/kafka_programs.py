@@ -20,6 +20,8 @@ from typing import Any
 
 import kafka_bare
 
+__all__ = ["Ages", "answer_each", "say"]
+
 
 def write_by_asset(url: str, count: str, flush_each: str = "") -> None:
     """Write an attribute of an `Asset`, then flush; all of it is in the time."""
@@ -45,14 +47,14 @@ def write_by_asset(url: str, count: str, flush_each: str = "") -> None:
             client.engine.snapshot(["BENCH"])
             return rate
 
-        _answer_each(lambda: write(int(count)))
+        answer_each(lambda: write(int(count)))
 
 
 def write_bare(bootstrap_servers: str, topic: str, count: str, how: str = "") -> None:
     """Write the same messages with nothing but confluent-kafka."""
     timestamp = "2026-11-21T07:30:00.000Z" if how == "no-clock" else None
     with kafka_bare.BareWriter(bootstrap_servers, topic, linger_ms=5) as writer:
-        _answer_each(lambda: writer.write_samples(int(count), timestamp, flush_each=how == "flush-each"))
+        answer_each(lambda: writer.write_samples(int(count), timestamp, flush_each=how == "flush-each"))
 
 
 def watch_by_asset(url: str, count: str) -> None:
@@ -60,14 +62,14 @@ def watch_by_asset(url: str, count: str) -> None:
     from openfactory.assets import Asset
     from openfactory.kafka import KSQLDBClient
 
-    ages = _Ages(int(count))
+    ages = Ages(int(count))
 
     def hear(_subject: str, message: Any) -> None:
         ages.add(time.perf_counter_ns() - message["VALUE"])
 
     with KSQLDBClient(url) as client, Asset("BENCH", client) as asset:
         asset.subscribe_to_attribute("number", hear)
-        _say("ready")
+        say("ready")
         sys.stdin.read()
 
 
@@ -77,8 +79,8 @@ def watch_bare(bootstrap_servers: str, topic: str, count: str) -> None:
     def hear() -> None:
         values = kafka_bare.follow(bootstrap_servers, topic)
         next(values)
-        _say("ready")
-        ages = _Ages(int(count))
+        say("ready")
+        ages = Ages(int(count))
         for value in values:
             ages.add(time.perf_counter_ns() - value)
 
@@ -99,7 +101,7 @@ def answer_commands(url: str) -> None:
 
     with KSQLDBClient(url) as client:
         app = Answering(client, app_uuid="ANSWER", loglevel="ERROR")
-        _say("ready")
+        say("ready")
         sys.stdin.read()
         app.shutdown()
 
@@ -118,7 +120,7 @@ def read_by_engine(url: str, attributes: str) -> None:
         _check_count(sum(map(len, events.values())), int(attributes))
         return milliseconds
 
-    _answer_each(read)
+    answer_each(read)
 
 
 def read_bare(bootstrap_servers: str, topic: str, attributes: str) -> None:
@@ -132,7 +134,7 @@ def read_bare(bootstrap_servers: str, topic: str, attributes: str) -> None:
         _check_count(sum(map(len, last.values())), int(attributes))
         return milliseconds
 
-    _answer_each(read)
+    answer_each(read)
 
 
 def start_app(url: str) -> None:
@@ -142,7 +144,7 @@ def start_app(url: str) -> None:
 
     with KSQLDBClient(url) as client:
         app = OpenFactoryApp(client, app_uuid=f"APP-{os.getpid()}", loglevel="ERROR")
-        _say("ready")
+        say("ready")
         sys.stdin.read()
         app.shutdown()
 
@@ -163,12 +165,12 @@ def keep(url: str) -> None:
         thread.join()
         return seconds
 
-    _answer_each(catch_up)
+    answer_each(catch_up)
 
 
 def consume_bare(bootstrap_servers: str, topic: str, count: str) -> None:
     """Consume all records, in seconds."""
-    _answer_each(lambda: kafka_bare.consume(bootstrap_servers, topic, int(count)))
+    answer_each(lambda: kafka_bare.consume(bootstrap_servers, topic, int(count)))
 
 
 def watch_many(url: str, count: str) -> None:
@@ -196,7 +198,7 @@ def watch_many(url: str, count: str) -> None:
             time.sleep(6)  # threads for callbacks that have nothing to do end after 5 s
             return {"threads": len(os.listdir("/proc/self/task")), "connections": _connections()}
 
-    _answer_each(watch)
+    answer_each(watch)
 
 
 def write_crowd(bootstrap_servers: str, topic: str, assets: str, rate: str) -> None:
@@ -215,7 +217,7 @@ def write_crowd(bootstrap_servers: str, topic: str, assets: str, rate: str) -> N
             for number in range(written, due := int((time.perf_counter() - started) * int(rate))):
                 writer.write(uuids[number % len(uuids)], text)
             if written < int(rate) <= due:
-                _say("ready")
+                say("ready")
             written = due
         writer.flush()
 
@@ -227,7 +229,7 @@ def watch_one(url: str, asset_uuid: str, seconds: str) -> None:
 
     with KSQLDBClient(url) as client, Asset(asset_uuid, client) as asset:
         asset.subscribe_to_attribute("sample", lambda _subject, _message: None)
-        _answer_each(lambda: _reading(client.engine, float(seconds)))
+        answer_each(lambda: _reading(client.engine, float(seconds)))
 
 
 def watch_none(url: str, seconds: str) -> None:
@@ -235,7 +237,7 @@ def watch_none(url: str, seconds: str) -> None:
     from openfactory.kafka import KSQLDBClient
 
     with KSQLDBClient(url) as client:
-        _answer_each(lambda: _reading(client.engine, float(seconds)))
+        answer_each(lambda: _reading(client.engine, float(seconds)))
 
 
 def skip_bare(bootstrap_servers: str, topic: str, partition: str, asset: str, seconds: str) -> None:
@@ -243,7 +245,7 @@ def skip_bare(bootstrap_servers: str, topic: str, partition: str, asset: str, se
     values = kafka_bare.follow_one(bootstrap_servers, topic, int(partition), asset)
     next(values)
     threading.Thread(target=lambda: list(values), daemon=True).start()
-    _answer_each(lambda: _cpu(float(seconds)))
+    answer_each(lambda: _cpu(float(seconds)))
 
 
 def _reading(engine: Any, seconds: float) -> dict[str, float]:
@@ -282,13 +284,14 @@ def _check_count(found: int, wanted: int) -> None:
         raise AssertionError(f"{found} attributes were read and not {wanted}.")
 
 
-def _answer_each(round: Callable[[], object]) -> None:
-    _say("ready")
+def answer_each(round: Callable[[], object]) -> None:
+    """Be ready, and do a round for each line of the standard input."""
+    say("ready")
     for _ in sys.stdin:
-        _say(round())
+        say(round())
 
 
-class _Ages:
+class Ages:
     """The ages of the values that are heard, and the CPU that they take; each round is told when it is whole."""
 
     def __init__(self, count: int) -> None:
@@ -301,11 +304,12 @@ class _Ages:
         self._ages.append(age)
         if len(self._ages) == self._count:
             before, self._cpu = self._cpu, time.process_time()
-            _say({"ages": self._ages, "cpu": self._cpu - before})
+            say({"ages": self._ages, "cpu": self._cpu - before})
             self._ages = []
 
 
-def _say(answer: object) -> None:
+def say(answer: object) -> None:
+    """Say one line of JSON."""
     print(json.dumps(answer), flush=True)
 
 

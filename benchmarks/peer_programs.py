@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from kafka_bare import BareWriter, message
+from kafka_programs import Ages, answer_each, say
 
 # Between two writes of which each is awaited by a watcher, in seconds.
 _PAUSE_SECONDS = 0.005
@@ -39,13 +40,13 @@ def write_ours(url: str, count: str) -> None:
                 asset.sample = number * 0.1
             asset.flush(60)
 
-        _answer_each(lambda: _measured(write, int(count)))
+        answer_each(lambda: _measured(write, int(count)))
 
 
 def write_bare(bootstrap_servers: str, topic: str, count: str) -> None:
     """Write the same messages with nothing but confluent-kafka."""
     with BareWriter(bootstrap_servers, topic, linger_ms=5) as writer:
-        _answer_each(lambda: _measured(lambda: writer.write_samples(int(count)), int(count)))
+        answer_each(lambda: _measured(lambda: writer.write_samples(int(count)), int(count)))
 
 
 def write_quixstreams(bootstrap_servers: str, topic: str, count: str) -> None:
@@ -66,7 +67,7 @@ def write_quixstreams(bootstrap_servers: str, topic: str, count: str) -> None:
                 producer.produce(topic, text, "BENCH")
             producer.flush(60)
 
-        _answer_each(lambda: _measured(write, int(count)))
+        answer_each(lambda: _measured(write, int(count)))
 
 
 def write_aiokafka(bootstrap_servers: str, topic: str, count: str) -> None:
@@ -145,7 +146,7 @@ def change_ours(url: str, count: str) -> None:
         def change(value: int) -> None:
             asset.number = value
 
-        _answer_each(lambda: _changed(change, int(count)))
+        answer_each(lambda: _changed(change, int(count)))
 
 
 def watch_ours(url: str, count: str) -> None:
@@ -153,10 +154,10 @@ def watch_ours(url: str, count: str) -> None:
     from openfactory.assets import Asset
     from openfactory.kafka import KSQLDBClient
 
-    ages = _Ages(int(count))
+    ages = Ages(int(count))
     with KSQLDBClient(url) as client, Asset("BENCH", client) as asset:
-        asset.subscribe_to_attribute("number", lambda _, message: ages.add(message["VALUE"]))
-        _say("ready")
+        asset.subscribe_to_attribute("number", lambda _, message: ages.add(time.perf_counter_ns() - message["VALUE"]))
+        say("ready")
         sys.stdin.read()
 
 
@@ -176,7 +177,7 @@ def change_labthings(port: str, count: str) -> None:
     while not server.started:
         time.sleep(0.01)
     thing: Any = lab.things["bench"]
-    _answer_each(lambda: _changed(lambda value: setattr(thing, "number", value), int(count)))
+    answer_each(lambda: _changed(lambda value: setattr(thing, "number", value), int(count)))
     server.should_exit = True
     thread.join()
 
@@ -187,12 +188,12 @@ def watch_labthings(port: str, count: str) -> None:
     async def main() -> None:
         from websockets.asyncio.client import connect
 
-        ages = _Ages(int(count))
+        ages = Ages(int(count))
         async with connect(f"ws://127.0.0.1:{port}/bench/ws") as socket:
             await socket.send(json.dumps({"messageType": "addPropertyObservation", "data": {"number": True}}))
-            _say("ready")
+            say("ready")
             async for text in socket:
-                ages.add(json.loads(text)["data"]["number"])
+                ages.add(time.perf_counter_ns() - json.loads(text)["data"]["number"])
 
     _until_input_ends(main())
 
@@ -230,36 +231,19 @@ def watch_asyncua(port: str, count: str) -> None:
 
         class Handler:
             def __init__(self) -> None:
-                self.ages = _Ages(int(count))
+                self.ages = Ages(int(count))
 
             def datachange_notification(self, _node: object, value: int, _data: object) -> None:
                 if value:
-                    self.ages.add(value)
+                    self.ages.add(time.perf_counter_ns() - value)
 
         async with Client(f"opc.tcp://127.0.0.1:{port}/") as client:
             subscription = await client.create_subscription(1, Handler())
             await subscription.subscribe_data_change(client.get_node("ns=1;s=number"), queuesize=100)
-            _say("ready")
+            say("ready")
             await asyncio.Event().wait()
 
     _until_input_ends(main())
-
-
-class _Ages:
-    """The ages of the values that are heard, and the CPU that they take; each round is told when it is whole."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._ages: list[int] = []
-        self._cpu = time.process_time()
-
-    def add(self, written_at: int) -> None:
-        """Add a value, which is the time of its write."""
-        self._ages.append(time.perf_counter_ns() - written_at)
-        if len(self._ages) == self._count:
-            before, self._cpu = self._cpu, time.process_time()
-            _say({"ages": self._ages, "cpu": (self._cpu - before) / self._count * 10_000})
-            self._ages = []
 
 
 def _texts(count: str) -> Iterable[str]:
@@ -283,19 +267,13 @@ def _changed(change: Callable[[int], object], count: int) -> dict[str, float]:
     return _measured(changes, count)
 
 
-def _answer_each(round: Callable[[], object]) -> None:
-    _say("ready")
-    for _ in sys.stdin:
-        _say(round())
-
-
 async def _answer_each_async(write: Callable[[], Awaitable[object]], count: int) -> None:
-    _say("ready")
+    say("ready")
     while await asyncio.to_thread(sys.stdin.readline):
         cpu, started = time.process_time(), time.perf_counter()
         await write()
         seconds = time.perf_counter() - started
-        _say({"rate": count / seconds, "cpu": (time.process_time() - cpu) / count * 10_000})
+        say({"rate": count / seconds, "cpu": (time.process_time() - cpu) / count * 10_000})
 
 
 def _until_input_ends(watching: Any) -> None:
@@ -308,10 +286,6 @@ def _until_input_ends(watching: Any) -> None:
     threading.Thread(target=wait, daemon=True).start()
     with suppress(asyncio.CancelledError):
         asyncio.run(watching)
-
-
-def _say(answer: object) -> None:
-    print(json.dumps(answer), flush=True)
 
 
 PROGRAMS: dict[str, Callable[..., None]] = {

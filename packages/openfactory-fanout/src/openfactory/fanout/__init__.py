@@ -1,7 +1,8 @@
 """The services of a factory of many machines, between Kafka and the apps.
 
 Start with `ring`, which gives each asset its NATS cluster, and `settings`, which reads the clusters from the
-environment. `router` is the asset router, `keeper` the state keeper, and `cli` the command `ofa fanout`.
+environment. `router` is the asset router, `keeper` the state keeper,
+`forwarder` the asset forwarder, and `cli` the command `ofa fanout`.
 """
 
 from openfactory.fanout.__about__ import __version__

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from openfactory.exceptions import ConfigurationError
-from openfactory.fanout.settings import kafka_url, service_uuid
+from openfactory.fanout.settings import kafka_url, log_url, service_uuid
 from openfactory.kafka import KSQLDBClient
 from openfactory.settings import environment, setting
 
@@ -66,23 +65,28 @@ def keeper() -> None:
     """
     from openfactory.fanout.keeper import StateKeeperApp  # the clients of Kafka are slow to import
 
-    url = _needed_kafka("state keeper")
+    url = log_url("state keeper")
     StateKeeperApp(url, loglevel=_log_level(), app_uuid=service_uuid("state-keeper")).run()
+
+
+@fanout.command()
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port of health and metrics; 0 selects a free one.")
+def forwarder(port: int | None) -> None:
+    """Run an asset forwarder, which publishes the events in Kafka on the NATS cluster of their asset.
+
+    The clusters are those in NATS_CLUSTER_<NAME>, the same for all routers and forwarders. Start more forwarders to
+    share the work: each partition of the log has one forwarder at a time. An event may come twice, and none is lost
+    while Kafka has it. A cluster that is away holds no other up.
+
+    Health is at /health/ready, metrics at /metrics, on PORT.
+    """
+    from openfactory.fanout.forwarder import AssetForwarderApp  # Flask is slow to import
+
+    url = log_url("asset forwarder")
+    client = KSQLDBClient(url)
+    uuid = service_uuid("asset-forwarder")
+    AssetForwarderApp(client, kafka=url, loglevel=_log_level(), app_uuid=uuid, port=port).run()
 
 
 def _log_level() -> str:
     return setting("LOG_LEVEL") or "INFO"
-
-
-def _needed_kafka(service: str) -> str:
-    """Return the `kafka://` URL of the factory.
-
-    Raises:
-        ConfigurationError: the environment names no Kafka.
-    """
-    url = kafka_url()
-    if url is None:
-        raise ConfigurationError(
-            f"The {service} needs a Kafka. Set KSQLDB_URL to kafka://host:9092, or KAFKA_BROKER to host:9092."
-        )
-    return url

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openfactory.engines.fanout.backoff import Backoff
+from openfactory.engines.fanout.nats_cluster import NatsCluster
 from openfactory.engines.fanout.nats_session import NatsSession, text_of
 from openfactory.logs.outage import Outage
 from openfactory.settings.credentials import Credentials
@@ -84,12 +85,11 @@ class ClusterConnection:
         self.good_at = 0.0
         self._where = ", ".join(map(redacted, self.servers))
         self._listener = listener
-        self._credentials = credentials
+        self._cluster = NatsCluster(self.servers, credentials)
         self._pending_messages = pending_messages
         self._interests: dict[str, _Interest] = {}
         self._by_subscription: dict[Subscription, _Interest] = {}
         self._leaving: list[Subscription] = []
-        self._announced: dict[str, str | None] = {}
         self._changed = asyncio.Event()
         self._outage = Outage(_logger, meanwhile="Retrying until it is back.", over=f"NATS at {self._where} is back.")
         self._backoff = Backoff()
@@ -131,7 +131,7 @@ class ClusterConnection:
     async def _run(self) -> None:
         while True:
             try:
-                session = await self._connect()
+                session = await self._cluster.connect(self._on_error)
                 try:
                     await self._serve_until_lost(session)
                 finally:
@@ -142,36 +142,11 @@ class ClusterConnection:
             self._listener.recheck(random.sample(self.assets, min(1, len(self._interests))))
             await asyncio.sleep(self._backoff.next_delay())
 
-    async def _connect(self) -> NatsSession:
-        """Connect to a server of the cluster: first those of the router, then those that a server has announced."""
-        failures = []
-        named = random.sample(self.servers, len(self.servers))
-        for server in (*named, *(address for address in self._announced if address not in named)):
-            session = NatsSession(server, self._on_error)
-            try:
-                await session.connect(self._credentials, self._announced.get(server))
-            except ConnectionError as error:
-                failures.append(str(error))
-                await session.close()
-            except BaseException:
-                await session.close()
-                raise
-            else:
-                self._announced = session.other_servers()
-                return session
-        raise ConnectionError("; ".join(failures))
-
     async def _serve_until_lost(self, session: NatsSession) -> None:
         connected_at = time.monotonic()
-        serving = asyncio.get_running_loop().create_task(self._serve(session))
         try:
-            await asyncio.wait({serving, session.lost}, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done():
-                serving.result()
-            raise session.why_lost()
+            await session.run(self._serve(session))
         finally:
-            serving.cancel()
-            await asyncio.wait({serving})
             if time.monotonic() - connected_at > _STABLE_SECONDS:
                 self._backoff.reset()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from openfactory.settings.credentials import Credentials
@@ -81,6 +81,39 @@ class NatsSession:
             cause = self.last_error or error  # nats-py raises "no servers"; only its callback gets the cause
             raise ConnectionError(f"{redacted(self._server)}: {text_of(cause)}") from cause
         self.last_error = None
+        if (reading := self._client._reading_task) is not None:  # pyright: ignore[reportPrivateUsage]
+            reading.add_done_callback(self._on_reading_ended)
+
+    @property
+    def max_payload(self) -> int:
+        """The largest size of a message with its headers that the server accepts, in bytes."""
+        return self._client.max_payload
+
+    def write(self, commands: bytes) -> None:
+        """Send commands of the NATS protocol as they are; those before a call of `prove` are proven by it.
+
+        They wait in memory while the server does not read, so the caller bounds what it has not proven.
+        """
+        # Not `publish`: nats-py takes longer for one message than the rest of the asset forwarder does.
+        transport = self._client._transport  # pyright: ignore[reportPrivateUsage]
+        if transport is not None and not self.lost.done():
+            transport.write(commands)
+
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine for the connection, until one of them ends.
+
+        Raises:
+            Exception: the error of the coroutine, or the one that ended the connection.
+        """
+        running = asyncio.get_running_loop().create_task(work)
+        try:
+            await asyncio.wait({running, self.lost}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+            raise self.why_lost()
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
 
     async def subscribe(
         self, subject: str, receive: Callable[[Msg], Awaitable[None]], pending_messages: int
@@ -96,21 +129,24 @@ class NatsSession:
         """
         return await self._client.subscribe(subject, cb=receive, pending_msgs_limit=pending_messages)
 
-    async def prove(self) -> None:
-        """Wait for a round trip to the server; all messages that it sent before have then arrived.
+    async def prove(self, seconds: float = _PONG_SECONDS) -> None:
+        """Wait for a round trip to the server; all messages in both directions before it have then arrived.
+
+        Args:
+            seconds: the time limit.
 
         Raises:
             ConnectionError: the connection has ended.
-            TimeoutError: the server does not answer within 3 seconds.
+            TimeoutError: the server does not answer in time.
         """
         if self._client.is_closed:
             raise ConnectionError("the connection ended")
         pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         # Not `rtt`: it cancels the future after a timeout, and nats-py fails when the pong arrives later.
         await self._client._send_ping(pong)  # pyright: ignore[reportPrivateUsage]
-        await asyncio.wait({pong}, timeout=_PONG_SECONDS)
+        await asyncio.wait({pong}, timeout=seconds)
         if not pong.done() or pong.cancelled():
-            raise TimeoutError(f"no answer within {_PONG_SECONDS:g} s")
+            raise TimeoutError(f"no answer within {seconds:.0f} s")
 
     def why_lost(self) -> Exception:
         """Return the error that ended the connection."""
@@ -148,6 +184,15 @@ class NatsSession:
         self._on_error(error)
 
     async def _handle_end(self) -> None:
+        self._end()
+
+    def _on_reading_ended(self, reading: asyncio.Task[None]) -> None:
+        """Handle the end of nats-py's reader, which may fail without a call of `closed_cb`."""
+        if not reading.cancelled() and isinstance(error := reading.exception(), Exception):
+            self.last_error = error
+        self._end()
+
+    def _end(self) -> None:
         if not self.lost.done():
             self.lost.set_result(None)
 

@@ -59,13 +59,14 @@ class BrokerConnection:
         self.on_doubt: Callable[[], object] | None = None
         self._security = credentials.kafka()
         self._lock = threading.Lock()
+        self._closing = False
         self._errors: dict[int, KafkaError] = {}  # the last error of each code since the last answer
 
     def configuration(self, **properties: Any) -> dict[str, Any]:
         """Return the properties of librdkafka for one client.
 
         Args:
-            properties: further properties; `_` in a name stands for a dot.
+            properties: further properties; `_` in a name stands for a dot, except for a function such as `on_commit`.
         """
         return {
             "bootstrap.servers": self.bootstrap_servers,
@@ -79,11 +80,17 @@ class BrokerConnection:
             "socket.connection.setup.timeout.ms": 5_000,
             "socket.timeout.ms": 10_000,  # the default of one minute notices a silent broker too late
             **self._security,
-            **{name.replace("_", "."): value for name, value in properties.items()},
+            **{name if callable(value) else name.replace("_", "."): value for name, value in properties.items()},
         }
+
+    def on_closing(self) -> None:
+        """Pass over errors from now on: a client that is closed reports those of an earlier outage."""
+        self._closing = True
 
     def on_error(self, error: KafkaError) -> None:
         """Take an error of librdkafka, and log each outage once."""
+        if self._closing:
+            return
         with self._lock:
             self._errors[error.code()] = error
             errors = list(self._errors.values())
