@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from openfactory.engines.base import LogPosition, Subscription
 from openfactory.engines.dispatcher import Dispatcher
 from openfactory.engines.fanout import live_asset
-from openfactory.engines.fanout.live_asset import LiveAsset
+from openfactory.engines.fanout.live_asset import LiveAsset, Place
 from openfactory.engines.kafka_engine.log_reader import Partition
 from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
@@ -43,8 +43,14 @@ def asset() -> LiveAsset:
 
 def hear(asset: LiveAsset, message: AssetEvent) -> AssetEvent | None:
     """What is delivered of a message from NATS."""
-    asset.pending.append(message)
-    return asset.next_due()
+    asset.hear(message)
+    return due(asset)
+
+
+def due(asset: LiveAsset) -> AssetEvent | None:
+    """The next event that is delivered."""
+    found = asset.next_due()
+    return None if found is None else found.event
 
 
 def show(asset: LiveAsset, record: AssetEvent, recorded_at: float | None = None) -> bool:
@@ -60,9 +66,10 @@ class Watched(RuleBasedStateMachine):
         super().__init__()
         self.log: list[AssetEvent] = []  # None of other assets is in it, but their places
         self.end = 0
-        self.on_the_way: list[AssetEvent] = []
+        self.on_the_way: list[tuple[AssetEvent, Place | None]] = []
         self.forwarded: list[AssetEvent] = []
         self.connected = True
+        self.is_placing = False
         self.dispatcher = Dispatcher()
         self.asset = LiveAsset("MILL", PARTITION, {PARTITION: 0})
         self.heard: list[list[AssetEvent]] = []
@@ -102,13 +109,13 @@ class Watched(RuleBasedStateMachine):
     def nats_delivers(self, most: int) -> None:
         for _ in range(most):
             if self.on_the_way:
-                self.asset.pending.append(self.on_the_way.pop(0))
+                self.asset.hear(*self.on_the_way.pop(0))
                 self.hand_on_due()
 
     @precondition(lambda self: self.connected)
     @rule()
     def nats_is_cut(self) -> None:
-        self.connected = self.asset.on_nats = False
+        self.connected = self.asset.on_nats = self.asset.placed = False
         self.on_the_way.clear()
         self.asset.begin_repair(time.time())
 
@@ -120,7 +127,19 @@ class Watched(RuleBasedStateMachine):
     @precondition(lambda self: self.connected and self.forwarded)
     @rule(back=st.integers(1, 4))
     def the_forwarder_crashes_and_starts_over(self, back: int) -> None:
-        self.on_the_way += self.forwarded[-back:]
+        self.on_the_way += [self.message(one) for one in self.forwarded[-back:]]
+
+    @rule()
+    def a_forwarder_that_tells_places_takes_over(self) -> None:
+        self.is_placing = True
+
+    @precondition(lambda self: self.is_placing and not self.on_the_way and not self.asset.pending)
+    @rule()
+    def a_forwarder_that_tells_no_places_takes_over(self) -> None:
+        """It is noticed that the other has stopped; what that has published does not come again."""
+        self.is_placing = self.asset.placed = False
+        self.forwarded.clear()
+        self.asset.begin_repair(time.time())
 
     # This process
 
@@ -169,7 +188,7 @@ class Watched(RuleBasedStateMachine):
     def a_snapshot_ends(self) -> None:
         assert self.read is not None
         self.asset.readers -= 1
-        self.asset.note_snapshot(*self.read)
+        self.asset.note_snapshot(self.read[0], {PARTITION: self.read[1]})
         self.hand_on_due()
         for one in self.read[0]:
             self.take(one)
@@ -184,12 +203,16 @@ class Watched(RuleBasedStateMachine):
             number = self.number
         self.log.append(event(number, self.end))
         if self.connected:
-            self.on_the_way.append(event(number))
-            self.forwarded.append(event(number))
+            self.on_the_way.append(self.message(self.log[-1]))
+            self.forwarded.append(self.log[-1])
         return self.end
 
+    def message(self, record: AssetEvent) -> tuple[AssetEvent, Place | None]:
+        place = Place(PARTITION, record.position or 0) if self.is_placing else None
+        return event(record.value), place
+
     def is_on_the_way(self, record: AssetEvent) -> bool:
-        return any(one.value == record.value for one in (*self.on_the_way, *self.asset.pending))
+        return any(one.value == record.value for one, _ in (*self.on_the_way, *self.asset.pending))
 
     def subscribe(self, start: int = 0) -> Subscription:
         calls: list[AssetEvent] = []
@@ -207,8 +230,8 @@ class Watched(RuleBasedStateMachine):
             self.state = one
 
     def hand_on_due(self) -> None:
-        while (one := self.asset.next_due()) is not None:
-            self.dispatcher.deliver(one, -1)
+        while (found := self.asset.next_due()) is not None:
+            self.dispatcher.deliver(*found)
 
     @invariant()
     def each_hears_each_event_once_and_in_order(self) -> None:
@@ -243,6 +266,41 @@ def test_each_subscription_hears_each_event_once_and_in_order(monkeypatch: pytes
     monkeypatch.setattr(live_asset, "_REPORT_SECONDS", 0.0)
     monkeypatch.setattr(live_asset, "_TWIN_SECONDS", -1.0)  # each repetition comes late
     run_state_machine_as_test(Watched, settings=settings(stateful_step_count=40))
+
+
+def test_message_with_a_place_is_delivered_by_it_whatever_its_content(asset: LiveAsset) -> None:
+    found = []
+    for content, place in ((1, 5), (1, 6), (2, 6), (3, 4), (1, 9)):
+        asset.hear(event(content), Place(PARTITION, place))
+        found.append(due(asset))
+    assert [one and (one.value, one.position) for one in found] == [(1, 5), (1, 6), None, None, (1, 9)]
+    assert asset.live
+
+
+def test_event_outside_of_its_partition_is_delivered_by_its_place(asset: LiveAsset) -> None:
+    """Its position is the newest of the asset."""
+    stray = Partition("ofa_assets", 1)
+    found = []
+    for place in (Place(PARTITION, 5), Place(stray, 90), Place(stray, 90), Place(PARTITION, 6), Place(stray, 91)):
+        asset.hear(event(1), place)
+        found.append(asset.next_due())
+    assert [one and (one.partition, one.place, one.event.position) for one in found] == [
+        (0, 5, 5), (1, 90, 5), None, (0, 6, 6), (1, 91, 6)
+    ]  # fmt: skip
+    asset.note_snapshot([], {PARTITION: 20, stray: 92})
+    for offset, position in ((92, 6), (93, 20)):  # the first was in the snapshot
+        asset.hear(event(1), Place(stray, offset))
+        after = due(asset)
+        assert after is not None
+        assert after.position == position
+
+
+def test_messages_of_a_second_forwarder_without_places_are_ignored(asset: LiveAsset) -> None:
+    asset.hear(event(1), Place(PARTITION, 5))
+    assert due(asset) is not None
+    assert hear(asset, event(1)) is None
+    assert hear(asset, event(2)) is None
+    assert asset.live
 
 
 def test_own_write_that_comes_back_has_its_place(asset: LiveAsset) -> None:
@@ -292,7 +350,7 @@ def test_own_write_that_was_refused_is_not_expected(asset: LiveAsset, monkeypatc
 
 def test_event_that_a_snapshot_has_read_keeps_its_place(asset: LiveAsset) -> None:
     """It is still on its way when the log is read."""
-    asset.note_snapshot([event(1, 90), event(2, 100)], 100)
+    asset.note_snapshot([event(1, 90), event(2, 100)], {PARTITION: 100})
     placed = [hear(asset, event(number)) for number in (1, 2, 3)]
     assert [one.position for one in placed if one] == [90, 100, 101]
 
@@ -300,11 +358,11 @@ def test_event_that_a_snapshot_has_read_keeps_its_place(asset: LiveAsset) -> Non
 def test_event_that_comes_while_a_snapshot_reads_waits_until_its_place_is_known(asset: LiveAsset) -> None:
     """Else what the snapshot has read would seem newer."""
     asset.readers += 1
-    asset.pending.append(event(2))
-    assert asset.next_due() is None
+    asset.hear(event(2))
+    assert due(asset) is None
     asset.readers -= 1
-    asset.note_snapshot([event(1, 90)], 100)
-    placed = asset.next_due()
+    asset.note_snapshot([event(1, 90)], {PARTITION: 100})
+    placed = due(asset)
     assert placed is not None
     assert placed.position == 101
 
@@ -329,15 +387,16 @@ def test_what_a_forwarder_repeats_waits_for_the_log_and_is_left_out(
     monkeypatch.setattr(live_asset, "_TWIN_SECONDS", -1.0)
     for number in (1, 2, 3):
         assert hear(asset, event(number)) is not None
-    asset.pending += [event(number) for number in (2, 3, 4)]
-    assert asset.next_due() is None
+    for number in (2, 3, 4):
+        asset.hear(event(number))
+    assert due(asset) is None
     assert not asset.live
     asset.note_waiting()
     asset.begin_reading(PARTITION)
     assert [number for number in (1, 2, 3, 4) if show(asset, event(number, number))] == [4]
     asset.note_log_end(PARTITION, 4)
     asset.end_repair()
-    assert asset.next_due() is None
+    assert due(asset) is None
     assert asset.live
     heard = hear(asset, event(5))
     assert heard is not None
@@ -356,7 +415,7 @@ def test_event_that_a_writer_writes_twice_is_heard_twice(asset: LiveAsset, monke
     assert [record.position for record in log if show(asset, record)] == [3]
     asset.note_log_end(PARTITION, 3)
     asset.end_repair()
-    assert asset.next_due() is None
+    assert due(asset) is None
     assert asset.live
 
 

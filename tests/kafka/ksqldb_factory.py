@@ -30,6 +30,7 @@ class KsqlDBFactory:
     Args:
         nats_url: where live events go; without one there is no router, and they come from the log.
         existing: topics, streams and tables as the existing system's set-up makes them.
+        places: whether the forwarder is like that of OpenFactory, which says the places of messages and its progress.
 
     Attributes:
         register: the rows that are derived from the log; its `lag` can be set.
@@ -37,7 +38,13 @@ class KsqlDBFactory:
     """
 
     def __init__(
-        self, bootstrap_servers: str, nats_url: str | None = None, partitions: int = 1, *, existing: bool = False
+        self,
+        bootstrap_servers: str,
+        nats_url: str | None = None,
+        partitions: int = 1,
+        *,
+        existing: bool = False,
+        places: bool = False,
     ) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.prefix = f"f{uuid4().hex[:10]}_"
@@ -55,7 +62,9 @@ class KsqlDBFactory:
         for known in (self.ksqldb.streams, self.ksqldb.tables):
             known.update({name: self.prefix + topic for name, topic in known.items() if topic.endswith("_topic")})
         self.router = RouterStandIn(nats_url or "")
-        self.forwarder = Forwarder(bootstrap_servers, nats_url, f"{self.prefix}ofa_assets") if nats_url else None
+        self.forwarder: Forwarder | None = None
+        if nats_url:
+            self.forwarder = Forwarder(bootstrap_servers, nats_url, f"{self.prefix}ofa_assets", places=places)
 
     @property
     def url(self) -> str:

@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 
 from openfactory.engines.fanout import AssetRouter, NatsFeed
+from openfactory.engines.fanout.nats_hub import Headers
 from openfactory.exceptions import ConfigurationError, EngineClosedError
 from openfactory.settings.credentials import Credentials
 from openfactory.testing import eventually
@@ -42,7 +43,7 @@ class Hearing:
         self.router = AssetRouter(router_url, timeout=0.5)
         self.feed = NatsFeed(self.router, on_message=self.hear, on_live=self.hear_live, on_cut=self.hear_cut, **options)
 
-    def hear(self, asset_uuid: str, attribute_id: str, payload: bytes) -> None:
+    def hear(self, asset_uuid: str, attribute_id: str, payload: bytes, headers: Headers) -> None:
         self.threads.add(threading.current_thread().name)
         self.order.append("message")
         self.messages.append((asset_uuid, attribute_id, payload))

@@ -31,6 +31,13 @@ def factory(kafka_broker: KafkaBroker, nats_server: NatsServer) -> Iterator[Ksql
         yield factory
 
 
+@pytest.fixture(scope="module")
+def placing_factory(kafka_broker: KafkaBroker, nats_server: NatsServer) -> Iterator[KsqlDBFactory]:
+    """A factory whose forwarder says the places of messages."""
+    with KsqlDBFactory(kafka_broker.bootstrap_servers, nats_server.url, partitions=3, places=True) as factory:
+        yield factory
+
+
 @pytest.fixture
 def opened() -> Iterator[Callable[[KsqlDBFactory], KsqlDBEngine]]:
     """Engines that are closed at the end."""
@@ -101,10 +108,12 @@ def test_asset_that_is_left_and_heard_again_at_once_is_live_again(engine: KsqlDB
         eventually(lambda: heard == [round_])  # noqa: B023
 
 
+@pytest.mark.parametrize("places", [False, True], ids=["guessed", "places"])
 def test_position_of_own_and_other_events_is_never_too_far(
-    factory: KsqlDBFactory, opened: Callable[[KsqlDBFactory], KsqlDBEngine]
+    request: pytest.FixtureRequest, places: bool, opened: Callable[[KsqlDBFactory], KsqlDBEngine]
 ) -> None:
     """Two processes write one asset at the same time, and read it meanwhile; who hears it hears the log."""
+    factory = request.getfixturevalue("placing_factory" if places else "factory")
     one, other = opened(factory), opened(factory)
     heard: list[AssetEvent] = []
     one.subscribe("BOTH", heard.append)
@@ -137,6 +146,8 @@ def test_position_of_own_and_other_events_is_never_too_far(
         if (said.position or 0) > (true.position or 0)
     ]
     assert not too_far
+    if places:
+        assert [one.position for one in heard] == [one.position for one in log]
 
 
 def test_log_that_breaks_off_in_a_repair_tells_nothing_twice(

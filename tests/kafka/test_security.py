@@ -535,7 +535,7 @@ def hearing(server: NatsServer, credentials: Credentials) -> Iterator[tuple[Nats
         router = AssetRouter(stand_in.url)
         feed = NatsFeed(
             router,
-            on_message=lambda asset_uuid, attribute_id, payload: heard.append(attribute_id),
+            on_message=lambda asset_uuid, attribute_id, payload, headers: heard.append(attribute_id),
             on_live=lambda assets: None,
             on_cut=lambda assets, good_at: None,
             credentials=credentials,

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from openfactory.engines.base import Subscription
 from openfactory.engines.kafka_engine.log_reader import Partition
@@ -13,7 +14,7 @@ from openfactory.events.event import AssetEvent
 from openfactory.events.receipt import Receipt
 from openfactory.exceptions import OpenFactoryError
 
-__all__ = ["FORWARDING_SECONDS", "LiveAsset"]
+__all__ = ["FORWARDING_SECONDS", "Due", "LiveAsset", "Place"]
 
 #: Upper bound for the delay between the log and NATS, in seconds.
 FORWARDING_SECONDS = 10.0
@@ -30,12 +31,37 @@ _REPORT_SECONDS = 0.5
 
 _MAX_OWN_WRITES = 10_000
 
+# Stands for NATS where a subscription counts the places in each partition; estimated positions are not such places.
+_NATS = -1
+
 # Identifies an event of an asset without its offset.
 _Content = tuple[str, str, int]
 
 
 def _content(event: AssetEvent) -> _Content:
     return event.id, event.timestamp, hash(repr(event.value))
+
+
+class Place(NamedTuple):
+    """The place of a record: its partition, and the offset after it, from the base of the log."""
+
+    partition: Partition
+    offset: int
+
+
+class _Message(NamedTuple):
+    """A message from NATS, with the place of its record if its headers have it."""
+
+    event: AssetEvent
+    place: Place | None
+
+
+class Due(NamedTuple):
+    """An event that can be delivered now, with its position, and its place in a partition or on NATS."""
+
+    event: AssetEvent
+    partition: int
+    place: int
 
 
 class _OwnWrite:
@@ -63,6 +89,8 @@ class LiveAsset:
     Attributes:
         live: whether events come from NATS; otherwise the log is read, and messages wait in `pending`.
         on_nats: whether NATS carries all messages of the asset, as of the last proof.
+        placed: whether messages have the places of their records, which decide what was delivered. Messages without a
+            place, of another forwarder beside it, are ignored. Otherwise the contents of the events decide.
         pending: messages from NATS that are not delivered yet, the oldest first.
         fresh: subscriptions that want events which were already delivered to others.
         good_at: time until which no event was missed, in seconds since 1970.
@@ -78,7 +106,8 @@ class LiveAsset:
         self.partition = partition
         self.live = False
         self.on_nats = False
-        self.pending: deque[AssetEvent] = deque()
+        self.placed = False
+        self.pending: deque[_Message] = deque()
         self.fresh: list[Subscription] = []
         self.good_at = time.time()
         self.since: Mapping[Partition, int] = since
@@ -87,6 +116,9 @@ class LiveAsset:
         self.readers = 0
         self._first_wanted = since
         self._floor = since[partition]
+        # By partition, the offset up to which each event was delivered; unless messages without places came since then.
+        self._passed: dict[Partition, int] = {}
+        self._all_passed = True
         # Delivered events with their times of delivery, the last time by event, and the time of the newest discarded.
         self._delivered: deque[tuple[float, _Content]] = deque()
         self._delivered_at: dict[_Content, float] = {}
@@ -100,9 +132,10 @@ class LiveAsset:
         # Events that were delivered from the log, whose messages may still arrive from NATS.
         self._ahead: Counter[_Content] = Counter()
         self._ahead_until = 0.0
-        # Positions of the events in the last snapshot, and its end.
+        # Positions of the events in the last snapshot, and its ends.
         self._snapshot: dict[_Content, deque[int]] = {}
         self._snapshot_end = 0
+        self._snapshot_ends: Mapping[Partition, int] = {}
         self._own: dict[_Content, deque[_OwnWrite]] = {}
         self._own_changed = threading.Condition()
         self._unsettled: list[Receipt] = []
@@ -126,6 +159,27 @@ class LiveAsset:
         self._shown.clear()
         self._covered = 0
 
+    def begin_log(self, partition: Partition) -> None:
+        """Begin a repair from another log, whose places are all higher than those of the former one."""
+        self.partition = partition
+        self.placed = False
+        self._passed.clear()
+        self._all_passed = False
+        self.begin_repair(time.time())
+
+    def passed(self, partition: Partition) -> int:
+        """Return the offset in a partition up to which each event was delivered, or 0 if it is not known."""
+        return self._passed.get(partition, 0) if self._all_passed else 0
+
+    def hear(self, event: AssetEvent, place: Place | None = None) -> None:
+        """Add a message from NATS.
+
+        Args:
+            event: its event, without a position.
+            place: the place of its record, if its headers have it.
+        """
+        self.pending.append(_Message(event, place))
+
     def catch_up(self, subscription: Subscription, since: Mapping[Partition, int]) -> None:
         """Begin a repair for a new subscription, which wants events that were already delivered to others."""
         self.fresh.append(subscription)
@@ -145,6 +199,7 @@ class LiveAsset:
     def note_log_end(self, partition: Partition, offset: int) -> None:
         """Note that a partition was read up to an offset; all later messages from NATS are behind it."""
         self.log_from[partition] = offset
+        self._passed[partition] = max(self._passed.get(partition, 0), offset)
         del self._shown[partition]
         if partition == self.partition:
             self._floor = max(self._floor, offset)
@@ -153,33 +208,45 @@ class LiveAsset:
         """Deliver events from NATS from now on; of the messages that waited, those that the log has not shown."""
         self.live = True
         self.since = {}
+        self._all_passed = True
         self._known.clear()
         self.fresh.clear()
         waiting = [self.pending.popleft() for _ in range(self._covered)]
-        self.pending.extendleft(reversed([event for event in waiting if not self._was_delivered(_content(event))]))
+        self.pending.extendleft(
+            reversed([one for one in waiting if one.place is not None or not self._was_delivered(_content(one.event))])
+        )
 
-    def next_due(self) -> AssetEvent | None:
-        """Return the next event from NATS that can be delivered now, with its position, or None.
+    def next_due(self) -> Due | None:
+        """Return the next event from NATS that can be delivered now, or None.
 
-        An event that was delivered a while ago is a repetition, or another event with the same content. The log decides
-        it: the message waits, and a repair begins.
+        An event whose place was passed is a repetition. If messages have no places, an event that was delivered a while
+        ago is a repetition, or another event with the same content. The log decides it: the message waits, and a repair
+        begins. It also begins with the first message with a place after others without.
         """
         while self.pending and self.live and not self.readers:
-            event = self.pending[0]
-            content, now = _content(event), time.monotonic()
-            delivered_at = self._delivered_at.get(content)
-            if self._take_ahead(content, now):
+            event, place = self.pending[0]
+            if place is not None:
+                self.placed = True
+                if not self._all_passed:
+                    self._begin_repair_from_delivered()
+                    continue
                 self.pending.popleft()
-            elif delivered_at is not None and now > delivered_at + _TWIN_SECONDS and content not in self._own:
-                self.begin_repair(time.time() - (now - self._delivered[-1][0]))
+                if place.offset > self._passed.get(place.partition, 0):
+                    return self._in_place(event, place)
+            elif self.placed or self._take_ahead(_content(event), time.monotonic()):
+                self.pending.popleft()
+            elif self._is_doubtful(event):
+                self._begin_repair_from_delivered()
             else:
                 self.pending.popleft()
-                return self._placed(event, content, now)
+                return self._estimated(event)
         return None
 
-    def note_snapshot(self, events: Iterable[AssetEvent], end: int) -> None:
-        """Note the newest events of a snapshot, up to its end; all other messages from NATS are behind the end."""
+    def note_snapshot(self, events: Iterable[AssetEvent], ends: Mapping[Partition, int]) -> None:
+        """Note the newest events of a snapshot, up to its ends; all other messages from NATS are behind the ends."""
+        end = ends.get(self.partition, 0)
         if self.live and end > self._snapshot_end:
+            self._snapshot_ends = ends
             self._snapshot = defaultdict(deque)
             self._snapshot_end = end
             for event in events:
@@ -213,12 +280,18 @@ class LiveAsset:
         """
         content, now = _content(event), time.monotonic()
         self._shown[partition][content] += 1
-        if self._known[content] > 0:
+        if self._all_passed:
+            if place <= self._passed.get(partition, 0):
+                return True
+            self._passed[partition] = place
+            discarded = False
+        elif self._known[content] > 0:
             self._known[content] -= 1
             self._found_known.add(partition)
             return True
-        # In the log, discarded events precede the known ones. The time alone does not prove it: a clock may be wrong.
-        discarded = recorded_at < self._discarded_until and partition not in self._found_known
+        else:
+            # In the log, discarded events precede the known ones. The time alone is no proof: a clock may be wrong.
+            discarded = recorded_at < self._discarded_until and partition not in self._found_known
         delivered = place <= self._first_wanted.get(partition, 0) or discarded
         with self._own_changed:
             self._take_own(content)
@@ -245,16 +318,43 @@ class LiveAsset:
                 return True
         return False
 
-    def _placed(self, event: AssetEvent, content: _Content, now: float) -> AssetEvent:
-        """Return an event from NATS with its position."""
-        self._remember(content, now)
+    def _is_doubtful(self, event: AssetEvent) -> bool:
+        """Return whether only the log can decide if an event without a place was delivered before."""
+        content = _content(event)
+        delivered_at = self._delivered_at.get(content)
+        return delivered_at is not None and time.monotonic() > delivered_at + _TWIN_SECONDS and content not in self._own
+
+    def _begin_repair_from_delivered(self) -> None:
+        """Begin a repair from the last delivered event."""
+        quiet = time.monotonic() - self._delivered[-1][0] if self._delivered else 0.0
+        self.begin_repair(time.time() - quiet)
+
+    def _in_place(self, event: AssetEvent, place: Place) -> Due:
+        """Return an event whose place is known; outside of its asset's partition its position is the newest one."""
+        partition, offset = place
+        self._passed[partition] = offset
+        if self._own:
+            with self._own_changed:
+                self._own.clear()  # echoes have places, too
+        if partition == self.partition:
+            self._floor = max(self._floor, offset)
+            return Due(event.with_position(offset), partition.number, offset)
+        if offset > self._snapshot_ends.get(partition, 0):
+            self._floor = max(self._floor, self._snapshot_end)
+        return Due(event.with_position(self._floor), partition.number, offset)
+
+    def _estimated(self, event: AssetEvent) -> Due:
+        """Return an event whose place is not known, with an estimate of its position."""
+        content = _content(event)
+        self._all_passed = False
+        self._remember(content, time.monotonic())
         positions = self._snapshot.get(content)
         position = max(self._own_position(content), positions.popleft() if positions else 0)
         if not position and self._snapshot_end:
             self._floor = max(self._floor, self._snapshot_end)
-            self._snapshot, self._snapshot_end = {}, 0
+            self._snapshot, self._snapshot_end, self._snapshot_ends = {}, 0, {}
         self._floor = max(self._floor + 1, position)
-        return event.with_position(self._floor)
+        return Due(event.with_position(self._floor), _NATS, self._floor)
 
     def _own_position(self, content: _Content) -> int:
         """Return the position of the echo of an own write, or 0 for an event of another process."""
@@ -286,7 +386,7 @@ class LiveAsset:
     def _remember(self, content: _Content, now: float) -> None:
         self._delivered.append((now, content))
         self._delivered_at[content] = now
-        while self.live and self._delivered[0][0] < now - _REMEMBERED_SECONDS:
+        while (self.live or self._all_passed) and self._delivered[0][0] < now - _REMEMBERED_SECONDS:
             delivered_at, discarded = self._delivered.popleft()
             if self._delivered_at[discarded] == delivered_at:
                 del self._delivered_at[discarded]

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openfactory.engines.fanout.backoff import Backoff
@@ -38,7 +38,7 @@ _CLOSE_SECONDS = 2.0
 class Listener(Protocol):
     """Callbacks of a connection, called on the loop's thread."""
 
-    def on_message(self, asset_uuid: str, attribute_id: str, payload: bytes) -> None:
+    def on_message(self, asset_uuid: str, attribute_id: str, payload: bytes, headers: Mapping[str, str] | None) -> None:
         """Handle a message of an asset."""
 
     def on_live(self, asset_uuids: frozenset[str]) -> None:
@@ -219,7 +219,8 @@ class ClusterConnection:
     def _receiver(self, interest: _Interest, prefix_length: int) -> Callable[[Msg], Coroutine[Any, Any, None]]:
         async def receive(message: Msg) -> None:
             if self._interests.get(interest.asset_uuid) is interest:
-                self._listener.on_message(interest.asset_uuid, message.subject[prefix_length:], message.data)
+                attribute_id = message.subject[prefix_length:]
+                self._listener.on_message(interest.asset_uuid, attribute_id, message.data, message.headers)
 
         return receive
 

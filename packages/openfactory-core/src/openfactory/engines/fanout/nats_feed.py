@@ -26,7 +26,7 @@ class NatsFeed:
 
     Args:
         router: the asset router; the feed does not close it.
-        on_message: called with the asset UUID, the attribute id and the payload of each message.
+        on_message: called with the asset UUID, the attribute id, the payload and the headers of each message.
         on_live: called with assets whose messages all arrive from now on: after `subscribe`, and after each cut.
         on_cut: called with assets that were live and whose messages may be lost, and with the time in seconds since
             1970 until which no message was lost.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from openfactory.concurrency.bounded import call_on_thread
@@ -17,12 +17,16 @@ from openfactory.logs.outage import Outage
 from openfactory.settings.credentials import Credentials
 from openfactory.settings.redaction import redacted
 
-__all__ = ["NatsHub", "OnCut", "OnLive", "OnMessage", "Subscribers"]
+__all__ = ["Headers", "NatsHub", "OnCut", "OnLive", "OnMessage", "Subscribers"]
 
 _logger = logging.getLogger("openfactory.engines.fanout")
 
-#: Called with the asset UUID, the attribute id and the payload of a message, on the feed's thread; it must not block.
-OnMessage = Callable[[str, str, bytes], None]
+#: The headers of a message, or None.
+Headers = Mapping[str, str] | None
+
+#: Called with the asset UUID, the attribute id, the payload and the headers of a message, on the feed's thread; it must
+#: not block.
+OnMessage = Callable[[str, str, bytes, Headers], None]
 
 #: Called with assets whose messages all arrive from now on: the first time, and after each cut.
 OnLive = Callable[[frozenset[str]], None]
@@ -109,10 +113,10 @@ class NatsHub:
 
     # Callbacks of the connections
 
-    def on_message(self, asset_uuid: str, attribute_id: str, payload: bytes) -> None:
+    def on_message(self, asset_uuid: str, attribute_id: str, payload: bytes, headers: Headers) -> None:
         """Deliver a message of an asset."""
         try:
-            self._subscribers.on_message(asset_uuid, attribute_id, payload)
+            self._subscribers.on_message(asset_uuid, attribute_id, payload, headers)
         except Exception:
             _logger.exception("on_message failed for %s.%s. The next messages are delivered.", asset_uuid, attribute_id)
 

@@ -1,16 +1,16 @@
 """Live events from NATS, with a repair from the log: missed events arrive in the order of the log, and no event twice.
 
-A message on NATS has no offset. It is the same event as a record of the log if id, timestamp and value are equal. Its
-position is estimated as one more than the position of the event before it. The estimate is never greater than the true
-position, because the messages of an asset arrive in the order of the log. The echo of an own write has the position of
-its receipt. An event outside of its asset's partition has no true position, only an estimate.
+The headers of a message from a forwarder of OpenFactory have the place of its record in the log. A message from another
+forwarder has no place. It is the same event as a record of the log if id, timestamp and value are equal. Its position
+is estimated as one more than the position of the event before it. The estimate is never greater than the true position,
+because the messages of an asset arrive in the order of the log. The echo of an own write has the position of its
+receipt. An event outside of its asset's partition has no true position, only an estimate.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 from openfactory.engines.base import LogPosition, OnEvent, OnGap, Subscription
 from openfactory.engines.dispatcher import Dispatcher
 from openfactory.engines.fanout import AssetRouter, NatsFeed
-from openfactory.engines.fanout.live_asset import FORWARDING_SECONDS, LiveAsset
+from openfactory.engines.fanout.live_asset import FORWARDING_SECONDS, LiveAsset, Place
+from openfactory.engines.fanout.nats_hub import Headers
+from openfactory.engines.fanout.wire import OFFSET_HEADER, PARTITION_HEADER
 from openfactory.engines.kafka_engine.fold import is_deregistration
 from openfactory.engines.kafka_engine.log_reader import LogReader, Partition, key_of
 from openfactory.events.event import AssetEvent
@@ -41,9 +43,6 @@ _READ_SECONDS = 1.0
 # Good times are rounded down to this many seconds, so that one request finds the offsets for many assets.
 _ROUNDED_SECONDS = 0.5
 
-# Stands for NATS where a subscription counts the places in each partition. The estimates are not places in the log.
-_NATS = -1
-
 _EventOf = Callable[["Message", Partition, int], AssetEvent | None]
 
 
@@ -57,6 +56,7 @@ class NatsLive:
         reader: reads the log; only this object uses it, and closes it.
         event_of: returns the event of a record, or None if the record is not an event.
         partitions: returns all partitions of the log.
+        base: returns the base of the positions in the log.
     """
 
     def __init__(
@@ -67,7 +67,9 @@ class NatsLive:
         reader: LogReader,
         event_of: _EventOf,
         partitions: Callable[[], list[Partition]],
+        base: Callable[[], int],
     ) -> None:
+        self._base = base
         self._dispatcher = dispatcher
         self._reader = reader
         self._event_of = event_of
@@ -119,7 +121,7 @@ class NatsLive:
     def publish_own(self, event: AssetEvent, publish: Callable[[AssetEvent], Receipt]) -> Receipt:
         """Publish an event, and expect its echo if the asset has subscriptions."""
         asset = self._assets.get(event.asset_uuid)
-        if asset is None:
+        if asset is None or asset.placed:
             return publish(event)
         write = asset.expect_echo(event)
         receipt: Receipt | None = None
@@ -152,14 +154,13 @@ class NatsLive:
         with self._dispatcher.lock:
             for asset in paused:
                 asset.readers -= 1
-                asset.note_snapshot(by_asset[asset.asset_uuid], ends.get(asset.partition, 0))
+                asset.note_snapshot(by_asset[asset.asset_uuid], ends)
                 self._deliver_due(asset)
 
     def begin_log(self, partition_of: Callable[[str], Partition]) -> None:
         """Read the events of each asset from another log now. The caller owns the dispatcher's lock."""
         for asset_uuid, asset in self._assets.items():
-            asset.partition = partition_of(asset_uuid)
-            asset.begin_repair(time.time())
+            asset.begin_log(partition_of(asset_uuid))
         self._work.set()
 
     def trouble(self) -> str:
@@ -178,7 +179,7 @@ class NatsLive:
 
     # On the thread of NATS
 
-    def _on_message(self, asset_uuid: str, attribute_id: str, payload: bytes) -> None:
+    def _on_message(self, asset_uuid: str, attribute_id: str, payload: bytes, headers: Headers) -> None:
         try:
             event = read_payload(asset_uuid, attribute_id, payload)
         except InvalidEventError as error:
@@ -188,8 +189,16 @@ class NatsLive:
             asset = self._assets.get(asset_uuid)
             if asset is None:
                 return
-            asset.pending.append(event)
+            asset.hear(event, self._place_of(asset, headers) if headers else None)
             self._deliver_due(asset)
+
+    def _place_of(self, asset: LiveAsset, headers: Mapping[str, str]) -> Place | None:
+        """Return the place of the record in the headers of a message, or None for a message of another forwarder."""
+        try:
+            partition = Partition(asset.partition.topic, int(headers[PARTITION_HEADER]))
+            return Place(partition, self._base() + int(headers[OFFSET_HEADER]) + 1)
+        except (KeyError, ValueError):
+            return None
 
     def _on_live(self, asset_uuids: frozenset[str]) -> None:
         with self._dispatcher.lock:
@@ -200,7 +209,7 @@ class NatsLive:
     def _on_cut(self, asset_uuids: frozenset[str], good_at: float) -> None:
         with self._dispatcher.lock:
             for asset in self._known(asset_uuids):
-                asset.on_nats = False
+                asset.on_nats = asset.placed = False  # another forwarder may serve it afterwards
                 asset.begin_repair(good_at)
         self._work.set()
 
@@ -209,9 +218,9 @@ class NatsLive:
 
     def _deliver_due(self, asset: LiveAsset) -> None:
         was_live = asset.live
-        while (event := asset.next_due()) is not None:
-            if not is_deregistration(event):
-                self._dispatcher.deliver_to_asset(event, _NATS)
+        while (due := asset.next_due()) is not None:
+            if not is_deregistration(due.event):
+                self._dispatcher.deliver_to_asset(*due)
         if was_live and not asset.live:
             self._work.set()
 
@@ -305,7 +314,8 @@ class NatsLive:
                 good_at = asset.good_at // _ROUNDED_SECONDS * _ROUNDED_SECONDS
                 if good_at not in cuts:
                     cuts[good_at] = self._reader.offsets_at([partition], good_at - FORWARDING_SECONDS)[partition]
-                start = min(cuts[good_at], asset.since.get(partition, cuts[good_at]))
+                missed = max(cuts[good_at], asset.passed(partition))
+                start = min(missed, asset.since.get(partition, missed))
             if start < low:
                 self._report_gap(asset, partition, low)
             starts[asset_uuid] = max(start, low)

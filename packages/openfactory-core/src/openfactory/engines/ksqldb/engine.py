@@ -101,6 +101,7 @@ class KsqlDBEngine(LogEngine):
                     LogReader(connection),
                     self._records.event_of,
                     lambda: self._partitions,
+                    lambda: self._positions.base,
                 )
         except BaseException:
             self.close()
