@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from openfactory.engines.base import LogPosition, Subscription
 from openfactory.engines.dispatcher import Dispatcher
-from openfactory.engines.fanout import live_asset
+from openfactory.engines.fanout import expected_echoes, live_asset
 from openfactory.engines.fanout.live_asset import LiveAsset, Place
 from openfactory.engines.kafka_engine.log_reader import Partition
 from openfactory.events.event import AssetEvent
@@ -37,6 +37,7 @@ def asset() -> LiveAsset:
     asset = LiveAsset("MILL", PARTITION, {PARTITION: 0})
     asset.begin_reading(PARTITION)
     asset.note_log_end(PARTITION, 0)
+    asset.note_all_read()
     asset.end_repair()
     return asset
 
@@ -70,6 +71,7 @@ class Watched(RuleBasedStateMachine):
         self.forwarded: list[AssetEvent] = []
         self.connected = True
         self.is_placing = False
+        self.held_back: list[tuple[AssetEvent, Place | None]] | None = None  # by a forwarder that stands still
         self.dispatcher = Dispatcher()
         self.asset = LiveAsset("MILL", PARTITION, {PARTITION: 0})
         self.heard: list[list[AssetEvent]] = []
@@ -90,14 +92,14 @@ class Watched(RuleBasedStateMachine):
     def this_process_writes(self, others: int, is_late: bool) -> None:
         self.number += 1
         written = event(self.number)
-        write = self.asset.expect_echo(written)
+        write = self.asset.own.expect(written)
         receipt = unsettled(self.number)
         position = self.append(others, self.number)
         if is_late:
             self.owed.append((receipt, position))
         else:
             receipt.position = position
-        self.asset.note_receipt(write, receipt)
+        self.asset.own.note_receipt(write, receipt)
 
     @precondition(lambda self: self.owed)
     @rule()
@@ -133,7 +135,30 @@ class Watched(RuleBasedStateMachine):
     def a_forwarder_that_tells_places_takes_over(self) -> None:
         self.is_placing = True
 
-    @precondition(lambda self: self.is_placing and not self.on_the_way and not self.asset.pending)
+    @precondition(lambda self: self.held_back is None)
+    @rule()
+    def the_forwarder_stands_still(self) -> None:
+        self.held_back = []
+
+    @precondition(lambda self: self.held_back is not None)
+    @rule()
+    def it_is_noticed_that_the_forwarder_stands_still(self) -> None:
+        self.asset.begin_late(time.time())
+
+    @precondition(lambda self: self.held_back is not None)
+    @rule()
+    def the_forwarder_goes_on(self) -> None:
+        assert self.held_back is not None
+        if self.connected:
+            self.on_the_way += self.held_back
+        self.held_back = None
+
+    @precondition(lambda self: self.held_back is None and not self.on_the_way and self.asset.late)
+    @rule()
+    def it_is_noticed_that_the_forwarder_has_gone_on(self) -> None:
+        self.asset.late = False
+
+    @precondition(lambda self: self.is_placing and not (self.held_back or self.on_the_way or self.asset.pending))
     @rule()
     def a_forwarder_that_tells_no_places_takes_over(self) -> None:
         """It is noticed that the other has stopped; what that has published does not come again."""
@@ -171,7 +196,8 @@ class Watched(RuleBasedStateMachine):
         if fails_after is not None and fails_after < len(records):
             return
         asset.note_log_end(PARTITION, end)
-        if asset.on_nats:
+        asset.note_all_read()
+        if asset.on_nats and not asset.late:
             asset.end_repair()
             self.hand_on_due()
 
@@ -202,8 +228,11 @@ class Watched(RuleBasedStateMachine):
             self.number += 1
             number = self.number
         self.log.append(event(number, self.end))
-        if self.connected:
-            self.on_the_way.append(self.message(self.log[-1]))
+        message = self.message(self.log[-1])
+        if self.held_back is not None:
+            self.held_back.append(message)
+        elif self.connected:
+            self.on_the_way.append(message)
             self.forwarded.append(self.log[-1])
         return self.end
 
@@ -212,7 +241,9 @@ class Watched(RuleBasedStateMachine):
         return event(record.value), place
 
     def is_on_the_way(self, record: AssetEvent) -> bool:
-        return any(one.value == record.value for one, _ in (*self.on_the_way, *self.asset.pending))
+        return any(
+            one.value == record.value for one, _ in (*self.on_the_way, *self.asset.pending, *(self.held_back or ()))
+        )
 
     def subscribe(self, start: int = 0) -> Subscription:
         calls: list[AssetEvent] = []
@@ -251,6 +282,9 @@ class Watched(RuleBasedStateMachine):
         """In the end all is heard by all."""
         if self.read is not None:
             self.a_snapshot_ends()
+        if self.held_back is not None:
+            self.the_forwarder_goes_on()
+        self.asset.late = False
         while self.on_the_way:
             self.nats_delivers(4)
         self.connected = True
@@ -263,7 +297,7 @@ class Watched(RuleBasedStateMachine):
 
 
 def test_each_subscription_hears_each_event_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_asset, "_REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(expected_echoes, "_REPORT_SECONDS", 0.0)
     monkeypatch.setattr(live_asset, "_TWIN_SECONDS", -1.0)  # each repetition comes late
     run_state_machine_as_test(Watched, settings=settings(stateful_step_count=40))
 
@@ -305,7 +339,7 @@ def test_messages_of_a_second_forwarder_without_places_are_ignored(asset: LiveAs
 
 def test_own_write_that_comes_back_has_its_place(asset: LiveAsset) -> None:
     receipt = unsettled(1)
-    asset.note_receipt(asset.expect_echo(event(1)), receipt)
+    asset.own.note_receipt(asset.own.expect(event(1)), receipt)
     receipt.position = 50
     placed = hear(asset, event(1))
     assert placed is not None
@@ -316,10 +350,10 @@ def test_own_write_that_comes_back_has_its_place(asset: LiveAsset) -> None:
 
 
 def test_own_write_that_comes_back_before_publish_has_returned_has_its_place(asset: LiveAsset) -> None:
-    write = asset.expect_echo(event(1))
+    write = asset.own.expect(event(1))
     receipt = unsettled(1)
     receipt.position = 50
-    later = threading.Timer(0.05, asset.note_receipt, (write, receipt))
+    later = threading.Timer(0.05, asset.own.note_receipt, (write, receipt))
     later.start()
     placed = hear(asset, event(1))
     later.join()
@@ -329,18 +363,18 @@ def test_own_write_that_comes_back_before_publish_has_returned_has_its_place(ass
 
 def test_own_writes_may_come_back_in_another_order(asset: LiveAsset) -> None:
     """Two threads wrote at once."""
-    first, second = asset.expect_echo(event(1)), asset.expect_echo(event(2))
+    first, second = asset.own.expect(event(1)), asset.own.expect(event(2))
     for write, position in ((first, 60), (second, 50)):
         receipt = unsettled(position)
         receipt.position = position
-        asset.note_receipt(write, receipt)
+        asset.own.note_receipt(write, receipt)
     placed = [hear(asset, event(2)), hear(asset, event(1))]
     assert [one.position for one in placed if one] == [50, 60]
 
 
 def test_own_write_that_was_refused_is_not_expected(asset: LiveAsset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_asset, "_REPORT_SECONDS", 60.0)
-    asset.note_receipt(asset.expect_echo(event(1)), None)
+    monkeypatch.setattr(expected_echoes, "_REPORT_SECONDS", 60.0)
+    asset.own.note_receipt(asset.own.expect(event(1)), None)
     started = time.monotonic()
     placed = hear(asset, event(1))
     assert placed is not None
@@ -395,6 +429,7 @@ def test_what_a_forwarder_repeats_waits_for_the_log_and_is_left_out(
     asset.begin_reading(PARTITION)
     assert [number for number in (1, 2, 3, 4) if show(asset, event(number, number))] == [4]
     asset.note_log_end(PARTITION, 4)
+    asset.note_all_read()
     asset.end_repair()
     assert due(asset) is None
     assert asset.live
@@ -414,6 +449,7 @@ def test_event_that_a_writer_writes_twice_is_heard_twice(asset: LiveAsset, monke
     log = [event(1, 1), event(0, 2), event(1, 3)]
     assert [record.position for record in log if show(asset, record)] == [3]
     asset.note_log_end(PARTITION, 3)
+    asset.note_all_read()
     asset.end_repair()
     assert due(asset) is None
     assert asset.live
@@ -428,6 +464,7 @@ def test_two_equal_events_at_once_are_both_delivered_at_once(asset: LiveAsset) -
 @settings(max_examples=5)
 def test_many_threads_may_write_while_events_come(threads: int, writes: int) -> None:
     asset = LiveAsset("MILL", PARTITION, {PARTITION: 0})
+    asset.note_all_read()
     asset.end_repair()
     ended = threading.Event()
 
@@ -435,7 +472,7 @@ def test_many_threads_may_write_while_events_come(threads: int, writes: int) -> 
         for number in range(offset, offset + writes):
             receipt = unsettled(number)
             receipt.position = number + 1
-            asset.note_receipt(asset.expect_echo(event(number)), receipt)
+            asset.own.note_receipt(asset.own.expect(event(number)), receipt)
 
     def listen(failures: list[BaseException]) -> None:
         try:

@@ -39,7 +39,7 @@ class Forwarder:
 
     Args:
         places: whether it says the place of each message and its own progress, as a forwarder of OpenFactory does.
-            Otherwise it commits its offsets, as the real one does.
+        commits: whether it commits its offsets, as the real one does.
 
     Attributes:
         counters: how many messages were `consumed`, `published`, `invalid` and `failed`.
@@ -52,10 +52,12 @@ class Forwarder:
         topic: str = "ofa_assets",
         *,
         places: bool = False,
+        commits: bool = True,
         **properties: Any,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._places = places
+        self._commits = commits and not places
         self._may_go_on = threading.Event()
         self._may_go_on.set()
         self._told_at = 0.0
@@ -145,7 +147,7 @@ class Forwarder:
 
         consumer = Consumer(
             {
-                "group.id": "forwarder-of-tests",
+                "group.id": "ofa_fan_out_layer_group",
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 50,
                 "topic.metadata.refresh.interval.ms": 1000,
@@ -168,14 +170,13 @@ class Forwarder:
     async def _tell_progress(self, client: Client, consumer: Consumer) -> None:
         from confluent_kafka import TopicPartition
 
-        if not self._places:
+        if self._commits:
             offsets = [TopicPartition(self._topic, *place) for place in self._next_offsets.items()]
             await asyncio.to_thread(consumer.commit, offsets=offsets, asynchronous=False)
-            return
         for number, position in self._next_offsets.items():
             end = consumer.get_watermark_offsets(TopicPartition(self._topic, number), cached=True)[1]
             progress = Progress(position, max(end, position), time.time_ns() // 1_000_000, "forwarder-of-tests")
-            if client.is_connected:
+            if client.is_connected and self._places:
                 await client.publish(f"{PROGRESS_SUBJECT}.{number}", msgspec.json.encode(progress))
 
     async def _publish(self, client: Client, message: Message) -> None:

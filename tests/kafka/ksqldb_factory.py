@@ -31,6 +31,7 @@ class KsqlDBFactory:
         nats_url: where live events go; without one there is no router, and they come from the log.
         existing: topics, streams and tables as the existing system's set-up makes them.
         places: whether the forwarder is like that of OpenFactory, which says the places of messages and its progress.
+        commits: whether another forwarder commits its offsets.
 
     Attributes:
         register: the rows that are derived from the log; its `lag` can be set.
@@ -45,6 +46,7 @@ class KsqlDBFactory:
         *,
         existing: bool = False,
         places: bool = False,
+        commits: bool = True,
     ) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.prefix = f"f{uuid4().hex[:10]}_"
@@ -64,7 +66,8 @@ class KsqlDBFactory:
         self.router = RouterStandIn(nats_url or "")
         self.forwarder: Forwarder | None = None
         if nats_url:
-            self.forwarder = Forwarder(bootstrap_servers, nats_url, f"{self.prefix}ofa_assets", places=places)
+            topic = f"{self.prefix}ofa_assets"
+            self.forwarder = Forwarder(bootstrap_servers, nats_url, topic, places=places, commits=commits)
 
     @property
     def url(self) -> str:

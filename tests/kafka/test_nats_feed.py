@@ -208,7 +208,7 @@ def test_live_means_that_the_server_has_answered_after_the_subscription(
         heard.listen(asset)
         heard.close()
         serving.join(60)
-    assert when_live[0].index(f"SUB {asset}.>  1\r\n".encode()) < len(when_live[0]) - 1
+    assert when_live[0].index(f"SUB {asset}.>  2\r\n".encode()) < len(when_live[0]) - 1
     assert when_live[0][-1] == b"PING\r\n"
 
 

@@ -32,9 +32,12 @@ def factory(kafka_broker: KafkaBroker, nats_server: NatsServer) -> Iterator[Ksql
 
 
 @pytest.fixture(scope="module")
-def placing_factory(kafka_broker: KafkaBroker, nats_server: NatsServer) -> Iterator[KsqlDBFactory]:
+def placing_factory(kafka_broker: KafkaBroker) -> Iterator[KsqlDBFactory]:
     """A factory whose forwarder says the places of messages."""
-    with KsqlDBFactory(kafka_broker.bootstrap_servers, nats_server.url, partitions=3, places=True) as factory:
+    with (
+        NatsServer() as server,
+        KsqlDBFactory(kafka_broker.bootstrap_servers, server.url, partitions=3, places=True) as factory,
+    ):
         yield factory
 
 
@@ -175,7 +178,7 @@ def test_log_that_breaks_off_in_a_repair_tells_nothing_twice(
             other.publish(event(value, "MILL"))
         eventually(lambda: len(heard) == 10)
         assert engine._nats is not None
-        reader: Any = engine._nats._reader
+        reader: Any = engine._nats._log.reader
         read, failures = reader.read, [5, 3, 8]
 
         def breaking(partition: Partition, start: int, end: int) -> Iterator[Any]:

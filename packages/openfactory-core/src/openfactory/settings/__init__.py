@@ -71,6 +71,11 @@ _TABLE = (
         "Seconds after which an app no longer begins a command whose sender does not wait; 0 for no limit.",
     ),
     Variable("KAFKA_BROKER", None, "Address of the Kafka broker; the embedded engine does not need it."),
+    Variable(
+        "KAFKA_GROUP",
+        "ofa_fan_out_layer_group",
+        "Consumer group of the asset forwarder; by its offsets, apps see whether another forwarder keeps up.",
+    ),
     Variable("KAFKA_OAUTH_CA_FILE", None, "Certificate authorities for `KAFKA_OAUTH_TOKEN_URL`, a PEM file."),
     Variable("KAFKA_OAUTH_CLIENT_ID", None, "Client id for the token, with the mechanism `OAUTHBEARER`.", is_text=True),
     Variable("KAFKA_OAUTH_CLIENT_SECRET", None, "Secret of `KAFKA_OAUTH_CLIENT_ID`.", is_text=True),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from openfactory.engines.base import Subscription
+from openfactory.engines.fanout.expected_echoes import Content, ExpectedEchoes, content_of
 from openfactory.engines.kafka_engine.log_reader import Partition
 from openfactory.events.event import AssetEvent
-from openfactory.events.receipt import Receipt
-from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["FORWARDING_SECONDS", "Due", "LiveAsset", "Place"]
 
@@ -26,20 +24,8 @@ _REMEMBERED_SECONDS = 40.0
 # delivered longer ago mostly comes again from a forwarder that has crashed and repeats its last messages.
 _TWIN_SECONDS = 0.05
 
-# The echo of an own write proves that it was acknowledged; its receipt is settled within this time, in seconds.
-_REPORT_SECONDS = 0.5
-
-_MAX_OWN_WRITES = 10_000
-
 # Stands for NATS where a subscription counts the places in each partition; estimated positions are not such places.
 _NATS = -1
-
-# Identifies an event of an asset without its offset.
-_Content = tuple[str, str, int]
-
-
-def _content(event: AssetEvent) -> _Content:
-    return event.id, event.timestamp, hash(repr(event.value))
 
 
 class Place(NamedTuple):
@@ -64,22 +50,11 @@ class Due(NamedTuple):
     place: int
 
 
-class _OwnWrite:
-    """An event that this process writes; it is created before the write, and gets its receipt after it."""
-
-    __slots__ = ("content", "receipt")
-
-    def __init__(self, content: _Content) -> None:
-        self.content = content
-        self.receipt: Receipt | None = None
-
-
 class LiveAsset:
     """An asset with subscriptions.
 
     While the asset is live, its events come from NATS. Otherwise a repair reads them from all partitions of the log,
-    until NATS carries all of them again: writers may choose partitions in any way. The dispatcher's lock must be held,
-    except for `expect_echo` and `note_receipt`.
+    until NATS carries all of them again: writers may choose partitions in any way. The dispatcher's lock must be held.
 
     Args:
         asset_uuid: UUID of the asset.
@@ -91,6 +66,7 @@ class LiveAsset:
         on_nats: whether NATS carries all messages of the asset, as of the last proof.
         placed: whether messages have the places of their records, which decide what was delivered. Messages without a
             place, of another forwarder beside it, are ignored. Otherwise the contents of the events decide.
+        late: whether a forwarder does not carry the events to NATS in time.
         pending: messages from NATS that are not delivered yet, the oldest first.
         fresh: subscriptions that want events which were already delivered to others.
         good_at: time until which no event was missed, in seconds since 1970.
@@ -99,6 +75,8 @@ class LiveAsset:
         repairs: number of repairs.
         readers: number of snapshots that are read from the log. Meanwhile messages wait in `pending`, because a
             snapshot may contain their events.
+        own: writes of this process to the asset whose echoes are expected, so that they get the positions of their
+            receipts; any thread may use it.
     """
 
     def __init__(self, asset_uuid: str, partition: Partition, since: Mapping[Partition, int]) -> None:
@@ -107,6 +85,7 @@ class LiveAsset:
         self.live = False
         self.on_nats = False
         self.placed = False
+        self.late = False
         self.pending: deque[_Message] = deque()
         self.fresh: list[Subscription] = []
         self.good_at = time.time()
@@ -114,31 +93,32 @@ class LiveAsset:
         self.log_from: dict[Partition, int] = {}
         self.repairs = 0
         self.readers = 0
+        self.own = ExpectedEchoes()
         self._first_wanted = since
         self._floor = since[partition]
         # By partition, the offset up to which each event was delivered; unless messages without places came since then.
         self._passed: dict[Partition, int] = {}
         self._all_passed = True
         # Delivered events with their times of delivery, the last time by event, and the time of the newest discarded.
-        self._delivered: deque[tuple[float, _Content]] = deque()
-        self._delivered_at: dict[_Content, float] = {}
+        self._delivered: deque[tuple[float, Content]] = deque()
+        self._delivered_at: dict[Content, float] = {}
         self._discarded_until = 0.0
         # Of this repair: delivered events that the log has not shown yet, the partitions that have shown one of them,
         # the events that an unfinished reading has shown, and the number of messages that waited when it began.
-        self._known: Counter[_Content] = Counter()
+        self._known: Counter[Content] = Counter()
         self._found_known: set[Partition] = set()
-        self._shown: dict[Partition, Counter[_Content]] = {}
+        self._shown: dict[Partition, Counter[Content]] = {}
         self._covered = 0
         # Events that were delivered from the log, whose messages may still arrive from NATS.
-        self._ahead: Counter[_Content] = Counter()
+        self._ahead: Counter[Content] = Counter()
         self._ahead_until = 0.0
+        # While the asset is late: the newest event from the log, and whether its message has not arrived yet.
+        self._awaited: Content | None = None
+        self._is_awaiting = False
         # Positions of the events in the last snapshot, and its ends.
-        self._snapshot: dict[_Content, deque[int]] = {}
+        self._snapshot: dict[Content, deque[int]] = {}
         self._snapshot_end = 0
         self._snapshot_ends: Mapping[Partition, int] = {}
-        self._own: dict[_Content, deque[_OwnWrite]] = {}
-        self._own_changed = threading.Condition()
-        self._unsettled: list[Receipt] = []
 
     def begin_repair(self, good_at: float, since: Mapping[Partition, int] | None = None) -> None:
         """Read events from the log from now on, until NATS carries all of them again.
@@ -167,6 +147,23 @@ class LiveAsset:
         self._all_passed = False
         self.begin_repair(time.time())
 
+    def begin_late(self, good_at: float) -> None:
+        """Begin a repair that goes on until a forwarder carries the events to NATS in time again."""
+        self.late = self._is_awaiting = True
+        self.placed = False  # another forwarder may serve it afterwards
+        self._awaited = None
+        self.begin_repair(good_at)
+
+    @property
+    def is_on_nats(self) -> bool:
+        """Whether NATS carries all messages of the asset, and in time."""
+        return self.on_nats and not self.late
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether NATS has carried the newest event that the log has shown since the asset is late."""
+        return not self._is_awaiting
+
     def passed(self, partition: Partition) -> int:
         """Return the offset in a partition up to which each event was delivered, or 0 if it is not known."""
         return self._passed.get(partition, 0) if self._all_passed else 0
@@ -179,6 +176,8 @@ class LiveAsset:
             place: the place of its record, if its headers have it.
         """
         self.pending.append(_Message(event, place))
+        if self._is_awaiting and content_of(event) == self._awaited:
+            self._is_awaiting = False
 
     def catch_up(self, subscription: Subscription, since: Mapping[Partition, int]) -> None:
         """Begin a repair for a new subscription, which wants events that were already delivered to others."""
@@ -188,6 +187,8 @@ class LiveAsset:
     def note_waiting(self) -> None:
         """Note that the log is about to be read up to its end, which is behind the events of all waiting messages."""
         self._covered = len(self.pending)
+        if self.late:
+            self._ahead.clear()  # grows otherwise
 
     def begin_reading(self, partition: Partition) -> None:
         """Prepare to read a partition. The events that a reading has shown before it failed count as known."""
@@ -204,17 +205,25 @@ class LiveAsset:
         if partition == self.partition:
             self._floor = max(self._floor, offset)
 
-    def end_repair(self) -> None:
-        """Deliver events from NATS from now on; of the messages that waited, those that the log has not shown."""
-        self.live = True
-        self.since = {}
+    def note_all_read(self) -> None:
+        """Note that all partitions were read to their ends, and drop the messages that the log has shown.
+
+        While the asset is late, these are all that waited when the log began to be read.
+        """
+        if self._is_awaiting and any(content_of(one.event) == self._awaited for one in self.pending):
+            self._is_awaiting = False
         self._all_passed = True
         self._known.clear()
         self.fresh.clear()
         waiting = [self.pending.popleft() for _ in range(self._covered)]
-        self.pending.extendleft(
-            reversed([one for one in waiting if one.place is not None or not self._was_delivered(_content(one.event))])
-        )
+        self._covered = 0
+        if not self.late:
+            self.pending.extendleft(one for one in reversed(waiting) if not self._was_shown(one))
+
+    def end_repair(self) -> None:
+        """Deliver events from NATS from now on."""
+        self.live = True
+        self.since = {}
 
     def next_due(self) -> Due | None:
         """Return the next event from NATS that can be delivered now, or None.
@@ -233,7 +242,7 @@ class LiveAsset:
                 self.pending.popleft()
                 if place.offset > self._passed.get(place.partition, 0):
                     return self._in_place(event, place)
-            elif self.placed or self._take_ahead(_content(event), time.monotonic()):
+            elif self.placed or self._take_ahead(content_of(event), time.monotonic()):
                 self.pending.popleft()
             elif self._is_doubtful(event):
                 self._begin_repair_from_delivered()
@@ -250,24 +259,7 @@ class LiveAsset:
             self._snapshot = defaultdict(deque)
             self._snapshot_end = end
             for event in events:
-                self._snapshot[_content(event)].append(event.position or 0)
-
-    def expect_echo(self, event: AssetEvent) -> _OwnWrite:
-        """Note an event that this process is about to write, so that its echo gets the position of its receipt."""
-        write = _OwnWrite(_content(event))
-        with self._own_changed:
-            self._own.setdefault(write.content, deque()).append(write)
-            if len(self._own) > _MAX_OWN_WRITES:
-                del self._own[next(iter(self._own))]
-        return write
-
-    def note_receipt(self, write: _OwnWrite, receipt: Receipt | None) -> None:
-        """Set the receipt of an own write, or discard a failed write, which has None."""
-        with self._own_changed:
-            write.receipt = receipt
-            if receipt is None:
-                self._take_own(write.content, write)
-            self._own_changed.notify_all()
+                self._snapshot[content_of(event)].append(event.position or 0)
 
     def mark_delivered(self, event: AssetEvent, recorded_at: float, partition: Partition, place: int) -> bool:
         """Mark an event of the log as delivered, and return whether it was delivered before or is not wanted.
@@ -278,7 +270,7 @@ class LiveAsset:
             partition: the partition with the record.
             place: the offset after it.
         """
-        content, now = _content(event), time.monotonic()
+        content, now = content_of(event), time.monotonic()
         self._shown[partition][content] += 1
         if self._all_passed:
             if place <= self._passed.get(partition, 0):
@@ -293,10 +285,11 @@ class LiveAsset:
             # In the log, discarded events precede the known ones. The time alone is no proof: a clock may be wrong.
             discarded = recorded_at < self._discarded_until and partition not in self._found_known
         delivered = place <= self._first_wanted.get(partition, 0) or discarded
-        with self._own_changed:
-            self._take_own(content)
+        self.own.discard(content)
         self._remember(content, now)
         self._ahead[content] += 1
+        if self.late:
+            self._awaited, self._is_awaiting = content, True
         self._ahead_until = now + FORWARDING_SECONDS
         self._floor = max(self._floor, event.position or 0)
         return delivered
@@ -305,10 +298,13 @@ class LiveAsset:
         """Return an event with the newest position: that of an event outside of the asset's partition may be older."""
         return event if event.position == self._floor else event.with_position(self._floor)
 
-    def _was_delivered(self, content: _Content) -> bool:
+    def _was_shown(self, message: _Message) -> bool:
+        if message.place is not None:
+            return message.place.offset <= self._passed.get(message.place.partition, 0)
+        content = content_of(message.event)
         return self._take_ahead(content, time.monotonic()) or content in self._delivered_at
 
-    def _take_ahead(self, content: _Content, now: float) -> bool:
+    def _take_ahead(self, content: Content, now: float) -> bool:
         """Return whether the event of a message was delivered from the log before it arrived, and expect it no more."""
         if self._ahead:
             if now > self._ahead_until:
@@ -320,9 +316,9 @@ class LiveAsset:
 
     def _is_doubtful(self, event: AssetEvent) -> bool:
         """Return whether only the log can decide if an event without a place was delivered before."""
-        content = _content(event)
+        content = content_of(event)
         delivered_at = self._delivered_at.get(content)
-        return delivered_at is not None and time.monotonic() > delivered_at + _TWIN_SECONDS and content not in self._own
+        return delivered_at is not None and time.monotonic() > delivered_at + _TWIN_SECONDS and content not in self.own
 
     def _begin_repair_from_delivered(self) -> None:
         """Begin a repair from the last delivered event."""
@@ -333,9 +329,8 @@ class LiveAsset:
         """Return an event whose place is known; outside of its asset's partition its position is the newest one."""
         partition, offset = place
         self._passed[partition] = offset
-        if self._own:
-            with self._own_changed:
-                self._own.clear()  # echoes have places, too
+        if self.own:
+            self.own.clear()  # echoes have places, too
         if partition == self.partition:
             self._floor = max(self._floor, offset)
             return Due(event.with_position(offset), partition.number, offset)
@@ -345,45 +340,19 @@ class LiveAsset:
 
     def _estimated(self, event: AssetEvent) -> Due:
         """Return an event whose place is not known, with an estimate of its position."""
-        content = _content(event)
+        content = content_of(event)
         self._all_passed = False
         self._remember(content, time.monotonic())
+        self._floor = max(self._floor, self.own.settled_position())
         positions = self._snapshot.get(content)
-        position = max(self._own_position(content), positions.popleft() if positions else 0)
+        position = max(self.own.position_of(content), positions.popleft() if positions else 0)
         if not position and self._snapshot_end:
             self._floor = max(self._floor, self._snapshot_end)
             self._snapshot, self._snapshot_end, self._snapshot_ends = {}, 0, {}
         self._floor = max(self._floor + 1, position)
         return Due(event.with_position(self._floor), _NATS, self._floor)
 
-    def _own_position(self, content: _Content) -> int:
-        """Return the position of the echo of an own write, or 0 for an event of another process."""
-        while self._unsettled and self._unsettled[0].settled:
-            self._floor = max(self._floor, self._unsettled.pop(0).position or 0)
-        with self._own_changed:
-            write = self._take_own(content)
-            if write is None:
-                return 0
-            self._own_changed.wait_for(lambda: write.receipt is not None, _REPORT_SECONDS)
-        if write.receipt is None:
-            return 0
-        try:
-            return write.receipt.wait(_REPORT_SECONDS)
-        except OpenFactoryError:
-            self._unsettled.append(write.receipt)
-            return 0
-
-    def _take_own(self, content: _Content, write: _OwnWrite | None = None) -> _OwnWrite | None:
-        """Remove and return an expected own write with this content: the given write, or the oldest."""
-        writes = self._own.get(content, ())
-        taken = next((expected for expected in writes if write is None or expected is write), None)
-        if taken is not None and isinstance(writes, deque):
-            writes.remove(taken)
-            if not writes:
-                del self._own[content]
-        return taken
-
-    def _remember(self, content: _Content, now: float) -> None:
+    def _remember(self, content: Content, now: float) -> None:
         self._delivered.append((now, content))
         self._delivered_at[content] = now
         while (self.live or self._all_passed) and self._delivered[0][0] < now - _REMEMBERED_SECONDS:

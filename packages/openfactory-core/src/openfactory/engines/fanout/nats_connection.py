@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from openfactory.engines.fanout.backoff import Backoff
 from openfactory.engines.fanout.nats_cluster import NatsCluster
 from openfactory.engines.fanout.nats_session import NatsSession, text_of
+from openfactory.engines.fanout.wire import PROGRESS_SUBJECT, Progress
 from openfactory.logs.outage import Outage
 from openfactory.settings.credentials import Credentials
 from openfactory.settings.redaction import redacted
@@ -34,6 +37,8 @@ _STABLE_SECONDS = 5.0
 # Time limit for closing, in seconds.
 _CLOSE_SECONDS = 2.0
 
+_decode_progress = msgspec.json.Decoder(Progress).decode
+
 
 class Listener(Protocol):
     """Callbacks of a connection, called on the loop's thread."""
@@ -46,6 +51,9 @@ class Listener(Protocol):
 
     def on_cut(self, asset_uuids: frozenset[str], good_at: float) -> None:
         """Handle assets whose messages may be lost since a time, in seconds since 1970; earlier ones have arrived."""
+
+    def on_progress(self, cluster: str, partition: int, progress: Progress) -> None:
+        """Handle the progress that a forwarder has told on a cluster."""
 
     def recheck(self, asset_uuids: Iterable[str]) -> None:
         """Ask the router again for assets that may have moved to another cluster."""
@@ -75,6 +83,8 @@ class ClusterConnection:
 
     Attributes:
         servers: the addresses of the cluster.
+        where: the addresses as a text without secrets.
+        connected_at: time of the connection by the monotonic clock, or None if there is none.
         good_at: when the last successful round trip began, in seconds since 1970.
     """
 
@@ -83,7 +93,8 @@ class ClusterConnection:
     ) -> None:
         self.servers = tuple(servers)
         self.good_at = 0.0
-        self._where = ", ".join(map(redacted, self.servers))
+        self.connected_at: float | None = None
+        self.where = ", ".join(map(redacted, self.servers))
         self._listener = listener
         self._cluster = NatsCluster(self.servers, credentials)
         self._pending_messages = pending_messages
@@ -91,7 +102,7 @@ class ClusterConnection:
         self._by_subscription: dict[Subscription, _Interest] = {}
         self._leaving: list[Subscription] = []
         self._changed = asyncio.Event()
-        self._outage = Outage(_logger, meanwhile="Retrying until it is back.", over=f"NATS at {self._where} is back.")
+        self._outage = Outage(_logger, meanwhile="Retrying until it is back.", over=f"NATS at {self.where} is back.")
         self._backoff = Backoff()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -119,7 +130,7 @@ class ClusterConnection:
         if self._outage.reason or all(interest.live for interest in interests):
             return self._outage.reason
         refusals = (interest.refusal for interest in interests if interest.refusal)
-        return next(refusals, f"NATS at {self._where} is not connected yet. Wait a moment.")
+        return next(refusals, f"NATS at {self.where} is not connected yet. Wait a moment.")
 
     async def close(self) -> None:
         """Close the connection within 2 seconds."""
@@ -152,6 +163,8 @@ class ClusterConnection:
 
     async def _serve(self, session: NatsSession) -> None:
         """Add and remove subscriptions when the assets change, and prove them regularly."""
+        await session.subscribe(f"{PROGRESS_SUBJECT}.*", self._receive_progress, self._pending_messages)
+        self.connected_at = time.monotonic()
         while True:
             self._changed.clear()
             await self._update_subscriptions(session)
@@ -190,11 +203,12 @@ class ClusterConnection:
     def _cut(self, reason: str) -> None:
         """Report that all messages since the last proof may be lost."""
         cut = frozenset(interest.asset_uuid for interest in self._interests.values() if interest.live)
+        self.connected_at = None
         self._by_subscription.clear()
         self._leaving.clear()
         self._interests = {asset_uuid: _Interest(asset_uuid) for asset_uuid in self._interests}
         self._outage.begin(
-            f"NATS at {self._where} is away, and the events of {len(self._interests)} assets are missing: {reason}."
+            f"NATS at {self.where} is away, and the events of {len(self._interests)} assets are missing: {reason}."
         )
         if cut:
             self._listener.on_cut(cut, self.good_at)
@@ -223,6 +237,13 @@ class ClusterConnection:
                 self._listener.on_message(interest.asset_uuid, attribute_id, message.data, message.headers)
 
         return receive
+
+    async def _receive_progress(self, message: Msg) -> None:
+        try:
+            partition, progress = int(message.subject.rpartition(".")[2]), _decode_progress(message.data)
+        except (ValueError, msgspec.DecodeError):
+            return  # another program uses the subject
+        self._listener.on_progress(self.where, partition, progress)
 
     def _retire(self, interest: _Interest) -> bool:
         for subscription in interest.subscriptions:

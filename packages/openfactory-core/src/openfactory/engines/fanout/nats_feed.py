@@ -8,12 +8,12 @@ import time
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
 from openfactory.concurrency.loop_thread import LoopThread
-from openfactory.engines.fanout.nats_hub import NatsHub, OnCut, OnLive, OnMessage, Subscribers
+from openfactory.engines.fanout.nats_hub import NatsHub, OnCut, OnLive, OnMessage, OnProgress, Subscribers
 from openfactory.engines.fanout.router import AssetRouter
 from openfactory.exceptions import EngineClosedError
 from openfactory.settings.credentials import Credentials
 
-__all__ = ["NatsFeed", "OnCut", "OnLive", "OnMessage"]
+__all__ = ["NatsFeed", "OnCut", "OnLive", "OnMessage", "OnProgress"]
 
 # Time after which the router is asked for all assets again, to find those that have moved, in seconds.
 _ASK_AGAIN_SECONDS = 300.0
@@ -30,6 +30,7 @@ class NatsFeed:
         on_live: called with assets whose messages all arrive from now on: after `subscribe`, and after each cut.
         on_cut: called with assets that were live and whose messages may be lost, and with the time in seconds since
             1970 until which no message was lost.
+        on_progress: called with the progress that a forwarder has told on a cluster of the assets.
         credentials: login and certificate authorities of NATS.
         ask_again: time after which the router is asked whether assets have moved, in seconds.
         pending_messages: number of messages that may wait for one asset before it counts as cut.
@@ -45,6 +46,7 @@ class NatsFeed:
         on_message: OnMessage,
         on_live: OnLive,
         on_cut: OnCut,
+        on_progress: OnProgress = lambda *_: None,
         credentials: Credentials | None = None,
         ask_again: float = _ASK_AGAIN_SECONDS,
         pending_messages: int = 100_000,
@@ -52,7 +54,7 @@ class NatsFeed:
         self._credentials = credentials or Credentials()
         self._credentials.nats()  # raises if they are invalid
         self._router = router
-        self._subscribers = Subscribers(on_message, on_live, on_cut)
+        self._subscribers = Subscribers(on_message, on_live, on_cut, on_progress)
         self._ask_again = ask_again
         self._pending_messages = pending_messages
         self._lock = threading.Lock()
@@ -91,6 +93,16 @@ class NatsFeed:
         """Whether all messages of an asset arrive, as of the last proof."""
         hub = self._hub
         return hub is not None and not self._closed and asset_uuid in hub.live
+
+    def cluster_of(self, asset_uuid: str) -> str | None:
+        """Return the servers of the cluster of an asset as a text without secrets, or None if it is not known yet."""
+        hub = self._hub
+        return None if hub is None or self._closed else hub.cluster_of(asset_uuid)
+
+    def clusters(self) -> dict[str, float]:
+        """Return the clusters that are connected, each with the time of the connection by the monotonic clock."""
+        hub = self._hub
+        return {} if hub is None or self._closed else hub.clusters()
 
     def trouble(self) -> str:
         """Return why some assets are not live, or an empty text."""

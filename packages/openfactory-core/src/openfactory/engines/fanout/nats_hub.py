@@ -12,12 +12,13 @@ from openfactory.concurrency.bounded import call_on_thread
 from openfactory.engines.fanout.backoff import Backoff
 from openfactory.engines.fanout.nats_connection import ClusterConnection
 from openfactory.engines.fanout.router import AssetRouter, BadAnswerError
+from openfactory.engines.fanout.wire import Progress
 from openfactory.exceptions import ConfigurationError, EngineUnavailableError, OpenFactoryError
 from openfactory.logs.outage import Outage
 from openfactory.settings.credentials import Credentials
 from openfactory.settings.redaction import redacted
 
-__all__ = ["Headers", "NatsHub", "OnCut", "OnLive", "OnMessage", "Subscribers"]
+__all__ = ["Headers", "NatsHub", "OnCut", "OnLive", "OnMessage", "OnProgress", "Subscribers"]
 
 _logger = logging.getLogger("openfactory.engines.fanout")
 
@@ -34,6 +35,9 @@ OnLive = Callable[[frozenset[str]], None]
 #: Called with assets that were live and whose messages may be lost, and the time until which no message was lost.
 OnCut = Callable[[frozenset[str], float], None]
 
+#: Called with a cluster, the number of a partition and the progress of its forwarder, on the feed's thread.
+OnProgress = Callable[[str, int, Progress], None]
+
 # Assets that the router is asked for at once, and the threads for it: at most 4, with at least 10 assets each.
 _BATCH = 200
 _MAX_THREADS = 4
@@ -46,6 +50,7 @@ class Subscribers(NamedTuple):
     on_message: OnMessage
     on_live: OnLive
     on_cut: OnCut
+    on_progress: OnProgress
 
 
 class NatsHub:
@@ -97,6 +102,16 @@ class NatsHub:
             self._confirmed_at.pop(asset_uuid, None)
             self._unassign(asset_uuid, self._assigned.pop(asset_uuid))
 
+    def cluster_of(self, asset_uuid: str) -> str | None:
+        """Return the servers of the cluster of an asset as a text without secrets, or None if it is not known yet."""
+        connection = self._assigned.get(asset_uuid)
+        return None if connection is None else connection.where
+
+    def clusters(self) -> dict[str, float]:
+        """Return the clusters that are connected, each with the time of the connection by the monotonic clock."""
+        connections = list(self._connections.values())
+        return {one.where: since for one in connections if (since := one.connected_at) is not None}
+
     def trouble(self) -> str:
         """Return why some assets are not live, or an empty text if no reason is known."""
         if self._outage.reason and None in list(self._assigned.values()):
@@ -135,6 +150,10 @@ class NatsHub:
             self._subscribers.on_cut(asset_uuids, good_at)
         except Exception:
             _logger.exception("on_cut failed. The feed continues.")
+
+    def on_progress(self, cluster: str, partition: int, progress: Progress) -> None:
+        """Report the progress of a forwarder."""
+        self._subscribers.on_progress(cluster, partition, progress)
 
     def recheck(self, asset_uuids: Iterable[str]) -> None:
         """Queue assets for a request to the router."""

@@ -1,4 +1,4 @@
-"""What a forwarder of OpenFactory adds to the messages on NATS: headers with the place in the log, and its progress."""
+"""The headers and the progress messages that a forwarder of OpenFactory adds on NATS."""
 
 from __future__ import annotations
 

@@ -88,6 +88,25 @@ class LogWatch:
             pending = wait({*pending, self._end}, return_when=FIRST_COMPLETED).not_done - {self._end}
         return None if self._closed else self._identity(question)
 
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """Return the offsets that a consumer group has committed in a topic, by partition.
+
+        It is empty if the group has committed none, if this user may not see it, or if the watch is closed meanwhile.
+        """
+        from confluent_kafka import ConsumerGroupTopicPartitions
+
+        admin = self._admin
+        if self._closed or admin is None:
+            return {}
+        request = [ConsumerGroupTopicPartitions(group)]
+        answer = admin.list_consumer_group_offsets(request, request_timeout=_ANSWER_SECONDS)[group]
+        wait((answer, self._end), return_when=FIRST_COMPLETED)
+        try:
+            places = answer.result().topic_partitions if answer.done() else ()
+        except self._kafka_exception:
+            return {}
+        return {place.partition: place.offset for place in places if place.topic == topic and place.offset >= 0}
+
     def start(self, known: Identity, on_change: Callable[[Identity], object]) -> None:
         """Call `on_change` with each identity that differs from the one before, on the thread of the watch."""
         self._known, self._on_change = known, on_change

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from openfactory.engines.base import LogPosition, OnEvent, OnGap, Servers, Snapshot, Subscription
 from openfactory.engines.fanout import AssetRouter
+from openfactory.engines.fanout.log_access import LogAccess
 from openfactory.engines.fanout.nats_live import NatsLive
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.delivery import Delivery
@@ -98,10 +99,14 @@ class KsqlDBEngine(LogEngine):
                     AssetRouter(router_url),
                     credentials,
                     self._dispatcher,
-                    LogReader(connection),
-                    self._records.event_of,
-                    lambda: self._partitions,
-                    lambda: self._positions.base,
+                    LogAccess(
+                        LogReader(connection),
+                        self._records.event_of,
+                        lambda: self._partitions,
+                        lambda asset_uuid: self._places_of([asset_uuid]),
+                        lambda: self._positions.base,
+                        lambda group: watch.committed(group, topics.assets),
+                    ),
                 )
         except BaseException:
             self.close()

@@ -1,0 +1,150 @@
+"""Assets whose forwarder does not carry their events to NATS in time: their events come from the log meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+from openfactory.engines.fanout.forwarder_watch import ForwarderWatch, Late, Line
+from openfactory.engines.fanout.live_asset import LiveAsset
+from openfactory.engines.fanout.log_access import LogAccess
+from openfactory.engines.fanout.nats_feed import NatsFeed
+from openfactory.exceptions import EngineUnavailableError
+from openfactory.logs.outage import Outage
+from openfactory.settings import setting
+
+__all__ = ["LOOK_SECONDS", "LateAssets"]
+
+_logger = logging.getLogger("openfactory.engines.fanout")
+
+#: Time between two looks at the forwarders, in seconds.
+LOOK_SECONDS = 2.0
+
+# Time after the acknowledgement of an own write in which its message arrives, in seconds.
+_ECHO_SECONDS = 5.0
+
+
+class LateAssets:
+    """Keeps the assets of late forwarders late, and logs each forwarder that stands still once.
+
+    Args:
+        assets: the assets with subscriptions.
+        lock: returns the dispatcher's lock, which guards the assets.
+        feed: the feed of the assets.
+        log: the log.
+    """
+
+    def __init__(
+        self,
+        assets: Mapping[str, LiveAsset],
+        lock: Callable[[], threading.RLock],
+        feed: NatsFeed,
+        log: LogAccess,
+    ) -> None:
+        group = setting("KAFKA_GROUP") or ""
+        self._assets = assets
+        self._lock = lock
+        self._feed = feed
+        self._log = log
+        self._watch = ForwarderWatch(self._ends, lambda: log.committed(group), group)
+        self.note_progress = self._watch.note_progress
+        self._writing: dict[LiveAsset, None] = {}
+        self._unechoed: dict[Line, tuple[LiveAsset, float]] = {}
+        self._applied: Mapping[Line, Late] = {}
+        self._outages: dict[str, Outage] = {}
+        self._looked_at = 0.0
+
+    def trouble(self) -> str:
+        """Return why the events of some assets are late, or an empty text."""
+        return next((outage.reason for outage in list(self._outages.values()) if outage.reason), "")
+
+    def note_writing(self, asset: LiveAsset) -> None:
+        """Note that echoes of own writes to an asset are expected."""
+        self._writing[asset] = None
+
+    def look(self) -> None:
+        """Look at the forwarders, at most every two seconds."""
+        if time.monotonic() < self._looked_at + LOOK_SECONDS / 2 or not self._assets:
+            return
+        self._looked_at = time.monotonic()
+        with self._lock():
+            overdue = self._overdue()
+        try:
+            self._watch.look(self._feed.clusters(), LOOK_SECONDS, overdue)
+        except EngineUnavailableError:
+            return  # an outage is logged elsewhere
+        changed = self._watch.late.keys() != self._applied.keys()
+        with self._lock():
+            self._applied = self._watch.late
+            if changed:
+                for asset in list(self._assets.values()):
+                    self.judge(asset)
+            concerned = self._applied and {line for asset in self._assets.values() for line in self._late_lines(asset)}
+        self._report({line: late for line, late in self._applied.items() if line in concerned})
+
+    def judge(self, asset: LiveAsset) -> None:
+        """Make an asset late if its forwarder is, or end that. The caller owns the dispatcher's lock."""
+        found = self._late_lines(asset) if self._applied else []
+        if found and not asset.late:
+            asset.begin_late(min(self._applied[line].good_at for line in found))
+        elif not found:
+            asset.late = False
+
+    def begin_log(self) -> None:
+        """Forget the positions in the former log."""
+        self._watch.begin_log()
+
+    def _late_lines(self, asset: LiveAsset) -> list[Line]:
+        cluster = self._feed.cluster_of(asset.asset_uuid)
+        if cluster is None:
+            return []
+        lines = (Line(cluster, place.number) for place in self._log.places_of(asset.asset_uuid))
+        return [line for line in lines if line in self._applied]
+
+    def _overdue(self) -> dict[Line, float]:
+        """Return the lines on which own writes do not come back, until the newest event has come."""
+        for asset in list(self._writing):
+            if not asset.own or asset.placed or self._assets.get(asset.asset_uuid) is not asset:
+                self._writing.pop(asset, None)
+            elif asset.live and (written_at := asset.own.overdue_since(_ECHO_SECONDS)) is not None:
+                cluster = self._feed.cluster_of(asset.asset_uuid)
+                if cluster is not None:
+                    self._unechoed.setdefault(Line(cluster, asset.partition.number), (asset, written_at))
+        for line, (asset, _) in list(self._unechoed.items()):
+            if self._assets.get(asset.asset_uuid) is not asset or (asset.late and asset.has_caught_up):
+                del self._unechoed[line]
+        return {line: written_at for line, (_, written_at) in self._unechoed.items()}
+
+    def _report(self, late: Mapping[Line, Late]) -> None:
+        """Begin and end the outage of each cluster.
+
+        Args:
+            late: the late lines of the assets of this process.
+        """
+        reasons: defaultdict[str, dict[int, str]] = defaultdict(dict)
+        for line, (reason, _) in late.items():
+            reasons[line.cluster][line.partition] = reason
+        for cluster, by_partition in reasons.items():
+            outage = self._outages.get(cluster)
+            if outage is None:
+                outage = self._outages[cluster] = Outage(
+                    _logger,
+                    meanwhile="Until it keeps up, the events come from the log.",
+                    over=f"The asset forwarder to NATS at {cluster} keeps up again.",
+                )
+            numbers = ", ".join(map(str, sorted(by_partition)))
+            outage.begin(
+                f"The asset forwarder to NATS at {cluster} stands still (partition {numbers}): "
+                f"{next(iter(by_partition.values()))}. Read its log, or restart it."
+            )
+        for cluster, outage in self._outages.items():
+            if cluster not in reasons:
+                outage.end()
+
+    def _ends(self) -> dict[int, int]:
+        base = self._log.base()
+        ends = self._log.reader.ends(self._log.partitions())
+        return {partition.number: end - base for partition, end in ends.items()}

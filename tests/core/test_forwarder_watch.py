@@ -1,0 +1,150 @@
+"""Which forwarders count as late: by their progress, by the offsets of their group, and by own writes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from openfactory.engines.fanout.forwarder_watch import ForwarderWatch, Line
+from openfactory.engines.fanout.wire import Progress
+
+LINE = Line("nats://one", 0)
+LOOK_SECONDS = 2.0
+
+
+class World:
+    """A watch, a clock, a log, and the forwarders."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000.0
+        self.end = 10
+        self.committed: dict[int, int] = {}
+        self.requests = 0
+        self.connected_at = 0.0
+        self.watch = ForwarderWatch(lambda: self.asked({0: self.end}), lambda: self.asked(self.committed), "group")
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def asked(self, answer: dict[int, int]) -> dict[int, int]:
+        self.requests += 1
+        return dict(answer)
+
+    def tell(self, position: int | None = None) -> None:
+        position = self.end if position is None else position
+        self.watch.note_progress(*LINE, Progress(position, self.end, 0, "forwarder"))
+
+    def go_on(self, seconds: float, step: Callable[[], None] = lambda: None) -> bool:
+        """Whether the line is late after a while with a step each second."""
+        for _ in range(int(seconds)):
+            self.now += 1
+            step()
+            if not self.now % LOOK_SECONDS:
+                self.watch.look({LINE.cluster: self.connected_at}, LOOK_SECONDS, {})
+        return LINE in self.watch.late
+
+    def is_in_time(self, seconds: float, step: Callable[[], None] = lambda: None) -> bool:
+        """Whether the line is never late for a while."""
+        late = [self.go_on(2, step) for _ in range(int(seconds / 2))]
+        return not any(late)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def test_forwarder_that_tells_its_progress_costs_no_request(world: World) -> None:
+    assert world.is_in_time(4, world.tell)
+    world.requests = 0
+    assert world.is_in_time(60, world.tell)
+    assert world.requests == 0
+
+
+def test_silence_is_late_within_ten_seconds(world: World) -> None:
+    world.go_on(10, world.tell)
+    assert world.is_in_time(4)
+    assert world.go_on(6)
+    assert "no progress" in world.watch.late[LINE].reason
+    assert world.go_on(600)
+    world.go_on(3, world.tell)
+    assert world.is_in_time(4, world.tell)
+
+
+def test_position_that_stands_still_is_late_only_while_the_end_moves(world: World) -> None:
+    position = world.end
+    assert world.is_in_time(30, lambda: world.tell(position))
+
+    def write() -> None:
+        world.end += 5
+        world.tell(position)
+
+    assert world.go_on(10, write)
+    assert "behind" in world.watch.late[LINE].reason
+
+
+def test_forwarder_that_is_always_a_little_behind_is_in_time(world: World) -> None:
+    def write() -> None:
+        world.end += 1_000
+        world.tell(world.end - 700)
+
+    assert world.is_in_time(60, write)
+
+
+def test_connection_that_was_away_makes_nobody_late(world: World) -> None:
+    world.go_on(10, world.tell)
+    world.now += 2
+    world.connected_at = world.now + 4
+    assert world.is_in_time(8)
+    assert world.go_on(4)
+
+
+def test_process_that_was_suspended_blames_nobody(world: World) -> None:
+    world.go_on(10, world.tell)
+    world.now += 100
+    assert world.is_in_time(4)
+    assert world.is_in_time(10, world.tell)
+
+
+def test_group_of_another_forwarder_is_late_within_twelve_seconds(world: World) -> None:
+    world.committed = {0: 10}
+
+    def work() -> None:
+        world.end += 3
+        world.committed[0] = world.end
+
+    assert world.is_in_time(60, work)
+    world.requests = 0
+    assert world.is_in_time(60, work)
+    assert world.requests <= 30  # one in two seconds
+
+    def write() -> None:
+        world.end += 3
+
+    assert world.go_on(12, write)
+    assert "group has not passed" in world.watch.late[LINE].reason
+    world.go_on(4, work)
+    assert world.is_in_time(6, work)
+
+
+def test_quiet_log_makes_no_group_late(world: World) -> None:
+    world.committed = {0: 10}
+    assert world.is_in_time(60)
+
+
+def test_another_forwarder_may_take_over(world: World) -> None:
+    world.go_on(10, world.tell)
+    world.committed = {0: 10}
+    assert world.go_on(10)
+
+    def work() -> None:
+        world.end += 3
+        world.committed[0] = world.end
+
+    world.go_on(6, work)
+    assert world.is_in_time(30, work)
+
+
+def test_offsets_of_a_former_group_blame_nobody_who_tells_his_progress(world: World) -> None:
+    world.committed = {0: 3}
+    assert world.is_in_time(60, world.tell)

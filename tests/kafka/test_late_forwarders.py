@@ -1,0 +1,116 @@
+"""A forwarder that stands still is noticed, and what it does not forward is heard from the log, until it goes on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from ksqldb_factory import KsqlDBFactory
+from openfactory.engines.base import Servers
+from openfactory.engines.ksqldb.engine import KsqlDBEngine
+from openfactory.events.event import new_event
+from openfactory.testing import eventually
+from servers import KafkaBroker, NatsServer
+
+NOTICED_SECONDS = 15.0
+
+
+class Watched:
+    """A factory with a watcher, and a writer that counts without a pause; the watcher writes beside it."""
+
+    def __init__(self, factory: KsqlDBFactory, stack: ExitStack, name: str, *, writes: bool = False) -> None:
+        servers = Servers(factory.bootstrap_servers, factory.router.url)
+        assert factory.forwarder is not None
+        self.forwarder = factory.forwarder
+        self.asset_uuid = f"MILL-{name}"
+        self.heard: list[int] = []
+        self.heard_at: dict[int, float] = {}
+        self.written = 0
+        self.written_at: dict[int, float] = {}
+        self.watcher = KsqlDBEngine(factory.url, servers)
+        stack.callback(self.watcher.close)
+        self._writer = self.watcher if writes else KsqlDBEngine(factory.url, Servers(factory.bootstrap_servers))
+        if not writes:
+            stack.callback(self._writer.close)
+        self.watcher.subscribe(self.asset_uuid, lambda event: self._hear(event.value))
+        eventually(lambda: self.is_live, 30)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+        self._thread.start()
+        stack.callback(self.stop)
+
+    @property
+    def is_live(self) -> bool:
+        assert self.watcher._nats is not None
+        return self.watcher._nats._assets[self.asset_uuid].live
+
+    @property
+    def reason(self) -> str:
+        return self.watcher.health().reason
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join(30)
+
+    def _hear(self, value: int) -> None:
+        self.heard_at.setdefault(value, time.monotonic())
+        self.heard.append(value)
+
+    def _write(self) -> None:
+        while not self._stopped.wait(0.05):
+            self.written_at[self.written] = time.monotonic()
+            self._writer.publish(new_event(self.asset_uuid, "number", self.written, "Events", "Number"))
+            self.written += 1
+
+    def check(self) -> None:
+        """All that was written was heard once and in order, and nothing later than in time."""
+        self.stop()
+        eventually(lambda: len(self.heard) >= self.written, 30)
+        assert self.heard == list(range(self.written))
+        assert max(self.heard_at[value] - self.written_at[value] for value in self.heard) < NOTICED_SECONDS
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.mark.timeout(120)
+def test_forwarder_that_stands_still(
+    kafka_broker: KafkaBroker, stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of OpenFactory; another, which commits its offsets; and one of which only what comes back is known."""
+    caplog.set_level(logging.INFO, "openfactory.engines.fanout")
+    forms = {"ours": {"places": True}, "another": {}, "secretive": {"commits": False}}
+    factories = {}
+    for form, options in forms.items():
+        server = stack.enter_context(NatsServer())  # its own: progress is told to all
+        factories[form] = stack.enter_context(KsqlDBFactory(kafka_broker.bootstrap_servers, server.url, 2, **options))
+    watched = {form: Watched(factory, stack, form, writes=form == "secretive") for form, factory in factories.items()}
+    for one in watched.values():
+        eventually(lambda: one.heard and one.is_live and not one.reason, 30)  # noqa: B023
+    time.sleep(3)  # long enough to know how a forwarder works that works
+    for one in watched.values():
+        one.forwarder.freeze()
+    for one in watched.values():
+        eventually(lambda: "stands still" in one.reason, NOTICED_SECONDS)  # noqa: B023
+        after = one.written
+        eventually(lambda: one.heard[-1] >= after, 5)  # noqa: B023
+    for one in watched.values():
+        one.forwarder.thaw()
+    for one in watched.values():
+        eventually(lambda: one.is_live and not one.reason, 20)  # noqa: B023
+        after = one.written
+        eventually(lambda: one.heard[-1] >= after, 5)  # noqa: B023
+        assert one.is_live
+    for one in watched.values():
+        one.check()
+    said = [record.getMessage() for record in caplog.records if "asset forwarder" in record.getMessage()]
+    assert sum("stands still" in line for line in said) == 3, said
+    assert sum("keeps up again" in line for line in said) == 3, said
