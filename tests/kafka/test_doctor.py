@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from forwarder import Forwarder
 from ksqldb_stand_in import KsqlDBStandIn
 from openfactory.apps.cli.root import ofa
-from openfactory.doctor import Factory, Finding, broker, examine
+from openfactory.doctor import Factory, Finding, broker, examine, forwarders
 from openfactory.doctor.examination import run_checks
 from openfactory.doctor.finding import fine
 from openfactory.engines import open_engine
+from openfactory.engines.fanout.wire import PROGRESS_SUBJECT
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.engines.ksqldb.server import KsqlDBServer
 from openfactory.engines.ksqldb.setup import set_up_ksqldb
@@ -29,6 +34,7 @@ from openfactory.events.trial import TEST_ASSET
 from openfactory.exceptions import ConfigurationError
 from router_stand_in import RouterStandIn
 from servers import KafkaBroker, NatsServer
+from workers.bare_log import append
 
 SETTINGS = {
     "ksql.streams.producer.linger.ms": "0",
@@ -139,13 +145,18 @@ def test_a_whole_factory_that_is_well(
     kafka_broker: KafkaBroker,
     topics: None,
     ksqldb: Ksqldb,
-    router: RouterStandIn,
-    nats_server: NatsServer,
+    own_nats_server: NatsServer,
+    topic_prefix: str,
 ) -> None:
     monkeypatch.setenv("KAFKA_BROKER", kafka_broker.bootstrap_servers)
-    monkeypatch.setenv("ASSET_ROUTER_URL", router.url)
     monkeypatch.setenv("APP_UUID", "MILL")
-    found = by_check(examine(Factory.of(ksqldb.url)))
+    topic = f"{topic_prefix}ofa_assets"
+    with (
+        RouterStandIn(own_nats_server.url) as router,
+        Forwarder(kafka_broker.bootstrap_servers, own_nats_server.url, topic, places=True),
+    ):
+        monkeypatch.setenv("ASSET_ROUTER_URL", router.url)
+        found = by_check(examine(Factory.of(ksqldb.url)))
     assert [finding for finding in found.values() if finding.status != "ok"] == []
     assert list(found) == [
         "environment",
@@ -160,11 +171,13 @@ def test_a_whole_factory_that_is_well(
         "ksqlDB settings",
         "asset router",
         "NATS",
+        "forwarder",
         "clock",
         "owners",
     ]
     assert found["environment"].found == f"{ksqldb.url} uses Kafka, ksqlDB and NATS"
-    assert found["asset router"].found == f"{router.url} answers: MILL is at {nats_server.url}"
+    assert found["asset router"].found == f"{router.url} answers: MILL is at {own_nats_server.url}"
+    assert found["forwarder"].found.startswith(f"{own_nats_server.url}: 2 partitions are forwarded, at most ")
     assert router.asked.count("MILL") == 1
     # The prefix is that of the stream, and nobody had to say it.
     assert ksqldb.streams["ASSETS_STREAM"] in found["topics"].found
@@ -321,6 +334,79 @@ def test_nats_that_is_not_there(
     assert broken.found.startswith("nats://127.0.0.1:9 cannot be used (")
     assert "NATS_CLUSTER_" in broken.remedy
     assert "hidden" not in str(findings)
+
+
+def test_the_forwarders_of_all_clusters(
+    monkeypatch: pytest.MonkeyPatch, kafka_broker: KafkaBroker, topics: None, kafka_url: str, topic_prefix: str
+) -> None:
+    """Of OpenFactory in all partitions, in one of them, another, one that is only heard, and none."""
+    monkeypatch.setattr(forwarders, "_LISTEN_SECONDS", 1.5)
+    factory, topic = Factory.of(kafka_url), f"{topic_prefix}ofa_assets"
+    brokers = kafka_broker.bootstrap_servers
+
+    def found(*servers: NatsServer) -> list[str]:
+        clusters = [(server.url,) for server in servers]
+        findings = list(forwarders.examine_forwarders(factory, topic_prefix, clusters))
+        assert all(finding.remedy for finding in findings if finding.status == "failed")
+        return [f"{finding.status}: {finding.found}" for finding in findings]
+
+    with ExitStack() as stack:
+        whole, part, heard, silent = (stack.enter_context(NatsServer()) for _ in range(4))
+        stack.enter_context(Forwarder(brokers, whole.url, topic, places=True))
+        for server, subject, text in (
+            (part, f"{PROGRESS_SUBJECT}.1", b'{"position": 3, "end": 3, "time": 0, "forwarder": "F"}'),
+            (heard, "MILL.x", b"{}"),
+        ):
+            stack.enter_context(saying(server.url, subject, text))
+        assert found(whole, part, heard, silent) == [
+            f"ok: {whole.url}: 2 partitions are forwarded, at most 0 records behind",
+            f"failed: No forwarder to {part.url} tells its progress in partition 0.",
+            f"ok: {heard.url}: another forwarder, which does not tell its progress; messages arrive",
+            f"failed: No forwarder to {silent.url} was heard in 1.5 s.",
+        ]
+        another = stack.enter_context(Forwarder(brokers, silent.url, topic))
+        time.sleep(1)  # until it has committed
+        [line] = found(silent)
+        assert re.fullmatch(r"ok: .* another forwarder, .* its group \w+ is at most \d+ records behind", line)
+        another.freeze()
+        append(brokers, topic, ("MILL", b"{}"))
+        [line] = found(silent)
+        assert re.fullmatch(r"failed: The group \w+ of the forwarder to .* stands still in partition \d\.", line)
+
+
+def test_all_clusters_that_the_router_names_are_asked(
+    monkeypatch: pytest.MonkeyPatch,
+    kafka_broker: KafkaBroker,
+    ksqldb: Ksqldb,
+    nats_server: NatsServer,
+    own_nats_server: NatsServer,
+) -> None:
+    with RouterStandIn(nats_server.url) as router:
+        router.places[f"{TEST_ASSET}-7"] = own_nats_server.url
+        monkeypatch.setenv("ASSET_ROUTER_URL", router.url)
+        findings = examine(of(ksqldb, kafka_broker))
+    found = [finding.found for finding in findings if finding.check == "NATS"]
+    assert found == [f"{server.url} answers" for server in (nats_server, own_nats_server)]
+
+
+@contextmanager
+def saying(url: str, subject: str, text: bytes) -> Iterator[None]:
+    """Publish a message again and again."""
+    ended = threading.Event()
+
+    async def say() -> None:
+        client = await nats.connect(url)
+        while not ended.is_set():
+            await client.publish(subject, text)
+            await client.flush()
+            await asyncio.sleep(0.1)
+        await client.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(say()))
+    thread.start()
+    yield
+    ended.set()
+    thread.join(30)
 
 
 def test_a_router_that_does_not_say(monkeypatch: pytest.MonkeyPatch, kafka_broker: KafkaBroker, ksqldb: Ksqldb) -> None:
