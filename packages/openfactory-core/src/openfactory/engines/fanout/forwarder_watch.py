@@ -1,8 +1,8 @@
 """Watch over the forwarders: whether the records of the log reach NATS in time.
 
 A forwarder of OpenFactory tells its progress on NATS. Another forwarder is judged by the offsets that its consumer
-group has committed, compared with the ends of the partitions: one small request every few seconds. Without such
-offsets, only own writes that do not come back prove that it stands still.
+group has committed, compared with the ends of the partitions: one small request every few seconds. Own writes that do
+not come back, and other events of the log that do not arrive, prove in any case that it stands still.
 """
 
 from __future__ import annotations
@@ -75,12 +75,14 @@ class ForwarderWatch:
 
     Attributes:
         late: the lines whose events are late.
+        unknown: the clusters of whose forwarders nothing is known.
     """
 
     def __init__(
         self, ends: Callable[[], Mapping[int, int]], committed: Callable[[], Mapping[int, int]], group: str
     ) -> None:
         self.late: dict[Line, Late] = {}
+        self.unknown: set[str] = set()
         self._ends = ends
         self._committed = committed
         self._group = group
@@ -104,8 +106,7 @@ class ForwarderWatch:
         Args:
             clusters: the connected clusters, each with the time of the connection by the monotonic clock.
             interval: seconds between two looks. If they are further apart, this process did not run.
-            overdue: the lines on which own writes do not come back, each with the time of the oldest of them in seconds
-                since 1970.
+            overdue: the lines on which events do not arrive, each with the time of such an event in seconds since 1970.
 
         Raises:
             EngineUnavailableError: the broker does not answer; `late` is unchanged.
@@ -124,6 +125,7 @@ class ForwarderWatch:
         telling = {line.cluster for line in self._telling if line not in silent}
         if silent or not clusters.keys() <= telling:
             self._ask_group(now)
+        self.unknown = set() if self._group_courses else {*clusters} - {line.cluster for line in self._telling}
         late: dict[Line, Late] = {}
         for cluster in clusters:
             for line, course in list(self._telling.items()):
@@ -131,9 +133,9 @@ class ForwarderWatch:
                     late[line] = found
             if cluster not in telling and not any(line.cluster == cluster for line in silent):
                 late |= self._judge_group(cluster, now)
-        for line, written_at in overdue.items():
+        for line, missed_at in overdue.items():
             if line not in late and (line not in self._telling or line in silent):
-                late[line] = Late("it has not forwarded the writes of this process", written_at)
+                late[line] = Late("events in the log have not arrived", missed_at)
         # A line ends one look later, so that the messages that its forwarder has published have arrived.
         self.late, self._found = {line: self.late[line] for line in self._found & self.late.keys()} | late, set(late)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from openfactory.engines.fanout.forwarder_watch import ForwarderWatch, Late, Line
 from openfactory.engines.fanout.live_asset import LiveAsset
 from openfactory.engines.fanout.log_access import LogAccess
+from openfactory.engines.fanout.log_sample import LogSample
 from openfactory.engines.fanout.nats_feed import NatsFeed
 from openfactory.exceptions import EngineUnavailableError
 from openfactory.logs.outage import Outage
@@ -25,6 +26,9 @@ LOOK_SECONDS = 2.0
 
 # Time after the acknowledgement of an own write in which its message arrives, in seconds.
 _ECHO_SECONDS = 5.0
+
+# Time between two looks at the log for events that have not arrived, in seconds; they have twice as long to do so.
+_SAMPLE_SECONDS = 4.0
 
 
 class LateAssets:
@@ -51,8 +55,10 @@ class LateAssets:
         self._log = log
         self._watch = ForwarderWatch(self._ends, lambda: log.committed(group), group)
         self.note_progress = self._watch.note_progress
+        self._sample = LogSample(log, lock)
+        self._sampled_at = 0.0
         self._writing: dict[LiveAsset, None] = {}
-        self._unechoed: dict[Line, tuple[LiveAsset, float]] = {}
+        self._lacking: dict[Line, tuple[LiveAsset, float]] = {}
         self._applied: Mapping[Line, Late] = {}
         self._outages: dict[str, Outage] = {}
         self._looked_at = 0.0
@@ -70,9 +76,10 @@ class LateAssets:
         if time.monotonic() < self._looked_at + LOOK_SECONDS / 2 or not self._assets:
             return
         self._looked_at = time.monotonic()
-        with self._lock():
-            overdue = self._overdue()
         try:
+            self._take_sample()
+            with self._lock():
+                overdue = self._overdue()
             self._watch.look(self._feed.clusters(), LOOK_SECONDS, overdue)
         except EngineUnavailableError:
             return  # an outage is logged elsewhere
@@ -104,19 +111,32 @@ class LateAssets:
         lines = (Line(cluster, place.number) for place in self._log.places_of(asset.asset_uuid))
         return [line for line in lines if line in self._applied]
 
+    def _take_sample(self) -> None:
+        """Look for events that have not arrived on the clusters of whose forwarders nothing is known."""
+        now = time.monotonic()
+        if not self._watch.unknown or now < self._sampled_at + _SAMPLE_SECONDS:
+            return
+        self._sampled_at = now
+        with self._lock():
+            clusters = {uuid: self._feed.cluster_of(uuid) for uuid, asset in self._assets.items() if asset.live}
+            assets = [self._assets[uuid] for uuid, cluster in clusters.items() if cluster in self._watch.unknown]
+        for asset, partition, recorded_at in self._sample.look(assets, now):
+            line = Line(clusters[asset.asset_uuid] or "", partition.number)
+            self._lacking.setdefault(line, (asset, recorded_at))
+
     def _overdue(self) -> dict[Line, float]:
-        """Return the lines on which own writes do not come back, until the newest event has come."""
+        """Return the lines on which events do not arrive, until the newest event has arrived."""
         for asset in list(self._writing):
             if not asset.own or asset.placed or self._assets.get(asset.asset_uuid) is not asset:
                 self._writing.pop(asset, None)
             elif asset.live and (written_at := asset.own.overdue_since(_ECHO_SECONDS)) is not None:
                 cluster = self._feed.cluster_of(asset.asset_uuid)
                 if cluster is not None:
-                    self._unechoed.setdefault(Line(cluster, asset.partition.number), (asset, written_at))
-        for line, (asset, _) in list(self._unechoed.items()):
+                    self._lacking.setdefault(Line(cluster, asset.partition.number), (asset, written_at))
+        for line, (asset, _) in list(self._lacking.items()):
             if self._assets.get(asset.asset_uuid) is not asset or (asset.late and asset.has_caught_up):
-                del self._unechoed[line]
-        return {line: written_at for line, (_, written_at) in self._unechoed.items()}
+                del self._lacking[line]
+        return {line: written_at for line, (_, written_at) in self._lacking.items()}
 
     def _report(self, late: Mapping[Line, Late]) -> None:
         """Begin and end the outage of each cluster.

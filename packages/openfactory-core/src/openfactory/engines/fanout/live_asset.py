@@ -67,6 +67,7 @@ class LiveAsset:
         placed: whether messages have the places of their records, which decide what was delivered. Messages without a
             place, of another forwarder beside it, are ignored. Otherwise the contents of the events decide.
         late: whether a forwarder does not carry the events to NATS in time.
+        heard_at: time of the last message from NATS by the monotonic clock.
         pending: messages from NATS that are not delivered yet, the oldest first.
         fresh: subscriptions that want events which were already delivered to others.
         good_at: time until which no event was missed, in seconds since 1970.
@@ -86,6 +87,7 @@ class LiveAsset:
         self.on_nats = False
         self.placed = False
         self.late = False
+        self.heard_at = 0.0
         self.pending: deque[_Message] = deque()
         self.fresh: list[Subscription] = []
         self.good_at = time.time()
@@ -175,9 +177,20 @@ class LiveAsset:
             event: its event, without a position.
             place: the place of its record, if its headers have it.
         """
+        self.heard_at = time.monotonic()
         self.pending.append(_Message(event, place))
         if self._is_awaiting and content_of(event) == self._awaited:
             self._is_awaiting = False
+
+    def lacks(self, event: AssetEvent, partition: Partition, place: int) -> bool:
+        """Return whether an event of the last seconds, which the log has, has not arrived."""
+        content = content_of(event)
+        return (
+            place > self._first_wanted.get(partition, 0)
+            and place > self._passed.get(partition, 0)
+            and content not in self._delivered_at
+            and not any(content_of(one.event) == content for one in self.pending)
+        )
 
     def catch_up(self, subscription: Subscription, since: Mapping[Partition, int]) -> None:
         """Begin a repair for a new subscription, which wants events that were already delivered to others."""
