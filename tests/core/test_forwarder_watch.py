@@ -22,7 +22,7 @@ class World:
         self.end = 10
         self.committed: dict[int, int] = {}
         self.requests = 0
-        self.connected_at = 0.0
+        self.connected_at: float | None = 0.0
         self.watch = ForwarderWatch(lambda: self.asked({0: self.end}), lambda: self.asked(self.committed), "group")
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
@@ -97,6 +97,15 @@ def test_connection_that_was_away_makes_nobody_late(world: World) -> None:
     world.connected_at = world.now + 4
     assert world.is_in_time(8)
     assert world.go_on(4)
+
+
+def test_line_that_is_late_stays_so_while_nats_is_away(world: World) -> None:
+    world.go_on(10, world.tell)
+    assert world.go_on(10)
+    world.connected_at = None
+    assert world.go_on(30)
+    world.connected_at = world.now
+    assert not world.go_on(6, world.tell)
 
 
 def test_process_that_was_suspended_blames_nobody(world: World) -> None:

@@ -74,7 +74,8 @@ _TABLE = (
     Variable(
         "KAFKA_GROUP",
         "ofa_fan_out_layer_group",
-        "Consumer group of the asset forwarder; by its offsets, apps see whether another forwarder keeps up.",
+        "Consumer group of the asset forwarder, by whose offsets apps see whether it keeps up; `ofa fanout forwarder` "
+        "adds the prefix of the factory and the name of a NATS cluster.",
     ),
     Variable("KAFKA_OAUTH_CA_FILE", None, "Certificate authorities for `KAFKA_OAUTH_TOKEN_URL`, a PEM file."),
     Variable("KAFKA_OAUTH_CLIENT_ID", None, "Client id for the token, with the mechanism `OAUTHBEARER`.", is_text=True),

@@ -100,11 +100,12 @@ class ForwarderWatch:
         course.note(progress.position, now)
         course.aim(progress.end, now)
 
-    def look(self, clusters: Mapping[str, float], interval: float, overdue: Mapping[Line, float]) -> None:
+    def look(self, clusters: Mapping[str, float | None], interval: float, overdue: Mapping[Line, float]) -> None:
         """Judge all lines, and set `late`.
 
         Args:
-            clusters: the connected clusters, each with the time of the connection by the monotonic clock.
+            clusters: the clusters, each with the time of the connection by the monotonic clock, or None without one.
+                Without a connection nothing new is known.
             interval: seconds between two looks. If they are further apart, this process did not run.
             overdue: the lines on which events do not arrive, each with the time of such an event in seconds since 1970.
 
@@ -112,6 +113,7 @@ class ForwarderWatch:
             EngineUnavailableError: the broker does not answer; `late` is unchanged.
         """
         now = time.monotonic()
+        connected = {cluster: since for cluster, since in clusters.items() if since is not None}
         if now - self._looked_at > 2 * interval:
             courses = [course for line, course in list(self._telling.items()) if line not in self.late]
             for course in (*courses, *(self._group_courses.values() if not self.late else ())):
@@ -120,14 +122,14 @@ class ForwarderWatch:
         silent = {
             line: course
             for line, course in list(self._telling.items())
-            if now - max(course.noted_at, clusters.get(line.cluster, now)) > SILENT_SECONDS
+            if now - max(course.noted_at, connected.get(line.cluster, now)) > SILENT_SECONDS
         }
         telling = {line.cluster for line in self._telling if line not in silent}
-        if silent or not clusters.keys() <= telling:
+        if silent or not connected.keys() <= telling:
             self._ask_group(now)
-        self.unknown = set() if self._group_courses else {*clusters} - {line.cluster for line in self._telling}
-        late: dict[Line, Late] = {}
-        for cluster in clusters:
+        self.unknown = set() if self._group_courses else {*connected} - {line.cluster for line in self._telling}
+        late = {line: found for line, found in self.late.items() if clusters.get(line.cluster, 0.0) is None}
+        for cluster in connected:
             for line, course in list(self._telling.items()):
                 if line.cluster == cluster and (found := self._judge(line, course, line in silent, now)):
                     late[line] = found

@@ -60,12 +60,14 @@ class LateAssets:
         self._writing: dict[LiveAsset, None] = {}
         self._lacking: dict[Line, tuple[LiveAsset, float]] = {}
         self._applied: Mapping[Line, Late] = {}
+        self._concerned: set[Line] = set()  # the late lines that have assets
         self._outages: dict[str, Outage] = {}
         self._looked_at = 0.0
 
     def trouble(self) -> str:
         """Return why the events of some assets are late, or an empty text."""
-        return next((outage.reason for outage in list(self._outages.values()) if outage.reason), "")
+        reasons = (outage.reason for outage in list(self._outages.values()) if outage.reason)
+        return next(reasons, "") if self._assets else ""
 
     def note_writing(self, asset: LiveAsset) -> None:
         """Note that echoes of own writes to an asset are expected."""
@@ -87,14 +89,15 @@ class LateAssets:
         with self._lock():
             self._applied = self._watch.late
             if changed:
-                for asset in list(self._assets.values()):
+                self._concerned.clear()
+                for asset in self._assets.values():
                     self.judge(asset)
-            concerned = self._applied and {line for asset in self._assets.values() for line in self._late_lines(asset)}
-        self._report({line: late for line, late in self._applied.items() if line in concerned})
+        self._report({line: late for line, late in self._applied.items() if line in self._concerned})
 
     def judge(self, asset: LiveAsset) -> None:
         """Make an asset late if its forwarder is, or end that. The caller owns the dispatcher's lock."""
         found = self._late_lines(asset) if self._applied else []
+        self._concerned.update(found)
         if found and not asset.late:
             asset.begin_late(min(self._applied[line].good_at for line in found))
         elif not found:

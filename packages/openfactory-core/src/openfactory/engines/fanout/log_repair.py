@@ -103,7 +103,7 @@ class LogRepair:
                 failure = self._repair()
             except Exception as error:
                 failure = error
-                if not self._outage.reason:
+                if not self._outage.reason and not self._closed:
                     _logger.exception("Events that NATS may have missed could not be read from the log.")
             if failure is None:
                 self._outage.end()

@@ -99,8 +99,8 @@ class NatsFeed:
         hub = self._hub
         return None if hub is None or self._closed else hub.cluster_of(asset_uuid)
 
-    def clusters(self) -> dict[str, float]:
-        """Return the clusters that are connected, each with the time of the connection by the monotonic clock."""
+    def clusters(self) -> dict[str, float | None]:
+        """Return the clusters with the times of their connections by the monotonic clock, or None without one."""
         hub = self._hub
         return {} if hub is None or self._closed else hub.clusters()
 

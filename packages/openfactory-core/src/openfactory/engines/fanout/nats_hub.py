@@ -107,10 +107,9 @@ class NatsHub:
         connection = self._assigned.get(asset_uuid)
         return None if connection is None else connection.where
 
-    def clusters(self) -> dict[str, float]:
-        """Return the clusters that are connected, each with the time of the connection by the monotonic clock."""
-        connections = list(self._connections.values())
-        return {one.where: since for one in connections if (since := one.connected_at) is not None}
+    def clusters(self) -> dict[str, float | None]:
+        """Return the clusters with the times of their connections by the monotonic clock, or None without one."""
+        return {connection.where: connection.connected_at for connection in list(self._connections.values())}
 
     def trouble(self) -> str:
         """Return why some assets are not live, or an empty text if no reason is known."""

@@ -1,4 +1,4 @@
-"""The headers and the progress messages that a forwarder of OpenFactory adds on NATS."""
+"""The wire between the asset forwarder and its watchers: the headers of a message, and the progress of a partition."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import msgspec
 
 __all__ = ["LOG_TIME_HEADER", "OFFSET_HEADER", "PARTITION_HEADER", "PROGRESS_SUBJECT", "Progress"]
 
-#: Header of a message: number of the partition that has its record.
+#: NATS header with the number of the record's partition.
 PARTITION_HEADER = "OFA-Partition"
 
-#: Header of a message: offset of its record in the topic.
+#: NATS header with the offset of the record in its partition.
 OFFSET_HEADER = "OFA-Offset"
 
-#: Header of a message: time of its record in the log, in milliseconds since 1970.
+#: NATS header with the time of the record in the log, in milliseconds since 1970.
 LOG_TIME_HEADER = "OFA-Log-Time"
 
-#: Subject of the progress of forwarders, followed by a dot and the number of a partition.
+#: Begin of the subject of a progress message; a dot and the number of the partition follow.
 PROGRESS_SUBJECT = "_OFA.forwarder"
 
 
 class Progress(msgspec.Struct):
-    """The progress of a forwarder in one partition, published once a second to the cluster that it serves.
+    """The progress of a forwarder in one partition, which it publishes every second to the cluster that it serves.
 
     Attributes:
-        position: offset after the last record of this cluster that NATS has.
-        end: end of the partition, as the forwarder knows it.
-        time: time of the message, in milliseconds since 1970.
+        position: the offset up to which NATS has all records of the cluster.
+        end: the end of the partition, as far as the forwarder knows it.
+        time: when the message was made, in milliseconds since 1970.
         forwarder: UUID of the forwarder.
     """
 
