@@ -154,6 +154,17 @@ def test_another_forwarder_may_take_over(world: World) -> None:
     assert world.is_in_time(30, work)
 
 
+def test_forwarder_that_tells_its_progress_late_has_replaced_another(world: World) -> None:
+    connected_at = world.now
+    world.go_on(2)
+    assert world.watch.taken_over_at(LINE.cluster, connected_at) is None
+    assert world.watch.taken_over_at(LINE.cluster, connected_at, connected_at + 4) == connected_at + 4
+    world.go_on(8, world.tell)
+    assert world.watch.taken_over_at(LINE.cluster, connected_at + 1) is None
+    assert world.watch.taken_over_at(LINE.cluster, connected_at - 4) == connected_at + 3
+    assert world.watch.taken_over_at(LINE.cluster, None) is None
+
+
 def test_offsets_of_a_former_group_blame_nobody_who_tells_his_progress(world: World) -> None:
     world.committed = {0: 3}
     assert world.is_in_time(60, world.tell)

@@ -10,8 +10,10 @@ from contextlib import ExitStack
 
 import pytest
 
+from forwarder import Forwarder
 from ksqldb_factory import KsqlDBFactory
 from openfactory.engines.base import Servers
+from openfactory.engines.fanout.forwarder_watch import TAKEOVER_SECONDS
 from openfactory.engines.ksqldb.engine import KsqlDBEngine
 from openfactory.events.event import new_event
 from openfactory.testing import eventually
@@ -114,3 +116,37 @@ def test_forwarder_that_stands_still(
     said = [record.getMessage() for record in caplog.records if "asset forwarder" in record.getMessage()]
     assert sum("stands still" in line for line in said) == len(forms), said
     assert sum("keeps up again" in line for line in said) == len(forms), said
+
+
+def test_forwarder_of_openfactory_takes_over(kafka_broker: KafkaBroker, stack: ExitStack) -> None:
+    """It begins at the end of the log, after the other one has ended; both assets hear what was written between."""
+    server = stack.enter_context(NatsServer())
+    factory = stack.enter_context(KsqlDBFactory(kafka_broker.bootstrap_servers, server.url))
+    engine = KsqlDBEngine(factory.url, Servers(factory.bootstrap_servers, factory.router.url))
+    stack.callback(engine.close)
+    writer = KsqlDBEngine(factory.url, Servers(factory.bootstrap_servers))
+    stack.callback(writer.close)
+    heard: dict[str, list[object]] = {"BUSY": [], "QUIET": []}
+
+    def write(value: int, *asset_uuids: str) -> None:
+        for asset_uuid in asset_uuids:
+            writer.publish(new_event(asset_uuid, "number", value, "Events", "Number")).wait()
+
+    for asset_uuid, values in heard.items():
+        engine.subscribe(asset_uuid, lambda event, values=values: values.append(event.value))  # type: ignore[misc]
+    assert engine._nats is not None
+    assets = engine._nats._assets
+    eventually(lambda: all(assets[asset_uuid].live for asset_uuid in heard))
+    time.sleep(TAKEOVER_SECONDS)
+    write(0, "BUSY")
+    eventually(lambda: heard["BUSY"] == [0])
+    assert factory.forwarder is not None
+    factory.forwarder.stop()
+    write(1, "BUSY", "QUIET")
+    topic = f"{factory.prefix}ofa_assets"
+    with Forwarder(kafka_broker.bootstrap_servers, server.url, topic, places=True):
+        write(2, "BUSY")
+        eventually(lambda: heard == {"BUSY": [0, 1, 2], "QUIET": [1]}, 15)
+        write(3, "BUSY", "QUIET")
+        eventually(lambda: heard == {"BUSY": [0, 1, 2, 3], "QUIET": [1, 3]}, 15)
+        assert all(assets[asset_uuid].placed for asset_uuid in heard)

@@ -21,6 +21,9 @@ SILENT_SECONDS = 5.0
 #: Seconds after which a record that is not forwarded is late.
 LATE_SECONDS = 5.0
 
+#: Seconds from the connection to the first progress after which the forwarder that tells it has replaced another one.
+TAKEOVER_SECONDS = 3.0
+
 
 class Line(NamedTuple):
     """The way of the records of a partition to a NATS cluster."""
@@ -87,6 +90,7 @@ class ForwarderWatch:
         self._committed = committed
         self._group = group
         self._telling: dict[Line, _Course] = {}
+        self._began: dict[str, float] = {}  # by cluster, when a forwarder has told its progress for the first time
         self._group_courses: dict[int, _Course] = {}
         self._looked_at = 0.0
         self._found: set[Line] = set()
@@ -94,11 +98,25 @@ class ForwarderWatch:
     def note_progress(self, cluster: str, partition: int, progress: Progress) -> None:
         """Note the progress that a forwarder has told; on the thread of NATS."""
         now, line = time.monotonic(), Line(cluster, partition)
+        self._began.setdefault(cluster, now)
         course = self._telling.get(line)
         if course is None:
             course = self._telling[line] = _Course(now)
         course.note(progress.position, now)
         course.aim(progress.end, now)
+
+    def taken_over_at(self, cluster: str, connected_at: float | None, default: float | None = None) -> float | None:
+        """Return when a forwarder that tells its progress has replaced another one on a cluster, or None.
+
+        Args:
+            cluster: the cluster.
+            connected_at: time of the connection by the monotonic clock.
+            default: time of the replacement if no progress was told yet.
+        """
+        began = self._began.get(cluster, default)
+        if began is None or connected_at is None or began < connected_at + TAKEOVER_SECONDS:
+            return None
+        return began
 
     def look(self, clusters: Mapping[str, float | None], interval: float, overdue: Mapping[Line, float]) -> None:
         """Judge all lines, and set `late`.

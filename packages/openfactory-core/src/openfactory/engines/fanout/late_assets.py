@@ -60,6 +60,7 @@ class LateAssets:
         self._writing: dict[LiveAsset, None] = {}
         self._lacking: dict[Line, tuple[LiveAsset, float]] = {}
         self._applied: Mapping[Line, Late] = {}
+        self._taken_over: dict[str, float | None] = {}
         self._concerned: set[Line] = set()  # the late lines that have assets
         self._outages: dict[str, Outage] = {}
         self._looked_at = 0.0
@@ -85,6 +86,7 @@ class LateAssets:
             self._watch.look(self._feed.clusters(), LOOK_SECONDS, overdue)
         except EngineUnavailableError:
             return  # an outage is logged elsewhere
+        self._find_takeovers()
         changed = self._watch.late.keys() != self._applied.keys()
         with self._lock():
             self._applied = self._watch.late
@@ -102,6 +104,25 @@ class LateAssets:
             asset.begin_late(min(self._applied[line].good_at for line in found))
         elif not found:
             asset.late = False
+
+    def _find_takeovers(self) -> None:
+        """Begin repairs where a forwarder whose messages have places has just replaced another one."""
+        clusters = self._feed.clusters()
+        began = {cluster: self._watch.taken_over_at(cluster, since) for cluster, since in clusters.items()}
+        if began == self._taken_over:
+            return
+        self._taken_over = began
+        with self._lock():
+            for asset in self._assets.values():
+                at = began.get(self._feed.cluster_of(asset.asset_uuid) or "")
+                if at is not None and asset.live and asset.live_at < at and not asset.placed:
+                    asset.begin_takeover()
+
+    def is_taken_over(self, asset: LiveAsset) -> bool:
+        """Return whether another forwarder has served a live asset whose first message with a place arrives now."""
+        cluster, now = self._feed.cluster_of(asset.asset_uuid) or "", time.monotonic()
+        at = self._watch.taken_over_at(cluster, self._feed.clusters().get(cluster), now)
+        return at is not None and asset.live_at < at
 
     def begin_log(self) -> None:
         """Forget the positions in the former log."""

@@ -20,6 +20,10 @@ FORWARDING_SECONDS = 10.0
 # For how long delivered events are remembered, so that a repair does not deliver them again, in seconds.
 _REMEMBERED_SECONDS = 40.0
 
+# For how long at most no forwarder ran before another one takes over, without notice, in seconds. Together with
+# FORWARDING_SECONDS, it is not more than the time for which delivered events are remembered.
+_TAKEOVER_SECONDS = 30.0
+
 # Two equal events that a writer has written within a millisecond arrive within this time, in seconds. An event that was
 # delivered longer ago mostly comes again from a forwarder that has crashed and repeats its last messages.
 _TWIN_SECONDS = 0.05
@@ -67,6 +71,7 @@ class LiveAsset:
         placed: whether messages have the places of their records, which decide what was delivered. Messages without a
             place, of another forwarder beside it, are ignored. Otherwise the contents of the events decide.
         late: whether a forwarder does not carry the events to NATS in time.
+        live_at: time since which the asset is live, or was, by the monotonic clock.
         heard_at: time of the last message from NATS by the monotonic clock.
         pending: messages from NATS that are not delivered yet, the oldest first.
         fresh: subscriptions that want events which were already delivered to others.
@@ -87,7 +92,7 @@ class LiveAsset:
         self.on_nats = False
         self.placed = False
         self.late = False
-        self.heard_at = 0.0
+        self.live_at = self.heard_at = 0.0
         self.pending: deque[_Message] = deque()
         self.fresh: list[Subscription] = []
         self.good_at = time.time()
@@ -155,6 +160,14 @@ class LiveAsset:
         self.placed = False  # another forwarder may serve it afterwards
         self._awaited = None
         self.begin_repair(good_at)
+
+    def begin_takeover(self) -> None:
+        """Begin a repair, because a forwarder whose messages have places has replaced another one.
+
+        It may have begun later in the log than the other one has ended.
+        """
+        self.placed = True
+        self.begin_repair(time.time() - _TAKEOVER_SECONDS)
 
     @property
     def is_on_nats(self) -> bool:
@@ -236,6 +249,7 @@ class LiveAsset:
     def end_repair(self) -> None:
         """Deliver events from NATS from now on."""
         self.live = True
+        self.live_at = time.monotonic()
         self.since = {}
 
     def next_due(self) -> Due | None:

@@ -165,7 +165,11 @@ class NatsLive:
             asset = self._assets.get(asset_uuid)
             if asset is None:
                 return
-            asset.hear(event, self._place_of(asset, headers) if headers else None)
+            place = self._place_of(asset, headers) if headers else None
+            if place is not None and not asset.placed and asset.live and self._late.is_taken_over(asset):
+                asset.begin_takeover()
+                self._repair.wake()
+            asset.hear(event, place)
             self._deliver_due(asset)
 
     def _place_of(self, asset: LiveAsset, headers: Mapping[str, str]) -> Place | None:
