@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from openfactory.engines.base import LogPosition, Subscription
 from openfactory.engines.dispatcher import Dispatcher
-from openfactory.engines.fanout import expected_echoes, live_asset
+from openfactory.engines.fanout import content_memory, expected_echoes
 from openfactory.engines.fanout.live_asset import LiveAsset, Place
 from openfactory.engines.kafka_engine.log_reader import Partition
 from openfactory.events.event import AssetEvent
@@ -298,7 +298,7 @@ class Watched(RuleBasedStateMachine):
 
 def test_each_subscription_hears_each_event_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expected_echoes, "_REPORT_SECONDS", 0.0)
-    monkeypatch.setattr(live_asset, "_TWIN_SECONDS", -1.0)  # each repetition comes late
+    monkeypatch.setattr(content_memory, "_TWIN_SECONDS", -1.0)  # each repetition comes late
     run_state_machine_as_test(Watched, settings=settings(stateful_step_count=40))
 
 
@@ -404,7 +404,7 @@ def test_event_that_comes_while_a_snapshot_reads_waits_until_its_place_is_known(
 def test_what_was_missed_is_told_although_its_writers_clock_is_behind(
     asset: LiveAsset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_asset, "_REMEMBERED_SECONDS", 0.05)
+    monkeypatch.setattr(content_memory, "_REMEMBERED_SECONDS", 0.05)
     assert hear(asset, event(1)) is not None
     time.sleep(0.1)
     assert hear(asset, event(2)) is not None  # now the first is forgotten
@@ -418,7 +418,7 @@ def test_what_was_missed_is_told_although_its_writers_clock_is_behind(
 def test_what_a_forwarder_repeats_waits_for_the_log_and_is_left_out(
     asset: LiveAsset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_asset, "_TWIN_SECONDS", -1.0)
+    monkeypatch.setattr(content_memory, "_TWIN_SECONDS", -1.0)
     for number in (1, 2, 3):
         assert hear(asset, event(number)) is not None
     for number in (2, 3, 4):
@@ -440,7 +440,7 @@ def test_what_a_forwarder_repeats_waits_for_the_log_and_is_left_out(
 
 def test_event_that_a_writer_writes_twice_is_heard_twice(asset: LiveAsset, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal is on, off and on again within a millisecond, and the second message comes late."""
-    monkeypatch.setattr(live_asset, "_TWIN_SECONDS", -1.0)
+    monkeypatch.setattr(content_memory, "_TWIN_SECONDS", -1.0)
     assert hear(asset, event(1)) is not None
     assert hear(asset, event(0)) is not None
     assert hear(asset, event(1)) is None

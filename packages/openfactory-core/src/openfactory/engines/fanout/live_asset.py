@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from openfactory.engines.base import Subscription
+from openfactory.engines.fanout.content_memory import ContentMemory
 from openfactory.engines.fanout.expected_echoes import Content, ExpectedEchoes, content_of
 from openfactory.engines.kafka_engine.log_reader import Partition
 from openfactory.events.event import AssetEvent
 
-__all__ = ["FORWARDING_SECONDS", "Due", "LiveAsset", "Place"]
-
-#: Upper bound for the delay between the log and NATS, in seconds.
-FORWARDING_SECONDS = 10.0
-
-# For how long delivered events are remembered, so that a repair does not deliver them again, in seconds.
-_REMEMBERED_SECONDS = 40.0
+__all__ = ["Due", "LiveAsset", "Place"]
 
 # For how long at most no forwarder ran before another one takes over, without notice, in seconds. Together with
-# FORWARDING_SECONDS, it is not more than the time for which delivered events are remembered.
+# FORWARDING_SECONDS, it is not more than the time for which the memory has delivered events.
 _TAKEOVER_SECONDS = 30.0
-
-# Two equal events that a writer has written within a millisecond arrive within this time, in seconds. An event that was
-# delivered longer ago mostly comes again from a forwarder that has crashed and repeats its last messages.
-_TWIN_SECONDS = 0.05
 
 # Stands for NATS where a subscription counts the places in each partition; estimated positions are not such places.
 _NATS = -1
@@ -106,19 +97,8 @@ class LiveAsset:
         # By partition, the offset up to which each event was delivered; unless messages without places came since then.
         self._passed: dict[Partition, int] = {}
         self._all_passed = True
-        # Delivered events with their times of delivery, the last time by event, and the time of the newest discarded.
-        self._delivered: deque[tuple[float, Content]] = deque()
-        self._delivered_at: dict[Content, float] = {}
-        self._discarded_until = 0.0
-        # Of this repair: delivered events that the log has not shown yet, the partitions that have shown one of them,
-        # the events that an unfinished reading has shown, and the number of messages that waited when it began.
-        self._known: Counter[Content] = Counter()
-        self._found_known: set[Partition] = set()
-        self._shown: dict[Partition, Counter[Content]] = {}
-        self._covered = 0
-        # Events that were delivered from the log, whose messages may still arrive from NATS.
-        self._ahead: Counter[Content] = Counter()
-        self._ahead_until = 0.0
+        self._memory = ContentMemory()
+        self._covered = 0  # messages that waited when the log began to be read
         # While the asset is late: the newest event from the log, and whether its message has not arrived yet.
         self._awaited: Content | None = None
         self._is_awaiting = False
@@ -141,9 +121,7 @@ class LiveAsset:
         self.live = False
         self.repairs += 1
         self.good_at, self.since, self.log_from = good_at, since, {}
-        self._known = Counter(content for _, content in self._delivered)
-        self._found_known.clear()
-        self._shown.clear()
+        self._memory.begin_repair()
         self._covered = 0
 
     def begin_log(self, partition: Partition) -> None:
@@ -201,7 +179,7 @@ class LiveAsset:
         return (
             place > self._first_wanted.get(partition, 0)
             and place > self._passed.get(partition, 0)
-            and content not in self._delivered_at
+            and content not in self._memory
             and not any(content_of(one.event) == content for one in self.pending)
         )
 
@@ -214,20 +192,17 @@ class LiveAsset:
         """Note that the log is about to be read up to its end, which is behind the events of all waiting messages."""
         self._covered = len(self.pending)
         if self.late:
-            self._ahead.clear()  # grows otherwise
+            self._memory.expect_none()  # they grow otherwise
 
     def begin_reading(self, partition: Partition) -> None:
         """Prepare to read a partition. The events that a reading has shown before it failed count as known."""
-        self._known.update(self._shown.pop(partition, ()))
-        self._shown[partition] = Counter()
-        if partition not in self.log_from:
-            self._found_known.discard(partition)
+        self._memory.begin_reading(partition, is_first=partition not in self.log_from)
 
     def note_log_end(self, partition: Partition, offset: int) -> None:
         """Note that a partition was read up to an offset; all later messages from NATS are behind it."""
         self.log_from[partition] = offset
         self._passed[partition] = max(self._passed.get(partition, 0), offset)
-        del self._shown[partition]
+        self._memory.end_reading(partition)
         if partition == self.partition:
             self._floor = max(self._floor, offset)
 
@@ -239,7 +214,7 @@ class LiveAsset:
         if self._is_awaiting and any(content_of(one.event) == self._awaited for one in self.pending):
             self._is_awaiting = False
         self._all_passed = True
-        self._known.clear()
+        self._memory.end_repair()
         self.fresh.clear()
         waiting = [self.pending.popleft() for _ in range(self._covered)]
         self._covered = 0
@@ -269,7 +244,7 @@ class LiveAsset:
                 self.pending.popleft()
                 if place.offset > self._passed.get(place.partition, 0):
                     return self._in_place(event, place)
-            elif self.placed or self._take_ahead(content_of(event), time.monotonic()):
+            elif self.placed or self._memory.take_expected(content_of(event)):
                 self.pending.popleft()
             elif self._is_doubtful(event):
                 self._begin_repair_from_delivered()
@@ -297,27 +272,23 @@ class LiveAsset:
             partition: the partition with the record.
             place: the offset after it.
         """
-        content, now = content_of(event), time.monotonic()
-        self._shown[partition][content] += 1
+        content = content_of(event)
+        self._memory.note_shown(content, partition)
         if self._all_passed:
             if place <= self._passed.get(partition, 0):
                 return True
             self._passed[partition] = place
             discarded = False
-        elif self._known[content] > 0:
-            self._known[content] -= 1
-            self._found_known.add(partition)
+        elif self._memory.take_known(content, partition):
             return True
         else:
-            # In the log, discarded events precede the known ones. The time alone is no proof: a clock may be wrong.
-            discarded = recorded_at < self._discarded_until and partition not in self._found_known
+            discarded = self._memory.was_discarded(partition, recorded_at)
         delivered = place <= self._first_wanted.get(partition, 0) or discarded
         self.own.discard(content)
-        self._remember(content, now)
-        self._ahead[content] += 1
+        self._memory.remember(content, may_discard=self._all_passed)
+        self._memory.expect(content)
         if self.late:
             self._awaited, self._is_awaiting = content, True
-        self._ahead_until = now + FORWARDING_SECONDS
         self._floor = max(self._floor, event.position or 0)
         return delivered
 
@@ -329,28 +300,16 @@ class LiveAsset:
         if message.place is not None:
             return message.place.offset <= self._passed.get(message.place.partition, 0)
         content = content_of(message.event)
-        return self._take_ahead(content, time.monotonic()) or content in self._delivered_at
-
-    def _take_ahead(self, content: Content, now: float) -> bool:
-        """Return whether the event of a message was delivered from the log before it arrived, and expect it no more."""
-        if self._ahead:
-            if now > self._ahead_until:
-                self._ahead.clear()
-            elif self._ahead[content] > 0:
-                self._ahead[content] -= 1
-                return True
-        return False
+        return self._memory.take_expected(content) or content in self._memory
 
     def _is_doubtful(self, event: AssetEvent) -> bool:
         """Return whether only the log can decide if an event without a place was delivered before."""
         content = content_of(event)
-        delivered_at = self._delivered_at.get(content)
-        return delivered_at is not None and time.monotonic() > delivered_at + _TWIN_SECONDS and content not in self.own
+        return self._memory.is_from_before(content) and content not in self.own
 
     def _begin_repair_from_delivered(self) -> None:
         """Begin a repair from the last delivered event."""
-        quiet = time.monotonic() - self._delivered[-1][0] if self._delivered else 0.0
-        self.begin_repair(time.time() - quiet)
+        self.begin_repair(time.time() - self._memory.quiet_seconds())
 
     def _in_place(self, event: AssetEvent, place: Place) -> Due:
         """Return an event whose place is known; outside of its asset's partition its position is the newest one."""
@@ -369,7 +328,7 @@ class LiveAsset:
         """Return an event whose place is not known, with an estimate of its position."""
         content = content_of(event)
         self._all_passed = False
-        self._remember(content, time.monotonic())
+        self._memory.remember(content, may_discard=True)
         self._floor = max(self._floor, self.own.settled_position())
         positions = self._snapshot.get(content)
         position = max(self.own.position_of(content), positions.popleft() if positions else 0)
@@ -378,15 +337,6 @@ class LiveAsset:
             self._snapshot, self._snapshot_end, self._snapshot_ends = {}, 0, {}
         self._floor = max(self._floor + 1, position)
         return Due(event.with_position(self._floor), _NATS, self._floor)
-
-    def _remember(self, content: Content, now: float) -> None:
-        self._delivered.append((now, content))
-        self._delivered_at[content] = now
-        while (self.live or self._all_passed) and self._delivered[0][0] < now - _REMEMBERED_SECONDS:
-            delivered_at, discarded = self._delivered.popleft()
-            if self._delivered_at[discarded] == delivered_at:
-                del self._delivered_at[discarded]
-            self._discarded_until = time.time() - (now - delivered_at)
 
 
 def _earliest(*offsets: Mapping[Partition, int]) -> dict[Partition, int]:

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Mapping
 
 from openfactory.engines.dispatcher import Dispatcher
-from openfactory.engines.fanout.live_asset import FORWARDING_SECONDS, LiveAsset
+from openfactory.engines.fanout.content_memory import FORWARDING_SECONDS
+from openfactory.engines.fanout.live_asset import LiveAsset
 from openfactory.engines.fanout.log_access import LogAccess
 from openfactory.engines.kafka_engine.fold import is_deregistration
 from openfactory.engines.kafka_engine.log_reader import Partition, key_of
