@@ -44,12 +44,6 @@ VARIABLES = (
         "latest",
         "Where asset forwarders begin that have never run: at the end of the log (`latest`) or its begin (`earliest`).",
     ),
-    Variable(
-        "KAFKA_GROUP",
-        "ofa_fan_out_layer_group",
-        "Name of the asset forwarders' consumer groups, between the prefix of the factory and `_` with the name of the "
-        "NATS cluster.",
-    ),
 )
 declare(VARIABLES)
 
