@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from openfactory.engines.fanout.forwarder_watch import ForwarderWatch, Line
+from openfactory.engines.fanout.late_assets import LateAssets
 from openfactory.engines.fanout.wire import Progress
 
 LINE = Line("nats://one", 0)
@@ -32,7 +36,7 @@ class World:
 
     def tell(self, position: int | None = None) -> None:
         position = self.end if position is None else position
-        self.watch.note_progress(*LINE, Progress(position, self.end, 0, "forwarder"))
+        self.watch.note_progress(*LINE, Progress(position, self.end, 0, "forwarder", "ofa_assets"))
 
     def go_on(self, seconds: float, step: Callable[[], None] = lambda: None) -> bool:
         """Whether the line is late after a while with a step each second."""
@@ -168,3 +172,13 @@ def test_forwarder_that_tells_its_progress_late_has_replaced_another(world: Worl
 def test_offsets_of_a_former_group_blame_nobody_who_tells_his_progress(world: World) -> None:
     world.committed = {0: 3}
     assert world.is_in_time(60, world.tell)
+
+
+def test_the_progress_of_another_factory_on_the_cluster_does_not_count() -> None:
+    log: Any = SimpleNamespace(topic="ofa_assets")
+    feed: Any = None
+    assets = LateAssets({}, threading.RLock, feed, log)
+    assets.note_progress(*LINE, Progress(3, 3, 0, "forwarder", "plant2_ofa_assets"))
+    assert not assets._watch._telling
+    assets.note_progress(*LINE, Progress(3, 3, 0, "forwarder", "ofa_assets"))
+    assert [*assets._watch._telling] == [LINE]

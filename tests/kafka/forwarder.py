@@ -175,7 +175,7 @@ class Forwarder:
             await asyncio.to_thread(consumer.commit, offsets=offsets, asynchronous=False)
         for number, position in self._next_offsets.items():
             end = consumer.get_watermark_offsets(TopicPartition(self._topic, number), cached=True)[1]
-            progress = Progress(position, max(end, position), time.time_ns() // 1_000_000, "forwarder-of-tests")
+            progress = Progress(position, max(end, position), time.time_ns() // 1_000_000, "F", self._topic)
             if client.is_connected and self._places:
                 await client.publish(f"{PROGRESS_SUBJECT}.{number}", msgspec.json.encode(progress))
 

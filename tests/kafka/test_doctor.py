@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import nats
 import pytest
 from click.testing import CliRunner
@@ -26,7 +27,7 @@ from openfactory.doctor import Factory, Finding, broker, examine, forwarders
 from openfactory.doctor.examination import run_checks
 from openfactory.doctor.finding import fine
 from openfactory.engines import open_engine
-from openfactory.engines.fanout.wire import PROGRESS_SUBJECT
+from openfactory.engines.fanout.wire import PROGRESS_SUBJECT, Progress
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from openfactory.engines.ksqldb.server import KsqlDBServer
 from openfactory.engines.ksqldb.setup import set_up_ksqldb
@@ -354,7 +355,8 @@ def test_the_forwarders_of_all_clusters(
         whole, part, heard, silent = (stack.enter_context(NatsServer()) for _ in range(4))
         stack.enter_context(Forwarder(brokers, whole.url, topic, places=True))
         for server, subject, text in (
-            (part, f"{PROGRESS_SUBJECT}.1", b'{"position": 3, "end": 3, "time": 0, "forwarder": "F"}'),
+            (part, f"{PROGRESS_SUBJECT}.1", msgspec.json.encode(Progress(3, 3, 0, "F", topic))),
+            (part, f"{PROGRESS_SUBJECT}.0", msgspec.json.encode(Progress(3, 3, 0, "F", "of_another_factory"))),
             (heard, "MILL.x", b"{}"),
         ):
             stack.enter_context(saying(server.url, subject, text))

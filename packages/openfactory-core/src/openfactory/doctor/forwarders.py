@@ -41,6 +41,9 @@ _decode = msgspec.json.Decoder(Progress).decode
 class _Heard:
     """Messages on a cluster.
 
+    Args:
+        topic: name of the topic of the factory.
+
     Attributes:
         progress: by partition, the last progress of its forwarder.
         first: by partition, the first progress of its forwarder.
@@ -48,7 +51,8 @@ class _Heard:
         connected: whether a server was connected.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
         self.progress: dict[int, Progress] = {}
         self.first: dict[int, Progress] = {}
         self.flows = False
@@ -71,8 +75,9 @@ class _Heard:
         with contextlib.suppress(ValueError, msgspec.DecodeError):
             if message.subject.startswith(f"{PROGRESS_SUBJECT}."):
                 number, progress = int(message.subject.rpartition(".")[2]), _decode(message.data)
-                self.first.setdefault(number, progress)
-                self.progress[number] = progress
+                if progress.topic == self._topic:
+                    self.first.setdefault(number, progress)
+                    self.progress[number] = progress
             elif not message.subject.startswith("_"):
                 self.flows = True
 
@@ -109,7 +114,7 @@ def examine_forwarders(factory: Factory, prefix: str, clusters: Sequence[tuple[s
             if not before.ends:
                 yield unchecked("forwarder", f"The topic {topic} does not exist. Create it first.")
                 return
-            heard = asyncio.run(_listen_to_all(factory, clusters, len(before.ends)))
+            heard = asyncio.run(_listen_to_all(factory, topic, clusters, len(before.ends)))
             after = before if all(one.progress for one in heard) else _offsets(reader, watch, topic)
         except OpenFactoryError as error:
             yield unchecked("forwarder", _error_text(error))
@@ -130,13 +135,15 @@ def _offsets(reader: LogReader, watch: LogWatch, topic: str) -> _Offsets:
     )
 
 
-async def _listen_to_all(factory: Factory, clusters: Sequence[tuple[str, ...]], partitions: int) -> list[_Heard]:
-    return await asyncio.gather(*(_listen(factory, servers, partitions) for servers in clusters))
+async def _listen_to_all(
+    factory: Factory, topic: str, clusters: Sequence[tuple[str, ...]], partitions: int
+) -> list[_Heard]:
+    return await asyncio.gather(*(_listen(factory, topic, servers, partitions) for servers in clusters))
 
 
-async def _listen(factory: Factory, servers: tuple[str, ...], partitions: int) -> _Heard:
+async def _listen(factory: Factory, topic: str, servers: tuple[str, ...], partitions: int) -> _Heard:
     """Listen to a cluster until the progress in each partition was heard, for a few seconds at most."""
-    heard = _Heard()
+    heard = _Heard(topic)
     for server in servers:
         session = NatsSession(server, lambda _: None)
         try:

@@ -243,11 +243,11 @@ class Forwarding:
             progress.note_end(end)
 
     def _tell_progress(self) -> None:
-        milliseconds = time.time_ns() // 1_000_000
+        milliseconds, forwarder, topic = time.time_ns() // 1_000_000, self._options.forwarder, self._source.topic
         told = [
             encode_progress(
                 f"{PROGRESS_SUBJECT}.{number}",
-                msgspec.json.encode(Progress(progress.position, progress.end, milliseconds, self._options.forwarder)),
+                msgspec.json.encode(Progress(progress.position, progress.end, milliseconds, forwarder, topic)),
             )
             for number, progress in self.progress.items()
         ]

@@ -13,6 +13,7 @@ from openfactory.engines.fanout.live_asset import LiveAsset
 from openfactory.engines.fanout.log_access import LogAccess
 from openfactory.engines.fanout.log_sample import LogSample
 from openfactory.engines.fanout.nats_feed import NatsFeed
+from openfactory.engines.fanout.wire import Progress
 from openfactory.exceptions import EngineUnavailableError
 from openfactory.logs.outage import Outage
 from openfactory.settings import setting
@@ -54,7 +55,6 @@ class LateAssets:
         self._feed = feed
         self._log = log
         self._watch = ForwarderWatch(self._ends, lambda: log.committed(group), group)
-        self.note_progress = self._watch.note_progress
         self._sample = LogSample(log, lock)
         self._sampled_at = 0.0
         self._writing: dict[LiveAsset, None] = {}
@@ -69,6 +69,11 @@ class LateAssets:
         """Return why the events of some assets are late, or an empty text."""
         reasons = (outage.reason for outage in list(self._outages.values()) if outage.reason)
         return next(reasons, "") if self._assets else ""
+
+    def note_progress(self, cluster: str, partition: int, progress: Progress) -> None:
+        """Note the progress of a forwarder, unless it is that of another factory on the same cluster."""
+        if progress.topic == self._log.topic:
+            self._watch.note_progress(cluster, partition, progress)
 
     def note_writing(self, asset: LiveAsset) -> None:
         """Note that echoes of own writes to an asset are expected."""

@@ -18,6 +18,7 @@ class LogAccess(NamedTuple):
     """Access to a log.
 
     Attributes:
+        topic: name of the topic with the events.
         reader: reads the log; only the owner of this object uses it, and closes it.
         event_of: returns the event of a record, or None if the record is not an event.
         partitions: returns all partitions of the log.
@@ -26,6 +27,7 @@ class LogAccess(NamedTuple):
         committed: returns the offsets that a consumer group has committed, by number of the partition.
     """
 
+    topic: str
     reader: LogReader
     event_of: Callable[[Message, Partition, int], AssetEvent | None]
     partitions: Callable[[], list[Partition]]

@@ -27,9 +27,11 @@ class Progress(msgspec.Struct):
         end: the end of the partition, as far as the forwarder knows it.
         time: when the message was made, in milliseconds since 1970.
         forwarder: UUID of the forwarder.
+        topic: name of the topic; several factories may share a NATS cluster.
     """
 
     position: int
     end: int
     time: int
     forwarder: str
+    topic: str

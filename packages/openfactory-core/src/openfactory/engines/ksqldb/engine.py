@@ -100,6 +100,7 @@ class KsqlDBEngine(LogEngine):
                     credentials,
                     self._dispatcher,
                     LogAccess(
+                        topics.assets,
                         LogReader(connection),
                         self._records.event_of,
                         lambda: self._partitions,
