@@ -206,7 +206,12 @@ STARTS = [nobody, wrong_host, silent_port, another_server]
 
 
 @pytest.mark.parametrize(
-    ("kind", "addressed"), [*(("kafka", one) for one in STARTS), ("ksqldb", nobody), ("ksqldb", silent_port)]
+    ("kind", "addressed"),
+    [
+        *(("kafka", one) for one in STARTS),
+        pytest.param("ksqldb", nobody, marks=pytest.mark.thorough),  # 10 s, by the same code as with a silent port
+        ("ksqldb", silent_port),
+    ],
 )
 def test_without_a_broker_the_start_ends_soon_with_one_sentence(
     addressed: Callable[[], Any], kind: str, logged: Callable[[int], list[str]]

@@ -60,7 +60,7 @@ def sample(number: int, asset: str = "MILL") -> AssetEvent:
 
 @pytest.mark.parametrize(
     ("partitions", "seed"),
-    [(1, 1), pytest.param(1, 2, marks=pytest.mark.thorough), (3, 3), pytest.param(3, 4, marks=pytest.mark.thorough)],
+    [(1, 1), *(pytest.param(*one, marks=pytest.mark.thorough) for one in ((1, 2), (3, 3), (3, 4)))],
 )
 def test_a_start_with_the_state_equals_a_start_that_reads_the_whole_log(
     kafka_broker: KafkaBroker, kafka_url: str, topic_prefix: str, partitions: int, seed: int
