@@ -1,8 +1,10 @@
 """A small factory, live: a mill, a shift leader that commands it, and a dashboard, each in its own process.
 
-hatch run demo [--kafka] [--seconds N] [--keep FOLDER]
+hatch run demo [--kafka | --cluster] [--seconds N] [--keep FOLDER]
 
-Their data is in a file. With --kafka, the demo starts a Kafka and the same apps keep their data there.
+Their data is in a file. With --kafka, the demo starts a Kafka and the same apps keep their data there. With --cluster,
+the services of a factory of many machines run too, and the events that the demo shows come over NATS. The apps read
+theirs from Kafka, because only the engine with a ksqlDB uses NATS.
 The dashboard is a web page on a free port of this machine. It needs openfactory-flask.
 """
 
@@ -20,6 +22,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from factory_view import Event, Lines, Picture, View
@@ -28,6 +31,9 @@ from rich.console import Console
 from openfactory.assets import Asset
 from openfactory.exceptions import MissingDistributionError
 from openfactory.kafka import CaseInsensitiveDict, KSQLDBClient
+
+if TYPE_CHECKING:
+    from factory_cluster import Cluster
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = HERE.parent / "scripts"
@@ -44,9 +50,10 @@ class Demo:
     A signal handler only records its signal. The demo handles the signal between two steps, so that no process is left.
     """
 
-    def __init__(self, folder: Path, url: str, seconds: float | None) -> None:
+    def __init__(self, folder: Path, url: str, seconds: float | None, cluster: Cluster | None = None) -> None:
         self.folder = folder
         self.url = url
+        self.cluster = cluster
         self.files = dict(FILES)
         self.pages: dict[str, str] = {}
         self.web: dict[str, str] = {}
@@ -73,8 +80,11 @@ class Demo:
         with ExitStack() as stack:
             client = stack.enter_context(KSQLDBClient(self.url))
             assets = {name: stack.enter_context(Asset(name, client)) for name in self.files}
-            for asset in assets.values():
-                asset.subscribe_to_messages(self.listener(asset.asset_uuid))
+            if self.cluster is not None:
+                stack.enter_context(self.cluster.watch(assets, self.events.put))
+            else:
+                for asset in assets.values():
+                    asset.subscribe_to_messages(self.listener(asset.asset_uuid))
             view = self.view(assets)
             stack.callback(view.close)
             stack.callback(self.end_apps)
@@ -102,6 +112,8 @@ class Demo:
             return Lines(assets, self.pages, self.missing)
         console = Console()
         hints = [*watch_command(self.url, console.width), *filter(None, [self.missing])]
+        if self.cluster is not None:
+            hints.append(f"curl {self.cluster.router_url}/asset/mill")
         return Picture(assets, self.pages, hints, console)
 
     def listener(self, name: str) -> Callable[[str, CaseInsensitiveDict], None]:
@@ -164,6 +176,8 @@ class Demo:
         for name, status in failed.items():
             lines = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
             print(f"{name} ended with status {status}. Its last lines:", *lines[-20:], sep="\n", file=sys.stderr)
+        if self.cluster is not None:
+            print(self.cluster.report())
         if not failed:
             print("The factory has stopped.")
         return 1 if failed else 0
@@ -203,7 +217,6 @@ def all_available(assets: dict[str, Asset]) -> bool:
 @contextmanager
 def kafka(folder: Path) -> Generator[str]:
     """Run a Kafka during the demo, and return the URL of a factory on it."""
-    sys.path.insert(0, str(SCRIPTS))
     from servers import KafkaBroker
 
     print("Starting a Kafka. The first start downloads it.", flush=True)
@@ -211,22 +224,39 @@ def kafka(folder: Path) -> Generator[str]:
         yield f"kafka://{broker.bootstrap_servers}"
 
 
-def run_in(folder: Path, on_kafka: bool, seconds: float | None) -> int:
+@contextmanager
+def cluster_on(folder: Path, url: str) -> Generator[Cluster]:
+    """Run the services of a factory of many machines during the demo."""
+    from factory_cluster import running_cluster
+
+    print("Starting two NATS servers, a router, two forwarders and a keeper.", flush=True)
+    with running_cluster(folder, url) as cluster:
+        print(f"The events come over NATS. The router is {cluster.router_url}.", flush=True)
+        yield cluster
+
+
+def run_in(folder: Path, chosen: argparse.Namespace) -> int:
     """Run the demo with its files in a folder; return the exit status."""
-    if not on_kafka:
-        return Demo(folder, f"sqlite:///{quote(str(folder))}/factory.db", seconds).run()
+    if not chosen.kafka and not chosen.cluster:
+        return Demo(folder, f"sqlite:///{quote(str(folder))}/factory.db", chosen.seconds).run()
+    sys.path.insert(0, str(SCRIPTS))
     with ExitStack() as stack:
         try:
             url = stack.enter_context(kafka(folder))
-        except RuntimeError as error:  # a missing program, or the last output of the broker
+            cluster = stack.enter_context(cluster_on(folder, url)) if chosen.cluster else None
+        except RuntimeError as error:  # a missing program, or the last output of a server
             print(f"The demo cannot run on a Kafka here. {error}", file=sys.stderr)
             return 1
-        return Demo(folder, url, seconds).run()
+        return Demo(folder, url, chosen.seconds, cluster).run()
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Show a small factory, live, until Ctrl-C.")
-    parser.add_argument("--kafka", action="store_true", help="run the demo on a Kafka, which needs Java and Maven")
+    servers = parser.add_mutually_exclusive_group()
+    servers.add_argument("--kafka", action="store_true", help="run the demo on a Kafka, which needs Java and Maven")
+    servers.add_argument(
+        "--cluster", action="store_true", help="run it on a Kafka, two NATS servers, a router, forwarders and a keeper"
+    )
     parser.add_argument("--seconds", type=float, metavar="N", help="end N seconds after all apps have started")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the data and the logs of the apps there")
     return parser.parse_args()
@@ -237,9 +267,9 @@ def main() -> int:
     try:
         if chosen.keep is not None:
             chosen.keep.mkdir(parents=True, exist_ok=True)
-            return run_in(chosen.keep.resolve(), chosen.kafka, chosen.seconds)
+            return run_in(chosen.keep.resolve(), chosen)
         with tempfile.TemporaryDirectory(prefix="ofa-") as folder:
-            return run_in(Path(folder), chosen.kafka, chosen.seconds)
+            return run_in(Path(folder), chosen)
     except KeyboardInterrupt:  # before the demo handles signals
         return 130
 

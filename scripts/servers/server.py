@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,10 @@ class Server(ABC):
     @abstractmethod
     def _command(self) -> list[str]:
         """What starts it."""
+
+    def _environment(self) -> Mapping[str, str]:
+        """More variables of its environment."""
+        return {}
 
     @abstractmethod
     def _is_ready(self) -> bool:
@@ -167,6 +172,7 @@ class Server(ABC):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
+                env={**os.environ, **self._environment()},
                 start_new_session=True,  # Ctrl-C in a terminal is for the tests, which stop it in their order
             )
         guarded(self._process.pid)

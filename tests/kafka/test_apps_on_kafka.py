@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -237,6 +238,23 @@ def test_the_demo_runs_on_a_kafka_of_its_own_and_leaves_nothing(tmp_path: Path) 
     assert found.stdout.startswith("Starting a Kafka")
     assert "mill  succeeded: milling at 1800 turns a minute" in found.stdout
     assert found.stdout.endswith("Stopped.\nThe factory has stopped.\n")
+    assert list(tmp_path.iterdir()) == []
+    assert _running_in(tmp_path) == []
+
+
+@pytest.mark.usefixtures("kafka_broker")
+def test_the_demo_of_a_cluster_shows_what_comes_over_nats_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "factory_demo.py"), "--cluster", "--seconds", "4"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "Starting two NATS servers, a router, two forwarders and a keeper.\n" in found.stdout
+    assert "mill  succeeded: milling at 1800 turns a minute" in found.stdout
+    # The hash places the mill on another cluster than the shift leader, so both carry events.
+    counted = re.search(r"C1: (?:dashboard \d+, )?shift_leader (\d+); C2: mill (\d+)\.\n", found.stdout)
+    assert counted is not None, found.stdout
+    assert all(int(count) >= 10 for count in counted.groups())
+    assert found.stdout.endswith("The factory has stopped.\n")
     assert list(tmp_path.iterdir()) == []
     assert _running_in(tmp_path) == []
 
