@@ -11,16 +11,6 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
-
-from openfactory.engines.fanout.wire import (
-    LOG_TIME_HEADER,
-    OFFSET_HEADER,
-    PARTITION_HEADER,
-    PROGRESS_SUBJECT,
-    Progress,
-)
-
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
     from nats.aio.client import Client
@@ -28,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Forwarder", "forwarded"]
 
 _START_SECONDS = 30.0
-_PROGRESS_SECONDS = 0.5
+_COMMIT_SECONDS = 0.5
 _TIMESTAMP_TYPES = {1: "producer", 2: "broker"}
 
 
@@ -38,7 +28,6 @@ class Forwarder:
     What cannot be published, because NATS is away, is lost: so it is with the real one.
 
     Args:
-        places: whether it says the place of each message and its own progress, as a forwarder of OpenFactory does.
         commits: whether it commits its offsets, as the real one does.
 
     Attributes:
@@ -51,16 +40,14 @@ class Forwarder:
         nats_url: str,
         topic: str = "ofa_assets",
         *,
-        places: bool = False,
         commits: bool = True,
         **properties: Any,
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self._places = places
-        self._commits = commits and not places
+        self._commits = commits
         self._may_go_on = threading.Event()
         self._may_go_on.set()
-        self._told_at = 0.0
+        self._committed_at = 0.0
         self._properties = {"bootstrap.servers": bootstrap_servers, **properties}
         self._nats_url = nats_url
         self._topic = topic
@@ -133,9 +120,9 @@ class Forwarder:
             while not self._stopped.is_set():
                 for message in await asyncio.to_thread(_some, consumer):
                     await self._publish(client, message)
-                if time.monotonic() > self._told_at + _PROGRESS_SECONDS:
-                    self._told_at = time.monotonic()
-                    await self._tell_progress(client, consumer)
+                if time.monotonic() > self._committed_at + _COMMIT_SECONDS:
+                    self._committed_at = time.monotonic()
+                    await self._commit(consumer)
                 await asyncio.to_thread(self._may_go_on.wait)
         finally:
             consumer.close()
@@ -167,17 +154,12 @@ class Forwarder:
         consumer.assign([TopicPartition(self._topic, *place) for place in self._next_offsets.items()])
         return consumer
 
-    async def _tell_progress(self, client: Client, consumer: Consumer) -> None:
+    async def _commit(self, consumer: Consumer) -> None:
         from confluent_kafka import TopicPartition
 
         if self._commits:
             offsets = [TopicPartition(self._topic, *place) for place in self._next_offsets.items()]
             await asyncio.to_thread(consumer.commit, offsets=offsets, asynchronous=False)
-        for number, position in self._next_offsets.items():
-            end = consumer.get_watermark_offsets(TopicPartition(self._topic, number), cached=True)[1]
-            progress = Progress(position, max(end, position), time.time_ns() // 1_000_000, "F", self._topic)
-            if client.is_connected and self._places:
-                await client.publish(f"{PROGRESS_SUBJECT}.{number}", msgspec.json.encode(progress))
 
     async def _publish(self, client: Client, message: Message) -> None:
         if message.error():
@@ -191,14 +173,8 @@ class Forwarder:
             self.counters["failed"] += 1
         else:
             subject, payload = said
-            await client.publish(subject, json.dumps(payload).encode(), headers=self._headers_of(message))
+            await client.publish(subject, json.dumps(payload).encode())
             self.counters["published"] += 1
-
-    def _headers_of(self, message: Message) -> dict[str, str] | None:
-        if not self._places:
-            return None
-        place = (message.partition(), message.offset(), message.timestamp()[1])
-        return dict(zip((PARTITION_HEADER, OFFSET_HEADER, LOG_TIME_HEADER), map(str, place), strict=True))
 
 
 def forwarded(key: Any, value: Any, timestamp_type: int, timestamp_ms: int) -> tuple[str, dict[str, Any]] | None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from fanout_services import OwnForwarder, OwnRouter
 from forwarder import Forwarder
 from ksqldb_register import REGISTER, DerivedRegister
 from ksqldb_stand_in import KsqlDBStandIn
@@ -30,8 +31,8 @@ class KsqlDBFactory:
     Args:
         nats_url: where live events go; without one there is no router, and they come from the log.
         existing: topics, streams and tables as the existing system's set-up makes them.
-        places: whether the forwarder is like that of OpenFactory, which says the places of messages and its progress.
-        commits: whether another forwarder commits its offsets.
+        ours: whether forwarder and router are those of OpenFactory, and not stand-ins of the existing ones.
+        commits: whether the stand-in of the forwarder commits its offsets.
 
     Attributes:
         register: the rows that are derived from the log; its `lag` can be set.
@@ -45,7 +46,7 @@ class KsqlDBFactory:
         partitions: int = 1,
         *,
         existing: bool = False,
-        places: bool = False,
+        ours: bool = False,
         commits: bool = True,
     ) -> None:
         self.bootstrap_servers = bootstrap_servers
@@ -63,11 +64,12 @@ class KsqlDBFactory:
             self.ksqldb.streams["ASSETS_AVAIL_TOMBSTONES"] = "assets_avail_topic"
         for known in (self.ksqldb.streams, self.ksqldb.tables):
             known.update({name: self.prefix + topic for name, topic in known.items() if topic.endswith("_topic")})
-        self.router = RouterStandIn(nats_url or "")
-        self.forwarder: Forwarder | None = None
-        if nats_url:
-            topic = f"{self.prefix}ofa_assets"
-            self.forwarder = Forwarder(bootstrap_servers, nats_url, topic, places=places, commits=commits)
+        self.router: Any = OwnRouter(nats_url) if ours and nats_url else RouterStandIn(nats_url or "")
+        self.forwarder: Any = None
+        if nats_url and ours:
+            self.forwarder = OwnForwarder(self.tables.url, nats_url, partitions)
+        elif nats_url:
+            self.forwarder = Forwarder(bootstrap_servers, nats_url, f"{self.prefix}ofa_assets", commits=commits)
 
     @property
     def url(self) -> str:

@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+from fanout_services import OwnForwarder
 from forwarder import Forwarder
 from ksqldb_stand_in import KsqlDBStandIn
 from openfactory.apps.cli.root import ofa
@@ -147,14 +148,13 @@ def test_a_whole_factory_that_is_well(
     topics: None,
     ksqldb: Ksqldb,
     own_nats_server: NatsServer,
-    topic_prefix: str,
+    kafka_url: str,
 ) -> None:
     monkeypatch.setenv("KAFKA_BROKER", kafka_broker.bootstrap_servers)
     monkeypatch.setenv("APP_UUID", "MILL")
-    topic = f"{topic_prefix}ofa_assets"
     with (
         RouterStandIn(own_nats_server.url) as router,
-        Forwarder(kafka_broker.bootstrap_servers, own_nats_server.url, topic, places=True),
+        OwnForwarder(kafka_url, own_nats_server.url, 2),
     ):
         monkeypatch.setenv("ASSET_ROUTER_URL", router.url)
         found = by_check(examine(Factory.of(ksqldb.url)))
@@ -353,7 +353,7 @@ def test_the_forwarders_of_all_clusters(
 
     with ExitStack() as stack:
         whole, part, heard, silent = (stack.enter_context(NatsServer()) for _ in range(4))
-        stack.enter_context(Forwarder(brokers, whole.url, topic, places=True))
+        stack.enter_context(OwnForwarder(kafka_url, whole.url, 2))
         for server, subject, text in (
             (part, f"{PROGRESS_SUBJECT}.1", msgspec.json.encode(Progress(3, 3, 0, "F", topic))),
             (part, f"{PROGRESS_SUBJECT}.0", msgspec.json.encode(Progress(3, 3, 0, "F", "of_another_factory"))),

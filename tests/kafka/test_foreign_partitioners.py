@@ -140,16 +140,16 @@ def test_subscription_after_a_position_of_the_own_partition_hears_the_device_fro
 @pytest.mark.parametrize(
     "events", [6, pytest.param(30, marks=[pytest.mark.thorough, pytest.mark.timeout(200)])], ids=["short", "long"]
 )
-@pytest.mark.parametrize(("choice", "places"), [("librdkafka", False), ("its own", True)])
+@pytest.mark.parametrize(("choice", "ours"), [("librdkafka", False), ("its own", True)])
 def test_device_is_heard_whole_and_in_order_across_a_cut_of_nats(
-    kafka_broker: KafkaBroker, nats_server: NatsServer, toxiproxy: Toxiproxy, choice: str, places: bool, events: int
+    kafka_broker: KafkaBroker, nats_server: NatsServer, toxiproxy: Toxiproxy, choice: str, ours: bool, events: int
 ) -> None:
     """Two events a second, during the cut too; after it, the asset shows the last."""
     asset_uuid = device("CUT")
     partition = -1 if choice == "librdkafka" else third_partition_of(asset_uuid)
     with ExitStack() as stack:
         proxy = stack.enter_context(toxiproxy.proxy(nats_server.url.removeprefix("nats://")))
-        factory = stack.enter_context(KsqlDBFactory(kafka_broker.bootstrap_servers, nats_server.url, 3, places=places))
+        factory = stack.enter_context(KsqlDBFactory(kafka_broker.bootstrap_servers, nats_server.url, 3, ours=ours))
         factory.router.nats_url = f"nats://{proxy.address}"
         client = stack.enter_context(
             KSQLDBClient(factory.url, bootstrap_servers=factory.bootstrap_servers, asset_router_url=factory.router.url)

@@ -17,12 +17,12 @@ def from_the_log(kafka_broker: KafkaBroker) -> Iterator[KsqlDBFactory]:
         yield factory
 
 
-@pytest.fixture(scope="module", params=[(1, False), (3, False), (3, True)], ids=["one-partition", "three", "places"])
+@pytest.fixture(scope="module", params=[(1, False), (3, False), (3, True)], ids=["one-partition", "three", "ours"])
 def from_nats(
     request: pytest.FixtureRequest, kafka_broker: KafkaBroker, nats_server: NatsServer
 ) -> Iterator[KsqlDBFactory]:
-    partitions, places = request.param
-    with KsqlDBFactory(kafka_broker.bootstrap_servers, nats_server.url, partitions, places=places) as factory:
+    partitions, ours = request.param
+    with KsqlDBFactory(kafka_broker.bootstrap_servers, nats_server.url, partitions, ours=ours) as factory:
         yield factory
 
 

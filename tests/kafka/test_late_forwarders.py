@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from forwarder import Forwarder
+from fanout_services import ForwarderProcess, OwnForwarder
 from ksqldb_factory import KsqlDBFactory
 from openfactory.engines.base import Servers
 from openfactory.engines.fanout.forwarder_watch import TAKEOVER_SECONDS
@@ -27,7 +28,6 @@ class Watched:
 
     def __init__(self, factory: KsqlDBFactory, stack: ExitStack, name: str, *, writes: bool = False) -> None:
         servers = Servers(factory.bootstrap_servers, factory.router.url)
-        assert factory.forwarder is not None
         self.forwarder = factory.forwarder
         self.asset_uuid = f"MILL-{name}"
         self.heard: list[int] = []
@@ -85,15 +85,19 @@ def stack() -> Iterator[ExitStack]:
 
 @pytest.mark.timeout(120)
 def test_forwarder_that_stands_still(
-    kafka_broker: KafkaBroker, stack: ExitStack, caplog: pytest.LogCaptureFixture
+    kafka_broker: KafkaBroker, stack: ExitStack, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of OpenFactory; another, which commits its offsets; and two of which only what arrives is known."""
     caplog.set_level(logging.INFO, "openfactory.engines.fanout")
-    forms = {"ours": {"places": True}, "another": {}, "writing": {"commits": False}, "secretive": {"commits": False}}
+    forms = {"ours": {"ours": True}, "another": {}, "writing": {"commits": False}, "secretive": {"commits": False}}
     factories = {}
     for form, options in forms.items():
         server = stack.enter_context(NatsServer())  # its own: progress is told to all
         factories[form] = stack.enter_context(KsqlDBFactory(kafka_broker.bootstrap_servers, server.url, 2, **options))
+    ours = factories["ours"]  # in a process of its own, which can be frozen
+    ours.forwarder.stop()
+    ours.forwarder = ForwarderProcess(tmp_path, ours.tables.url, {"C1": ours.router.nats_url})
+    stack.callback(ours.forwarder.kill)
     watched = {form: Watched(factory, stack, form, writes=form == "writing") for form, factory in factories.items()}
     for one in watched.values():
         eventually(lambda: one.heard and one.is_live and not one.reason, 30)  # noqa: B023
@@ -143,8 +147,7 @@ def test_forwarder_of_openfactory_takes_over(kafka_broker: KafkaBroker, stack: E
     assert factory.forwarder is not None
     factory.forwarder.stop()
     write(1, "BUSY", "QUIET")
-    topic = f"{factory.prefix}ofa_assets"
-    with Forwarder(kafka_broker.bootstrap_servers, server.url, topic, places=True):
+    with OwnForwarder(factory.tables.url, server.url, 1):
         write(2, "BUSY")
         eventually(lambda: heard == {"BUSY": [0, 1, 2], "QUIET": [1]}, 15)
         write(3, "BUSY", "QUIET")

@@ -32,11 +32,11 @@ def factory(kafka_broker: KafkaBroker, nats_server: NatsServer) -> Iterator[Ksql
 
 
 @pytest.fixture(scope="module")
-def placing_factory(kafka_broker: KafkaBroker) -> Iterator[KsqlDBFactory]:
-    """A factory whose forwarder says the places of messages."""
+def own_factory(kafka_broker: KafkaBroker) -> Iterator[KsqlDBFactory]:
+    """A factory with the router and the forwarder of OpenFactory."""
     with (
         NatsServer() as server,
-        KsqlDBFactory(kafka_broker.bootstrap_servers, server.url, partitions=3, places=True) as factory,
+        KsqlDBFactory(kafka_broker.bootstrap_servers, server.url, partitions=3, ours=True) as factory,
     ):
         yield factory
 
@@ -111,13 +111,13 @@ def test_asset_that_is_left_and_heard_again_at_once_is_live_again(engine: KsqlDB
         eventually(lambda: heard == [round_])  # noqa: B023
 
 
-@pytest.mark.parametrize("places", [False, True], ids=["guessed", "places"])
+@pytest.mark.parametrize("ours", [False, True], ids=["guessed", "places"])
 def test_position_of_own_and_other_events_is_never_too_far(
-    request: pytest.FixtureRequest, places: bool, opened: Callable[[KsqlDBFactory], KsqlDBEngine]
+    factory: KsqlDBFactory, own_factory: KsqlDBFactory, ours: bool, opened: Callable[[KsqlDBFactory], KsqlDBEngine]
 ) -> None:
     """Two processes write one asset at the same time, and read it meanwhile; who hears it hears the log."""
-    factory = request.getfixturevalue("placing_factory" if places else "factory")
-    one, other = opened(factory), opened(factory)
+    where = own_factory if ours else factory
+    one, other = opened(where), opened(where)
     heard: list[AssetEvent] = []
     one.subscribe("BOTH", heard.append)
     eventually(lambda: live(one, "BOTH"))
@@ -149,7 +149,7 @@ def test_position_of_own_and_other_events_is_never_too_far(
         if (said.position or 0) > (true.position or 0)
     ]
     assert not too_far
-    if places:
+    if ours:
         assert [one.position for one in heard] == [one.position for one in log]
 
 

@@ -1,0 +1,181 @@
+"""The asset router and the asset forwarder of openfactory.fanout: on threads of the tests, and in processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from app_processes import AppProcess
+from openfactory.fanout.forwarder import AssetForwarderApp
+from openfactory.fanout.router import AssetRouterApp
+
+if TYPE_CHECKING:
+    from openfactory.flaskapp import OpenFactoryFlaskApp
+
+__all__ = ["ForwarderProcess", "OwnForwarder", "OwnRouter"]
+
+_SECONDS = 30.0
+_CLUSTER = "C1"
+
+
+class _Service:
+    """An app that runs on a thread, each time as a new object."""
+
+    def __init__(self) -> None:
+        self.app: OpenFactoryFlaskApp | None = None
+        self.port = 0
+        self._thread: threading.Thread | None = None
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the service, again too, on the same port, and return when it serves."""
+        self.app, self._failure = self._new_app(), None
+        self._thread = threading.Thread(target=self._run, args=(self.app,), name="service-of-tests", daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + _SECONDS
+        while not self._serves():
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"The service did not start: {self._failure!r}") from self._failure
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """Stop the service; a second call does nothing."""
+        if self._thread is None:
+            return
+        if self._loop is not None and self._stop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_SECONDS)
+        assert not self._thread.is_alive()
+        self._thread = None
+
+    def _run(self, app: OpenFactoryFlaskApp) -> None:
+        try:
+            asyncio.run(self._run_until_stop(app))
+        except BaseException as error:  # noqa: BLE001 - it is raised where the service was started
+            self._failure = error
+
+    async def _run_until_stop(self, app: OpenFactoryFlaskApp) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        running, stop = asyncio.create_task(app.async_run()), asyncio.create_task(self._stop.wait())
+        await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if running.done():
+            running.result()
+            raise RuntimeError("The service has ended by itself.")
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+    def _new_app(self) -> OpenFactoryFlaskApp:
+        raise NotImplementedError
+
+    def _serves(self) -> bool:
+        if self.app is None or self.app._server is None:
+            return False
+        self.port = self.app._server.port
+        return True
+
+
+class OwnRouter(_Service):
+    """The asset router of OpenFactory, with one cluster.
+
+    Args:
+        nats_url: the server of the cluster.
+    """
+
+    def __init__(self, nats_url: str) -> None:
+        super().__init__()
+        self._clusters = {_CLUSTER: (nats_url,)}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def nats_url(self) -> str:
+        """The server that it names, which may be another address than that of the forwarder."""
+        return self._clusters[_CLUSTER][0]
+
+    @nats_url.setter
+    def nats_url(self, url: str) -> None:
+        self._clusters[_CLUSTER] = (url,)
+
+    def _new_app(self) -> AssetRouterApp:
+        return AssetRouterApp(
+            None, clusters=self._clusters, test_mode=True, app_uuid="ROUTER", host="127.0.0.1", port=self.port
+        )
+
+
+class OwnForwarder(_Service):
+    """The asset forwarder of OpenFactory, to one cluster.
+
+    Args:
+        kafka_url: `kafka://` URL of the log.
+        nats_url: the server of the cluster.
+        partitions: number of the partitions of the log.
+    """
+
+    app: AssetForwarderApp | None
+
+    def __init__(self, kafka_url: str, nats_url: str, partitions: int) -> None:
+        super().__init__()
+        self._kafka_url = kafka_url
+        self._nats_url = nats_url
+        self._partitions = partitions
+
+    def _new_app(self) -> AssetForwarderApp:
+        return AssetForwarderApp(
+            None,
+            clusters={_CLUSTER: (self._nats_url,)},
+            kafka=self._kafka_url,
+            test_mode=True,
+            app_uuid="FORWARDER",
+            host="127.0.0.1",
+            port=0,
+        )
+
+    def _serves(self) -> bool:
+        """Return whether all that is written from now on is forwarded."""
+        if not super()._serves() or self.app is None or not self.app.forwardings:
+            return False
+        [forwarding] = self.app.forwardings
+        return len(forwarding.progress) == self._partitions and not forwarding.trouble
+
+
+class ForwarderProcess(AppProcess):
+    """A forwarder of OpenFactory as its users run it: `ofa fanout forwarder` in a process of its own.
+
+    Args:
+        folder: folder of its log.
+        kafka_url: `kafka://` URL of the log.
+        clusters: the servers of each NATS cluster, by its name.
+        environment: more environment variables.
+    """
+
+    def __init__(self, folder: Path, kafka_url: str, clusters: dict[str, str], **environment: str) -> None:
+        command = [sys.executable, "-W", "error", "-m", "openfactory.apps.cli", "fanout", "forwarder", "--port", "0"]
+        settings = {f"NATS_CLUSTER_{name}": servers for name, servers in clusters.items()}
+        settings |= {"KSQLDB_URL": kafka_url, "OPENFACTORY_HOST": "127.0.0.1"}
+        super().__init__(folder, command, settings | environment)
+
+    def freeze(self) -> None:
+        """Stand still; NATS and the broker do not notice it soon."""
+        os.kill(self.pid, signal.SIGSTOP)
