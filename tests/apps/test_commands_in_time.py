@@ -266,6 +266,19 @@ def test_a_cancel_that_arrives_before_its_command_holds(
     assert mill.ran == []
 
 
+def test_a_command_that_was_refused_before_its_cancel_gets_the_same_reply_when_it_comes_again(
+    hmi: Asset, engine: Engine, eventually: Eventually
+) -> None:
+    envelope = CommandEnvelope.addressed("HMI", {})
+    engine.publish(envelope.event("MILL", "unknown"))
+    eventually(lambda: len(engine.history("MILL", "unknown_REPLY")) == 1)
+    engine.publish(CommandCancel(envelope.header.correlation_id).event("MILL"))
+    engine.publish(envelope.event("MILL", "unknown"))
+    eventually(lambda: len(engine.history("MILL", "unknown_REPLY")) == 2)
+    given = [CommandReply.parse(event.value) for event in engine.history("MILL", "unknown_REPLY")]
+    assert [reply.status for reply in given] == ["rejected", "rejected"]
+
+
 @pytest.mark.parametrize("is_cancelled", [False, True])
 def test_a_command_that_may_have_waited_for_its_write_waits_for_a_cancel(
     start: Start,

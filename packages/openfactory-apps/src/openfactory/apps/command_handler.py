@@ -194,13 +194,14 @@ class CommandHandler:
                     return
                 if self._stopping:
                     refusal = STOPPING
-                elif self._memory.was_cancelled(correlation_id):
-                    refusal = CANCELLED
                 elif has_room:
                     refusal = self._admission.refusal(method, envelope, command.size, arrival)
                 else:
                     refusal = self._admission.too_many()
-                if refusal is None or refusal.remembered:
+                admissible = refusal is None or refusal.remembered
+                if admissible and self._memory.was_cancelled(correlation_id):
+                    refusal = CANCELLED  # one that is never admitted gets the same reply as before its cancel
+                if admissible:
                     command.size = command.size if refusal is None else 0
                     self._memory.open_command(correlation_id, command)
         if reply is not None:
