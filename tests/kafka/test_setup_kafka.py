@@ -406,8 +406,15 @@ def test_the_containers_have_the_names_and_the_settings_that_all_this_is_about()
     lines = [line for line in COMPOSE.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     assert all((len(line) - len(line.lstrip(" "))) % 2 == 0 and "\t" not in line for line in lines)
     services = COMPOSE[COMPOSE.index("\nservices:") : COMPOSE.index("\nnetworks:")]
-    assert re.findall(r"^  (\w+):$", services, re.MULTILINE) == ["kafka", "ksqldb", "nats", "traefik"]
-    assert services.count("healthcheck:") == services.count("networks: [factory-net]") == 4
+    assert re.findall(r"^  (\w+):$", services, re.MULTILINE) == [
+        *("kafka", "ksqldb", "nats"),
+        *("setup", "router", "forwarder", "keeper"),
+        "traefik",
+    ]
+    # Four have the lines of `x-fanout`, and `setup` has no health page.
+    assert services.count("<<: *fanout") == services.count("networks: [factory-net]") == 4
+    assert services.count("healthcheck:") == 5
+    assert re.findall(r'command: \["fanout", "(\w+)"\]', services) == ["router", "forwarder", "keeper"]
     for image in re.findall(r"image: (\S+)", services):
         assert re.fullmatch(r"[\w/-]+:v?\d+\.\d+[\w.-]*", image)
     for address in re.findall(r'- "([\d.:]+)"', services):
