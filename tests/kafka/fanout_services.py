@@ -160,21 +160,40 @@ class OwnForwarder(_Service):
         return len(forwarding.progress) == self._partitions and not forwarding.trouble
 
 
-class ForwarderProcess(AppProcess):
-    """A forwarder of OpenFactory as its users run it: `ofa fanout forwarder` in a process of its own.
+class _ServiceProcess(AppProcess):
+    """A service as its users run it: `ofa fanout …` in a process of its own.
 
     Args:
         folder: folder of its log.
-        kafka_url: `kafka://` URL of the log.
+        service: name of the service.
         clusters: the servers of each NATS cluster, by its name.
         environment: more environment variables.
     """
 
-    def __init__(self, folder: Path, kafka_url: str, clusters: dict[str, str], **environment: str) -> None:
-        command = [sys.executable, "-W", "error", "-m", "openfactory.apps.cli", "fanout", "forwarder", "--port", "0"]
+    def __init__(self, folder: Path, service: str, clusters: dict[str, str], **environment: str) -> None:
+        command = [sys.executable, "-W", "error", "-m", "openfactory.apps.cli", "fanout", service, "--port", "0"]
         settings = {f"NATS_CLUSTER_{name}": servers for name, servers in clusters.items()}
-        settings |= {"KSQLDB_URL": kafka_url, "OPENFACTORY_HOST": "127.0.0.1"}
-        super().__init__(folder, command, settings | environment)
+        super().__init__(folder, command, {"OPENFACTORY_HOST": "127.0.0.1"} | settings | environment)
+
+
+class RouterProcess(_ServiceProcess):
+    """A router of OpenFactory in a process of its own."""
+
+    def __init__(self, folder: Path, clusters: dict[str, str]) -> None:
+        super().__init__(folder, "router", clusters)
+
+    @property
+    def url(self) -> str:
+        """Its address, as soon as it serves."""
+        self.until("Serving on ")
+        return self.said.partition("Serving on ")[2].split()[0]
+
+
+class ForwarderProcess(_ServiceProcess):
+    """A forwarder of OpenFactory in a process of its own, from the log at a `kafka://` URL."""
+
+    def __init__(self, folder: Path, kafka_url: str, clusters: dict[str, str], **environment: str) -> None:
+        super().__init__(folder, "forwarder", clusters, KSQLDB_URL=kafka_url, **environment)
 
     def freeze(self) -> None:
         """Stand still; NATS and the broker do not notice it soon."""
