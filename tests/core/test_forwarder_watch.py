@@ -182,3 +182,17 @@ def test_the_progress_of_another_factory_on_the_cluster_does_not_count() -> None
     assert not assets._watch._telling
     assets.note_progress(*LINE, Progress(3, 3, 0, "forwarder", "ofa_assets"))
     assert [*assets._watch._telling] == [LINE]
+
+
+@pytest.mark.parametrize(("is_new", "seconds", "lacks"), [(False, 1, False), (False, 10, True), (True, 1, True)])
+def test_forwarder_that_begins_after_the_connection_lacks_events(
+    world: World, is_new: bool, seconds: int, lacks: bool
+) -> None:
+    """One that runs tells its progress within a second of the connection; a new group says that it is new."""
+    connected_at = world.now
+    world.now += seconds
+    for _ in range(2):
+        world.watch.note_progress(*LINE, Progress(world.end, world.end, 0, "forwarder", "ofa_assets", is_new))
+        assert world.watch.taken_over_at(LINE.cluster, connected_at) == (connected_at + seconds if lacks else None)
+        world.now += 1
+    assert world.watch.taken_over_at(LINE.cluster, world.now) is None

@@ -150,8 +150,9 @@ def test_records_become_messages_with_their_places_and_others_are_passed(
     assert "The record at offset 2 of" in caplog.text
     assert {told.subject for told in listener.progress} == {f"_OFA.forwarder.{n}" for n in range(PARTITIONS)}
     told = listener.progress[-1].payload
-    assert told.keys() == {"position", "end", "time", "forwarder", "topic"}
+    assert told.keys() == {"position", "end", "time", "forwarder", "topic", "is_new"}
     assert (told["forwarder"], told["topic"]) == ("FORWARDER", writer.topic)
+    assert all(first.payload["is_new"] for first in listener.progress[:PARTITIONS])
     assert told["end"] >= told["position"]
 
 

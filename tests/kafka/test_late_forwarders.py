@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout_services import ForwarderProcess, OwnForwarder
+from fanout_services import ForwarderProcess, OwnForwarder, OwnRouter
 from ksqldb_factory import KsqlDBFactory
 from openfactory.engines.base import Servers
 from openfactory.engines.fanout.forwarder_watch import TAKEOVER_SECONDS
@@ -153,3 +153,25 @@ def test_forwarder_of_openfactory_takes_over(kafka_broker: KafkaBroker, stack: E
         write(3, "BUSY", "QUIET")
         eventually(lambda: heard == {"BUSY": [0, 1, 2, 3], "QUIET": [1, 3]}, 15)
         assert all(assets[asset_uuid].placed for asset_uuid in heard)
+
+
+def test_events_before_the_first_start_of_a_forwarder_are_heard(kafka_broker: KafkaBroker, stack: ExitStack) -> None:
+    """A factory whose parts start together: the forwarder begins at the end of the log, after the first events."""
+    server = stack.enter_context(NatsServer())
+    factory = stack.enter_context(KsqlDBFactory(kafka_broker.bootstrap_servers))
+    router = stack.enter_context(OwnRouter(server.url))
+    heard: list[object] = []
+    watcher = KsqlDBEngine(factory.url, Servers(factory.bootstrap_servers, router.url))
+    stack.callback(watcher.close)
+    watcher.subscribe("MILL", lambda event: heard.append(event.value))
+    assert watcher._nats is not None
+    assets = watcher._nats._assets
+    eventually(lambda: assets["MILL"].live)
+    writer = KsqlDBEngine(factory.url, Servers(factory.bootstrap_servers))
+    stack.callback(writer.close)
+    for value in range(3):
+        writer.publish(new_event("MILL", "number", value, "Events", "Number")).wait()
+    with OwnForwarder(factory.tables.url, server.url, 1):
+        eventually(lambda: heard == [0, 1, 2], 15)
+        writer.publish(new_event("MILL", "number", 3, "Events", "Number")).wait()
+        eventually(lambda: heard == [0, 1, 2, 3], 15)

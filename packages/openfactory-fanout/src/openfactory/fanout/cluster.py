@@ -93,6 +93,7 @@ class ClusterPublisher:
 
         self._ended = False  # the connection was ended by this object
         self._refusal: Exception | None = None
+        self._told = b""
         self._wake = asyncio.Event()
         self._backoff = Backoff()
         self._loop = LoopThread(f"openfactory-nats-{name}")
@@ -121,7 +122,7 @@ class ClusterPublisher:
         self._loop.loop.call_soon_threadsafe(self._write)
 
     def tell(self, commands: bytes) -> None:
-        """Send commands, or drop them while the cluster is not connected."""
+        """Send commands; of those while the cluster is not connected, the last are sent as soon as it is."""
         self._loop.loop.call_soon_threadsafe(self._tell, commands)
 
     def take_proven(self) -> list[Batch]:
@@ -213,6 +214,8 @@ class ClusterPublisher:
             self.max_payload = session.max_payload
             self._session = session
             self._changed.notify_all()
+        session.write(self._told)
+        self._told = b""
         self._write()
 
     def _forget_session(self) -> None:
@@ -234,6 +237,8 @@ class ClusterPublisher:
     def _tell(self, commands: bytes) -> None:
         if self._session is not None:
             self._session.write(commands)
+        else:
+            self._told = commands
 
     def _note_proven(self, session: NatsSession, count: int) -> None:
         with self._changed:

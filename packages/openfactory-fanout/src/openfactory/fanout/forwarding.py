@@ -247,9 +247,9 @@ class Forwarding:
         told = [
             encode_progress(
                 f"{PROGRESS_SUBJECT}.{number}",
-                msgspec.json.encode(Progress(progress.position, progress.end, milliseconds, forwarder, topic)),
+                msgspec.json.encode(Progress(one.position, one.end, milliseconds, forwarder, topic, one.is_new)),
             )
-            for number, progress in self.progress.items()
+            for number, one in self.progress.items()
         ]
         if told:
             self.publisher.tell(b"".join(told))
@@ -276,7 +276,7 @@ class Forwarding:
             if self._paused:
                 consumer.pause(partitions)
             self._commit(consumer, numbers, wait=True)
-            self._progress_due = 0.0
+            self._tell_progress()  # before the first message: watchers must know that the group is new
         except BaseException as error:  # noqa: BLE001 - raised after the call of librdkafka
             self._failure = error
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 __all__ = ["PartitionProgress"]
 
+# Seconds for which a group says that it is new. Progress is told every second.
+_NEW_SECONDS = 5.0
+
 
 @dataclass
 class PartitionProgress:
@@ -21,11 +24,21 @@ class PartitionProgress:
     position: int
     end: int
     committed: int = field(init=False)
+    _new_until: float = 0.0
     _log_time: float = 0.0
     _complete_at: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
         self.committed = self.position
+
+    def begin_new(self) -> None:
+        """Note that the group is new, and begins here without the records before."""
+        self._new_until = time.monotonic() + _NEW_SECONDS
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the group has just begun here: watchers that are connected must hear it."""
+        return time.monotonic() < self._new_until
 
     def advance(self, position: int, log_time: float) -> None:
         """Note that NATS has the records before an offset.

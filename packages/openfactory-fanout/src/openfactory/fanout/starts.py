@@ -63,4 +63,6 @@ def starts_of(
         )
         for one in starts.values():
             one.committed = one.position
+            if not from_begin:
+                one.begin_new()
     return {number: starts[number] for number in numbers}

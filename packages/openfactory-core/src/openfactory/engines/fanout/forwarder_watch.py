@@ -91,6 +91,7 @@ class ForwarderWatch:
         self._group = group
         self._telling: dict[Line, _Course] = {}
         self._began: dict[str, float] = {}  # by cluster, when a forwarder has told its progress for the first time
+        self._new: set[str] = set()  # the clusters of which a forwarder has said that its group is new
         self._group_courses: dict[int, _Course] = {}
         self._looked_at = 0.0
         self._found: set[Line] = set()
@@ -99,6 +100,9 @@ class ForwarderWatch:
         """Note the progress that a forwarder has told; on the thread of NATS."""
         now, line = time.monotonic(), Line(cluster, partition)
         self._began.setdefault(cluster, now)
+        if progress.is_new and cluster not in self._new:
+            self._new.add(cluster)
+            self._began[cluster] = now
         course = self._telling.get(line)
         if course is None:
             course = self._telling[line] = _Course(now)
@@ -106,7 +110,9 @@ class ForwarderWatch:
         course.aim(progress.end, now)
 
     def taken_over_at(self, cluster: str, connected_at: float | None, default: float | None = None) -> float | None:
-        """Return when a forwarder that tells its progress has replaced another one on a cluster, or None.
+        """Return when a forwarder has begun whose messages lack events before it, or None.
+
+        It has replaced another one, which does not tell its progress, or its group is new.
 
         Args:
             cluster: the cluster.
@@ -114,9 +120,10 @@ class ForwarderWatch:
             default: time of the replacement if no progress was told yet.
         """
         began = self._began.get(cluster, default)
-        if began is None or connected_at is None or began < connected_at + TAKEOVER_SECONDS:
+        if began is None or connected_at is None:
             return None
-        return began
+        earliest = connected_at if cluster in self._new else connected_at + TAKEOVER_SECONDS
+        return began if began >= earliest else None
 
     def look(self, clusters: Mapping[str, float | None], interval: float, overdue: Mapping[Line, float]) -> None:
         """Judge all lines, and set `late`.

@@ -28,6 +28,7 @@ class Progress(msgspec.Struct):
         time: when the message was made, in milliseconds since 1970.
         forwarder: UUID of the forwarder.
         topic: name of the topic; several factories may share a NATS cluster.
+        is_new: whether its consumer group has just begun at the end of the log, and lacks the records before it.
     """
 
     position: int
@@ -35,3 +36,4 @@ class Progress(msgspec.Struct):
     time: int
     forwarder: str
     topic: str
+    is_new: bool = False
