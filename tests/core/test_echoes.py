@@ -8,6 +8,7 @@ import pytest
 
 from openfactory.engines.kafka_engine import echoes
 from openfactory.engines.kafka_engine.echoes import Echoes
+from openfactory.events.decoding import MAX_DEPTH
 from openfactory.events.event import CANCEL_TAG, COMMAND_TAG, OWNER_TAG, REPLY_TAG, AssetEvent, new_event
 from openfactory.events.receipt import Receipt
 
@@ -128,6 +129,14 @@ def test_the_bytes_of_a_large_write_are_not_kept() -> None:
     reading, large = Reading(), b"x" * 2_000
     reading.note(5, receipt(), large)
     assert reading.asked(5, large) is None
+
+
+def test_a_value_that_nobody_can_decode_is_no_echo() -> None:
+    reading = Reading()
+    for place, depth, is_known in ((5, MAX_DEPTH, True), (6, MAX_DEPTH + 1, False)):
+        value = b"[" * depth + b"]" * depth
+        reading.note(place, receipt(), value)
+        assert (reading.asked(place, value) is not None) == is_known
 
 
 def test_reports_may_be_taken_in_any_order() -> None:

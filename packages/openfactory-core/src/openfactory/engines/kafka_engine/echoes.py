@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from openfactory.engines.dispatcher import has_plain_echo
 from openfactory.engines.kafka_engine.fold import is_deregistration
+from openfactory.events.decoding import FLAT_LENGTH, MAX_DEPTH, brackets_in
 from openfactory.events.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Echoes:
     A record is an echo if it has the offset of a report and the bytes that were written: if the topic is made anew, the
     same offset may belong to another record. Some events are never recognized, because the order of the log decides
     about more than the last value: commands, replies, claims, deregistrations, and events with further attributes, as
-    an owner writes them.
+    an owner writes them. Nor are values that are nested too deeply to be decoded: nobody receives them.
 
     Args:
         take_reports: takes the delivery reports that have arrived, and returns at once.
@@ -69,8 +70,8 @@ class Echoes:
         known, event = self._partitions.get(partition), receipt.event
         if known is None or place <= known.read:
             return
-        value: Any = message.value()
-        if len(value or b"") > _MAX_BYTES:
+        value: Any = message.value() or b""
+        if len(value) > FLAT_LENGTH and (len(value) > _MAX_BYTES or brackets_in(value) > MAX_DEPTH):
             return
         if event is not None and has_plain_echo(event) and not is_deregistration(event):
             known.written[place] = value, receipt
