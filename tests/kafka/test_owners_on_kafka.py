@@ -40,8 +40,9 @@ class TestKafka(OwnerPromises):
         eventually(lambda: press.avail.value == "UNAVAILABLE", timeout=50)  # before it goes on after 60 s
 
 
+@pytest.mark.thorough  # the same promises as on a Kafka alone; the way over NATS has tests of its own in each run
 class TestKsqlDBAndNATS(OwnerPromises):
-    @pytest.fixture(params=[pytest.param(False, marks=pytest.mark.thorough), True], ids=["log", "nats"])
+    @pytest.fixture(params=[False, True], ids=["log", "nats"])
     def place_environment(self, request: pytest.FixtureRequest, kafka_broker: KafkaBroker) -> Iterator[dict[str, str]]:
         nats_url = request.getfixturevalue("nats_server").url if request.param else None
         with ExitStack() as stack:
