@@ -19,6 +19,8 @@ from openfactory.exceptions import InvalidEventError
 
 __all__ = ["COMMAND_TAGS", "Fold", "Place", "is_deregistration", "place_of_message"]
 
+_TYPE_ID = "AssetType"
+
 # Types of the event that deregisters an asset. OpenFactory writes the second.
 _DEREGISTERING_TYPES = ("OpenFactory", UNAVAILABLE)
 
@@ -87,7 +89,7 @@ class Fold:
 
     def take_counting(self, event: AssetEvent) -> bool:
         """Apply an event or a deregistration that counts, and return whether it is an event."""
-        if is_deregistration(event):
+        if event.id == _TYPE_ID and is_deregistration(event):
             self.deregister(event)
             return False
         self.apply(event)
@@ -168,7 +170,7 @@ class Fold:
 
 def is_deregistration(event: AssetEvent) -> bool:
     """Return whether an event deregisters its asset."""
-    return event.id == "AssetType" and event.value == DEREGISTERED and event.type in _DEREGISTERING_TYPES
+    return event.id == _TYPE_ID and event.value == DEREGISTERED and event.type in _DEREGISTERING_TYPES
 
 
 def place_of_message(value: bytes | None) -> Place:

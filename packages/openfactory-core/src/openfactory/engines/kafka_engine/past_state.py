@@ -20,6 +20,9 @@ __all__ = ["PastState"]
 # Number of the newest records of a partition among which assets are looked for that are nowhere else.
 _NEWEST_RECORDS = 50_000
 
+# Number of records between two looks at whether they are still needed.
+_RECORDS_BETWEEN_LOOKS = 100
+
 
 class PastState:
     """Reads the state of assets from parts of the log.
@@ -67,13 +70,18 @@ class PastState:
             is_of_events = partition.topic == self._topic
             if is_of_events and start == self._positions.base:
                 start = self._begin_with_kept(replay, partition, end, asset_uuids)
-            for offset, message in self._reader.read(partition, start, end, keys if is_of_events else None):
-                if not is_needed():
+            has_strays = self._positions.counts.get(partition.topic, 1) > 1
+            records = self._reader.read(partition, start, end, keys if is_of_events else None)
+            for number, (offset, message) in enumerate(records):
+                if not number % _RECORDS_BETWEEN_LOOKS and not is_needed():
                     return replay
                 if is_of_events:
                     event = self._records.event_of(message, partition, offset)
                     if event is not None:
-                        replay.add(event, partition, message.timestamp()[1])
+                        if has_strays:
+                            replay.add(event, partition, message.timestamp()[1])
+                        else:
+                            replay.add_own(event)
                 elif (place := self._records.place_of(message, partition, offset)) is not None:
                     replay.fold.apply_place(*place)
             if message is not None and on_last is not None:

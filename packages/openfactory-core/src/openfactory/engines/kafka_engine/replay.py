@@ -50,8 +50,16 @@ class Replay:
         """Take the next event of a partition, with the time of its record."""
         if self._positions.is_stray(event.asset_uuid, partition):
             self._hold(event, partition, milliseconds)
-        elif self._apply(event) and self._positions.counts.get(partition.topic, 1) > 1:  # else it hides no stray
+        elif self.add_own(event):
             self._times[event.asset_uuid, event.id] = milliseconds
+
+    def add_own(self, event: AssetEvent) -> bool:
+        """Take the next event of its asset's own partition, and return whether it counts."""
+        self.newest[event.asset_uuid] = event.position or 0
+        if event.attributes is not None and not self.fold.counts(event):
+            return False
+        self.fold.take_counting(event)
+        return True
 
     def _hold(self, event: AssetEvent, partition: Partition, milliseconds: int) -> None:
         """Keep a stray until the end, in place of an older one of its attribute."""
@@ -69,14 +77,6 @@ class Replay:
         for milliseconds, partition, event in sorted(self._strays.values(), key=itemgetter(0)):
             if self._times.get((event.asset_uuid, event.id), 0) <= milliseconds:
                 own = self._positions.own_partition(event.asset_uuid, partition.topic)
-                self._apply(event.with_position(ends.get(own, event.position or 0)))
+                self.add_own(event.with_position(ends.get(own, event.position or 0)))
         self._strays.clear()
         self._times.clear()
-
-    def _apply(self, event: AssetEvent) -> bool:
-        """Apply an event or a deregistration, and return whether it counts."""
-        self.newest[event.asset_uuid] = event.position or 0
-        counts = self.fold.counts(event)
-        if counts:
-            self.fold.take_counting(event)
-        return counts
