@@ -41,6 +41,9 @@ class Place(NamedTuple):
 class Fold:
     """The last event of each attribute, the latest commands, deregistrations, and places in the namespace.
 
+    Args:
+        notes_changes: whether the attributes that change are recorded; else only after `mark_changed`.
+
     Attributes:
         assets: by asset UUID and attribute id, the last event.
         commands: by asset UUID and tag, the latest commands and replies.
@@ -50,7 +53,8 @@ class Fold:
         changed_registrations: UUIDs of the assets whose registration has changed since `clear_changes`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, notes_changes: bool = True) -> None:
+        self._notes_changes = notes_changes
         self.assets: defaultdict[str, dict[str, AssetEvent]] = defaultdict(dict)
         self.commands: defaultdict[tuple[str, str], RecentCommands] = defaultdict(RecentCommands)
         self.deregistered: dict[str, int] = {}
@@ -92,7 +96,9 @@ class Fold:
         if event.id == _TYPE_ID and is_deregistration(event):
             self.deregister(event)
             return False
-        self.apply(event)
+        self.set_last(event)
+        if event.tag in COMMAND_TAGS:
+            self.commands[event.asset_uuid, event.tag].append(event)
         return True
 
     def apply(self, event: AssetEvent) -> Trimmed | None:
@@ -110,7 +116,8 @@ class Fold:
         attributes = self.assets[asset_uuid]
         attributes.pop(attribute_id, None)  # keeps the order of the log
         attributes[attribute_id] = event
-        self.changed.add((asset_uuid, attribute_id))
+        if self._notes_changes:
+            self.changed.add((asset_uuid, attribute_id))
 
     def deregister(self, event: AssetEvent) -> None:
         """Apply a deregistration; the last type of the asset stays readable."""
@@ -149,7 +156,8 @@ class Fold:
         return {*self.assets, *self.deregistered}
 
     def mark_changed(self) -> None:
-        """Record everything as changed, because no table has it any more."""
+        """Record everything as changed, because no table has it any more, and all changes from now on."""
+        self._notes_changes = True
         self.changed.update((asset_uuid, id_) for asset_uuid, attributes in self.assets.items() for id_ in attributes)
         self.changed_registrations.update(self.deregistered, self.places)
 

@@ -29,7 +29,7 @@ class Replay:
     """
 
     def __init__(self, positions: Positions, fold: Fold | None = None) -> None:
-        self.fold = Fold() if fold is None else fold
+        self.fold = Fold(notes_changes=False) if fold is None else fold
         self.newest: dict[str, int] = {}
         self._positions = positions
         self._strays: dict[tuple[str, ...], tuple[int, Partition, AssetEvent]] = {}  # each with the time of its record
