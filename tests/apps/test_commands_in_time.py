@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 
 from openfactory.apps import EventAttribute, OpenFactoryApp, command_arrival, ofa_method
+from openfactory.apps.command_arrival import Arrival
 from openfactory.assets import Asset
 from openfactory.commands import CommandCancel, CommandReply
 from openfactory.commands.envelope import CommandEnvelope
@@ -491,3 +492,14 @@ def test_the_log_says_nothing_of_a_cancel_but_its_command(
     eventually(lambda: travels in replies(engine, "travel"))
     [record] = [record for record in log.records if travels in record.getMessage()]
     assert (record.levelname, "was cancelled: Its caller" in record.getMessage()) == ("INFO", True)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "age", "is_doubtful"), [(1.0, 0.9, True), (1.0, 0.6, False), (0.2, 0.01, False), (0.2, 0.15, True)]
+)
+def test_a_stamped_command_that_is_nearly_too_old_waits_for_a_cancel(
+    timeout: float, age: float, is_doubtful: bool
+) -> None:
+    """Its stamp may be a little later than its sending."""
+    arrival = Arrival(age, timeout, boot_seconds() + timeout - age)
+    assert arrival.is_doubtful(datetime.now(UTC)) == is_doubtful

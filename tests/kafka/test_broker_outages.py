@@ -515,7 +515,7 @@ def test_a_command_that_waits_for_the_broker_until_its_caller_gives_up_does_not_
             monkeypatch.setattr(LogClock, "latest", lambda self, now: None)
         own_kafka_broker.suspend()
         try:
-            hmi.method("start", "HMI", {"n": 1}, timeout=0.9)
+            hmi.method("start", "HMI", {"n": 1}, timeout=0.5)
             with pytest.raises(CommandTimeout, match="has not been written yet"):
                 hmi.call("start", sender_uuid="HMI", n=2, timeout=1)
             hmi.method("start", "HMI", {"n": 3}, timeout=60)
@@ -525,4 +525,4 @@ def test_a_command_that_waits_for_the_broker_until_its_caller_gives_up_does_not_
         assert [n for n in mill.ran if n] == [3]
         counters = mill._commands.counters
         eventually(lambda: counters["expired"] + counters["cancelled"] == 2)
-        assert counters["expired"] == 2 or not knows_time
+        assert counters["expired"] or not knows_time  # the other one too, unless its cancel is first

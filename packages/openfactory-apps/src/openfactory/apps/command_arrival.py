@@ -13,6 +13,9 @@ from openfactory.events.event import AssetEvent
 
 __all__ = ["Arrival"]
 
+# The stamp of a command may be later than its sending by this number of seconds, see `LogClock.latest`.
+_STAMP_SECONDS = 0.25
+
 
 class Arrival(NamedTuple):
     """The age of a command that has arrived, and the time at which its caller gives up.
@@ -52,9 +55,13 @@ class Arrival(NamedTuple):
     def is_doubtful(self, sent: datetime) -> bool:
         """Return whether the caller may have given up before the command was written.
 
-        The clocks of sender and app, which may differ, say so, and nothing else tells the time of sending.
+        The time of sending is known to a quarter of a second. If the command does not tell it, the clocks of sender and
+        app decide, which may differ.
 
         Args:
             sent: the time by the sender's clock.
         """
-        return not self.is_stamped and (datetime.now(UTC) - sent).total_seconds() >= self.timeout
+        if not self.is_stamped:
+            return (datetime.now(UTC) - sent).total_seconds() >= self.timeout
+        left = -self.overdue
+        return left < _STAMP_SECONDS and (self.age or 0.0) > left
