@@ -11,6 +11,7 @@ import logging
 import os
 import select
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal
@@ -23,6 +24,10 @@ __all__ = ["keep_streams_going", "open_missing_streams", "watch_stream"]
 Name = Literal["stdout", "stderr"]
 
 _logger = logging.getLogger("openfactory.apps")
+
+# Two apps may start on two threads. If the stream of one replaced that of the other, it would be freed while a `print`
+# uses it, which does not hold it, and the interpreter would crash.
+_replacing = threading.Lock()
 
 
 class _Output(io.FileIO):
@@ -92,17 +97,18 @@ def watch_stream(
 
     A stream that a test tool or the program has replaced stays as it is.
     """
-    stream = getattr(sys, name)
-    buffer = getattr(stream, "buffer", None)
-    output = getattr(buffer, "raw", buffer)
-    if not isinstance(output, _Output):
-        if stream is not getattr(sys, f"__{name}__") or not isinstance(output, io.FileIO):
-            return
-        with suppress(OSError, ValueError):
-            stream.flush()
-        output = _Output(output.fileno())
-        setattr(sys, name, _text_stream(output, stream))
-    output.on_error, output.on_success = on_error, on_success
+    with _replacing:
+        stream = getattr(sys, name)
+        buffer = getattr(stream, "buffer", None)
+        output = getattr(buffer, "raw", buffer)
+        if not isinstance(output, _Output):
+            if stream is not getattr(sys, f"__{name}__") or not isinstance(output, io.FileIO):
+                return
+            with suppress(OSError, ValueError):
+                stream.flush()
+            output = _Output(output.fileno())
+            setattr(sys, name, _text_stream(output, stream))
+        output.on_error, output.on_success = on_error, on_success
 
 
 def _text_stream(output: _Output, stream: io.TextIOWrapper) -> io.TextIOWrapper:
