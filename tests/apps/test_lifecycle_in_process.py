@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from openfactory.apps import OpenFactoryApp, ofa_method
+from openfactory.apps import OpenFactoryApp, lifecycle, ofa_method
 from openfactory.assets import Asset
 from openfactory.engines import Engine
 from openfactory.exceptions import EngineClosedError
@@ -226,3 +226,28 @@ def test_a_stopped_app_writes_no_more(start: Start) -> None:
     app.shutdown()
     with pytest.raises(EngineClosedError):
         app["avail"] = "AVAILABLE"
+
+
+def test_a_process_that_is_ended_by_the_time_limit_tells_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, eventually: Eventually
+) -> None:
+    statuses: list[int] = []
+    go_on = threading.Event()
+    monkeypatch.setattr(lifecycle, "end_process", statuses.append)
+    monkeypatch.setattr(lifecycle, "APPS", ())
+    stopping = threading.Event()
+
+    def steps(_: float) -> None:
+        stopping.set()
+        go_on.wait(60)
+
+    app = lifecycle.Lifecycle(steps, 0.1, lambda *_: None)
+    thread = threading.Thread(target=app.stop)
+    thread.start()
+    assert stopping.wait(60)
+    app.request()
+    eventually(lambda: statuses == [1])
+    go_on.set()
+    thread.join(60)
+    assert "The stop did not end within 0.1 s, so the process ends" in caplog.text
+    assert "its last published events were not written. Set a longer stop_timeout" in caplog.text

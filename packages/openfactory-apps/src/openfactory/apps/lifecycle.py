@@ -7,6 +7,7 @@ app. A watchdog thread stops the app if the main loop does not end, and ends the
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -23,6 +24,11 @@ from openfactory.concurrency.bounded import call_on_thread
 from openfactory.events.receipt import Receipt
 
 __all__ = ["APPS", "Lifecycle", "StopRequested", "end_process"]
+
+_logger = logging.getLogger("openfactory.apps")
+
+# Seconds for the last output of a process that ends at once.
+_OUTPUT_SECONDS = 0.2
 
 # The main loop has this share of the time limit to end by itself.
 _PATIENCE = 0.3
@@ -171,7 +177,17 @@ class Lifecycle:
         ends_by_itself = self._task is not None or self._runner in (None, threading.main_thread())
         self._stop_by(deadline, _PATIENCE if ends_by_itself else 0)
         time.sleep(max(deadline - time.monotonic(), 0))
+        if self.status and not self.done:
+            with suppress(Exception):  # a full pipe may have no reader
+                call_on_thread("openfactory-log", self._tell_lateness).result(_OUTPUT_SECONDS)
         end_process(max((app.status for app in list(APPS)), default=self.status))
+
+    def _tell_lateness(self) -> None:
+        _logger.error(
+            "The stop did not end within %g s, so the process ends, and its last published events were not written. "
+            "Set a longer stop_timeout, or look for what holds the app up.",
+            self.budget,
+        )
 
     def _stop_by(self, deadline: float, patience: float) -> None:
         """Stop the app, after the main loop has had a share of the time to end by itself."""
@@ -189,7 +205,7 @@ def end_process(status: int) -> None:
     """End the process at once, without waiting for other threads."""
     # A full pipe may have no reader. An exiting interpreter starts no more threads, and flushes by itself.
     with suppress(Exception):
-        call_on_thread("openfactory-flush", _flush_streams).result(0.2)
+        call_on_thread("openfactory-flush", _flush_streams).result(_OUTPUT_SECONDS)
     os._exit(status)
 
 
