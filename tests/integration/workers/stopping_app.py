@@ -92,7 +92,7 @@ class HearsLate(Idle):
         signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals.STOP_SIGNALS)
         self.busy()
         while True:
-            time.sleep(1.5)  # it is told when the stop is over, and before the process has ended
+            time.sleep(1.75)  # it is told long after the stop is over, and before the process has ended
 
 
 class InRegularExpression(Idle):

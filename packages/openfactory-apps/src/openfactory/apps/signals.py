@@ -25,7 +25,7 @@ _UNREACHABLE_SECONDS = 1.0
 
 _previous_handlers: dict[int, Any] = {}
 _wakeup: socket.socket | None = None
-_handled_by_thread: list[int] = []  # signals for which a thread requested the stop before Python handled them
+_late: set[int] = set()  # signals of a stop that a thread has requested, because Python has not handled them yet
 
 
 def handle_signals(app: Lifecycle, logger: logging.Logger) -> None:
@@ -48,8 +48,8 @@ def _requested_just_now() -> bool:
 
 
 def _on_signal(signum: int, frame: FrameType | None) -> None:
-    if _handled_by_thread:
-        _handled_by_thread.pop()  # a late first signal, not a second signal
+    if signum in _late:
+        _late.discard(signum)  # of the first request, not a second one; Python calls this once for all of its kind
         return
     apps = _running_apps()
     if not apps and not _requested_just_now():
@@ -100,25 +100,25 @@ def _read_signals(receiver: socket.socket) -> None:
         # A handler that the program has set later takes its signal.
         taken = [number for number in numbers if signal.getsignal(number) is _on_signal]
         if taken:
-            _notice(taken[0])
+            _notice(taken)
     receiver.close()
 
 
-def _notice(signum: int) -> None:
+def _notice(numbers: list[int]) -> None:
     apps = _running_apps()
     are_second = [app.notice() for app in apps]
     if any(are_second):
-        end_process(128 + signum)
+        end_process(128 + numbers[0])
     threading.Thread(
-        target=_request_stop_if_unhandled, args=(apps, signum), name="openfactory-signals", daemon=True
+        target=_request_stop_if_unhandled, args=(apps, numbers), name="openfactory-signals", daemon=True
     ).start()
 
 
-def _request_stop_if_unhandled(apps: list[Lifecycle], signum: int) -> None:
+def _request_stop_if_unhandled(apps: list[Lifecycle], numbers: list[int]) -> None:
     time.sleep(_UNREACHABLE_SECONDS)
     left = [app for app in apps if not app.requested]
-    if left:
-        _handled_by_thread.append(signum)
+    if left or _late:
+        _late.update(numbers)
     for app in left:
         app.request()  # the handler has not run, so the watchdog stops the app
 
