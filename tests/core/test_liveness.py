@@ -351,6 +351,7 @@ def test_an_end_whose_claim_is_refused_is_written_whole() -> None:
         look(presence, 2)
         assert liveness.counters == {"ended_owners": 1}
         assert len(asset.claimed_ends) == 1
+        assert [event.value for event in asset.written] == [UNAVAILABLE]  # and not once more
 
 
 def test_an_end_that_is_written_between_two_looks_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,7 +26,7 @@ class _End(msgspec.Struct):
     Attributes:
         events: the availability, and the claim with its end.
         text: the line for the log.
-        receipts: the receipts of both; empty while the queue has no room.
+        receipts: the receipts of those for which the queue had room.
     """
 
     events: tuple[AssetEvent, AssetEvent]
@@ -34,8 +34,12 @@ class _End(msgspec.Struct):
     receipts: tuple[Receipt, ...] = ()
 
     @property
+    def is_published(self) -> bool:
+        return len(self.receipts) == len(self.events)
+
+    @property
     def is_settled(self) -> bool:
-        return bool(self.receipts) and self.receipts[0].settled
+        return self.is_published and self.receipts[0].settled
 
     @property
     def error(self) -> Exception | None:
@@ -106,7 +110,7 @@ class OwnershipEnds:
         An end that was announced is written also if its process goes on meanwhile: it says then that it is available.
         """
         for key, end in list(self._ends.items()):
-            if not end.receipts:
+            if not end.is_published:
                 self._write(end)
             if not end.is_settled:
                 continue
@@ -131,7 +135,8 @@ class OwnershipEnds:
     def _write(self, end: _End) -> None:
         try:
             with waiting_for_room(0):
-                end.receipts = tuple(self._publish(event) for event in end.events)
+                for event in end.events[len(end.receipts) :]:
+                    end.receipts += (self._publish(event),)
         except DeliveryTimeout:
             pass  # it is announced, and tried again at the next look
 
