@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from openfactory.engines.embedded.database import Database
-from openfactory.engines.embedded.files import wal_of
+from openfactory.engines.embedded.files import size_text, wal_of
 from openfactory.logs.outage import Outage
 
 __all__ = ["WAL_CHECKPOINT_BYTES", "WAL_TRUNCATE_BYTES", "Checkpoints"]
@@ -78,5 +78,5 @@ class Checkpoints:
         connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         if size >= _WAL_WARNING_BYTES:
             self._growth.begin(
-                f"{self._wal} has grown to {size // 1_000_000} MB because the database is read without a pause."
+                f"{self._wal} has grown to {size_text(size)} because the database is read without a pause."
             )

@@ -15,38 +15,44 @@ __all__ = [
     "wal_of",
 ]
 
+_WAL, _WAL_INDEX, _LOCK, _WAKE_FOLDER, _OWNERS_FOLDER = "-wal", "-shm", ".lock", ".wake", ".owners"
+
 #: Ends of the names of the folders.
-FOLDERS = (".wake", ".owners")
+FOLDERS = (_WAKE_FOLDER, _OWNERS_FOLDER)
 
 
 def files_of(path: Path) -> list[Path]:
     """Return a database, its WAL, the index of the WAL, the lock file, and the folders of wake-ups and of owners."""
-    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", ".lock", *FOLDERS)]
+    return [_beside(path, suffix) for suffix in ("", _WAL, _WAL_INDEX, _LOCK, *FOLDERS)]
 
 
 def wal_of(path: Path) -> Path:
     """Return the WAL of a database."""
-    return files_of(path)[1]
+    return _beside(path, _WAL)
 
 
 def wal_index_of(path: Path) -> Path:
     """Return the index of the WAL, on whose bytes the users of a database hold locks."""
-    return files_of(path)[2]
+    return _beside(path, _WAL_INDEX)
 
 
 def lock_of(path: Path) -> Path:
     """Return the lock file of a database."""
-    return files_of(path)[3]
+    return _beside(path, _LOCK)
 
 
 def wake_folder_of(path: Path) -> Path:
     """Return the folder of the wake-ups of a database."""
-    return files_of(path)[4]
+    return _beside(path, _WAKE_FOLDER)
 
 
 def owners_folder_of(path: Path) -> Path:
     """Return the folder of the processes that own assets of a database."""
-    return files_of(path)[5]
+    return _beside(path, _OWNERS_FOLDER)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def size_text(size: float) -> str:

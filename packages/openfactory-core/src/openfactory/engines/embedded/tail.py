@@ -133,7 +133,7 @@ class Tail:
         with self._dispatcher.lock:
             if self._closed:
                 return False
-            if passed := self._own_writes.passed(self._position, self._dispatcher):
+            if not self._announced and (passed := self._own_writes.passed(self._position, self._dispatcher)):
                 self._position += passed
                 return True
             assets = self._dispatcher.assets()
