@@ -109,12 +109,31 @@ def test_a_run_ends_at_the_first_record_that_is_no_echo() -> None:
     reading.reports.append((4, writes[2]))
     assert reading.run(2, 4) == writes
     assert reading.run(2, 5) == writes
-    assert reading.run(3, 2) == writes[1:3]
     reading.note(4, writes[2], b"of the former topic")
     assert reading.run(2, 4) == writes[:2]
     reading.echoes.forget(PLACE, 2, 2)
     assert reading.run(2, 4) == []
     assert reading.asked(5) is writes[3]
+    reading = Reading()
+    for place in range(2, 6):
+        reading.note(place, writes[place - 2])
+    assert reading.run(3, 2) == writes[1:3]
+
+
+def test_own_writes_that_the_feed_has_skipped_are_forgotten_with_the_next_run() -> None:
+    reading, write = Reading(), receipt()
+    for place in range(2, 6):
+        reading.note(place, receipt())
+    reading.note(8, write)
+    assert reading.run(8, 1) == [write]
+    assert [*reading.echoes._partitions[PLACE].written] == [8]
+    reading.note(7, receipt())  # its report comes late
+    assert reading.echoes.may_come(are_queued=False)
+    reading.echoes.forget(PLACE, 8, 1)
+    assert not reading.echoes.may_come(are_queued=False)
+    assert reading.echoes.may_come(are_queued=True)
+    reading.echoes.clear()
+    assert not reading.echoes.may_come(are_queued=True)
 
 
 def test_a_partition_that_nobody_reads_keeps_nothing() -> None:

@@ -549,11 +549,21 @@ def test_a_publish_that_a_stop_interrupts_holds_no_flush_up(monkeypatch: pytest.
 
 def test_what_is_published_while_the_delivery_ends_is_settled() -> None:
     delivery = Delivery(BrokerConnection("127.0.0.1:1", Credentials()))
+    failed: list[AssetEvent] = []
+    delivery.on_delivery_error(lambda event, _: failed.append(event))
     receipt = delivery.publish("t", "MILL", b"1", event(1))
+    waiting = threading.Thread(target=receipt.settles, args=(600,))
+    waiting.start()
+    eventually(lambda: bool(delivery._awaited))
     delivery._closed = True
     delivery._producer = delivery._new_producer()  # as if the message had come after the end of `close`
     delivery.join()
     assert isinstance(receipt.error, DeliveryError)
+    waiting.join(60)
+    assert not waiting.is_alive()
+    assert [one.value for one in failed] == [1]
+    assert delivery.counters["failed"] == 1
+    assert delivery.queued == 0
 
 
 def test_hook_for_failed_deliveries_may_close() -> None:

@@ -177,7 +177,7 @@ class Delivery:
             if self._connection.outage.reason:
                 self._connection.on_answer()
         else:
-            self._fail(receipt, error)
+            self._fail_by(receipt, error)
         self._settled(receipt)
         if now is not None:
             self._note_time(message, now)
@@ -254,13 +254,17 @@ class Delivery:
             self._thread.join(timeout=2 * _POLL_SECONDS)
         self._producer = _ClosedProducer()  # type: ignore[assignment]
         self._outbox.replace(self._producer)
-        if left := [receipt for receipt in self._unsettled.copy().values() if not receipt.settled]:
-            self._failures.settle(left, EngineClosedError(_CLOSED))  # published while `close` was ending
-        self._unsettled.clear()
+        self._outbox.clear()
+        for receipt in self._unsettled.copy().values():  # published while `close` was ending
+            if not receipt.settled:
+                self._fail(receipt, EngineClosedError(_CLOSED))
+            self._settled(receipt)
+        self._call_hooks()
 
     def begin_log(self) -> None:
         """Forget the offsets of the former log, and learn the partitions of the present one soon."""
         self.furthest.clear()
+        self.echoes.clear()
         self._topic_unknown = True
 
     def reset_after_fork(self) -> None:
@@ -316,13 +320,16 @@ class Delivery:
 
     def _on_rejected(self, receipt: Receipt, error: KafkaError) -> None:
         assert isinstance(receipt, KafkaReceipt)
-        self._fail(receipt, error)
+        self._fail_by(receipt, error)
         self._settled(receipt)
 
-    def _fail(self, receipt: Receipt, error: KafkaError) -> None:
-        self._failures.settle([receipt], _Undelivered(_explain(error)))
+    def _fail(self, receipt: Receipt, reason: Exception) -> None:
+        self._failures.settle([receipt], reason)
         self._unreported_failures.append(receipt)
         self._failed += 1
+
+    def _fail_by(self, receipt: Receipt, error: KafkaError) -> None:
+        self._fail(receipt, _Undelivered(_explain(error)))
         if error.fatal() or error.name() == "_FATAL":
             self._fatal = True
         if error.name() in _UNKNOWN_TOPIC:

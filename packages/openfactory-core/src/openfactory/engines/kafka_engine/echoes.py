@@ -56,10 +56,17 @@ class Echoes:
         self._take_reports = take_reports
         self._partitions: dict[tuple[str, int], _ReadPartition] = {}
 
-    @property
-    def are_expected(self) -> bool:
-        """Whether own writes were not read back yet."""
-        return any(known.written for known in list(self._partitions.values()))
+    def may_come(self, *, are_queued: bool) -> bool:
+        """Return whether the feed may read own writes back.
+
+        Args:
+            are_queued: whether own writes have no delivery report yet.
+        """
+        return bool(self._partitions) and (are_queued or any(one.written for one in list(self._partitions.values())))
+
+    def clear(self) -> None:
+        """Forget all own writes, because another log is read now."""
+        self._partitions.clear()
 
     def note(self, partition: tuple[str, int], place: int, receipt: Receipt, message: Message) -> None:
         """Note the delivery report of an own write.
@@ -103,6 +110,9 @@ class Echoes:
         if known is None:
             return run
         written, has_taken = known.written, False
+        for skipped in range(max(known.read + 1, place - _MAX_WRITES), place):  # by the feed, for their keys
+            written.pop(skipped, None)
+        known.read = max(place - 1, known.read)
         for number, message in enumerate(messages, place):
             if number not in written and not has_taken:
                 has_taken = True

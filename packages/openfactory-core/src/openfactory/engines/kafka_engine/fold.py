@@ -17,9 +17,10 @@ from openfactory.events.registration import DEREGISTERED
 from openfactory.events.timestamp import milliseconds_of
 from openfactory.exceptions import InvalidEventError
 
-__all__ = ["COMMAND_TAGS", "Fold", "Place", "is_deregistration", "place_of_message"]
+__all__ = ["ASSET_TYPE_ID", "COMMAND_TAGS", "Fold", "Place", "is_deregistration", "place_of_message"]
 
-_TYPE_ID = "AssetType"
+#: Id of the attribute that registers an asset.
+ASSET_TYPE_ID = "AssetType"
 
 # Types of the event that deregisters an asset. OpenFactory writes the second.
 _DEREGISTERING_TYPES = ("OpenFactory", UNAVAILABLE)
@@ -42,7 +43,7 @@ class Fold:
     """The last event of each attribute, the latest commands, deregistrations, and places in the namespace.
 
     Args:
-        notes_changes: whether the attributes that change are recorded; else only after `mark_changed`.
+        notes_changes: whether changes are recorded; else only after `mark_changed`.
 
     Attributes:
         assets: by asset UUID and attribute id, the last event.
@@ -93,7 +94,7 @@ class Fold:
 
     def take_counting(self, event: AssetEvent) -> bool:
         """Apply an event or a deregistration that counts, and return whether it is an event."""
-        if event.id == _TYPE_ID and is_deregistration(event):
+        if event.id == ASSET_TYPE_ID and is_deregistration(event):
             self.deregister(event)
             return False
         self.set_last(event)
@@ -122,12 +123,16 @@ class Fold:
     def deregister(self, event: AssetEvent) -> None:
         """Apply a deregistration; the last type of the asset stays readable."""
         self.deregistered[event.asset_uuid] = event.position or 0
-        self.changed_registrations.add(event.asset_uuid)
+        self._note_registration(event.asset_uuid)
 
     def apply_place(self, asset_uuid: str, place: Place) -> None:
         """Set the place of an asset."""
         self.places[asset_uuid] = place
-        self.changed_registrations.add(asset_uuid)
+        self._note_registration(asset_uuid)
+
+    def _note_registration(self, asset_uuid: str) -> None:
+        if self._notes_changes:
+            self.changed_registrations.add(asset_uuid)
 
     def replace(self, other: Fold, asset_uuids: Iterable[str]) -> None:
         """Take the state of some assets from another fold."""
@@ -178,7 +183,7 @@ class Fold:
 
 def is_deregistration(event: AssetEvent) -> bool:
     """Return whether an event deregisters its asset."""
-    return event.id == _TYPE_ID and event.value == DEREGISTERED and event.type in _DEREGISTERING_TYPES
+    return event.id == ASSET_TYPE_ID and event.value == DEREGISTERED and event.type in _DEREGISTERING_TYPES
 
 
 def place_of_message(value: bytes | None) -> Place:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from openfactory.engines.kafka_engine.fold import Fold
+from openfactory.engines.kafka_engine.fold import ASSET_TYPE_ID, Fold
 from openfactory.engines.kafka_engine.log_reader import LogReader
 from openfactory.engines.kafka_engine.positions import Partition, Positions
 from openfactory.engines.kafka_engine.state_records import (
@@ -24,9 +24,6 @@ from openfactory.exceptions import InvalidEventError
 __all__ = ["KeptPartition", "KeptState"]
 
 _logger = logging.getLogger("openfactory.kafka")
-
-# The attribute whose value deregisters an asset.
-_TYPE_ID = "AssetType"
 
 # Number of records at the end of a partition, among which there is a marker: a transaction ends with it. More than one
 # is needed, because the ends of transactions have offsets too.
@@ -85,7 +82,7 @@ class KeptPartition(NamedTuple):
         """Return the time of the last record of each attribute, in milliseconds since 1970."""
         times = {(event.asset_uuid, event.id): milliseconds for event, milliseconds in self.events}
         for asset_uuid, (_, milliseconds) in self.deregistered.items():
-            key = (asset_uuid, _TYPE_ID)
+            key = (asset_uuid, ASSET_TYPE_ID)
             times[key] = max(milliseconds, times.get(key, 0))
         return times
 

@@ -308,7 +308,7 @@ class LogEngine(SharedEngine):
 
     def _expects_own(self) -> bool:
         """Return whether the feed may read records that this process has written."""
-        return self._delivery.queued > 0 or self._delivery.echoes.are_expected
+        return self._delivery.echoes.may_come(are_queued=self._delivery.queued > 0)
 
     def _pass_own(self, partition: Partition, offset: int, messages: Sequence[Message]) -> int:
         """Pass the first records of a run, as far as this process has written them and its subscriptions know them.

@@ -167,10 +167,10 @@ class LogFeed:
         """Number of partitions that are read all the time."""
         return len(self._partitions)
 
-    def _expected(self) -> list[Partition]:
-        """Return the partitions to assign; the others are read elsewhere."""
-        interest = self._interest()
-        return [place for place in self.positions if place in interest.expected]
+    def _expected(self) -> dict[tuple[str | None, int | None], Partition]:
+        """Return the partitions to assign, by topic and number; the others are read elsewhere."""
+        expected = self._interest().expected
+        return {place: place for place in self.positions if place in expected}
 
     @property
     def is_restarted(self) -> bool:
@@ -337,9 +337,9 @@ class LogFeed:
         with self._lock():
             if positions is self.positions:  # else there was another restart
                 expected = self._expected()
-                self._consumer.assign([TopicPartition(*place, positions[place] - base) for place in expected])
+                self._consumer.assign([TopicPartition(*place, positions[place] - base) for place in expected.values()])
                 self._restarted = False
-                self._partitions = {place: place for place in expected}
+                self._partitions = expected
 
     def _change_assignment(self) -> None:
         """Assign the partitions that are followed since the last time, and unassign those that are not any more.
@@ -350,17 +350,17 @@ class LogFeed:
 
         with self._lock():
             self._changed_at, expected = time.monotonic(), self._expected()
-            kept = [partition for partition in self._partitions.values() if partition in expected]
-            removed = [partition for partition in self._partitions.values() if partition not in expected]
+            kept = {key: place for key, place in self._partitions.items() if key in expected}
+            removed = [place for key, place in self._partitions.items() if key not in kept]
             if removed:
                 self._consumer.incremental_unassign([TopicPartition(*partition) for partition in removed])
-                self._partitions = {place: place for place in kept}
-            added = [partition for partition in expected if partition not in kept]
+                self._partitions = kept
+            added = [place for key, place in expected.items() if key not in kept]
             if added:
                 self._consumer.incremental_assign(
-                    [TopicPartition(*partition, self.positions[partition] - self._base) for partition in added]
+                    [TopicPartition(*place, self.positions[place] - self._base) for place in added]
                 )
-                self._partitions = {place: place for place in expected}
+                self._partitions = expected
             self._changed.clear()  # last: after an error, the next round tries again
 
     def _deliver(self, arrived: list[Message]) -> bool:
@@ -384,11 +384,15 @@ class LogFeed:
             if is_filtered and newest is not None:
                 self._pass(messages, newest)
         if newest is not None:
-            self._last_message = newest
             self._on_answer()  # at once: a moment later, the broker may be away
-            if handed_over:
-                self._connection.clocks.note_read(newest)
+            self._note_newest(newest, now=handed_over > 0)
         return handed_over > 0 or not count
+
+    def _note_newest(self, message: Message, *, now: bool) -> None:
+        """Note the time of the newest record, now or at the next tick."""
+        self._last_message = None if now else message
+        if now:
+            self._connection.clocks.note_read(message)
 
     def _deliver_wanted(self, wanted: list[Message], messages: list[Message], interest: Interest) -> int:
         """Deliver the wanted records of a batch, and return their number. The caller owns the lock."""
@@ -404,7 +408,7 @@ class LogFeed:
     def _wanted(self, messages: list[Message], interest: Interest) -> list[Message]:
         """Return the records of a batch that may be wanted, and all errors; the batch itself if all may be."""
         keys, whole = interest.keys, interest.whole
-        if len(messages) == 1 or whole.keys() >= set(self._partitions.values()):
+        if len(messages) == 1 or whole.keys() >= self._partitions.keys():
             return messages
         if not whole:  # mostly, nearly all are skipped here; an error has no key
             return [message for message in messages if (key := message.key()) is None or key in keys]
@@ -429,7 +433,7 @@ class LogFeed:
         """Return how many records at the beginning of a run were passed."""
         start, end = run[0].offset() or 0, run[-1].offset() or 0
         if partition is None or end - start + 1 != len(run):
-            return 0  # records are missing in between, or the last one is an error
+            return 0  # records are missing in between
         with self._lock():
             offset = self._base + start
             if self._closed or self._restarted or self.positions.get(partition) != offset:
@@ -438,9 +442,8 @@ class LogFeed:
             self.positions[partition] = offset + count
             self.counters["read"] += count
         if count:
-            self._last_message = run[count - 1]
             self._on_answer()
-            self._connection.clocks.note_read(self._last_message)
+            self._note_newest(run[count - 1], now=True)
         return count
 
     def _pass(self, messages: list[Message], newest: Message) -> None:

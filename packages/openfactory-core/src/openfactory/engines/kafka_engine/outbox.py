@@ -157,6 +157,10 @@ class Outbox:
                     return True
         return False
 
+    def clear(self) -> None:
+        """Drop all messages, which nobody sends any more."""
+        self._messages.clear()
+
     def replace(self, producer: Producer) -> Producer:
         """Hand further messages to another producer, and return the former one."""
         with self._handing_over:

@@ -70,7 +70,7 @@ class PastState:
             is_of_events = partition.topic == self._topic
             if is_of_events and start == self._positions.base:
                 start = self._begin_with_kept(replay, partition, end, asset_uuids)
-            has_strays = self._positions.counts.get(partition.topic, 1) > 1
+            has_strays = self._positions.has_strays(partition.topic)
             records = self._reader.read(partition, start, end, keys if is_of_events else None)
             for number, (offset, message) in enumerate(records):
                 if not number % _RECORDS_BETWEEN_LOOKS and not is_needed():

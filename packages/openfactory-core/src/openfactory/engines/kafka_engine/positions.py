@@ -58,6 +58,10 @@ class Positions:
         self.counts = dict(counts)
         self.strays.clear()
 
+    def has_strays(self, topic: str) -> bool:
+        """Return whether events of a topic may be outside of their asset's partition."""
+        return self.counts.get(topic, 1) > 1
+
     def is_stray(self, asset_uuid: str, partition: Partition) -> bool:
         """Return whether an event is in another partition than its asset's, and note where it is.
 
@@ -88,8 +92,7 @@ class Positions:
         Args:
             offset: offset of the record, from the base.
         """
-        count = self.counts.get(partition.topic, 1)
-        if count == 1 or not self.is_stray(asset_uuid, partition):
+        if not self.is_stray(asset_uuid, partition):
             return offset + 1
         return max(self.passed(self.own_partition(asset_uuid, partition.topic)), self.base)
 

@@ -52,10 +52,7 @@ class Records:
         asset_uuid, value = key_of(message), message.value()
         if asset_uuid and isinstance(value, bytes):
             try:
-                positions = self._positions
-                is_place = positions.counts.get(partition.topic, 1) == 1  # mostly, and without a call
-                position = offset + 1 if is_place else positions.of_record(asset_uuid, partition, offset)
-                event = read_message(asset_uuid, value, position)
+                event = read_message(asset_uuid, value, self._positions.of_record(asset_uuid, partition, offset))
                 return event if event.tag != COMMAND_TAG else with_log_time(event, message)
             except InvalidEventError as error:
                 reason = str(error)

@@ -88,9 +88,10 @@ class SideReader:
         """Read the new records of a partition, and return whether they are delivered."""
         feed, interest = self._feed(), self._interest
         with self._delivering():
-            start, changes, keys = feed.positions.get(partition), interest.changes, interest.keys_in(partition)
+            start = feed.positions.get(partition)
             if start is None or start == end or feed.is_restarted:
                 return True
+            changes, keys = interest.changes, interest.keys_in(partition)
         low, high = self._reader.bounds([partition])[partition]
         if start == high:
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from openfactory.engines.kafka_engine.fold import COMMAND_TAGS, Fold, is_deregistration
+from openfactory.engines.kafka_engine.fold import ASSET_TYPE_ID, COMMAND_TAGS, Fold, is_deregistration
 from openfactory.engines.kafka_engine.kept_state import KeptPartition
 from openfactory.engines.kafka_engine.positions import Partition, Positions
 from openfactory.engines.kafka_engine.record_mark import RecordMark
@@ -43,9 +43,9 @@ class StateFold:
         self._log = log
         self._positions = positions
         self._records = records
-        self._own = Fold()
-        self._strays = Fold()
-        self._has_neighbours = positions.counts.get(partition.topic, 1) > 1
+        self._own = Fold(notes_changes=False)
+        self._strays = Fold(notes_changes=False)
+        self._has_neighbours = positions.has_strays(partition.topic)
         self._last: Message | tuple[int, int] | None = None
         self._written_offset = -1
 
@@ -56,7 +56,6 @@ class StateFold:
         own, strays = kept.split(self._is_stray)
         own.fill(self._own)
         strays.fill(self._strays)
-        self._clear_changes()
 
     def begin(self, offset: int, keys: Collection[Key]) -> None:
         """Begin with an empty state at the first offset of the log; the records of another log become tombstones."""
@@ -107,7 +106,7 @@ class StateFold:
         """
         for asset_uuid, deregistered in list(self._own.deregistered.items()):
             events = self._own.assets.get(asset_uuid, {})
-            registered = events.get("AssetType")
+            registered = events.get(ASSET_TYPE_ID)
             if registered is not None and (registered.position or 0) > deregistered:
                 continue
             if max((deregistered, *(event.position or 0 for event in events.values()))) > low:
@@ -131,14 +130,9 @@ class StateFold:
         """Note that the records up to the offset are written."""
         self._written_offset = self.offset
         self.pending = {}
-        self._clear_changes()
 
     def _is_stray(self, asset_uuid: str) -> bool:
         return self._positions.is_stray(asset_uuid, self._partition)
-
-    def _clear_changes(self) -> None:
-        for fold in (self._own, self._strays):
-            fold.clear_changes()
 
 
 def _command_key(event: AssetEvent) -> tuple[str, str, int]:

@@ -14,7 +14,7 @@ from openfactory.engines.fanout.log_access import LogAccess
 from openfactory.engines.fanout.nats_live import NatsLive
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.delivery import Delivery
-from openfactory.engines.kafka_engine.fold import Fold, is_deregistration
+from openfactory.engines.kafka_engine.fold import ASSET_TYPE_ID, Fold, is_deregistration
 from openfactory.engines.kafka_engine.log_engine import LogEngine, in_order_of_time
 from openfactory.engines.kafka_engine.log_feed import LogFeed
 from openfactory.engines.kafka_engine.log_reader import LogReader, key_of
@@ -148,7 +148,7 @@ class KsqlDBEngine(LogEngine):
 
     def types(self, asset_uuids: Collection[str] | None = None) -> dict[str, str]:
         def newest(newer: Fold, asset_uuid: str) -> str | None:
-            event = newer.assets[asset_uuid].get("AssetType")
+            event = newer.assets[asset_uuid].get(ASSET_TYPE_ID)
             return str(event.value) if event is not None and event.type == "OpenFactory" else None
 
         return self._column("assets_type", "type", asset_uuids, newest)
