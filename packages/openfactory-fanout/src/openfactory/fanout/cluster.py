@@ -112,8 +112,13 @@ class ClusterPublisher:
         return self._session is not None and self._bytes < _WINDOW_BYTES
 
     def publish(self, batch: Batch) -> None:
-        """Send a batch after all others; it is kept until it is proven."""
+        """Send a batch after all others, and keep it until it is proven.
+
+        If batches before it were dropped meanwhile, it is dropped too: its places would pass theirs.
+        """
         with self._changed:
+            if self._discarded:
+                return
             if not batch.commands and not self._unproven:
                 self._proven.append(batch)
                 return
