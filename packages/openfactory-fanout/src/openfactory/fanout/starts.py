@@ -33,14 +33,16 @@ def starts_of(
 
     Raises:
         EngineUnavailableError: no broker answers.
+        KafkaException: a broker does not tell the commits.
     """
-    from confluent_kafka import TopicPartition
+    from confluent_kafka import KafkaException, TopicPartition
 
     everything = source.partitions()
-    committed = {
-        place.partition: place.offset
-        for place in consumer.committed([TopicPartition(*one) for one in everything], timeout=10)
-    }
+    committed: dict[int, int] = {}
+    for place in consumer.committed([TopicPartition(*one) for one in everything], timeout=10):
+        if place.error is not None:  # then its offset says nothing, not even that there is no commit
+            raise KafkaException(place.error)
+        committed[place.partition] = place.offset
     is_new = all(offset < 0 for offset in committed.values())
     bounds = source.bounds([one.number for one in everything] if is_new else numbers)
     starts = {}
