@@ -26,6 +26,7 @@ class World:
         self.end = 10
         self.committed: dict[int, int] = {}
         self.requests = 0
+        self.is_looking = False
         self.connected_at: float | None = 0.0
         self.watch = ForwarderWatch(lambda: self.asked({0: self.end}), lambda: self.asked(self.committed), "group")
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
@@ -172,6 +173,29 @@ def test_forwarder_that_tells_its_progress_late_has_replaced_another(world: Worl
 def test_offsets_of_a_former_group_blame_nobody_who_tells_his_progress(world: World) -> None:
     world.committed = {0: 3}
     assert world.is_in_time(60, world.tell)
+
+
+def test_lines_may_be_told_while_the_watch_looks(world: World) -> None:
+    """The threads of NATS tell them at any moment."""
+    told = iter(range(1, 1_000))
+
+    class Name(str):
+        __slots__ = ()
+        is_telling = False
+
+        def __hash__(self) -> int:  # the moment: while the watch goes through its lines
+            if world.is_looking and not Name.is_telling:
+                Name.is_telling = True
+                world.watch.note_progress(f"nats://{next(told)}", 0, Progress(1, 1, 0, "forwarder", "ofa_assets"))
+                Name.is_telling = False
+            return super().__hash__()
+
+    for number in range(3):
+        world.watch.note_progress(Name(LINE.cluster), number, Progress(1, 1, 0, "forwarder", "ofa_assets"))
+    world.is_looking = True
+    world.watch.look({LINE.cluster: 0.0}, LOOK_SECONDS, {})
+    assert next(told) > 1
+    assert not world.watch.late
 
 
 def test_the_progress_of_another_factory_on_the_cluster_does_not_count() -> None:

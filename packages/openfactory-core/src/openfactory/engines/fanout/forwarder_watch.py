@@ -139,37 +139,38 @@ class ForwarderWatch:
         """
         now = time.monotonic()
         connected = {cluster: since for cluster, since in clusters.items() if since is not None}
+        courses_of = self._telling.copy()  # meanwhile the threads of NATS add lines
         if now - self._looked_at > 2 * interval:
-            courses = [course for line, course in list(self._telling.items()) if line not in self.late]
+            courses = [course for line, course in courses_of.items() if line not in self.late]
             for course in (*courses, *(self._group_courses.values() if not self.late else ())):
                 course.noted_at = course.goal_at = now
         self._looked_at = now
         silent = {
             line: course
-            for line, course in list(self._telling.items())
+            for line, course in courses_of.items()
             if now - max(course.noted_at, connected.get(line.cluster, now)) > SILENT_SECONDS
         }
-        telling = {line.cluster for line in self._telling if line not in silent}
+        telling = {line.cluster for line in courses_of if line not in silent}
         if silent or not connected.keys() <= telling:
             self._ask_group(now)
-        self.unknown = set() if self._group_courses else {*connected} - {line.cluster for line in self._telling}
+        self.unknown = set() if self._group_courses else {*connected} - {line.cluster for line in courses_of}
         late = {line: found for line, found in self.late.items() if clusters.get(line.cluster, 0.0) is None}
         for cluster in connected:
-            for line, course in list(self._telling.items()):
+            for line, course in courses_of.items():
                 if line.cluster == cluster and (found := self._judge(line, course, line in silent, now)):
                     late[line] = found
             if cluster not in telling and not any(line.cluster == cluster for line in silent):
                 late |= self._judge_group(cluster, now)
         for line, missed_at in overdue.items():
-            if line not in late and (line not in self._telling or line in silent):
+            if line not in late and (line not in courses_of or line in silent):
                 late[line] = Late("events in the log have not arrived", missed_at)
         # A line ends one look later, so that the messages that its forwarder has published have arrived.
         self.late, self._found = {line: self.late[line] for line in self._found & self.late.keys()} | late, set(late)
 
     def begin_log(self) -> None:
-        """Forget the positions in the former log."""
-        self._telling.clear()
-        self._group_courses.clear()
+        """Forget the positions in the former log; on another thread than `look`, which goes on with its own."""
+        self._telling = {}
+        self._group_courses = {}
 
     def _ask_group(self, now: float) -> None:
         """Ask for the ends of the partitions, or for the positions of the group while it has not reached them."""
