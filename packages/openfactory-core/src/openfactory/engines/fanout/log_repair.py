@@ -60,13 +60,16 @@ class LogRepair:
             meanwhile="Retrying until it succeeds.",
             over="Events that NATS may have missed can be read from the log again.",
         )
+        self._look_outage = Outage(
+            _logger, meanwhile="Retrying until it succeeds.", over="The asset forwarders can be watched again."
+        )
         self._work = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def trouble(self) -> str:
-        """Why events cannot be read from the log, or an empty text."""
-        return self._outage.reason
+        """Why events cannot be read from the log, or the forwarders not be watched, or an empty text."""
+        return self._outage.reason or self._look_outage.reason
 
     def start(self) -> None:
         """Start the thread, unless it runs. The caller owns the dispatcher's lock."""
@@ -98,18 +101,22 @@ class LogRepair:
             self._work.clear()
             if self._closed:
                 return
-            failure: Exception | None
-            try:
-                self._look()
-                failure = self._repair()
-            except Exception as error:
-                failure = error
-                if not self._outage.reason and not self._closed:
-                    _logger.exception("Events that NATS may have missed could not be read from the log.")
-            if failure is None:
-                self._outage.end()
-            elif not self._closed:
-                self._outage.begin(f"Events that NATS may have missed cannot be read from the log: {failure}")
+            self._attempt(self._look, self._look_outage, "The asset forwarders cannot be watched")
+            self._attempt(self._repair, self._outage, "Events that NATS may have missed cannot be read from the log")
+
+    def _attempt(self, work: Callable[[], Exception | None], outage: Outage, problem: str) -> None:
+        """Do a part of the work. Its outage lasts until the part succeeds; the other part does not depend on it."""
+        failure: Exception | None
+        try:
+            failure = work()
+        except Exception as error:
+            failure = error
+            if not outage.reason and not self._closed:
+                _logger.exception("%s.", problem)
+        if failure is None:
+            outage.end()
+        elif not self._closed:
+            outage.begin(f"{problem}: {failure}")
 
     def _repair(self) -> EngineUnavailableError | None:
         """Read each partition once for all assets that are not live, and return the error of a failed partition."""
