@@ -43,3 +43,12 @@ def test_the_end_is_never_before_the_position(clock: list[float]) -> None:
     one.advance(9, log_time=1_000)
     one.note_end(7)  # known from an earlier answer
     assert (one.position, one.end) == (9, 9)
+
+
+def test_an_end_that_is_not_known_yet_tells_nothing(clock: list[float]) -> None:
+    one = PartitionProgress(position=5, end=5)
+    one.note_end(5)
+    one.note_end(9)
+    clock[0] += 20
+    one.note_end(-1001)  # librdkafka says so until the first records have arrived
+    assert (one.lag_events, one.lag_seconds) == (4, 20)

@@ -233,14 +233,14 @@ class Forwarding:
     def _note_ends(self, consumer: Consumer) -> None:
         from confluent_kafka import TopicPartition
 
-        for number, end in self._ends.answer(list(self.progress), is_needed=self._paused).items():
-            if number in self.progress:
-                self.progress[number].note_end(end)
-        if self._paused:
-            return  # librdkafka learns the ends by reading
-        for number, progress in self.progress.items():
-            _, end = consumer.get_watermark_offsets(TopicPartition(self._source.topic, number), cached=True)
-            progress.note_end(end)
+        ends = dict.fromkeys(self.progress, -1)
+        if not self._paused:  # librdkafka learns the ends by reading; until the first answer they are negative
+            for number in ends:
+                place = TopicPartition(self._source.topic, number)
+                _, ends[number] = consumer.get_watermark_offsets(place, cached=True)
+        found = self._ends.answer(list(ends), is_needed=any(end < 0 for end in ends.values()))
+        for number, end in ends.items():
+            self.progress[number].note_end(max(end, found.get(number, -1)))
 
     def _tell_progress(self) -> None:
         milliseconds, forwarder, topic = time.time_ns() // 1_000_000, self._options.forwarder, self._source.topic

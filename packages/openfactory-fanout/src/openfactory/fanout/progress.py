@@ -52,7 +52,9 @@ class PartitionProgress:
         self._log_time = max(self._log_time, log_time)
 
     def note_end(self, end: int) -> None:
-        """Note the end of the partition."""
+        """Note the end of the partition, unless it is negative, which means that it is not known."""
+        if end < 0:
+            return
         self.end = max(end, self.position)
         if self.lag_events == 0:
             self._complete_at = time.time()
