@@ -242,7 +242,11 @@ class Watched(RuleBasedStateMachine):
 
     def is_on_the_way(self, record: AssetEvent) -> bool:
         return any(
-            one.value == record.value for one, _ in (*self.on_the_way, *self.asset.pending, *(self.held_back or ()))
+            one.value == record.value
+            for one in (
+                *(event for event, _ in (*self.on_the_way, *(self.held_back or ()))),
+                *(message.event for message in self.asset.pending),
+            )
         )
 
     def subscribe(self, start: int = 0) -> Subscription:

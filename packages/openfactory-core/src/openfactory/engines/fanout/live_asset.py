@@ -30,11 +30,22 @@ class Place(NamedTuple):
     offset: int
 
 
-class _Message(NamedTuple):
+class _Message:
     """A message from NATS, with the place of its record if its headers have it."""
 
-    event: AssetEvent
-    place: Place | None
+    __slots__ = ("_content", "event", "place")
+
+    def __init__(self, event: AssetEvent, place: Place | None) -> None:
+        self.event = event
+        self.place = place
+        self._content: Content | None = None
+
+    @property
+    def content(self) -> Content:
+        """The content of the event, which is computed once; a message with a place is mostly delivered without it."""
+        if self._content is None:
+            self._content = content_of(self.event)
+        return self._content
 
 
 class Due(NamedTuple):
@@ -169,8 +180,9 @@ class LiveAsset:
             place: the place of its record, if its headers have it.
         """
         self.heard_at = time.monotonic()
-        self.pending.append(_Message(event, place))
-        if self._is_awaiting and content_of(event) == self._awaited:
+        message = _Message(event, place)
+        self.pending.append(message)
+        if self._is_awaiting and message.content == self._awaited:
             self._is_awaiting = False
 
     def lacks(self, event: AssetEvent, partition: Partition, place: int) -> bool:
@@ -180,7 +192,7 @@ class LiveAsset:
             place > self._first_wanted.get(partition, 0)
             and place > self._passed.get(partition, 0)
             and content not in self._memory
-            and not any(content_of(one.event) == content for one in self.pending)
+            and not any(one.content == content for one in self.pending)
         )
 
     def catch_up(self, subscription: Subscription, since: Mapping[Partition, int]) -> None:
@@ -211,7 +223,7 @@ class LiveAsset:
 
         While the asset is late, these are all that waited when the log began to be read.
         """
-        if self._is_awaiting and any(content_of(one.event) == self._awaited for one in self.pending):
+        if self._is_awaiting and any(one.content == self._awaited for one in self.pending):
             self._is_awaiting = False
         self._all_passed = True
         self._memory.end_repair()
@@ -235,22 +247,22 @@ class LiveAsset:
         begins. It also begins with the first message with a place after others without.
         """
         while self.pending and self.live and not self.readers:
-            event, place = self.pending[0]
-            if place is not None:
+            message = self.pending[0]
+            if (place := message.place) is not None:
                 self.placed = True
                 if not self._all_passed:
                     self._begin_repair_from_delivered()
                     continue
                 self.pending.popleft()
                 if place.offset > self._passed.get(place.partition, 0):
-                    return self._in_place(event, place)
-            elif self.placed or self._memory.take_expected(content_of(event)):
+                    return self._in_place(message.event, place)
+            elif self.placed or self._memory.take_expected(message.content):
                 self.pending.popleft()
-            elif self._is_doubtful(event):
+            elif self._is_doubtful(message.content):
                 self._begin_repair_from_delivered()
             else:
                 self.pending.popleft()
-                return self._estimated(event)
+                return self._estimated(message)
         return None
 
     def note_snapshot(self, events: Iterable[AssetEvent], ends: Mapping[Partition, int]) -> None:
@@ -299,12 +311,10 @@ class LiveAsset:
     def _was_shown(self, message: _Message) -> bool:
         if message.place is not None:
             return message.place.offset <= self._passed.get(message.place.partition, 0)
-        content = content_of(message.event)
-        return self._memory.take_expected(content) or content in self._memory
+        return self._memory.take_expected(message.content) or message.content in self._memory
 
-    def _is_doubtful(self, event: AssetEvent) -> bool:
+    def _is_doubtful(self, content: Content) -> bool:
         """Return whether only the log can decide if an event without a place was delivered before."""
-        content = content_of(event)
         return self._memory.is_from_before(content) and content not in self.own
 
     def _begin_repair_from_delivered(self) -> None:
@@ -324,9 +334,9 @@ class LiveAsset:
             self._floor = max(self._floor, self._snapshot_end)
         return Due(event.with_position(self._floor), partition.number, offset)
 
-    def _estimated(self, event: AssetEvent) -> Due:
-        """Return an event whose place is not known, with an estimate of its position."""
-        content = content_of(event)
+    def _estimated(self, message: _Message) -> Due:
+        """Return the event of a message without a place, with an estimate of its position."""
+        content = message.content
         self._all_passed = False
         self._memory.remember(content, may_discard=True)
         self._floor = max(self._floor, self.own.settled_position())
@@ -336,7 +346,7 @@ class LiveAsset:
             self._floor = max(self._floor, self._snapshot_end)
             self._snapshot, self._snapshot_end, self._snapshot_ends = {}, 0, {}
         self._floor = max(self._floor + 1, position)
-        return Due(event.with_position(self._floor), _NATS, self._floor)
+        return Due(message.event.with_position(self._floor), _NATS, self._floor)
 
 
 def _earliest(*offsets: Mapping[Partition, int]) -> dict[Partition, int]:
