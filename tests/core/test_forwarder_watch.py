@@ -12,7 +12,9 @@ import pytest
 
 from openfactory.engines.fanout.forwarder_watch import ForwarderWatch, Line
 from openfactory.engines.fanout.late_assets import LateAssets
+from openfactory.engines.fanout.live_asset import LiveAsset
 from openfactory.engines.fanout.wire import Progress
+from openfactory.engines.kafka_engine.log_reader import Partition
 
 LINE = Line("nats://one", 0)
 LOOK_SECONDS = 2.0
@@ -206,6 +208,44 @@ def test_the_progress_of_another_factory_on_the_cluster_does_not_count() -> None
     assert not assets._watch._telling
     assets.note_progress(*LINE, Progress(3, 3, 0, "forwarder", "ofa_assets"))
     assert [*assets._watch._telling] == [LINE]
+
+
+def test_an_asset_is_not_late_by_what_was_found_before_there_were_none(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its repair would read the log from the time at which the forwarder stood still, hours ago."""
+    partition = Partition("ofa_assets", LINE.partition)
+    assets: dict[str, LiveAsset] = {}
+    log: Any = SimpleNamespace(topic="ofa_assets", places_of=lambda _: [partition])
+    feed: Any = SimpleNamespace(clusters=lambda: {LINE.cluster: world.connected_at}, cluster_of=lambda _: LINE.cluster)
+    late = LateAssets(assets, threading.RLock, feed, log)
+
+    def subscribe() -> LiveAsset:
+        assets["MILL"] = LiveAsset("MILL", partition, {partition: 0})
+        late.judge(assets["MILL"])
+        return assets["MILL"]
+
+    def go_on(seconds: int, position: int) -> None:
+        for _ in range(seconds):
+            world.now += 1
+            late.note_progress(*LINE, Progress(position, world.end, 0, "forwarder", "ofa_assets"))
+            late.look()
+
+    first = subscribe()
+    go_on(10, position=3)
+    assert first.late
+    assert "stands still" in late.trouble()
+    assets.clear()
+    world.now += 2
+    late.look()
+    world.now += 3_600
+    assert not subscribe().late
+    assert not late.trouble()
+    late.look()
+    assert not assets["MILL"].late
+    go_on(10, position=3)
+    assert assets["MILL"].late
+    assert [text for text in caplog.messages if "stands still" in text] == caplog.messages
 
 
 @pytest.mark.parametrize(("is_new", "seconds", "lacks"), [(False, 1, False), (False, 10, True), (True, 1, True)])

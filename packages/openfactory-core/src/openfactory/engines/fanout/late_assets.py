@@ -80,9 +80,16 @@ class LateAssets:
         self._writing[asset] = None
 
     def look(self) -> None:
-        """Look at the forwarders, at most every two seconds."""
-        if time.monotonic() < self._looked_at + LOOK_SECONDS / 2 or not self._assets:
+        """Look at the forwarders, at most every two seconds, while there are assets."""
+        if time.monotonic() < self._looked_at + LOOK_SECONDS / 2:
             return
+        with self._lock():
+            if not self._assets:
+                # What was found then says nothing of the time when there are assets again.
+                self._watch.late, self._applied = {}, {}
+                self._concerned.clear()
+                self._outages.clear()
+                return
         self._looked_at = time.monotonic()
         try:
             self._take_sample()
