@@ -45,6 +45,7 @@ class Service(Server):
 
     def __init__(self, kind: str, folder: Path, settings: Mapping[str, str], port_variable: str = "PORT") -> None:
         super().__init__(folder)
+        self.name = f"ofa fanout {kind}"
         self.port = free_port()
         self._kind = kind
         self._settings = {**settings, "OPENFACTORY_HOST": "127.0.0.1", port_variable: str(self.port)}

@@ -33,7 +33,7 @@ class Server(ABC):
     """
 
     #: How errors and folders call it.
-    name: ClassVar[str]
+    name: str
     #: So many seconds it may take until it answers, on a machine that is busy with other things.
     start_timeout: ClassVar[float] = 60.0
 
