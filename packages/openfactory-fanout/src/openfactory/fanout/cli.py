@@ -59,7 +59,8 @@ def keeper() -> None:
     """Run a state keeper, which spares the start of an app the whole log.
 
     It writes the last event of each attribute to the topic ofa_assets_state, which it creates. Any number of keepers
-    may run: each partition of the log has one at a time. If a keeper is killed, another one goes on within 10 seconds.
+    may run: each partition of the log has one at a time. If a keeper is killed, another one goes on after about 10
+    seconds.
 
     Health and metrics are on OPERATIONS_PORT: the records that the state lacks, by partition.
     """
