@@ -47,6 +47,7 @@ class Forwarder:
         self._commits = commits
         self._may_go_on = threading.Event()
         self._may_go_on.set()
+        self._stands = threading.Event()
         self._committed_at = 0.0
         self._properties = {"bootstrap.servers": bootstrap_servers, **properties}
         self._nats_url = nats_url
@@ -90,8 +91,10 @@ class Forwarder:
             self._thread = None
 
     def freeze(self) -> None:
-        """Stand still; NATS and the broker do not notice it soon."""
+        """Stand still, and return when it does; NATS and the broker do not notice it soon."""
+        self._stands.clear()
         self._may_go_on.clear()
+        assert self._stands.wait(_START_SECONDS), "the forwarder does not stand still"
 
     def thaw(self) -> None:
         """Go on."""
@@ -123,7 +126,9 @@ class Forwarder:
                 if time.monotonic() > self._committed_at + _COMMIT_SECONDS:
                     self._committed_at = time.monotonic()
                     await self._commit(consumer)
-                await asyncio.to_thread(self._may_go_on.wait)
+                if not self._may_go_on.is_set():
+                    self._stands.set()
+                    await asyncio.to_thread(self._may_go_on.wait)
         finally:
             consumer.close()
             with contextlib.suppress(Exception):

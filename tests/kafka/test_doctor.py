@@ -34,6 +34,7 @@ from openfactory.engines.ksqldb.server import KsqlDBServer
 from openfactory.engines.ksqldb.setup import set_up_ksqldb
 from openfactory.events.trial import TEST_ASSET
 from openfactory.exceptions import ConfigurationError
+from openfactory.testing import eventually
 from router_stand_in import RouterStandIn
 from servers import KafkaBroker, NatsServer
 from workers.bare_log import append
@@ -367,7 +368,7 @@ def test_the_forwarders_of_all_clusters(
             f"failed: No forwarder to {silent.url} was heard in 1.5 s.",
         ]
         another = stack.enter_context(Forwarder(brokers, silent.url, topic))
-        time.sleep(1)  # until it has committed
+        eventually(lambda: "its group" in found(silent)[0])  # it has committed
         [line] = found(silent)
         assert re.fullmatch(r"ok: .* another forwarder, .* its group \w+ is at most \d+ records behind", line)
         another.freeze()
@@ -404,11 +405,13 @@ def saying(url: str, subject: str, text: bytes) -> Iterator[None]:
             await asyncio.sleep(0.1)
         await client.close()
 
-    thread = threading.Thread(target=lambda: asyncio.run(say()))
+    thread = threading.Thread(target=lambda: asyncio.run(say()), daemon=True)
     thread.start()
-    yield
-    ended.set()
-    thread.join(30)
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(30)
 
 
 def test_a_router_that_does_not_say(monkeypatch: pytest.MonkeyPatch, kafka_broker: KafkaBroker, ksqldb: Ksqldb) -> None:
