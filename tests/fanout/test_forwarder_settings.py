@@ -1,4 +1,4 @@
-"""The settings of the asset forwarder, and its errors at the start."""
+"""The settings of the asset forwarder, and its error and that of the state keeper at a start without a Kafka."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import pytest
 
 from openfactory.exceptions import ConfigurationError
 from openfactory.fanout.settings import begins_at_begin, log_url, session_seconds
+from running_services import FANOUT
 
 pytestmark = pytest.mark.smoke
 
 
-def test_without_a_kafka_the_start_names_the_remedy() -> None:
-    command = [sys.executable, "-m", "openfactory.apps.cli", "fanout", "forwarder", "--port", "0"]
+@pytest.mark.parametrize(
+    ("arguments", "name"), [(("forwarder", "--port", "0"), "asset forwarder"), (("keeper",), "state keeper")]
+)
+def test_without_a_kafka_the_start_names_the_remedy(arguments: tuple[str, ...], name: str) -> None:
+    command = [sys.executable, *FANOUT, *arguments]
     found = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert found.returncode == 1
     assert found.stderr == (
-        "The asset forwarder needs a Kafka. Set KSQLDB_URL to kafka://host:9092, or KAFKA_BROKER to host:9092.\n"
+        f"The {name} needs a Kafka. Set KSQLDB_URL to kafka://host:9092, or KAFKA_BROKER to host:9092.\n"
     )
 
 

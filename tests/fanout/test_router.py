@@ -17,7 +17,7 @@ import pytest
 from openfactory.engines.base import EngineHealth
 from openfactory.engines.fanout.router import AssetRouter
 from openfactory.fanout.router import AssetRouterApp
-from running_services import StartService
+from running_services import FANOUT, StartService
 
 SERVERS = {"C1": ("nats://one:4222", "nats://two:4222"), "C2": ("nats://app:secret@three:4222",)}
 IN_ENVIRONMENT = {f"NATS_CLUSTER_{name}": ",".join(servers) for name, servers in SERVERS.items()}
@@ -130,7 +130,7 @@ def test_a_router_is_ready_without_its_factory(router: AssetRouterApp, monkeypat
     ],
 )
 def test_a_wrong_environment_is_one_line_with_the_remedy(environment: dict[str, str], sentence: str) -> None:
-    command = [sys.executable, "-m", "openfactory.apps.cli", "fanout", "router", "--port", "0"]
+    command = [sys.executable, *FANOUT, "router", "--port", "0"]
     found = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
     assert found.returncode == 1
     assert found.stderr.startswith(sentence)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,12 +117,3 @@ def test_an_error_of_the_keeper_ends_the_service(kafka_url: str, monkeypatch: py
         monkeypatch.setattr(app._keeper, "run", lambda: int("no number"))
         with pytest.raises(ValueError, match="no number"):
             app.main_loop()
-
-
-def test_without_a_kafka_the_error_has_the_remedy(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "openfactory.apps.cli", "fanout", "keeper"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert found.returncode == 1
-    assert found.stderr == (
-        "The state keeper needs a Kafka. Set KSQLDB_URL to kafka://host:9092, or KAFKA_BROKER to host:9092.\n"
-    )

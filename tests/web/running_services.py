@@ -12,6 +12,9 @@ import pytest
 
 from running_apps import Eventually, RunningApp
 
+#: The command, after the name of the Python and its options.
+FANOUT = ("-m", "openfactory.apps.cli", "fanout")
+
 StartService = Callable[..., RunningApp]
 
 
@@ -22,7 +25,7 @@ def start_service(tmp_path: Path, eventually: Eventually) -> Iterator[StartServi
 
     def start(*arguments: str, **environment: str) -> RunningApp:
         out, err = (tmp_path / f"{len(services)}.{name}" for name in ("out", "err"))
-        command = [sys.executable, "-W", "error", "-m", "openfactory.apps.cli", "fanout", *arguments]
+        command = [sys.executable, "-W", "error", *FANOUT, *arguments]
         settings = {"OPENFACTORY_HOST": "127.0.0.1", **environment}
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
