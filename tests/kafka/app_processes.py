@@ -52,6 +52,10 @@ class AppProcess:
         self.process.send_signal(signal.SIGTERM)
         return self.ends()
 
+    def freeze(self) -> None:
+        """Freeze it; the peers of its connections do not notice it soon."""
+        _freeze(self.process)
+
     def thaw(self) -> None:
         """Let it go on after it was frozen."""
         self.process.send_signal(signal.SIGCONT)
@@ -66,11 +70,15 @@ def freeze_when(process: subprocess.Popen[bytes], condition: Callable[[], bool],
     """Freeze a process (SIGSTOP) at a moment at which a condition holds; it goes on between two attempts."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        process.send_signal(signal.SIGSTOP)
-        # Until all its threads have stopped; it stays to be waited for.
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        _freeze(process)
         if condition():
             return
         process.send_signal(signal.SIGCONT)
         time.sleep(0.002)
     raise AssertionError("the condition never held when the process was frozen")
+
+
+def _freeze(process: subprocess.Popen[bytes]) -> None:
+    """Stop a process (SIGSTOP), and return when all its threads have stopped; it stays to be waited for."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from app_processes import AppProcess
+from openfactory.concurrency import LoopThread
 from openfactory.fanout.forwarder import AssetForwarderApp
 from openfactory.fanout.router import AssetRouterApp
+from running_services import FANOUT
 
 if TYPE_CHECKING:
     from openfactory.flaskapp import OpenFactoryFlaskApp
 
-__all__ = ["ForwarderProcess", "OwnForwarder", "OwnRouter"]
+__all__ = ["ForwarderProcess", "OwnForwarder", "OwnRouter", "RouterProcess"]
 
 _SECONDS = 30.0
 _CLUSTER = "C1"
@@ -31,10 +29,8 @@ class _Service:
     def __init__(self) -> None:
         self.app: OpenFactoryFlaskApp | None = None
         self.port = 0
-        self._thread: threading.Thread | None = None
-        self._stop: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._failure: BaseException | None = None
+        self._loop: LoopThread | None = None
+        self._running: asyncio.Task[None]
 
     def __enter__(self) -> Self:
         self.start()
@@ -45,44 +41,24 @@ class _Service:
 
     def start(self) -> None:
         """Start the service, again too, on the same port, and return when it serves."""
-        self.app, self._failure = self._new_app(), None
-        self._thread = threading.Thread(target=self._run, args=(self.app,), name="service-of-tests", daemon=True)
-        self._thread.start()
+        app = self.app = self._new_app()
+        self._loop = LoopThread("service-of-tests")
+        self._running = self._loop.submit(_begin(app)).result(_SECONDS)
         deadline = time.monotonic() + _SECONDS
         while not self._serves():
-            if not self._thread.is_alive() or time.monotonic() > deadline:
-                self.stop()
-                raise RuntimeError(f"The service did not start: {self._failure!r}") from self._failure
+            if self._running.done() or time.monotonic() > deadline:
+                failure = self.stop()
+                raise RuntimeError(f"The service did not start: {failure!r}") from failure
             time.sleep(0.005)
 
-    def stop(self) -> None:
-        """Stop the service; a second call does nothing."""
-        if self._thread is None:
-            return
-        if self._loop is not None and self._stop is not None:
-            with contextlib.suppress(RuntimeError):  # it has ended by itself
-                self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_SECONDS)
-        assert not self._thread.is_alive()
-        self._thread = None
-
-    def _run(self, app: OpenFactoryFlaskApp) -> None:
-        try:
-            asyncio.run(self._run_until_stop(app))
-        except BaseException as error:  # noqa: BLE001 - it is raised where the service was started
-            self._failure = error
-
-    async def _run_until_stop(self, app: OpenFactoryFlaskApp) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        running, stop = asyncio.create_task(app.async_run()), asyncio.create_task(self._stop.wait())
-        await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if running.done():
-            running.result()
-            raise RuntimeError("The service has ended by itself.")
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+    def stop(self) -> BaseException | None:
+        """Stop the service, and return the error that has ended it; a second call does nothing."""
+        if self._loop is None:
+            return None
+        failure = self._loop.submit(_end(self._running)).result(_SECONDS)
+        self._loop.close()
+        self._loop = None
+        return failure
 
     def _new_app(self) -> OpenFactoryFlaskApp:
         raise NotImplementedError
@@ -92,6 +68,16 @@ class _Service:
             return False
         self.port = self.app._server.port
         return True
+
+
+async def _begin(app: OpenFactoryFlaskApp) -> asyncio.Task[None]:
+    return asyncio.create_task(app.async_run())
+
+
+async def _end(running: asyncio.Task[None]) -> BaseException | None:
+    running.cancel()
+    [failure] = await asyncio.gather(running, return_exceptions=True)
+    return failure
 
 
 class OwnRouter(_Service):
@@ -171,7 +157,7 @@ class _ServiceProcess(AppProcess):
     """
 
     def __init__(self, folder: Path, service: str, clusters: dict[str, str], **environment: str) -> None:
-        command = [sys.executable, "-W", "error", "-m", "openfactory.apps.cli", "fanout", service, "--port", "0"]
+        command = [sys.executable, "-W", "error", *FANOUT, service, "--port", "0"]
         settings = {f"NATS_CLUSTER_{name}": servers for name, servers in clusters.items()}
         super().__init__(folder, command, {"OPENFACTORY_HOST": "127.0.0.1"} | settings | environment)
 
@@ -179,8 +165,8 @@ class _ServiceProcess(AppProcess):
 class RouterProcess(_ServiceProcess):
     """A router of OpenFactory in a process of its own."""
 
-    def __init__(self, folder: Path, clusters: dict[str, str]) -> None:
-        super().__init__(folder, "router", clusters)
+    def __init__(self, folder: Path, clusters: dict[str, str], **environment: str) -> None:
+        super().__init__(folder, "router", clusters, **environment)
 
     @property
     def url(self) -> str:
@@ -194,7 +180,3 @@ class ForwarderProcess(_ServiceProcess):
 
     def __init__(self, folder: Path, kafka_url: str, clusters: dict[str, str], **environment: str) -> None:
         super().__init__(folder, "forwarder", clusters, KSQLDB_URL=kafka_url, **environment)
-
-    def freeze(self) -> None:
-        """Stand still; NATS and the broker do not notice it soon."""
-        os.kill(self.pid, signal.SIGSTOP)
