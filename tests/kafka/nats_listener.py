@@ -27,9 +27,11 @@ class NatsListener:
     Attributes:
         heard: the messages of assets.
         progress: the messages of forwarders.
+        reconnects: how often it was subscribed again, after the server was away.
     """
 
     def __init__(self, url: str) -> None:
+        self.reconnects = 0
         self.heard: list[Heard] = []
         self.progress: list[Heard] = []
         self._url = url
@@ -52,10 +54,17 @@ class NatsListener:
         import nats
 
         self._client = await nats.connect(
-            self._url, reconnect_time_wait=0.1, max_reconnect_attempts=-1, error_cb=_unheard
+            self._url,
+            reconnect_time_wait=0.1,
+            max_reconnect_attempts=-1,
+            error_cb=_unheard,
+            reconnected_cb=self._count_reconnect,
         )
         await self._client.subscribe(">", cb=self._hear, pending_msgs_limit=0, pending_bytes_limit=0)
         await self._client.flush()
+
+    async def _count_reconnect(self) -> None:
+        self.reconnects += 1  # nats-py has flushed the subscriptions before
 
     async def _hear(self, message: Msg) -> None:
         headers = {name: int(value) for name, value in (message.headers or {}).items()}

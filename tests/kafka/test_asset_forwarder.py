@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
+from typing import NamedTuple
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -21,7 +22,7 @@ from openfactory.fanout.forwarding import Forwarding, ForwardingOptions
 from openfactory.fanout.log_source import LogSource
 from openfactory.fanout.ring import HashRing
 from running_services import StartService, start_service
-from servers import KafkaBroker, NatsServer, Toxiproxy
+from servers import KafkaBroker, NatsServer, Proxy, Toxiproxy
 
 __all__ = ["start_service"]
 
@@ -84,15 +85,45 @@ def start_forwarding(stack: ExitStack, kafka_url: str, **servers: str) -> list[F
 
 
 @pytest.fixture
-def forward(kafka_url: str, writer: Writer) -> Iterator[Forward]:
-    """Start a forwarder where the topic is there: `forward(C1="nats://…")`."""
+def forward(kafka_url: str, writer: Writer, eventually: Callable[..., None]) -> Iterator[Forward]:
+    """Start a forwarder where the topic is there, and wait until it has all partitions: `forward(C1="nats://…")`.
+
+    `forward(2, C1="nats://…")` waits until it has two partitions, and `forward(None, C1="nats://…")` does not wait.
+    """
     with ExitStack() as stack:
-        yield partial(start_forwarding, stack, kafka_url)
+
+        def start(partitions: int | None = PARTITIONS, **servers: str) -> list[Forwarding]:
+            started = start_forwarding(stack, kafka_url, **servers)
+            if partitions is not None:
+                eventually(lambda: all(len(one.progress) == partitions for one in started))
+            return started
+
+        yield start
+
+
+class Proxied(NamedTuple):
+    """A forwarder that reaches its NATS server through a proxy, and a listener without the proxy."""
+
+    forwarding: Forwarding
+    proxy: Proxy
+    listener: NatsListener
+
+
+@pytest.fixture
+def proxied(forward: Forward, own_nats_server: NatsServer, toxiproxy: Toxiproxy) -> Iterator[Proxied]:
+    with NatsListener(own_nats_server.url) as listener, toxiproxy.proxy(own_nats_server.url[7:]) as proxy:
+        [one] = forward(C1=f"nats://{proxy.address}")
+        yield Proxied(one, proxy, listener)
 
 
 def has_all(listener: NatsListener, written: int, assets: list[str] = ASSETS) -> bool:
     """Whether all events of some assets have come, each asset's in order."""
     return numbers(listener.of("mill-")) == {f"{asset}.count": list(range(written)) for asset in assets}
+
+
+def counted(page: str, name: str) -> float:
+    """The sum of a counter of the forwarder over its labels, on a page of metrics."""
+    return sum(map(float, re.findall(rf"^asset_forwarder_{name}_total\{{.*\}} (\S+)$", page, re.MULTILINE)))
 
 
 def committed(broker: KafkaBroker, topic: str) -> list[int]:
@@ -118,7 +149,6 @@ def test_records_become_messages_with_their_places_and_others_are_passed(
     writer.flush()
     with NatsServer(configuration="max_payload: 10000") as server, NatsListener(server.url) as listener:
         [one] = forward(C1=server.url)
-        eventually(lambda: len(one.progress) == PARTITIONS)
         # A new group has a commit before it reads: after a kill, it does not begin at a later end.
         assert committed(kafka_broker, writer.topic) == [1, 0, 0, 0]
         good = {"ID": "speed", "VALUE": 1.0, "TAG": "T", "TYPE": "Samples", "attributes": {"timestamp": "t"}}
@@ -164,7 +194,6 @@ def test_a_cluster_that_is_away_or_frozen_holds_no_other_up(
     assert all(of.values())
     with NatsServer() as other, NatsListener(own_nats_server.url) as first, NatsListener(other.url) as second:
         one, two = forward(C1=own_nats_server.url, C2=other.url)
-        eventually(lambda: len(one.progress) == len(two.progress) == PARTITIONS)
         other.suspend()
         writer.write(50)
         eventually(lambda: has_all(first, 50, of["C1"]))
@@ -184,50 +213,40 @@ def test_a_cluster_that_is_away_or_frozen_holds_no_other_up(
 
 
 def test_what_a_connection_has_swallowed_is_sent_again(
-    forward: Forward,
-    writer: Writer,
-    kafka_broker: KafkaBroker,
-    own_nats_server: NatsServer,
-    toxiproxy: Toxiproxy,
-    eventually: Callable[..., None],
+    proxied: Proxied, writer: Writer, kafka_broker: KafkaBroker, eventually: Callable[..., None]
 ) -> None:
-    with NatsListener(own_nats_server.url) as listener, toxiproxy.proxy(own_nats_server.url[7:]) as proxy:
-        [one] = forward(C1=f"nats://{proxy.address}")
-        eventually(lambda: len(one.progress) == PARTITIONS)
-        writer.write(1)
-        eventually(lambda: sum(committed(kafka_broker, writer.topic)) == len(ASSETS))
-        proxy.silence()
-        count = 500 * len(ASSETS)
-        writer.write(500)
-        eventually(lambda: not one.publisher.has_room)
-        time.sleep(0.5)
-        assert 1_000 < one.records.counters["consumed"] < count - 1_000  # the rest waits in Kafka
-        assert sum(committed(kafka_broker, writer.topic)) == len(ASSETS)
-        proxy.restore()
-        eventually(lambda: has_all(listener, 501))
-        eventually(lambda: sum(committed(kafka_broker, writer.topic)) == 501 * len(ASSETS))
-        assert one.publisher.failures > 1_000
+    one, proxy, listener = proxied
+    writer.write(1)
+    eventually(lambda: sum(committed(kafka_broker, writer.topic)) == len(ASSETS))
+    proxy.silence()
+    count = 500 * len(ASSETS)
+    writer.write(500)
+    eventually(lambda: not one.publisher.has_room)
+    time.sleep(0.5)
+    assert 1_000 < one.records.counters["consumed"] < count - 1_000  # the rest waits in Kafka
+    assert sum(committed(kafka_broker, writer.topic)) == len(ASSETS)
+    proxy.restore()
+    eventually(lambda: has_all(listener, 501))
+    eventually(lambda: sum(committed(kafka_broker, writer.topic)) == 501 * len(ASSETS))
+    assert one.publisher.failures > 1_000
 
 
 def test_partitions_are_handed_over_while_nats_is_silent(
+    proxied: Proxied,
     forward: Forward,
     writer: Writer,
     own_nats_server: NatsServer,
-    toxiproxy: Toxiproxy,
     eventually: Callable[..., None],
 ) -> None:
-    with NatsListener(own_nats_server.url) as listener, toxiproxy.proxy(own_nats_server.url[7:]) as proxy:
-        [one] = forward(C1=f"nats://{proxy.address}")
-        eventually(lambda: len(one.progress) == PARTITIONS)
-        proxy.silence()
-        writer.write(50)
-        eventually(lambda: one.records.counters["consumed"] == 50 * len(ASSETS))
-        [two] = forward(C1=own_nats_server.url)
-        eventually(lambda: len(two.progress) == PARTITIONS // 2)
-        eventually(lambda: len(listener.of("mill-")) > 0)
-        proxy.restore()
-        eventually(lambda: has_all(listener, 50))
-        assert len(listener.of("mill-")) == 50 * len(ASSETS)  # what was swallowed did not come later
+    one, proxy, listener = proxied
+    proxy.silence()
+    writer.write(50)
+    eventually(lambda: one.records.counters["consumed"] == 50 * len(ASSETS))
+    forward(PARTITIONS // 2, C1=own_nats_server.url)
+    eventually(lambda: len(listener.of("mill-")) > 0)
+    proxy.restore()
+    eventually(lambda: has_all(listener, 50))
+    assert len(listener.of("mill-")) == 50 * len(ASSETS)  # what was swallowed did not come later
 
 
 def test_a_server_that_refuses_messages_loses_none(
@@ -236,7 +255,7 @@ def test_a_server_that_refuses_messages_loses_none(
     allowed = 'permissions: {publish: {allow: "_OFA.>"}}'
     with NatsServer(configuration=f'authorization {{ users: [ {{user: "f", password: "p", {allowed}}} ] }}') as server:
         [one] = forward(C1=server.url.replace("//", "//f:p@"))
-        eventually(lambda: len(one.progress) == PARTITIONS and not one.trouble)
+        eventually(lambda: not one.trouble)
         writer.write(1)
         eventually(lambda: "Allow the user of the forwarder to publish" in one.trouble)
         assert "f:p" not in one.trouble
@@ -274,18 +293,20 @@ def test_what_was_read_before_nats_has_it_comes_again_after_a_kill(
         eventually(lambda: first.ask("/health/ready").status == 200)
         writer.write(10)
         eventually(lambda: has_all(listener, 10))
+        consumed = counted(first.ask("/metrics").text, "kafka_messages_consumed")
         own_nats_server.suspend()
         writer.write(100)
-        eventually(lambda: 'consumed_total{cluster="C1",forwarder=' in first.ask("/metrics").text)
+        eventually(lambda: counted(first.ask("/metrics").text, "kafka_messages_consumed") > consumed)
         eventually(lambda: first.ask("/health/ready").status == 503)
         assert "NATS cluster C1" in first.ask("/health/ready").text
         first.process.kill()
         first.process.wait()
         own_nats_server.kill()  # and with it all that it has not read
         own_nats_server.start()
+        eventually(lambda: listener.reconnects == 1)
         second = start_service("forwarder", "--port", "0", **settings)
         eventually(lambda: has_all(listener, 110))
-        eventually(lambda: "published_total" in second.ask("/metrics").text)
+        eventually(lambda: counted(second.ask("/metrics").text, "nats_messages_published") > 0)
         second.process.terminate()
         assert second.ends() == 0
 
@@ -295,15 +316,17 @@ def test_order_holds_when_forwarders_come_and_go(
 ) -> None:
     with NatsListener(own_nats_server.url) as listener:
         [one] = forward(C1=own_nats_server.url)
-        eventually(lambda: len(one.progress) == PARTITIONS)
         writer.write(200)
-        [two] = forward(C1=own_nats_server.url)
-        while len(two.progress) != PARTITIONS // 2:
+        [two] = forward(None, C1=own_nats_server.url)
+
+        def has_partitions_after_more(count: int) -> bool:
             writer.write(20)
+            return len(two.progress) == count
+
+        eventually(lambda: has_partitions_after_more(PARTITIONS // 2))
         writer.write(200)
         one.stop()
-        while len(two.progress) != PARTITIONS:
-            writer.write(20)
+        eventually(lambda: has_partitions_after_more(PARTITIONS))
         writer.write(200)
         eventually(lambda: has_all(listener, writer.written))
         # After an orderly handover, nothing comes twice.
