@@ -7,7 +7,6 @@ hatch run bench:fanout --check              exit status 1 where a bar is missed
 
 from __future__ import annotations
 
-import random
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from kafka_bare import BareWriter, message
-from kafka_processes import Program, new_place, program
+from kafka_latency import PAUSE, WatchedWrites
+from kafka_processes import new_place, program
 from report import options, report
-from rounds import Bar, Figure, Pair, alternate, figure_of, percentile
+from rounds import Bar, Figure, Pair, alternate, figure_of
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -28,9 +28,6 @@ from servers import KafkaBroker, NatsServer, NotOnThisMachineError, ServerFailed
 RECORDS = 200_000
 ASSETS = 1_000
 WRITES = 300
-
-# From one write to the next, in seconds: the system is idle in between.
-_PAUSE = (0.003, 0.007)
 
 _program = partial(program, file="fanout_programs.py")
 
@@ -63,8 +60,8 @@ def measure_latency(bootstrap_servers: str, nats_url: str, rounds: int) -> list[
             for place, asset in ((ours, "OURS"), (bare, "BARE"))
         ]
         [pairs] = alternate(rounds, "latency", paths[0].round, paths[1].round)
-        p99 = [Pair(paths[0].p99(), paths[1].p99())]
-    note = f"{WRITES} writes a round, one every {_PAUSE[0] * 1e3:g} to {_PAUSE[1] * 1e3:g} ms"
+        p99 = [Pair(paths[0].writes.p99(), paths[1].writes.p99())]
+    note = f"{WRITES} writes a round, one every {PAUSE[0] * 1e3:g} to {PAUSE[1] * 1e3:g} ms"
     return [
         figure_of("write to subscriber, p50, forwarder / bare loop", "ms", pairs, Bar(at_most=1.3), [note]),
         figure_of("write to subscriber, p99 of all rounds, forwarder / bare loop", "ms", p99),
@@ -77,21 +74,14 @@ class _Path:
     def __init__(self, stack: ExitStack, bootstrap_servers: str, topic: str, nats_url: str, asset: str) -> None:
         self._asset = asset
         self._writer = stack.enter_context(BareWriter(bootstrap_servers, topic, linger_ms=0))
-        self._hearing: Program = stack.enter_context(_program("hear", nats_url, asset, WRITES))
-        self._rounds: list[list[float]] = []
+        self.writes = WatchedWrites(stack.enter_context(_program("hear", nats_url, asset, WRITES)), WRITES)
 
     def round(self) -> float:
-        """Write at an easy pace, and give back the median age."""
-        pauses = random.Random(1)
-        for _ in range(WRITES):
-            time.sleep(pauses.uniform(*_PAUSE))
-            self._writer.write(self._asset, message("number", time.perf_counter_ns()))
-        self._rounds.append([age / 1e6 for age in self._hearing.answer()["ages"]])
-        return percentile(self._rounds[-1], 50)
+        """Write at an easy pace, and return the median age."""
+        return self.writes.round(self._write)
 
-    def p99(self) -> float:
-        """Of all rounds that count."""
-        return percentile([age for round in self._rounds[1:] for age in round], 99)
+    def _write(self) -> None:
+        self._writer.write(self._asset, message("number", time.perf_counter_ns()))
 
 
 BENCHMARKS: dict[str, Callable[[str, str, int], list[Figure]]] = {

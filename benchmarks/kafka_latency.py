@@ -18,25 +18,30 @@ from openfactory.assets import Asset, AssetAttribute
 from openfactory.events.event import new_event
 from openfactory.kafka import KSQLDBClient
 
-__all__ = ["measure_latency"]
+__all__ = ["PAUSE", "WatchedWrites", "measure_latency"]
 
 WRITES = 200
 CALLS = 200
 
 # From one write or call to the next, in seconds: the system is idle in between.
-_PAUSE = (0.003, 0.007)
+PAUSE = (0.003, 0.007)
 
 
-class _Ages:
-    """What a process that watches tells: how old each write was when it heard of it, in ms, and its CPU.
+class WatchedWrites:
+    """Rounds of writes, with what a process that watches tells: how old each write was in ms, and its CPU.
+
+    Args:
+        watching: the process, which answers after every so many writes.
+        count: number of writes of a round.
 
     Attributes:
         writer: by round, seconds of CPU that this process takes for 10,000 writes.
         reader: the same of the process that watches.
     """
 
-    def __init__(self, watching: Program) -> None:
+    def __init__(self, watching: Program, count: int = WRITES) -> None:
         self._watching = watching
+        self._count = count
         self._rounds: list[list[float]] = []
         self.writer: list[float] = []
         self.reader: list[float] = []
@@ -44,12 +49,12 @@ class _Ages:
     def round(self, write: Callable[[], None]) -> float:
         """Write at an easy pace, and give back the median."""
         begun = time.process_time()
-        for pause in _pauses(WRITES):
+        for pause in _pauses(self._count):
             time.sleep(pause)
             write()
         answer = self._watching.answer()
-        self.writer.append((time.process_time() - begun) / WRITES * 10_000)
-        self.reader.append(answer["cpu"] / WRITES * 10_000)
+        self.writer.append((time.process_time() - begun) / self._count * 10_000)
+        self.reader.append(answer["cpu"] / self._count * 10_000)
         self._rounds.append([nanoseconds / 1e6 for nanoseconds in answer["ages"]])
         return percentile(self._rounds[-1], 50)
 
@@ -68,8 +73,8 @@ def _measure_delivery(bootstrap_servers: str, rounds: int) -> list[Figure]:
     with ExitStack() as stack:
         # Calls have a place of their own, so that only who takes part in a figure reads along.
         ours, bare, commanded = (new_place(bootstrap_servers, f"latency{number}_") for number in range(3))
-        watching = _Ages(stack.enter_context(program("watch-asset", ours.url, WRITES)))
-        consuming = _Ages(stack.enter_context(program("watch-bare", bare.bootstrap_servers, bare.topic, WRITES)))
+        watching = WatchedWrites(stack.enter_context(program("watch-asset", ours.url, WRITES)))
+        consuming = WatchedWrites(stack.enter_context(program("watch-bare", bootstrap_servers, bare.topic, WRITES)))
         stack.enter_context(program("answer", commanded.url))
         client = stack.enter_context(KSQLDBClient(ours.url))
         asset = stack.enter_context(Asset("BENCH", client))
@@ -119,7 +124,7 @@ def _measure_delivery(bootstrap_servers: str, rounds: int) -> list[Figure]:
 def _cpu_of(who: str, ours: list[float], bare: list[float], bar: Bar) -> Figure:
     """Return the CPU of all rounds that count."""
     pairs = [Pair(*both) for both in zip(ours[1:], bare[1:], strict=True)]
-    pace = f"a write every {_PAUSE[0] * 1e3:g} to {_PAUSE[1] * 1e3:g} ms"
+    pace = f"a write every {PAUSE[0] * 1e3:g} to {PAUSE[1] * 1e3:g} ms"
     return figure_of(f"CPU of the {who} for 10,000 writes, asset / bare pair", "s", pairs, bar, [pace])
 
 
@@ -159,4 +164,4 @@ def _times(count: int, act: Callable[[], object]) -> list[float]:
 
 def _pauses(count: int) -> list[float]:
     source = random.Random(1)
-    return [source.uniform(*_PAUSE) for _ in range(count)]
+    return [source.uniform(*PAUSE) for _ in range(count)]

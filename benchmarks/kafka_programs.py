@@ -20,7 +20,7 @@ from typing import Any
 
 import kafka_bare
 
-__all__ = ["Ages", "answer_each", "say"]
+__all__ = ["Ages", "answer_each", "say", "watch_by_asset"]
 
 
 def write_by_asset(url: str, count: str, flush_each: str = "") -> None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from kafka_bare import BareWriter, message
-from kafka_programs import Ages, answer_each, say
+from kafka_programs import Ages, answer_each, say, watch_by_asset
 
 # Between two writes of which each is awaited by a watcher, in seconds.
 _PAUSE_SECONDS = 0.005
@@ -149,18 +149,6 @@ def change_ours(url: str, count: str) -> None:
         answer_each(lambda: _changed(change, int(count)))
 
 
-def watch_ours(url: str, count: str) -> None:
-    """Hear of each write in a callback."""
-    from openfactory.assets import Asset
-    from openfactory.kafka import KSQLDBClient
-
-    ages = Ages(int(count))
-    with KSQLDBClient(url) as client, Asset("BENCH", client) as asset:
-        asset.subscribe_to_attribute("number", lambda _, message: ages.add(time.perf_counter_ns() - message["VALUE"]))
-        say("ready")
-        sys.stdin.read()
-
-
 def change_labthings(port: str, count: str) -> None:
     """Set an observable property of a Thing that labthings-fastapi serves."""
     import labthings_fastapi as lt
@@ -251,11 +239,19 @@ def _texts(count: str) -> Iterable[str]:
 
 
 def _measured(write: Callable[[], object], count: int) -> dict[str, float]:
-    """Return the writes a second, and the seconds of CPU for 10,000 of them."""
-    cpu, started = time.process_time(), time.perf_counter()
+    begun = _clocks()
     write()
-    seconds = time.perf_counter() - started
-    return {"rate": count / seconds, "cpu": (time.process_time() - cpu) / count * 10_000}
+    return _cost_since(begun, count)
+
+
+def _clocks() -> tuple[float, float]:
+    return time.process_time(), time.perf_counter()
+
+
+def _cost_since(begun: tuple[float, float], count: int) -> dict[str, float]:
+    """Return the writes a second, and the seconds of CPU for 10,000 of them."""
+    cpu, seconds = (now - before for now, before in zip(_clocks(), begun, strict=True))
+    return {"rate": count / seconds, "cpu": cpu / count * 10_000}
 
 
 def _changed(change: Callable[[int], object], count: int) -> dict[str, float]:
@@ -270,10 +266,9 @@ def _changed(change: Callable[[int], object], count: int) -> dict[str, float]:
 async def _answer_each_async(write: Callable[[], Awaitable[object]], count: int) -> None:
     say("ready")
     while await asyncio.to_thread(sys.stdin.readline):
-        cpu, started = time.process_time(), time.perf_counter()
+        begun = _clocks()
         await write()
-        seconds = time.perf_counter() - started
-        say({"rate": count / seconds, "cpu": (time.process_time() - cpu) / count * 10_000})
+        say(_cost_since(begun, count))
 
 
 def _until_input_ends(watching: Any) -> None:
@@ -296,7 +291,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     "write-faststream": write_faststream,
     "write-faust": write_faust,
     "change-ours": change_ours,
-    "watch-ours": watch_ours,
+    "watch-ours": watch_by_asset,
     "change-labthings": change_labthings,
     "watch-labthings": watch_labthings,
     "change-asyncua": change_asyncua,
