@@ -46,6 +46,9 @@ _BATCH = 1_000
 # Fewer own records than this are delivered one by one, which is as quick.
 _RUN = 16
 
+# A record that comes after such a pause, in seconds, mostly comes alone, if the one before did.
+_SPACED_SECONDS = 0.0005
+
 # When this number of records arrives at once, but not a full batch, more are on their way. The feed pauses to take them
 # together.
 _BUSY_RECORDS = 64
@@ -110,6 +113,7 @@ class LogFeed:
         self._changed = threading.Event()  # set when other partitions are followed than the consumer is assigned to
         self._changed_at = self._idle_at = time.monotonic()
         self._is_skipping = False  # the last records were none that are wanted
+        self._is_spaced = False  # the last record came alone
         self._last_message: Message | None = None  # the last record since the last tick
         self._partitions: dict[tuple[str | None, int | None], Partition] = {}
         self._base = 0
@@ -298,9 +302,16 @@ class LogFeed:
             self._changed.wait(_POLL_SECONDS)
             first = consumer.poll(0)
         else:
-            is_start = time.monotonic() < self._changed_at + _START_SECONDS
+            begun = time.monotonic()
+            is_start = begun < self._changed_at + _START_SECONDS
             first = consumer.poll(_START_POLL_SECONDS if is_start else _POLL_SECONDS)
-        return [] if first is None else [first, *consumer.consume(_BATCH, 0)]
+            if self._is_spaced and time.monotonic() >= begun + _SPACED_SECONDS:
+                return [] if first is None else [first]
+        if first is None:
+            return []
+        others = consumer.consume(_BATCH, 0)
+        self._is_spaced = not others
+        return [first, *others]
 
     def _tick(self) -> None:
         """Run the periodic work of the feed, also while no records arrive."""
