@@ -82,7 +82,7 @@ def publisher(server: Server) -> Iterator[ClusterPublisher]:
 
 
 def batch(name: str, end: int) -> Batch:
-    return Batch(f"PUB MILL.x 1\r\n{name}\r\n".encode(), 1, {0: (end, 0.0)})
+    return Batch(f"PUB MILL.x 1\r\n{name}\r\n".encode(), 1, {0: (end, 0.0)}, 0.0)
 
 
 def test_no_batch_passes_those_before_it_that_a_smaller_server_has_dropped(
@@ -97,7 +97,7 @@ def test_no_batch_passes_those_before_it_that_a_smaller_server_has_dropped(
     server.answers.set()
     eventually(lambda: publisher.max_payload == 1_000)
     publisher.publish(batch("B", 2))  # it was read before the forwarder could know
-    publisher.publish(Batch(b"", 0, {0: (3, 0.0)}))
+    publisher.publish(Batch(b"", 0, {0: (3, 0.0)}, 0.0))
     assert publisher.wait_for_proof(SECONDS)
     assert publisher.take_proven() == []
     assert publisher.take_discarded()

@@ -126,6 +126,12 @@ def counted(page: str, name: str) -> float:
     return sum(map(float, re.findall(rf"^asset_forwarder_{name}_total\{{.*\}} (\S+)$", page, re.MULTILINE)))
 
 
+def timed(page: str) -> float:
+    """The number of messages in the histogram of their latencies, on a page of metrics."""
+    [count] = re.findall(r"^asset_forwarder_message_processing_latency_seconds_count\S* (\S+)$", page, re.MULTILINE)
+    return float(count)
+
+
 def committed(broker: KafkaBroker, topic: str) -> list[int]:
     """The commits of the group of cluster C1."""
     group = f"{topic.removesuffix('ofa_assets')}forwarders_C1"
@@ -293,6 +299,7 @@ def test_what_was_read_before_nats_has_it_comes_again_after_a_kill(
         eventually(lambda: first.ask("/health/ready").status == 200)
         writer.write(10)
         eventually(lambda: has_all(listener, 10))
+        eventually(lambda: timed(page := first.ask("/metrics").text) == counted(page, "nats_messages_published") > 0)
         consumed = counted(first.ask("/metrics").text, "kafka_messages_consumed")
         own_nats_server.suspend()
         writer.write(100)

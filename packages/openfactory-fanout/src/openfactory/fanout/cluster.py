@@ -48,11 +48,13 @@ class Batch(NamedTuple):
         commands: the messages as commands of the NATS protocol; empty if no record belongs to the cluster.
         size: number of the messages.
         places: by partition, the offset after the last record, and the time of that record in seconds since 1970.
+        read_at: monotonic time at which its records were read.
     """
 
     commands: bytes
     size: int
     places: Mapping[int, tuple[int, float]]
+    read_at: float
 
 
 class ClusterPublisher:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 
 from openfactory.fanout.__about__ import __version__
 from openfactory.fanout.forwarding import Forwarding
 
 __all__ = ["ForwarderCollector"]
 
-Family = TypeVar("Family", CounterMetricFamily, GaugeMetricFamily)
+Family = TypeVar("Family", CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily)
 
 
 class ForwarderCollector:
@@ -47,7 +53,14 @@ class ForwarderCollector:
         connected = _family(GaugeMetricFamily, "nats_connected", "Whether the cluster is connected.", "cluster")
         events = _family(GaugeMetricFamily, "lag_events", "Records that NATS may lack.", "cluster", "partition")
         age = _family(GaugeMetricFamily, "lag_seconds", "Age of the oldest of them.", "cluster", "partition")
+        latency = _family(
+            HistogramMetricFamily,
+            "message_processing_latency_seconds",
+            "Time from the reading of a record until NATS has its message.",
+            "cluster",
+        )
         for one in self._forwardings:
+            latency.add_metric((one.cluster,), one.latencies.buckets(), one.latencies.seconds)
             for reason, count in one.records.passed.counts.copy().items():
                 invalid.add_metric((self._forwarder, one.cluster, reason), count)
             published.add_metric((one.cluster,), one.publisher.published)
@@ -56,7 +69,7 @@ class ForwarderCollector:
             for number, progress in sorted(one.progress.copy().items()):
                 events.add_metric((one.cluster, str(number)), progress.lag_events)
                 age.add_metric((one.cluster, str(number)), progress.lag_seconds)
-        yield from (invalid, published, failures, connected, events, age)
+        yield from (invalid, published, failures, connected, events, age, latency)
 
     def _counter(self, name: str, text: str, key: str) -> CounterMetricFamily:
         family = _family(CounterMetricFamily, name, text, "forwarder", "cluster")

@@ -13,6 +13,7 @@ import msgspec
 from openfactory.engines.fanout.wire import PROGRESS_SUBJECT, Progress
 from openfactory.exceptions import EngineError, EngineUnavailableError
 from openfactory.fanout.cluster import ClusterPublisher
+from openfactory.fanout.latencies import Latencies
 from openfactory.fanout.log_source import LogSource
 from openfactory.fanout.message import encode_progress
 from openfactory.fanout.partition_ends import PartitionEnds
@@ -75,6 +76,7 @@ class Forwarding:
         records: the records that were read, and counts of them.
         counters: numbers of the `calls` of Kafka, and of its `errors`.
         progress: the progress by partition.
+        latencies: times from the reading of a record until NATS has its message.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Forwarding:
         self.records = BatchBuilder(cluster, ring, source)
         self.counters = {"calls": 0, "errors": 0}
         self.progress: dict[int, PartitionProgress] = {}
+        self.latencies = Latencies()
         self._source = source
         self._ends = PartitionEnds(source)
         self._options = options
@@ -202,7 +205,9 @@ class Forwarding:
     # Progress
 
     def _take_proven(self) -> None:
+        now = time.monotonic()
         for batch in self.publisher.take_proven():
+            self.latencies.add(now - batch.read_at, batch.size)
             for number, place in batch.places.items():
                 if (progress := self.progress.get(number)) is not None:
                     progress.advance(*place)

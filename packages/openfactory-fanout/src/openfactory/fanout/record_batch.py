@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ class BatchBuilder:
         Raises:
             EngineUnavailableError: an error of Kafka is among them.
         """
+        read_at = time.monotonic()
         encode, is_own = RecordEncoder(max_payload).encode, self._is_own
         commands: list[bytes] = []
         places: dict[int, tuple[int, float]] = {}
@@ -81,7 +83,7 @@ class BatchBuilder:
                 self.passed.add(error, partition, offset)
         self.counters["consumed"] += consumed
         self.counters["skipped"] += skipped
-        return Batch(b"".join(commands), len(commands), places)
+        return Batch(b"".join(commands), len(commands), places, read_at)
 
     def _belongs(self, key: bytes | None) -> bool:
         """Return whether a record with a key belongs to this cluster; one without a key to the first cluster."""
