@@ -1,0 +1,1 @@
+"""The files of apps: read, checked, and turned into apps."""
