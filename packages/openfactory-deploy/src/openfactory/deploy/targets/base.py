@@ -11,6 +11,7 @@ from typing import ClassVar
 import msgspec
 
 from openfactory.deploy.app import Release
+from openfactory.deploy.environment import container_secret_path
 from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["Instance", "InstanceState", "LogLine", "Project", "Target", "TargetError"]
@@ -99,13 +100,24 @@ class Target(ABC):
         """Return the keys of a release that the target cannot honour, each with the problem and its remedy."""
         return {}
 
+    def secret_path(self, uuid: str, name: str) -> str:
+        """Return the path at which an asset reads a secret."""
+        return container_secret_path(uuid, name)
+
     @abstractmethod
     def instances(self) -> list[Instance]:
         """Return the instances of the project, in the order of UUID and generation."""
 
     @abstractmethod
     def start(self, release: Release) -> Instance:
-        """Start a replica; an instance of another generation of the same UUID goes on meanwhile."""
+        """Start a replica; an instance of another generation of the same UUID goes on meanwhile.
+
+        Beside an instance of another generation, the app finds APP_TAKE_OVER=1 in its environment: it takes the UUID
+        over when it is up. The hash of the release does not change by that.
+
+        Raises:
+            TargetError: the release cannot run here, or an instance of its UUID and generation exists.
+        """
 
     def replace(self, running: Instance, release: Release, wait_until_up: Callable[[Instance], None]) -> Instance:
         """Put a release in the place of a running instance, which goes on until the release is up.
@@ -129,7 +141,10 @@ class Target(ABC):
 
     @abstractmethod
     def stop(self, instance: Instance) -> None:
-        """Stop an instance within its grace period, and remove it with all that was made for it alone."""
+        """Stop an instance within its grace period, and remove it with all that was made for it alone.
+
+        An instance that is gone already is no error.
+        """
 
     @abstractmethod
     def restart(self, instance: Instance) -> None:
