@@ -234,13 +234,13 @@ class TargetConformance:
         assert not (tmp_path / "absent").exists()
         assert self.left_by(target) == []
 
-    def test_a_secret_is_in_a_file_and_nowhere_else(self, target: Target, program: Settings, tmp_path: Path) -> None:
+    def test_a_secret_is_in_a_file_and_nowhere_else(self, target: Target, program: Settings) -> None:
         release = self.release(target, program | {"secrets": {"db_password": _SECRET}})
         target.start(release)
         report = report_of(target, "MILL-1")
         assert report["secrets"]["DB_PASSWORD_FILE"] == hashlib.sha256(_SECRET.encode()).hexdigest()
         assert _SECRET not in json.dumps(report["environment"])
-        assert report["environment"]["DB_PASSWORD_FILE"] == target.secret_path("MILL-1", "db_password")
+        assert report["environment"]["DB_PASSWORD_FILE"].endswith("/db_password")
         assert _SECRET not in str(target.instances())
         assert not any(_SECRET in line.text for line in target.logs())
 

@@ -59,7 +59,12 @@ def factory_environment(default_url: str | None = None) -> FactoryEnvironment:
     variables = {name: value for name in _SHARED if (value := environment(name)) is not None}
     if "KSQLDB_URL" in variables:
         variables["KSQLDB_URL"] = _absolute(variables["KSQLDB_URL"])
-    elif default_url is not None and "KAFKA_BROKER" not in variables:
+    elif "KAFKA_BROKER" in variables:
+        raise ConfigurationError(
+            "KAFKA_BROKER is set, and KSQLDB_URL is not. Set KSQLDB_URL too: to http://ksqldb:8088, or to "
+            "kafka://broker:9092 for a factory without ksqlDB."
+        )
+    elif default_url is not None:
         variables["KSQLDB_URL"] = default_url
     variables |= {f"NATS_CLUSTER_{name}": ",".join(servers) for name, servers in nats_clusters().items()}
     variables["OPENFACTORY_LOG_BACKEND"] = environment("OPENFACTORY_LOG_BACKEND") or "text"

@@ -100,6 +100,11 @@ class Target(ABC):
         """Return the keys of a release that the target cannot honour, each with the problem and its remedy."""
         return {}
 
+    @property
+    def default_url(self) -> str | None:
+        """KSQLDB_URL of the apps if neither it nor KAFKA_BROKER is set, or None if one of them is needed."""
+        return None
+
     def secret_path(self, uuid: str, name: str) -> str:
         """Return the path at which an asset reads a secret."""
         return container_secret_path(uuid, name)
