@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,16 @@ def stop_all(target: Target) -> None:
         target.stop(instance)
 
 
+def python_of_all() -> str:
+    """A Python that each user may run; that of these tests may be in a home folder."""
+    candidates = (sys.executable, "/usr/local/bin/python3", "/usr/bin/python3")
+    return next(path for path in candidates if os.geteuid() != 0 or is_of_all(Path(path)))
+
+
+def is_of_all(path: Path) -> bool:
+    return path.exists() and all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)
+
+
 class TestProcessTarget(TargetConformance):
     """The conformance suite on processes."""
 
@@ -32,10 +43,26 @@ class TestProcessTarget(TargetConformance):
         yield target
         stop_all(target)
         until(lambda: self.left_by(target) == [])
+        target.close()
+
+    @pytest.fixture
+    def project(self, public_folder: Path) -> Project:
+        return Project("hall-2", public_folder)
+
+    @pytest.fixture
+    def public_folder(self) -> Iterator[Path]:
+        """A folder that other users can enter, unlike those of pytest."""
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            yield Path(folder)
 
     @pytest.fixture
     def program(self) -> Settings:
-        return {"command": (sys.executable, "-c", REPORTER)}
+        return {"command": (python_of_all(), "-c", REPORTER)}
+
+    @pytest.fixture
+    def runtime_ids(self) -> tuple[int, int] | None:
+        return (1200, 1300) if os.geteuid() == 0 else None
 
     @pytest.fixture
     def missing_program(self) -> Settings:

@@ -170,4 +170,4 @@ class Target(ABC):
         return {}
 
     def close(self) -> None:
-        """Release connections; what was started goes on."""
+        """Release connections and end logs that are followed; the instances go on."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = ["LogReader", "append_note", "open_log", "parts_of", "rotate"]
 
@@ -62,6 +64,8 @@ def rotate(path: Path, limit: int) -> bool:
 class LogReader:
     """A log that is read from its oldest part on, and goes on across its rotations.
 
+    What an app writes last is read too if its log is removed with it.
+
     Args:
         path: the log.
     """
@@ -70,24 +74,34 @@ class LogReader:
         self.path = path
         self._rest = b""
         self._position = 0
-        self._file: int | None = None
+        self._log: BinaryIO | None = None
         self._newest: tuple[int, ...] | None = None  # the newest older part that was read
 
     def lines(self) -> Iterator[str]:
         """Return the whole lines that were written since the last call."""
         for part in self._unread_parts():
-            yield from self._read(part)
-            self._newest = _identity(part)
-            self._position = 0
-        identity = _identity(self.path)
-        inode = None if identity is None else identity[1]
-        if inode != self._file:  # it was removed with its instance, and another one has the UUID now
-            self._file, self._position = inode, self._position if self._file is None else 0
-        yield from self._read(self.path)
+            with suppress(FileNotFoundError), open(part, "rb") as file:
+                yield from self._read(file)
+                self._newest = _identity(part)
+                self._position = 0
+        if self._log is not None and self._is_another():
+            yield from self._read(self._log)
+            self.close()
+        if self._log is None:
+            with suppress(FileNotFoundError):
+                self._log = open(self.path, "rb")  # noqa: SIM115 - it is read on and on
+        if self._log is not None:
+            yield from self._read(self._log)
 
     def rest(self) -> str:
         """Return the last line if it is not whole yet, or an empty text."""
         return self._rest.decode("utf-8", "backslashreplace")
+
+    def close(self) -> None:
+        """Close the log."""
+        if self._log is not None:
+            self._log.close()
+        self._log, self._position, self._rest = None, 0, b""
 
     def _unread_parts(self) -> list[Path]:
         """Return the parts into which the log was copied after it was read last, the oldest first."""
@@ -99,13 +113,15 @@ class LogReader:
             unread.append(part)
         return unread[::-1]
 
-    def _read(self, path: Path) -> Iterator[str]:
-        try:
-            with open(path, "rb") as file:
-                file.seek(self._position)
-                content = file.read()
-        except FileNotFoundError:
-            return
+    def _is_another(self) -> bool:
+        """Return whether the log was removed with its instance; another one may have the UUID by now."""
+        identity = _identity(self.path)
+        assert self._log is not None
+        return identity is None or identity[1] != os.fstat(self._log.fileno()).st_ino
+
+    def _read(self, file: BinaryIO) -> Iterator[str]:
+        file.seek(self._position)
+        content = file.read()
         self._position += len(content)
         *whole, self._rest = (self._rest + content).split(b"\n")
         for line in whole:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -119,8 +120,6 @@ def strays(logs: Path, known: Collection[int]) -> list[int]:
 
 def _limit(program: Program) -> None:
     """Limit the child process, before its program begins."""
-    import resource  # not on Windows
-
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
     if program.open_files is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 
 from openfactory.deploy.app import Release
@@ -39,7 +41,7 @@ def program_of(release: Release, project: str, layout: Layout, log_bytes: int) -
         arguments = [sys.executable, "-m", "openfactory.apps.cli", "run", title]
     else:
         arguments = list(settings.command or ())
-        title = shlex.join(arguments)
+        title = textwrap.shorten(shlex.join(arguments), 100, placeholder=" …")
     secrets = layout.secret_folder(release.uuid, release.generation)
     paths = {secret_variable(name): str(secrets / name) for name in release.secrets}
     return Program(
@@ -111,8 +113,6 @@ def _limits_of(release: Release) -> Limits:
 
 
 def _refused_limits(limits: Limits) -> dict[str, str]:
-    import resource  # not on Windows
-
     refused = {}
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if limits.open_files is not None and os.geteuid() != 0 and limits.open_files > most != resource.RLIM_INFINITY:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar
@@ -42,6 +42,7 @@ class ProcessTarget(Target):
         super().__init__(project)
         self._layout = Layout(project.folder.absolute() / FOLDER)
         self._log_bytes = log_bytes
+        self._closed = threading.Event()
 
     @property
     def default_url(self) -> str:
@@ -76,25 +77,30 @@ class ProcessTarget(Target):
         self.instances()  # a supervisor that was killed is noticed
         readers: dict[str, LogReader] = {}
         is_first = True
-        while True:
-            for uuid in self._uuids(uuids):
-                if uuid in readers:
-                    yield from (LogLine(uuid, text) for text in readers[uuid].lines())
-                    continue
-                reader = readers[uuid] = LogReader(self._layout.log(uuid))
-                lines: deque[str] = deque(reader.lines(), maxlen=tail if is_first else None)
-                if not follow and (rest := reader.rest()):
-                    lines.append(rest)
-                yield from (LogLine(uuid, text) for text in lines)
-            if not follow:
-                return
-            is_first = False
-            time.sleep(_LOOK)
+        try:
+            while True:
+                present = self._uuids(uuids)
+                for uuid in [*present, *(gone for gone in list(readers) if gone not in present)]:
+                    is_new = uuid not in readers
+                    reader = readers.setdefault(uuid, LogReader(self._layout.log(uuid)))
+                    lines = deque(reader.lines(), maxlen=tail if is_new and is_first else None)
+                    if not follow and (rest := reader.rest()) and tail != 0:
+                        lines.append(rest)
+                    yield from (LogLine(uuid, text) for text in lines)
+                if not follow or self._closed.wait(_LOOK):
+                    return
+                is_first = False
+        finally:
+            for reader in readers.values():
+                reader.close()
 
     def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
         uuids = {release.uuid for release in releases}
         newest = {instance.uuid: instance for instance in self.instances()}  # the last of a UUID is the newest
         return {uuid: instance.address for uuid, instance in newest.items() if uuid in uuids and instance.address}
+
+    def close(self) -> None:
+        self._closed.set()
 
     def _ask(self, request: Request) -> list[Record]:
         return ask(self._layout, request, base_environment())
