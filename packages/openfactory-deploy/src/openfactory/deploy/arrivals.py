@@ -78,7 +78,7 @@ class Arrivals:
         return 0 if owner is None else owner.epoch
 
     def is_up(self, uuid: str, epoch: int) -> bool:
-        """Return whether an asset is AVAILABLE by a claim newer than `epoch`, or by a program that does not claim it."""
+        """Return whether an asset is AVAILABLE by a claim newer than `epoch`, or by a program without claims."""
         with self._changed:
             seen = self._seen.get(uuid)
             if seen is None or not seen.is_available:

@@ -6,7 +6,6 @@ A release is kept without the values of its secrets. A rollback takes these from
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -17,11 +16,24 @@ from openfactory.deploy.app import App, Release, UNSPlace
 from openfactory.deploy.files.schema import AppFile
 from openfactory.deploy.problems import Place
 from openfactory.events.timestamp import current_timestamp
+from openfactory.exceptions import OpenFactoryError
 
-__all__ = ["KEPT", "KeptRelease", "ReleaseStore", "with_secrets"]
+__all__ = ["KEPT", "KeptRelease", "MissingSecretError", "ReleaseStore"]
 
 #: Number of releases of each asset that are kept.
 KEPT = 5
+
+
+class MissingSecretError(OpenFactoryError):
+    """An earlier release has a secret that the present one does not have.
+
+    Attributes:
+        names: names of the secrets.
+    """
+
+    def __init__(self, message: str, *, names: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.names = names
 
 
 class KeptRelease(msgspec.Struct, frozen=True):
@@ -36,6 +48,27 @@ class KeptRelease(msgspec.Struct, frozen=True):
     release: Release
     hash: str
     time: str
+
+    def with_secrets_of(self, present: Release) -> Release:
+        """Return the release with the values that its secrets have in another release of its asset.
+
+        Raises:
+            MissingSecretError: the other release does not have a secret of it.
+        """
+        release = self.release
+        if missing := tuple(sorted(release.secrets.keys() - present.secrets.keys())):
+            raise MissingSecretError(
+                f"Generation {release.generation} of {release.uuid} needs {', '.join(missing)}, which the files do not "
+                "have any more. Add it to `secrets` again.",
+                names=missing,
+            )
+        own = {name: secret for name, secret in present.app.settings.secrets.items() if name in release.secrets}
+        settings = release.app.settings.model_copy(update={"secrets": own})
+        return msgspec.structs.replace(
+            release,
+            app=msgspec.structs.replace(release.app, settings=settings),
+            secrets={name: present.secrets[name] for name in release.secrets},
+        )
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -71,10 +104,11 @@ class ReleaseStore:
         """Keep a release that is up, and forget the oldest ones of its asset."""
         folder = self._folder_of(release.uuid)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        app = release.app
+        app, settings = release.app, release.app.settings.model_dump(mode="json")
+        del settings["secrets"]
         stored = _Stored(
             release.generation, release.hash, current_timestamp(), app.name, str(app.place.file), app.place.line,
-            app.settings.model_dump(mode="json"), app.uns, release.uuid, release.replica, dict(release.environment),
+            settings, app.uns, release.uuid, release.replica, dict(release.environment),
             sorted(release.secrets), [dict(mount) for mount in release.mounts],
         )  # fmt: skip
         file = folder / f"{release.generation}.json"
@@ -126,12 +160,3 @@ class ReleaseStore:
             app, stored.uuid, stored.replica, stored.environment, secrets, tuple(stored.mounts), stored.generation
         )
         return KeptRelease(release, stored.hash, stored.time)
-
-
-def with_secrets(release: Release, values: Mapping[str, str]) -> Release:
-    """Return a kept release with the present values of its secrets.
-
-    Raises:
-        KeyError: a secret has no value any more.
-    """
-    return msgspec.structs.replace(release, secrets={name: values[name] for name in release.secrets})
