@@ -51,13 +51,12 @@ class Press(OpenFactoryApp):
         def release(self):
             """Open the press."""
 
-    def _become_available(self):
+    def welcome_banner(self):
         if WAY == "exit after claim":
             print("the oil is missing", flush=True)
             os._exit(4)
         if WAY == "hang":
             threading.Event().wait()
-        super()._become_available()
 
     def main_loop(self):
         if WAY == "ends later":

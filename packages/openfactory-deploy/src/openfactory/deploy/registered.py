@@ -18,7 +18,7 @@ from openfactory.engines.base import Engine
 from openfactory.engines.presence import Sight
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import COMMAND_TAG, CONTRACT_TAG, REPLY_TAG, AssetEvent
-from openfactory.events.ownership import Owner
+from openfactory.events.ownership import AVAILABILITY_ID, Owner
 from openfactory.events.registration import REFERENCES
 from openfactory.events.timestamp import instant_of
 
@@ -140,7 +140,7 @@ def registered_assets(engine: Engine, uuids: Collection[str]) -> dict[str, Regis
     """
     snapshot = engine.snapshot()
     known = [uuid for uuid in uuids if uuid in snapshot.events]
-    types, availability = engine.types(known), engine.availability(known)
+    types = engine.types(known)
     owners = {uuid: owner for uuid, owner in snapshot.owners().items() if uuid in known}
     sights = {} if engine.liveness is None else engine.liveness.sightings(owners)
     referring = _referring(snapshot.events)
@@ -153,7 +153,7 @@ def registered_assets(engine: Engine, uuids: Collection[str]) -> dict[str, Regis
         found[uuid] = RegisteredAsset(
             uuid,
             types.get(uuid),
-            availability.get(uuid),
+            None if (avail := last.get(AVAILABILITY_ID)) is None else str(avail.value),
             owner,
             _lives(sights[uuid].sight) if uuid in sights else None,
             _text(last.get("uns_id"), "UNSId"),
