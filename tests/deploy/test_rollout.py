@@ -19,9 +19,9 @@ from openfactory.deploy.results import Outcome, Result
 from openfactory.deploy.rollout import roll_out, take_down
 from openfactory.deploy.site import deployment_site
 from openfactory.engines.registry import open_engine
+from openfactory.kafka import KSQLDBClient
 from openfactory.testing import eventually
 from openfactory.utils.registering import register_asset
-from openfactory.kafka import KSQLDBClient
 
 Make = Callable[..., Release]
 
@@ -219,7 +219,8 @@ def test_a_condition_is_waited_for_and_can_be_overridden(
         assert plain.calls == [("start", "PRESS", 1)]
         patient = {**when, "timeout": "5m"}
         done: list[Result] = []
-        waiting = threading.Thread(target=lambda: done.extend(deployer.up(release("PRESS", "smaller", when=patient)).values()))
+        new = release("PRESS", "smaller", when=patient)
+        waiting = threading.Thread(target=lambda: done.extend(deployer.up(new).values()))
         waiting.start()
         eventually(lambda: ("PRESS", "waits for PRESS.status == idle: PRESS.status is busy") in deployer.said)
         assert plain.calls == [("start", "PRESS", 1)]

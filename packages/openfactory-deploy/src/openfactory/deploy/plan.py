@@ -188,6 +188,62 @@ def plan_of_removal(
     return Plan(project, target, tuple(steps))
 
 
+def plan_of_restart(
+    project: str,
+    target: str,
+    instances: Iterable[Instance],
+    assets: Mapping[str, RegisteredAsset],
+    *,
+    deployed: Mapping[str, Release] = {},
+) -> Plan:
+    """Return the plan by which instances are started again, in the order of their dependencies.
+
+    Args:
+        project: name of the project.
+        target: name of the target.
+        instances: the instances.
+        assets: facts of the factory, by UUID.
+        deployed: last release of each asset that has been up on the target, by UUID.
+    """
+    plan = plan_of_removal(project, target, instances, assets, deployed=deployed)
+    steps = (
+        msgspec.structs.replace(step, action=Action.RESTART, reasons=("its restart is asked for",))
+        for step in plan.steps
+        if step.instance is not None
+    )
+    return msgspec.structs.replace(plan, steps=tuple(steps))
+
+
+def plan_of_return(
+    project: str,
+    target: str,
+    releases: Sequence[Release],
+    instances: Iterable[Instance],
+    assets: Mapping[str, RegisteredAsset],
+    *,
+    deployed: Mapping[str, Release] = {},
+) -> Plan:
+    """Return the plan by which earlier releases run again; assets without one are left alone.
+
+    Args:
+        project: name of the project.
+        target: name of the target.
+        releases: the earlier releases.
+        instances: instances of the project on the target.
+        assets: facts of the factory, by UUID.
+        deployed: last release of each asset that has been up on the target, by UUID.
+    """
+    uuids = {release.uuid for release in releases}
+    return plan_of_releases(
+        project,
+        target,
+        releases,
+        [instance for instance in instances if instance.uuid in uuids],
+        assets,
+        deployed={uuid: release for uuid, release in deployed.items() if uuid in uuids},
+    )
+
+
 def _needed(app: App, apps: Iterable[App]) -> tuple[str, ...]:
     """Return the UUIDs of the apps on which an app depends."""
     return tuple(one.settings.uuid for one in dependencies_of(app, list(apps)))
@@ -224,8 +280,6 @@ def _wanted(
         others = ", ".join(str(other.generation) for other in stale)
         reasons.append(f"a deployment was interrupted: generation {others} runs beside {instance.generation}")
         action = Action.CHANGE if action is Action.UNCHANGED else action
-    if action in (Action.CHANGE, Action.RESTART):
-        reasons += _uses(asset)
     return Step(
         uuid=release.uuid,
         app=release.app.settings.uuid,
@@ -276,7 +330,7 @@ def _unwanted(
         app=instances[-1].app,
         action=Action.VANISH if is_replica else Action.ORPHAN,
         orphan=None if is_replica else Orphan.INSTANCE_WITHOUT_FILE,
-        reasons=(reason, *_uses(asset)),
+        reasons=(reason,),
         release=last,
         instance=instances[-1],
         stale=instances[:-1],
@@ -290,7 +344,7 @@ def _leftover(release: Release, asset: RegisteredAsset) -> Step:
         app=release.app.settings.uuid,
         action=Action.ORPHAN,
         orphan=Orphan.REGISTRATION_WITHOUT_INSTANCE,
-        reasons=(f"it is registered as {asset.type}, and nothing runs it", *_uses(asset)),
+        reasons=(f"it is registered as {asset.type}, and nothing runs it",),
         release=release,
         asset=asset,
     )
@@ -305,17 +359,3 @@ def _order(release: Release) -> str:
 def _end(instance: Instance) -> str:
     status = "" if instance.exit_status is None else f" with status {instance.exit_status}"
     return f"it has ended{status}"
-
-
-def _uses(asset: RegisteredAsset | None) -> list[str]:
-    """Return who uses an asset now, as reasons."""
-    if asset is None:
-        return []
-    found = []
-    for user in asset.users:
-        links = ["refers to it"] if user.refers else []
-        if user.commands:
-            links.append(f"has commanded {', '.join(user.methods)} ({user.commands} of its last commands)")
-        found.append(f"{user.uuid} {' and '.join(links)}")
-    found += [f"{command.method} of {command.sender} has no reply yet: it may be lost" for command in asset.in_flight]
-    return found
