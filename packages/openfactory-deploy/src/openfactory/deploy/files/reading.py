@@ -10,10 +10,10 @@ from openfactory.deploy.app import App
 from openfactory.deploy.files.checks import problems_of
 from openfactory.deploy.files.clashes import clashes_among
 from openfactory.deploy.files.document import read_document
-from openfactory.deploy.files.drafts import drafts_of
+from openfactory.deploy.files.drafts import Draft, drafts_of
 from openfactory.deploy.files.folders import app_files
 from openfactory.deploy.files.places import place_of, place_problems_among
-from openfactory.deploy.problems import InvalidFilesError
+from openfactory.deploy.problems import InvalidFilesError, Problem
 
 if TYPE_CHECKING:
     from openfactory.deploy.uns import UNSSchema
@@ -33,16 +33,19 @@ def read_apps(paths: Sequence[Path], environ: Mapping[str, str], uns: UNSSchema 
         InvalidFilesError: something is wrong; it has all problems of all files.
     """
     files, problems = app_files(paths)
-    drafts = []
+    drafts: list[Draft] = []
+    of_schema: list[Problem] = []
     for file in files:
         document = read_document(file, environ)
+        problems += document.problems
         found, wrong = drafts_of(document)
-        unread = {problem.path for problem in document.problems}
-        problems += [*document.problems, *(problem for problem in wrong if problem.path not in unread)]
         drafts += found
+        of_schema += wrong
     for draft in drafts:
-        problems += problems_of(draft)
-    problems += [*clashes_among(drafts), *place_problems_among(drafts, uns)]
+        of_schema += problems_of(draft)
+    of_schema += [*clashes_among(drafts), *place_problems_among(drafts, uns)]
+    unread = {(problem.place.file, problem.path) for problem in problems}
+    problems += [problem for problem in of_schema if (problem.place.file, problem.path) not in unread]
     if problems:
         raise InvalidFilesError(problems)
     return [draft.app(place_of(draft, uns)) for draft in drafts]
