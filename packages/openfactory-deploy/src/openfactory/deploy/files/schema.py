@@ -4,131 +4,312 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
+
+from openfactory.deploy.files import storages, values
+from openfactory.deploy.files.uns_values import level_values
+from openfactory.deploy.files.variables import Replaced
 
 __all__ = [
+    "EXTENSION",
     "AppFile",
     "Deploy",
     "Health",
+    "Limits",
     "Metrics",
     "Placement",
     "Reservations",
-    "Limits",
     "Resources",
     "Routing",
+    "Secret",
+    "Section",
     "Update",
     "When",
 ]
 
-Port = Annotated[int, Field(ge=1, le=65_535)]
+#: Beginning of keys that are for other tools.
+EXTENSION = "x-"
+
+_NAME_AND_VALUE = {"type": "string", "pattern": "^[^=]+=", "examples": ["LOG_LEVEL=INFO"]}
+_SCALAR = {"type": ["string", "number", "boolean"]}
+_DURATION = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", "examples": ["10s", "1m30s"]}
+
+Text = Annotated[str, BeforeValidator(values.text_of), Field(min_length=1)]
+Flag = Annotated[bool, BeforeValidator(values.flag)]
+Port = Annotated[int, BeforeValidator(values.whole_number(1, 65_535)), Field(ge=1, le=65_535)]
+UserId = Annotated[int, BeforeValidator(values.whole_number(1, 4_294_967_294)), Field(ge=1, le=4_294_967_294)]
+PagePath = Annotated[str, BeforeValidator(values.absolute_path), Field(pattern="^/")]
+Memory = Annotated[
+    str,
+    BeforeValidator(values.memory),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?\\s*[kKmMgG]?[iI]?[bB]?$", "examples": ["512Mi"]}),
+]
+Cpus = Annotated[float, BeforeValidator(values.decimal), Field(ge=0.01, le=1_000)]
+OpenFiles = Annotated[int, BeforeValidator(values.whole_number(1, 1_048_576)), Field(ge=1, le=1_048_576)]
+ShortTime = Annotated[str, BeforeValidator(values.duration("1ms", "1h")), WithJsonSchema(_DURATION)]
+Grace = Annotated[str, BeforeValidator(values.duration("0s", "1h")), WithJsonSchema(_DURATION)]
+LongTime = Annotated[str, BeforeValidator(values.duration("0s", "7d")), WithJsonSchema(_DURATION)]
+Constraint = Annotated[
+    str,
+    BeforeValidator(values.constraint_of),
+    WithJsonSchema({"type": "string", "pattern": "^[^ =!]+ *(==|!=|=) *[^ =!]", "examples": ["node.role == manager"]}),
+]
+EnvironmentItem = Annotated[str, BeforeValidator(values.assignment)]
+Environment = Annotated[
+    tuple[EnvironmentItem, ...],
+    BeforeValidator(values.items_of),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": _NAME_AND_VALUE},
+                {"type": "object", "additionalProperties": _SCALAR},
+            ]
+        }
+    ),
+]
+Labels = Annotated[
+    dict[str, str],
+    BeforeValidator(values.labels_of),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "object", "additionalProperties": _SCALAR},
+                {"type": "array", "items": _NAME_AND_VALUE},
+            ]
+        }
+    ),
+]
+Command = Annotated[
+    tuple[str, ...],
+    BeforeValidator(values.command_of),
+    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": _SCALAR, "minItems": 1}]}),
+]
+Store = Annotated[
+    dict[str, Any],
+    BeforeValidator(storages.storage_of),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "required": ["type"],
+            "properties": {
+                "type": {"type": "string", "examples": ["local", "nfs", "fsspec"]},
+                "mount_point": {"type": "string", "pattern": "^\\s*/"},
+                "local_path": {"type": "string", "pattern": "^\\s*/"},
+                "remote_path": {"type": "string", "pattern": "^\\s*/"},
+                "server": {"type": "string"},
+                "mount_options": {"type": "array", "items": {"type": "string"}},
+                "url": {"type": "string", "examples": ["s3://bucket/folder"]},
+                "options": {"type": "object"},
+                "read_only": {"type": "boolean"},
+                "description": {"type": "string"},
+            },
+        }
+    ),
+]
+StoreName = Annotated[str, BeforeValidator(storages.storage_name_of), Field(pattern="^[A-Za-z0-9_-]+$")]
+SecretName = Annotated[str, BeforeValidator(storages.storage_name_of), Field(pattern="^[A-Za-z0-9_-]+$")]
+Levels = Annotated[
+    dict[str, str],
+    BeforeValidator(level_values),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number"]}}),
+]
 
 
-class _Section(BaseModel):
-    """Keys of a mapping; an unknown key is an error, unless it begins with `x-`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+def _words(*words: str) -> BeforeValidator:
+    return BeforeValidator(values.one_of(*words))
 
 
-class Routing(_Section):
+class Section(BaseModel):
+    """Keys of a mapping; an unknown key is an error, unless it begins with `x-`.
+
+    A key without a value, or with a variable that is not set, counts as left out if it may be left out.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        str_strip_whitespace=True,
+        json_schema_extra={"patternProperties": {f"^{EXTENSION}": {}}},
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_absent_keys(cls, keys: Any) -> Any:
+        if not isinstance(keys, dict):
+            return keys
+        return {key: value for key, value in keys.items() if not cls._is_absent(key, value)}
+
+    @classmethod
+    def _is_absent(cls, key: Any, value: Any) -> bool:
+        field = cls.model_fields.get(key)
+        if field is None:
+            return isinstance(key, str) and key.startswith(EXTENSION)
+        if isinstance(value, Replaced):
+            return value.is_absent
+        if value is not None:
+            return False
+        default = field.get_default(call_default_factory=True, validated_data={})
+        return default is None or default == () or isinstance(default, dict | Section)
+
+
+class Routing(Section):
     """How the gateway reaches the web pages of the app."""
 
-    expose: bool = False
-    port: Port | None = None
-    hostname: str | None = None
+    expose: Flag = Field(default=False, description="Whether the gateway shows the pages.")
+    port: Port | None = Field(default=None, description="Port of the pages; the app reads it as PORT.")
+    hostname: Text | None = Field(
+        default=None, description="A second host name below the domain of the factory, beside the UUID."
+    )
 
 
-class Metrics(_Section):
+class Metrics(Section):
     """Where Prometheus finds the metrics of the app."""
 
-    port: Port
-    path: str = "/metrics"
+    port: Port = Field(description="Port of the metrics.")
+    path: PagePath = Field(default="/metrics", description="Path of the metrics.")
 
 
-class Reservations(_Section):
+class Reservations(Section):
     """Resources that a node keeps free for the app."""
 
-    cpus: float | None = Field(default=None, gt=0)
-    memory: str | None = None
-    open_files: int | None = Field(default=None, ge=1)
+    cpus: Cpus | None = Field(default=None, description="Number of CPUs.")
+    memory: Memory | None = Field(default=None, description="Memory, such as 512Mi; each unit is a power of 1024.")
+    open_files: OpenFiles | None = Field(default=None, description="Number of open files.")
 
 
 class Limits(Reservations):
     """Resources that the app does not exceed."""
 
 
-class Resources(_Section):
+class Resources(Section):
     """Limits and reservations."""
 
-    limits: Limits | None = None
-    reservations: Reservations | None = None
+    limits: Limits | None = Field(default=None, description="What the app does not exceed.")
+    reservations: Reservations | None = Field(default=None, description="What a node keeps free for the app.")
 
 
-class Placement(_Section):
+class Placement(Section):
     """Nodes of a swarm on which the app may run."""
 
-    constraints: tuple[str, ...] = ()
+    constraints: tuple[Constraint, ...] = Field(default=(), description="Such as node.role == manager.")
 
 
-class Deploy(_Section):
+class Deploy(Section):
     """Number of replicas, and what each of them needs."""
 
-    replicas: int = Field(default=1, ge=1)
-    resources: Resources | None = None
-    placement: Placement | None = None
+    replicas: Annotated[int, BeforeValidator(values.whole_number(1, 1_000)), Field(ge=1, le=1_000)] = Field(
+        default=1, description="Number of replicas; each is an asset of its own: <uuid>-1, <uuid>-2 and so on."
+    )
+    resources: Resources | None = Field(default=None, description="CPUs, memory and open files.")
+    placement: Placement | None = Field(default=None, description="Nodes of a swarm on which the app may run.")
 
 
-class Health(_Section):
+class Health(Section):
     """When the app counts as healthy, beside its availability as an asset."""
 
-    path: str = "/health/ready"
-    port: Port | None = None
-    interval: str = "5s"
-    timeout: str = "5s"
-    retries: int = Field(default=6, ge=1)
-    start_period: str = "30s"
+    path: PagePath = Field(default="/health/ready", description="Page that answers with 200 if the app is healthy.")
+    port: Port | None = Field(default=None, description="Port of the page; that of the routing by default.")
+    interval: ShortTime = Field(default="5s", description="Time between two checks.")
+    timeout: ShortTime = Field(default="5s", description="Time to wait for an answer.")
+    retries: Annotated[int, BeforeValidator(values.whole_number(1, 1_000)), Field(ge=1, le=1_000)] = Field(
+        default=6, description="Failed checks in a row after which the app is not healthy."
+    )
+    start_period: Grace = Field(default="30s", description="Time in which failed checks do not count.")
 
 
-class Update(_Section):
+class Update(Section):
     """How a new version replaces the running one."""
 
-    order: Literal["start-first", "stop-first"] = "start-first"
-    monitor: str = "5s"
-    rollback: bool = True
+    order: Annotated[Literal["start-first", "stop-first"], _words("start-first", "stop-first")] = Field(
+        default="start-first", description="Whether the new version starts before the old one stops."
+    )
+    monitor: Grace = Field(default="5s", description="Time in which an end of the new version is a failed update.")
+    rollback: Flag = Field(default=True, description="Whether the old version comes back after a failed update.")
 
 
-class When(_Section):
+class When(Section):
     """A condition on assets that holds before the app is stopped or replaced."""
 
-    condition: str
-    timeout: str = "10m"
+    condition: Text = Field(description="Such as: mill.status == idle")
+    timeout: LongTime = Field(default="10m", description="Time to wait for the condition.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"condition": value} if isinstance(value, str) else value
 
 
-class AppFile(_Section):
+class Secret(Section):
+    """A value that the app reads from a file: a text of the deployment, or the content of a file."""
+
+    file: Text | None = Field(default=None, description="File with the value, beside this file.")
+    value: Annotated[SecretStr, BeforeValidator(values.text_of)] | None = Field(
+        default=None, description="The value: ${NAME} takes it from the environment of the deployment."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"value": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Secret:
+        if (self.file is None) == (self.value is None):
+            found = "no value" if self.file is None else "a value and a file"
+            raise ValueError(f"The secret has {found}. Write ${{NAME}}, or file: with the name of a file.")
+        return self
+
+
+class AppFile(Section):
     """One app: its program, and how it runs.
 
     Exactly one of `image`, `file` and `command` names the program; `command` with `image` is the command of the image.
     """
 
-    uuid: str
-    image: str | None = None
-    file: str | None = None
-    command: tuple[str, ...] | None = None
-    image_pull_policy: Literal["missing", "always"] = "missing"
-    runtime_uid: int | None = Field(default=None, ge=1)
-    runtime_gid: int | None = Field(default=None, ge=1)
-    uns: dict[str, Any] | None = None
-    environment: tuple[str, ...] = ()
-    env_file: tuple[str, ...] = ()
-    secrets: dict[str, str] = Field(default_factory=dict)
-    storage: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    routing: Routing | None = None
-    metrics: Metrics | None = None
-    networks: tuple[str, ...] = ()
-    labels: dict[str, str] = Field(default_factory=dict)
-    restart: Literal["no", "on-failure", "always", "unless-stopped"] = "unless-stopped"
-    stop_grace_period: str = "10s"
-    health: Health | None = None
-    depends_on: tuple[str, ...] = ()
-    update: Update = Field(default_factory=Update)
-    when: When | None = None
-    deploy: Deploy = Field(default_factory=Deploy)
+    uuid: Annotated[str, BeforeValidator(values.uuid_of), Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]+$")] = Field(
+        description="UUID of the asset, unique in the factory; containers have it as their name."
+    )
+    image: Annotated[str, BeforeValidator(values.image_of), Field(min_length=1)] | None = Field(
+        default=None, description="Image of the app, such as ghcr.io/plant/mill:1.4."
+    )
+    file: Text | None = Field(default=None, description="Python file of the app, beside this file.")
+    command: Command | None = Field(default=None, description="Command of the app, or of its image.")
+    image_pull_policy: Annotated[Literal["missing", "always"], _words("missing", "always")] = Field(
+        default="missing", description="Whether the image is pulled before each start, or only if it is missing."
+    )
+    runtime_uid: UserId | None = Field(default=None, description="User that the app runs as; with runtime_gid.")
+    runtime_gid: UserId | None = Field(default=None, description="Group that the app runs as; with runtime_uid.")
+    uns: Levels | None = Field(default=None, description="Place in the unified namespace: a value for each level.")
+    environment: Environment = Field(default=(), description="Environment variables: a list of NAME=value or a mapping.")
+    env_file: Annotated[
+        tuple[Text, ...],
+        BeforeValidator(values.one_or_more),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    ] = Field(default=(), description="Files with further variables, beside this file.")
+    secrets: dict[SecretName, Secret] = Field(
+        default_factory=dict,
+        description="Values that the app reads from a file, whose path is in the variable <NAME>_FILE.",
+    )
+    storage: Annotated[dict[StoreName, Store], BeforeValidator(storages.storages_of)] = Field(
+        default_factory=dict, description="Storages of the app by name."
+    )
+    routing: Routing | None = Field(default=None, description="How the gateway reaches the web pages of the app.")
+    metrics: Metrics | None = Field(default=None, description="Where Prometheus finds the metrics of the app.")
+    networks: tuple[Annotated[str, BeforeValidator(values.network_of), Field(min_length=1)], ...] = Field(
+        default=(), description="Networks of the containers; they exist before."
+    )
+    labels: Labels = Field(default_factory=dict, description="Labels of the containers.")
+    restart: Annotated[
+        Literal["no", "on-failure", "always", "unless-stopped"],
+        _words("no", "on-failure", "always", "unless-stopped"),
+    ] = Field(default="unless-stopped", description="When the app is started again after its end.")
+    stop_grace_period: Grace = Field(default="10s", description="Time from the signal to stop until the app is killed.")
+    health: Health | None = Field(default=None, description="When the app counts as healthy.")
+    depends_on: tuple[Text, ...] = Field(
+        default=(), description="Apps that are available before this one starts: their names or UUIDs."
+    )
+    update: Update = Field(default_factory=Update, description="How a new version replaces the running one.")
+    when: When | None = Field(
+        default=None, description="Condition on assets that holds before the app is stopped or replaced."
+    )
+    deploy: Deploy = Field(default_factory=Deploy, description="Replicas, resources and nodes.")
