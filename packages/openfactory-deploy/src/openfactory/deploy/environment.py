@@ -75,7 +75,7 @@ def releases_of(
     """
     own = _own_variables(app)
     storage = _storage_text(app.settings.storage)
-    secrets = dict(factory.secrets) | app.settings.secrets
+    secrets = dict(factory.secrets) | _own_secrets(app)
     mounts = tuple(mount_specs_from_environment(storage))
     releases = []
     for replica, uuid in enumerate(uuids_of(app), start=1):
@@ -116,6 +116,23 @@ def _own_variables(app: App) -> dict[str, str]:
             raise ConfigurationError(f"{app.place}: environment: {item!r} is not NAME=value. Write {item.strip()}=value.")
         variables[name.strip()] = value.strip()
     return variables
+
+
+def _own_secrets(app: App) -> dict[str, str]:
+    """Return the values of the secrets of an app; the last line end of a file does not count."""
+    secrets = {}
+    for name, secret in app.settings.secrets.items():
+        if secret.value is not None:
+            secrets[name] = secret.value.get_secret_value()
+            continue
+        file = app.place.file.parent / (secret.file or "")
+        try:
+            secrets[name] = file.read_text(encoding="utf-8").removesuffix("\n")
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"{app.place}: secrets.{name}: {file} cannot be read ({error}). Correct the path."
+            ) from error
+    return secrets
 
 
 def _refuse_changes(app: App, injected: Mapping[str, str], own: Mapping[str, str]) -> None:
