@@ -98,9 +98,7 @@ def test_a_second_time_nothing_is_done(deployer: Deployer, plain: PlainTarget, r
     assert not deployer.plan(release("PRESS"), release("SAW")).differs
 
 
-def test_only_what_differs_is_changed(
-    deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory
-) -> None:
+def test_only_what_differs_is_changed(deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory) -> None:
     deployer.up(release("PRESS"), release("SAW"))
     owner = factory.owners()["SAW"].owner
     plan = deployer.plan(release("PRESS", "smaller"), release("SAW"))
