@@ -95,6 +95,7 @@ def test_who_refers_and_who_commands(engine: Engine, mill: Mill, memory_url: str
     mill.flush()
     mill.method("start", "HMI", {"speed": "x"})  # it is rejected
     mill.method("start", "HMI", {"speed": "5"})
+    mill.flush()
     users = {user.uuid: user for user in facts(engine).users}
     assert (users["CELL"].refers, users["CELL"].commands) == (True, 0)
     assert (users["HMI"].refers, users["HMI"].methods, users["HMI"].commands) == (False, ("start",), 2)

@@ -79,14 +79,18 @@ def removal_of(session: Session) -> Plan:
     """
     from openfactory.deploy.plan import plan_of_removal
 
-    apps = None
-    if not any(path.is_dir() for path in session.paths):
-        apps = {app.settings.uuid for app in wanted_by(session).apps}
+    apps = None if any(path.is_dir() for path in session.paths) else _apps_of_files(session)
     instances, deployed = session.target.instances(), session.deployed()
     facts = facts_of(session, list({*(instance.uuid for instance in instances), *deployed}))
-    return plan_of_removal(
-        session.project.name, session.target.name, instances, facts, deployed=deployed, apps=apps
-    )
+    return plan_of_removal(session.project.name, session.target.name, instances, facts, deployed=deployed, apps=apps)
+
+
+def _apps_of_files(session: Session) -> set[str]:
+    """Return the UUIDs of the apps of the files: those that were deployed from them, or else those in them now."""
+    files = {path.resolve() for path in session.paths}
+    deployed = [release.app for release in session.deployed().values()]
+    found = {app.settings.uuid for app in deployed if app.place.file.resolve() in files}
+    return found or {app.settings.uuid for app in wanted_by(session).apps}
 
 
 def take_down_plan(session: Session, plan: Plan, *, now: bool) -> list[Result]:

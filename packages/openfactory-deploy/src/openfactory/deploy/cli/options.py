@@ -7,7 +7,13 @@ from pathlib import Path
 import click
 
 __all__ = [
-    "app_option", "no_wait_option", "now_option", "paths_argument", "project_option", "target_option", "timeout_option",
+    "app_option",
+    "no_wait_option",
+    "now_option",
+    "paths_argument",
+    "project_option",
+    "target_option",
+    "timeout_option",
 ]
 
 paths_argument = click.argument("paths", metavar="[PATH]…", nargs=-1, type=click.Path(path_type=Path))

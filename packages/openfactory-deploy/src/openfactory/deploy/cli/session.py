@@ -179,9 +179,7 @@ def plan_of(session: Session, wanted: Wanted) -> Plan:
     from openfactory.deploy.plan import plan_of_releases
 
     instances, deployed = session.target.instances(), session.deployed()
-    uuids = dict.fromkeys(
-        [*(r.uuid for r in wanted.releases), *(instance.uuid for instance in instances), *deployed]
-    )
+    uuids = dict.fromkeys([*(r.uuid for r in wanted.releases), *(instance.uuid for instance in instances), *deployed])
     facts = facts_of(session, list(uuids))
     drops: dict[str, tuple[str, ...] | None] = {}
     for release in wanted.releases:
