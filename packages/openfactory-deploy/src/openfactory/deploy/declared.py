@@ -88,9 +88,7 @@ def _runtime_names(tree: ast.Module) -> Iterator[str]:
                     yield name.asname or _RUNTIME
 
 
-def _is_app(
-    node: ast.ClassDef, classes: Mapping[str, ast.ClassDef], runtime: set[str], seen: frozenset[str]
-) -> bool:
+def _is_app(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef], runtime: set[str], seen: frozenset[str]) -> bool:
     """Return whether all bases of a class are of OpenFactory or of the file, and one leads to an app of OpenFactory."""
     if not node.bases or node.name in seen:
         return False

@@ -294,9 +294,7 @@ def _wanted(
     )
 
 
-def _current(
-    instances: tuple[Instance, ...], last: Release | None
-) -> tuple[Instance | None, tuple[Instance, ...]]:
+def _current(instances: tuple[Instance, ...], last: Release | None) -> tuple[Instance | None, tuple[Instance, ...]]:
     """Return the instance of the release that has been up last, or else the newest one, and the other instances."""
     if not instances:
         return None, ()

@@ -172,10 +172,7 @@ def published_attributes(events: Iterable[AssetEvent], owner: Owner | None) -> l
     return [
         event.id
         for event in events
-        if event.is_attribute
-        and event.type != "OpenFactory"
-        and event.id not in standard
-        and _is_since(event, owner)
+        if event.is_attribute and event.type != "OpenFactory" and event.id not in standard and _is_since(event, owner)
     ]
 
 

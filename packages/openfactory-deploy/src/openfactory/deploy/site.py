@@ -209,9 +209,7 @@ class Site:
 
 
 @contextmanager
-def deployment_site(
-    target: Target, url: str, store: ReleaseStore, report: Report, timeout: float
-) -> Generator[Site]:
+def deployment_site(target: Target, url: str, store: ReleaseStore, report: Report, timeout: float) -> Generator[Site]:
     """Open the factory at a URL for a deployment.
 
     Raises:
