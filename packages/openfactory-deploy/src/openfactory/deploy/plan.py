@@ -1,4 +1,4 @@
-"""The plan of a deployment: what happens to each asset, and why. Values, no I/O.
+"""The plan of a deployment: an action for each asset, and its reasons. Values, no I/O.
 
 It compares three facts: the files, the instances that run, and the assets that are registered.
 """
@@ -20,7 +20,7 @@ __all__ = ["Action", "Orphan", "Plan", "Step", "plan_of_releases", "plan_of_remo
 
 
 class Action(StrEnum):
-    """What a deployment does to an asset."""
+    """The ways in which a deployment touches an asset, or leaves it alone."""
 
     APPEAR = "appear"
     CHANGE = "change"

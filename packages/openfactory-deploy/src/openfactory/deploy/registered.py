@@ -132,13 +132,18 @@ class RegisteredAsset(msgspec.Struct, frozen=True):
         return self.availability == AVAILABLE and (self.owner is None or self.has_owner)
 
 
-def registered_assets(engine: Engine, uuids: Collection[str]) -> dict[str, RegisteredAsset]:
+def registered_assets(engine: Engine, uuids: Collection[str], *, with_users: bool = True) -> dict[str, RegisteredAsset]:
     """Return the facts of some assets, by UUID; an asset of which the log knows nothing is not included.
+
+    Args:
+        engine: engine of the factory.
+        uuids: UUIDs of the assets.
+        with_users: look for the users of the assets and for commands in flight, which takes the events of all assets.
 
     Raises:
         EngineError: the factory cannot be read.
     """
-    snapshot = engine.snapshot()
+    snapshot = engine.snapshot(None if with_users else uuids)
     known = [uuid for uuid in uuids if uuid in snapshot.events]
     types = engine.types(known)
     owners = {uuid: owner for uuid, owner in snapshot.owners().items() if uuid in known}
@@ -149,7 +154,7 @@ def registered_assets(engine: Engine, uuids: Collection[str]) -> dict[str, Regis
     for uuid in known:
         last = {event.id: event for event in snapshot.events[uuid]}
         owner = owners.get(uuid)
-        users, in_flight = _commands(engine, uuid, owner, referring[uuid], now)
+        users, in_flight = _commands(engine, uuid, owner, referring[uuid], now) if with_users else ((), ())
         found[uuid] = RegisteredAsset(
             uuid,
             types.get(uuid),

@@ -38,13 +38,27 @@ class NotUpError(OpenFactoryError):
         uuid: UUID of its asset.
         exit_status: status with which its process has ended, or None.
         log: last lines of its log.
+        back: generation of the old version that runs again in its place, or None.
     """
 
-    def __init__(self, message: str, *, uuid: str, exit_status: int | None = None, log: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        uuid: str,
+        exit_status: int | None = None,
+        log: tuple[str, ...] = (),
+        back: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.uuid = uuid
         self.exit_status = exit_status
         self.log = log
+        self.back = back
+
+    def with_text(self, text: str, back: int | None = None) -> NotUpError:
+        """Return the error with a further sentence, and with the generation that runs in its place."""
+        return NotUpError(f"{self} {text}", uuid=self.uuid, exit_status=self.exit_status, log=self.log, back=back)
 
 
 class DeploymentCancelledError(OpenFactoryError):
@@ -52,7 +66,7 @@ class DeploymentCancelledError(OpenFactoryError):
 
 
 class Site:
-    """What the steps of a deployment work with, and how they wait.
+    """The means of the steps of a deployment, and how they wait.
 
     Attributes:
         target: the target.
@@ -91,8 +105,8 @@ class Site:
         self._cancelled = threading.Event()
 
     def asset(self, uuid: str) -> RegisteredAsset | None:
-        """Return the facts of an asset now."""
-        return registered_assets(self.engine, [uuid]).get(uuid)
+        """Return the facts of an asset now, without its users."""
+        return registered_assets(self.engine, [uuid], with_users=False).get(uuid)
 
     def find(self, instance: Instance) -> Instance | None:
         """Return an instance as it is now, or None if it is gone."""
@@ -105,13 +119,14 @@ class Site:
             None,
         )
 
-    def wait_until_up(self, instance: Instance, epoch: int, *, patient: bool = False) -> None:
+    def wait_until_up(self, instance: Instance, epoch: int, *, patient: bool = False, cancellable: bool = True) -> None:
         """Wait until the asset of an instance is AVAILABLE by a newer claim.
 
         Args:
             instance: the instance.
             epoch: epoch of the claim before, as `Arrivals.begin` has returned it.
             patient: wait also while the target starts an app again that has ended.
+            cancellable: end the wait if the deployment is cancelled; what undoes a step goes on.
 
         Raises:
             NotUpError: the instance has ended, or the asset was not AVAILABLE in time.
@@ -120,7 +135,8 @@ class Site:
         deadline = time.monotonic() + self.timeout
         looked = 0.0
         while not self.arrivals.is_up(instance.uuid, epoch):
-            self.check()
+            if cancellable:
+                self.check()
             now = time.monotonic()
             if now - looked >= _LOOK_SECONDS:
                 looked = now
@@ -192,7 +208,7 @@ class Site:
             self._apply_routes()
 
     def cancel(self) -> None:
-        """Have all steps end soon, and undo what they have begun."""
+        """Have all steps end soon; those that have begun are undone."""
         self._cancelled.set()
 
     def check(self) -> None:

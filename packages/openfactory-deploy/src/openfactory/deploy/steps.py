@@ -1,10 +1,9 @@
-"""The steps of a deployment: how an asset appears, changes, restarts and vanishes, and what undoes a failed step."""
+"""The steps of a deployment: how an asset appears, changes, restarts and vanishes."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 
 import msgspec
 
@@ -16,14 +15,12 @@ from openfactory.deploy.plan import Action, Orphan, Step
 from openfactory.deploy.record import RecordedStep
 from openfactory.deploy.registered import RegisteredAsset
 from openfactory.deploy.registration import register
-from openfactory.deploy.releases import MissingSecretError
+from openfactory.deploy.replacing import deregister, earlier_release, next_generation, put_back, replace, start
 from openfactory.deploy.results import Outcome, Result
-from openfactory.deploy.site import NotUpError, Site
-from openfactory.deploy.targets.base import Instance, InstanceState
+from openfactory.deploy.site import DeploymentCancelledError, NotUpError, Site
+from openfactory.deploy.targets.base import Instance
 from openfactory.deploy.when import wait_until_fulfilled
 from openfactory.exceptions import OpenFactoryError
-from openfactory.kafka import KSQLDBClient
-from openfactory.utils.registering import deregister_asset
 
 __all__ = ["StepRunner"]
 
@@ -76,7 +73,7 @@ class StepRunner:
             return self._result(step, Outcome.FAILED, step.blocked)
         release = self._numbered(step)
         was_registered = step.asset is not None and step.asset.type is not None
-        self._start(release, was_registered=was_registered)
+        start(self._site, release, was_registered=was_registered)
         self._finish(release)
         return self._result(step, Outcome.UP, "it appears", release)
 
@@ -89,20 +86,21 @@ class StepRunner:
         if running.hash == wanted.hash:
             return self._restart_unless_up(step, "the interrupted deployment is cleaned up")
         release = self._numbered(step)
-        before = self._site.asset(step.uuid)
         try:
-            started = self._replace(step, running, release)
+            started = replace(self._site, step, running, release)
         except NotUpError as error:
-            return self._failure(step, error, rolled_back=wanted.app.settings.update.rollback)
+            return self._failure(step, error)
         monitor = seconds_of(wanted.app.settings.update.monitor)
         self._site.report(step.uuid, f"is up, and is watched for {monitor:g} s")
         try:
             self._site.watch_for(started, monitor)
         except NotUpError as error:
-            return self._roll_back(step, started, release, error)
+            return self._failure(step, self._rolled_back(step, started, release, error))
+        except DeploymentCancelledError:
+            _logger.info("%s was not watched to the end.", step.uuid)  # it is up, and the old version is gone
         self._finish(release)
         text = f"generation {release.generation} has replaced generation {running.generation}"
-        return self._result(step, Outcome.UP, text, release, self._dropped(before))
+        return self._result(step, Outcome.UP, text, release, self._dropped(step.asset))
 
     def _restart(self, step: Step) -> Result:
         self._wait_for_condition(step)
@@ -124,7 +122,7 @@ class StepRunner:
         before = self._site.asset(step.uuid)
         self._stop_all((*step.stale, *(() if step.instance is None else (step.instance,))))
         self._site.unroute(step.uuid)
-        self._deregister(step.uuid, 0 if before is None else before.epoch)
+        deregister(self._site, step.uuid, 0 if before is None else before.epoch)
         text = "its registration is removed" if step.instance is None else "it was stopped and removed"
         return msgspec.structs.replace(self._result(step, Outcome.REMOVED, text), generation=None)
 
@@ -149,92 +147,20 @@ class StepRunner:
 
     # Their parts
 
-    def _start(self, release: Release, *, was_registered: bool) -> Instance:
-        """Start a release and wait until it is up; if that fails, remove all that it has left."""
-        site = self._site
-        epoch = site.arrivals.begin(release.uuid)
-        site.report(release.uuid, "starts")
-        started = site.target.start(release)
-        try:
-            site.wait_until_up(started, epoch)
-        except BaseException:
-            self._undo(lambda: site.target.stop(started))
-            if not was_registered:
-                self._undo(lambda: self._deregister(release.uuid, epoch, own=True))
-            raise
-        site.route(release)
-        return started
-
-    def _replace(self, step: Step, running: Instance, release: Release) -> Instance:
-        """Put a release in the place of an instance; if that fails, have the old version run."""
-        site = self._site
-        epoch = site.arrivals.begin(step.uuid)
-        site.report(step.uuid, f"generation {release.generation} starts")
-
-        def wait_until_up(started: Instance) -> None:
-            site.wait_until_up(started, epoch)
-            site.route(release)
-
-        try:
-            if release.app.settings.update.order == "start-first":
-                return site.target.replace(running, release, wait_until_up)
-            site.target.stop(running)
-            return self._start(release, was_registered=True)
-        except NotUpError as error:
-            if not release.app.settings.update.rollback:
-                raise
-            site.report(step.uuid, "did not come up, and is rolled back")
-            text = self._recover(step, running, epoch)
-            raise NotUpError(
-                f"{error} {text}", uuid=error.uuid, exit_status=error.exit_status, log=error.log
-            ) from error
-        except BaseException:
-            self._undo(lambda: self._recover(step, running, epoch))
-            raise
-
-    def _recover(self, step: Step, running: Instance, epoch: int) -> str:
-        """Have the old version run after a new one has failed, and tell how."""
-        site = self._site
-        found = site.find(running)
-        old = self._earlier(step)
-        is_untouched = not site.arrivals.claimed(step.uuid, epoch)
-        if found is not None and found.state is not InstanceState.EXITED and is_untouched:
-            text = f"Generation {running.generation} went on."
-        elif found is not None:
-            before = site.arrivals.begin(step.uuid)
-            site.target.restart(found)
-            site.wait_until_up(found, before, patient=True)
-            text = f"Generation {running.generation} was started again."
-        elif old is not None:
-            old = msgspec.structs.replace(old, generation=self._next_generation(step) + 1)
-            self._start(old, was_registered=True)
-            site.store.keep(old)
-            text = f"Generation {running.generation} was started again, as generation {old.generation}."
-        else:
-            return f"Generation {running.generation} cannot be started again, because its release is not kept."
-        if old is not None:
-            site.route(old)
-        return text
-
-    def _roll_back(self, step: Step, started: Instance, release: Release, error: NotUpError) -> Result:
-        """Put the earlier release in the place of a new one that has come up and ended then."""
-        old = self._earlier(step)
+    def _rolled_back(self, step: Step, started: Instance, release: Release, error: NotUpError) -> NotUpError:
+        """Have the earlier release run again after a new one has come up and ended, and return the error of it."""
+        old = earlier_release(self._site, step)
         if not release.app.settings.update.rollback:
-            return self._failure(step, error)
+            return error
         if old is None:
-            return self._failure(step, error, " It cannot be rolled back, because no earlier release is kept.")
-        self._site.report(step.uuid, "has ended, and is rolled back")
+            return error.with_text("It cannot be rolled back, because no earlier release is kept.")
         old = msgspec.structs.replace(old, generation=release.generation + 1)
-        epoch = self._site.arrivals.begin(step.uuid)
-
-        def wait_until_up(instance: Instance) -> None:
-            self._site.wait_until_up(instance, epoch)
-            self._site.route(old)
-
-        self._site.target.replace(started, old, wait_until_up)
+        try:
+            put_back(self._site, started, old)
+        except OpenFactoryError as second:
+            return error.with_text(f"The earlier version did not come up again either: {second}")
         self._finish(old)
-        text = f" It was rolled back: generation {old.generation} is the earlier version."
-        return msgspec.structs.replace(self._failure(step, error, text, rolled_back=True), generation=old.generation)
+        return error.with_text(f"Generation {old.generation} is the earlier version again.", old.generation)
 
     def _restart_unless_up(self, step: Step, text: str) -> Result:
         assert step.instance is not None
@@ -298,59 +224,24 @@ class StepRunner:
             self._site.report(instance.uuid, f"generation {instance.generation} stops")
             self._site.target.stop(instance)
 
-    def _deregister(self, uuid: str, epoch: int, *, own: bool = False) -> None:
-        """Remove the registration of an asset that this deployment has stopped, unless another process owns it.
-
-        Args:
-            uuid: UUID of the asset.
-            epoch: epoch of the claim of the instance that was stopped.
-            own: whether a newer claim was that of an instance which this deployment has started.
-        """
-        asset = self._site.asset(uuid)
-        if asset is None or asset.type is None:
-            return
-        if asset.has_owner and asset.lives and asset.epoch > epoch and not own:
-            return
-        deregister_asset(uuid, KSQLDBClient(self._site.factory.url))
-
     def _numbered(self, step: Step) -> Release:
         assert step.release is not None
-        return msgspec.structs.replace(step.release, generation=self._next_generation(step))
-
-    def _next_generation(self, step: Step) -> int:
-        running = [instance.generation for instance in (step.instance, *step.stale) if instance is not None]
-        return max(self._site.store.generation(step.uuid), *running, 0) + 1
-
-    def _earlier(self, step: Step) -> Release | None:
-        """Return the last release that has been up, with the present values of its secrets."""
-        kept = self._site.store.last(step.uuid)
-        if kept is None or step.release is None:
-            return None
-        try:
-            return kept.with_secrets_of(step.release)
-        except MissingSecretError:
-            return None
+        return msgspec.structs.replace(step.release, generation=next_generation(self._site, step))
 
     def _dropped(self, before: RegisteredAsset | None) -> tuple[str, ...]:
-        """Return what a new version that runs has dropped of the methods and attributes of the version before."""
+        """Return the methods and attributes of the version before that the new version, which runs, does not have."""
         after = None if before is None else self._site.asset(before.uuid)
         if before is None or after is None:
             return ()
         return dropped(before, Declared(after.methods, after.attributes))
 
-    def _undo(self, work: Callable[[], object]) -> None:
-        try:
-            work()
-        except OpenFactoryError as error:
-            _logger.warning("A failed step could not be undone in full: %s", error)
-
-    def _failure(self, step: Step, error: Exception, text: str = "", *, rolled_back: bool = False) -> Result:
-        outcome = Outcome.ROLLED_BACK if rolled_back else Outcome.FAILED
-        result = self._result(step, outcome, f"{error}{text}" or type(error).__name__)
-        if isinstance(error, NotUpError):
-            result = msgspec.structs.replace(result, exit_status=error.exit_status, log=error.log)
-        running = None if step.instance is None else step.instance.generation
-        return msgspec.structs.replace(result, generation=running)
+    def _failure(self, step: Step, error: Exception) -> Result:
+        result = self._result(step, Outcome.FAILED, str(error) or type(error).__name__)
+        if not isinstance(error, NotUpError):
+            return result
+        if error.back is not None:
+            result = msgspec.structs.replace(result, outcome=Outcome.ROLLED_BACK, generation=error.back)
+        return msgspec.structs.replace(result, exit_status=error.exit_status, log=error.log)
 
     def _result(
         self,

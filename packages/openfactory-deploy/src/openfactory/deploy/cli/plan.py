@@ -1,4 +1,4 @@
-"""`ofa apps plan`: what a deployment would do, in the words of the factory."""
+"""`ofa apps plan`: the effects of a deployment, in the words of the factory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def plan(
     check: bool,
     as_json: bool,
 ) -> None:
-    """Show what `ofa apps up` would do, and do nothing.
+    """Show the effects that `ofa apps up` would have, and touch nothing.
 
     It compares the files with what runs and what is registered: assets appear, change, restart or vanish, and orphans
     are named. Who watches or commands an asset now stands below it, with the commands that have no reply yet, and the

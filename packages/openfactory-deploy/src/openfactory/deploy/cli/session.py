@@ -33,7 +33,7 @@ _SETTINGS_FILE = ".ofaenv"
 
 
 class Session(msgspec.Struct, frozen=True):
-    """What a command works on.
+    """The project, target and factory of a command.
 
     Attributes:
         paths: files and folders of the command line.
@@ -63,6 +63,8 @@ class Session(msgspec.Struct, frozen=True):
         Raises:
             Failure: no factory is named.
         """
+        if self.url is not None and self.url.startswith("memory:"):
+            raise Failure(f"{self.url} is visible only in one process. Set KSQLDB_URL to a file or a server.")
         if self.url is None:
             raise Failure(
                 "The factory is not named. Set KSQLDB_URL to its location, such as kafka://broker:9092, "
@@ -76,7 +78,7 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What the files of a session want.
+    """The apps of the files of a session.
 
     Attributes:
         apps: the apps.
@@ -157,7 +159,7 @@ def wanted_by(session: Session) -> Wanted:
 
 
 def facts_of(session: Session, uuids: Sequence[str]) -> dict[str, RegisteredAsset]:
-    """Return the facts of the factory about some assets; none if the factory is a file that does not exist yet."""
+    """Return the facts of the factory about some assets; a factory whose file does not exist yet has no facts."""
     from openfactory.apps.cli.target import file_of
     from openfactory.deploy.registered import registered_assets
     from openfactory.engines.registry import open_engine
@@ -193,7 +195,7 @@ def plan_of(session: Session, wanted: Wanted) -> Plan:
 
 
 def is_wanted(uuid: str, app: str, wanted: Sequence[str]) -> bool:
-    """Return whether an asset is selected by its UUID or that of its app; all are if none is given."""
+    """Return whether an asset is selected by its UUID or that of its app; without a selection, each is."""
     return not wanted or uuid in wanted or app in wanted
 
 
@@ -211,7 +213,7 @@ def _load_settings(folders: Sequence[Path] | dict[Path, None]) -> None:
         file = folder / _SETTINGS_FILE
         if file.is_file():
             for name, value in variables_in(file).items():
-                os.environ.setdefault(name, value)
+                os.environ[name] = os.environ.get(name) or value
 
 
 def _is_read(file: Path, read: set[Path], paths: Sequence[Path]) -> bool:

@@ -24,7 +24,7 @@ _CHANGES = 8
 
 @contextmanager
 def shown_steps(uuids: Sequence[str]) -> Generator[Callable[[str, str], None]]:
-    """Yield a function that shows what is done to an asset.
+    """Yield a function that shows the progress of an asset.
 
     Args:
         uuids: UUIDs of the assets, in the order in which a terminal shows them.

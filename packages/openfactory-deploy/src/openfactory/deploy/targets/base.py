@@ -85,6 +85,7 @@ class Target(ABC):
     """A place where apps run.
 
     Methods raise `TargetError`, and leave nothing half-made behind then. Instances of other projects are never touched.
+    Several threads may call them at once, for different assets.
 
     Args:
         project: the apps that are deployed together.
