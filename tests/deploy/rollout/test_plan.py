@@ -10,7 +10,7 @@ import pytest
 from plain_target import app_of
 
 from openfactory.assets import Owner
-from openfactory.deploy.app import Release
+from openfactory.deploy.app import Release, UNSPlace
 from openfactory.deploy.plan import Action, Orphan, Step, plan_of_releases, plan_of_removal
 from openfactory.deploy.registered import RegisteredAsset
 from openfactory.deploy.targets.base import Instance, InstanceState
@@ -79,6 +79,14 @@ def test_an_asset_of_a_file(
     step = only_step([OLD], instances, assets)
     assert (step.action, (*step.reasons, "")[0]) == (action, reason)
     assert bool(step.blocked) == ("outside" in reason)
+
+
+def test_a_place_that_is_not_registered_is_named() -> None:
+    placed = msgspec.structs.replace(OLD, app=msgspec.structs.replace(OLD.app, uns=UNSPlace({}, "hall/mill")))
+    step = only_step([placed], [instance(placed)], [asset(uns_id="yard/mill")])
+    assert step.orphan is Orphan.INSTANCE_WITHOUT_REGISTRATION
+    assert step.reasons == ("its place in the unified namespace is yard/mill: it becomes hall/mill",)
+    assert only_step([placed], [instance(placed)], [asset(uns_id="hall/mill")]).action is Action.UNCHANGED
 
 
 def test_a_change_is_told_in_the_words_of_the_file() -> None:

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 from plain_target import PlainTarget
 
 from openfactory.assets import Factory
-from openfactory.deploy.app import Release
+from openfactory.deploy.app import Release, UNSPlace
 from openfactory.deploy.plan import Action, Orphan, Plan, plan_of_releases, plan_of_removal
 from openfactory.deploy.record import RecordedStep, recorded_steps
 from openfactory.deploy.registered import registered_assets
@@ -21,7 +22,7 @@ from openfactory.deploy.site import deployment_site
 from openfactory.engines.registry import open_engine
 from openfactory.kafka import KSQLDBClient
 from openfactory.testing import eventually
-from openfactory.utils.registering import register_asset
+from openfactory.utils.registering import deregister_asset, register_asset
 
 Make = Callable[..., Release]
 
@@ -263,8 +264,6 @@ def test_a_registration_without_an_instance_is_named_and_removed_on_request(
 def test_an_instance_without_a_registration_is_registered_again(
     deployer: Deployer, release: Make, factory: Factory, url: str
 ) -> None:
-    from openfactory.utils.registering import deregister_asset
-
     deployer.up(release("PRESS"))
     deregister_asset("PRESS", KSQLDBClient(url))
     assert deployer.plan(release("PRESS")).steps[0].orphan is Orphan.INSTANCE_WITHOUT_REGISTRATION
@@ -340,8 +339,6 @@ def test_an_interrupted_deployment_undoes_its_step(
 def test_what_a_killed_deployment_has_left_is_cleaned_up(
     deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory
 ) -> None:
-    import msgspec
-
     deployer.up(release("PRESS"))
     plain.start(msgspec.structs.replace(release("PRESS", "hang"), generation=2))
     plan = deployer.plan(release("PRESS"))
@@ -349,3 +346,89 @@ def test_what_a_killed_deployment_has_left_is_cleaned_up(
     assert deployer.up(release("PRESS"))["PRESS"].outcome is Outcome.UP
     assert [(instance.generation, instance.state) for instance in plain.instances()] == [(1, "running")]
     assert factory.availability()["PRESS"] == "AVAILABLE"
+
+
+def test_an_app_gets_its_place_in_the_unified_namespace_and_keeps_its_references(
+    deployer: Deployer, release: Make, factory: Factory
+) -> None:
+    def placed(area: str, way: str = "") -> Release:
+        made = release("PRESS", way)
+        place = UNSPlace({"area": area, "asset": "press"}, f"{area}/press")
+        return msgspec.structs.replace(made, app=msgspec.structs.replace(made.app, uns=place))
+
+    assert deployer.up(placed("hall"))["PRESS"].outcome is Outcome.UP
+    assert factory.uns_map() == {"PRESS": "hall/press"}
+    with factory.asset("PRESS") as press:
+        press.add_reference_above("CELL")
+        assert press["area"].value == "hall"
+        assert press["DockerService"].value == "press"
+        assert deployer.up(placed("yard", "smaller"))["PRESS"].outcome is Outcome.UP
+        assert factory.uns_map() == {"PRESS": "yard/press"}
+        assert press["references_above"].value == "CELL"
+    deployer.down()
+    assert "PRESS" not in factory.assets()
+
+
+def test_replicas_are_whole_assets_that_change_one_after_the_other(
+    deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory
+) -> None:
+    def replicas(number: int, way: str) -> list[Release]:
+        made = release("PRESS", way)
+        if number == 1:
+            return [made]
+        return [
+            msgspec.structs.replace(
+                made, uuid=f"PRESS-{n}", replica=n, environment={**made.environment, "APP_UUID": f"PRESS-{n}"}
+            )
+            for n in range(1, number + 1)
+        ]
+
+    assert outcomes(deployer.up(*replicas(2, ""))) == {"PRESS-1": Outcome.UP, "PRESS-2": Outcome.UP}
+    plain.calls.clear()
+    deployer.up(*replicas(2, "smaller"))
+    assert plain.calls == [
+        ("start", "PRESS-1", 2), ("stop", "PRESS-1", 1), ("start", "PRESS-2", 2), ("stop", "PRESS-2", 1),
+    ]  # fmt: skip
+    results = deployer.up(*replicas(2, "exit"))
+    assert outcomes(results) == {"PRESS-1": Outcome.ROLLED_BACK, "PRESS-2": Outcome.SKIPPED}
+    results = deployer.up(*replicas(1, ""))
+    assert outcomes(results) == {"PRESS": Outcome.UP, "PRESS-1": Outcome.REMOVED, "PRESS-2": Outcome.REMOVED}
+    assert factory.assets().keys() == {"PRESS", "deployment-hall"}
+
+
+def test_an_interrupted_stop_first_update_has_the_old_version_run_again(
+    deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory
+) -> None:
+    order = {"order": "stop-first", "monitor": "0s"}
+    deployer.up(release("PRESS", update=order))
+    plan = deployer.plan(release("PRESS", "hang", update=order))
+    with deployment_site(plain, deployer.url, deployer.store, deployer._say, 60.0) as site:
+        working = threading.Thread(target=lambda: roll_out(site, plan))
+        working.start()
+        eventually(lambda: ("start", "PRESS", 2) in plain.calls)
+        site.cancel()
+        working.join(60)
+    assert [instance.state for instance in plain.instances()] == ["running"]
+    assert factory.availability()["PRESS"] == "AVAILABLE"
+    assert outcomes(deployer.up(release("PRESS", update=order))) == {"PRESS": Outcome.UNCHANGED}
+
+
+def test_without_rollback_the_old_version_is_not_started_again(
+    deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory
+) -> None:
+    update = {"rollback": False, "monitor": "0s"}
+    deployer.up(release("PRESS", update=update))
+    result = deployer.up(release("PRESS", "exit after claim", update=update))["PRESS"]
+    assert (result.outcome, result.exit_status) == (Outcome.FAILED, 4)
+    eventually(lambda: [instance.state for instance in plain.instances()] == ["exited"])
+
+
+def test_an_old_version_that_does_not_come_up_either_is_told(
+    deployer: Deployer, plain: PlainTarget, release: Make
+) -> None:
+    deployer.up(release("PRESS"))
+    (plain.project.folder / "press.py").write_text("raise SystemExit('the file is broken')")
+    result = deployer.up(release("PRESS", "smaller", update={"order": "stop-first", "monitor": "0s"}))["PRESS"]
+    assert result.outcome is Outcome.FAILED
+    assert "The old version did not come up again either: PRESS has ended with status 1." in result.text
+    assert "the file is broken" in result.log

@@ -271,9 +271,8 @@ def _wanted(
         reasons.append(_order(release))
     elif instance.state is InstanceState.EXITED:
         action, reasons = Action.RESTART, [_end(instance)]
-    elif asset is not None and asset.is_up and asset.type is None:
-        action, orphan = Action.ORPHAN, Orphan.INSTANCE_WITHOUT_REGISTRATION
-        reasons = ["it is AVAILABLE, and not registered: it is registered again"]
+    elif asset is not None and asset.is_up and (missing := _unregistered(release, asset)):
+        action, reasons, orphan = Action.ORPHAN, [missing], Orphan.INSTANCE_WITHOUT_REGISTRATION
     elif asset is None or not asset.is_up:
         reasons = ["it runs, and is not AVAILABLE yet"]
     if instance is not None and stale:
@@ -292,6 +291,16 @@ def _wanted(
         asset=asset,
         blocked=blocked,
     )
+
+
+def _unregistered(release: Release, asset: RegisteredAsset) -> str:
+    """Return the part of the registration that an asset which is up does not have; empty if it has all."""
+    if asset.type is None:
+        return "it is AVAILABLE, and not registered: it is registered again"
+    place = release.app.uns
+    if place is not None and asset.uns_id != place.uns_id:
+        return f"its place in the unified namespace is {asset.uns_id or 'not registered'}: it becomes {place.uns_id}"
+    return ""
 
 
 def _current(instances: tuple[Instance, ...], last: Release | None) -> tuple[Instance | None, tuple[Instance, ...]]:
