@@ -191,13 +191,19 @@ class TestProcessTarget(TargetConformance):
             target.stop(started)
             until(lambda: start_of(supervisor) is None)  # noqa: B023 - it is called in the loop
 
-    def test_the_processes_of_an_app_end_with_it(self, target: Target) -> None:
-        script = "sleep 600 & echo $!; trap 'exit 0' TERM; wait"
-        started = target.start(self.release(target, {"command": ("/bin/sh", "-c", script)}))
-        (line,) = until(lambda: list(target.logs()))
-        assert start_of(int(line.text)) is not None
-        target.stop(started)
-        until(lambda: start_of(int(line.text)) is None)
+    @pytest.mark.parametrize("is_killed", [False, True])
+    def test_the_processes_of_an_app_end_with_it(self, target: Target, is_killed: bool) -> None:
+        deaf = "trap '' TERM; exec sleep 600"
+        script = f'sh -c "{deaf}" & echo $!; trap "exit 0" TERM; wait'
+        settings = {"command": ("/bin/sh", "-c", script), "stop_grace_period": "1s", "restart": "no"}
+        started = target.start(self.release(target, settings))
+        child = int(until(lambda: list(target.logs()))[0].text)
+        until(lambda: b"sleep" in Path(f"/proc/{child}/cmdline").read_bytes())
+        if is_killed:
+            os.kill(started.pid or 0, signal.SIGKILL)
+        else:
+            target.stop(started)
+        until(lambda: start_of(child) is None)
 
     def test_a_deep_folder_is_no_limit(self, program: Settings, public_folder: Path) -> None:
         folder = public_folder / ("deep" * 20) / ("deep" * 20)
