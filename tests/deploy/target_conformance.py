@@ -119,12 +119,13 @@ class TargetConformance:
         assert instance.pid is not None
         os.kill(instance.pid, signal.SIGKILL)
 
-    def releases(self, target: Target, settings: Settings, environment: Mapping[str, str] | None = None) -> list[Release]:
+    def releases(
+        self, target: Target, settings: Settings, environment: Mapping[str, str] | None = None
+    ) -> list[Release]:
         """Return the replicas of an app with the given keys."""
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]
-        app = App("app", Place(target.project.folder / "app_test.yml", 2), AppFile(**{
-            "uuid": "MILL-1", "stop_grace_period": "5s", **settings, "environment": variables,
-        }))
+        keys = {"uuid": "MILL-1", "stop_grace_period": "5s", **settings, "environment": variables}
+        app = App("app", Place(target.project.folder / "app_test.yml", 2), AppFile.model_validate(keys))
         factory = FactoryEnvironment({"KSQLDB_URL": "memory://none", "OPENFACTORY_LOG_BACKEND": "text"}, {})
         return releases_of(app, factory, target=target.name, secret_path=target.secret_path)
 
@@ -150,13 +151,14 @@ class TargetConformance:
 
     def test_an_app_finds_the_environment_of_its_release(self, target: Target, program: Settings) -> None:
         odd = {"ODD": "a 'b' \"c\" %d $E {{f}} \\", "EQUALS": "a=b=c", "UMLAUT": "ü"}
-        release = self.release(target, program, **odd)
+        release = self.release(target, program, 1, **odd)
         target.start(release)
         inside = report_of(target, "MILL-1")["environment"]
         assert inside["APP_UUID"] == "MILL-1"
         assert inside["DOCKER_SERVICE"] == "mill-1"
         assert {name: inside.get(name) for name in odd} == odd
-        literal = {name: value for name, value in release.environment.items() if "{{." not in value}  # Swarm fills those
+        # Swarm replaces its templates.
+        literal = {name: value for name, value in release.environment.items() if "{{." not in value}
         assert {name: inside.get(name) for name in literal} == literal
         assert "APP_TAKE_OVER" not in inside
 
@@ -390,8 +392,13 @@ class TargetConformance:
         (running,) = until(lambda: running_in(target))
 
         def is_up(new: Instance) -> None:
-            until(lambda: [instance for instance in target.instances()
-                           if instance.generation == 2 and instance.state is not InstanceState.RUNNING])
+            until(
+                lambda: [
+                    instance
+                    for instance in target.instances()
+                    if instance.generation == 2 and instance.state is not InstanceState.RUNNING
+                ]
+            )
             raise TargetError("it exits. Correct it.")
 
         with pytest.raises(TargetError, match="it exits"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import os
 import signal
 import socket
 import stat
@@ -11,15 +10,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from openfactory.concurrency.process_identity import start_of
-from openfactory.deploy.targets.base import InstanceState, Project, Target, TargetError
-from openfactory.deploy.targets.process import ProcessTarget
-from servers.ports import free_port
 from target_conformance import (
     REPORTER,
     Settings,
@@ -31,6 +26,11 @@ from target_conformance import (
     running_in,
     until,
 )
+
+from openfactory.concurrency.process_identity import start_of
+from openfactory.deploy.targets.base import InstanceState, Project, Target, TargetError
+from openfactory.deploy.targets.process import ProcessTarget
+from servers.ports import free_port
 
 #: Files that stay in `.openfactory` when all apps are gone.
 KEPT = {".gitignore", "supervisor.lock", "supervisor.log"}
@@ -134,7 +134,7 @@ class TestProcessTarget(TargetConformance):
         kill_supervisor(target)
         folder = target.project.folder / ".openfactory"
         with open(folder / "logs" / "MILL-1.log", "ab") as log:
-            stray = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdout=log, process_group=0)
+            stray = subprocess.Popen(["/bin/sleep", "600"], stdout=log, process_group=0)
         (running,) = running_in(target)
         assert stray.wait(60) == -signal.SIGKILL
         assert running.restarts == 0
@@ -191,13 +191,19 @@ class TestProcessTarget(TargetConformance):
             target.stop(started)
             until(lambda: start_of(supervisor) is None)  # noqa: B023 - it is called in the loop
 
-    def test_the_processes_of_an_app_end_with_it(self, target: Target) -> None:
-        script = "sleep 600 & echo $!; trap 'exit 0' TERM; wait"
-        started = target.start(self.release(target, {"command": ("/bin/sh", "-c", script)}))
-        (line,) = until(lambda: list(target.logs()))
-        assert start_of(int(line.text)) is not None
-        target.stop(started)
-        until(lambda: start_of(int(line.text)) is None)
+    @pytest.mark.parametrize("is_killed", [False, True])
+    def test_the_processes_of_an_app_end_with_it(self, target: Target, is_killed: bool) -> None:
+        deaf = "trap '' TERM; exec sleep 600"
+        script = f'sh -c "{deaf}" & echo $!; trap "exit 0" TERM; wait'
+        settings = {"command": ("/bin/sh", "-c", script), "stop_grace_period": "1s", "restart": "no"}
+        started = target.start(self.release(target, settings))
+        child = int(until(lambda: list(target.logs()))[0].text)
+        until(lambda: b"sleep" in Path(f"/proc/{child}/cmdline").read_bytes())
+        if is_killed:
+            os.kill(started.pid or 0, signal.SIGKILL)
+        else:
+            target.stop(started)
+        until(lambda: start_of(child) is None)
 
     def test_a_deep_folder_is_no_limit(self, program: Settings, public_folder: Path) -> None:
         folder = public_folder / ("deep" * 20) / ("deep" * 20)
@@ -211,7 +217,7 @@ class TestProcessTarget(TargetConformance):
         folder = target.project.folder / ".openfactory"
         folder.mkdir()
         (folder / "state.json").write_text("{")
-        with pytest.raises(TargetError, match="state.json cannot be read"):
+        with pytest.raises(TargetError, match=r"state\.json cannot be read"):
             target.instances()
         (folder / "state.json").unlink()
 
@@ -284,8 +290,8 @@ class TestProcessTarget(TargetConformance):
         assert "Select the target docker" in target.lacks(release)["image"]
         with pytest.raises(TargetError, match="does not run an image"):
             target.start(release)
-        settings = {"command": ("true",), "networks": ["factory-net"],
-                    "deploy": {"resources": {"limits": {"cpus": 0.5}}, "placement": {"constraints": ["node.role==manager"]}}}
+        deploy = {"resources": {"limits": {"cpus": 0.5}}, "placement": {"constraints": ["node.role==manager"]}}
+        settings = {"command": ("true",), "networks": ["factory-net"], "deploy": deploy}
         lacks = target.lacks(self.release(target, settings))
         assert sorted(lacks) == ["deploy.placement", "deploy.resources.limits.cpus", "networks"]
 
@@ -296,10 +302,25 @@ class TestProcessTarget(TargetConformance):
         assert [note.split(" again in ")[1] for note in notes[:4]] == ["0.1 s.", "0.2 s.", "0.4 s.", "0.8 s."]
         assert "ended with status 3" in notes[0]
 
+    def test_an_old_generation_that_ends_waits_for_the_fate_of_the_newer_one(
+        self, target: Target, program: Settings
+    ) -> None:
+        old = target.start(self.release(target, program))
+        report_of(target, "MILL-1")
+        newer = target.start(self.release(target, program, 2))
+        os.kill(old.pid or 0, signal.SIGTERM)  # as after the loss of its UUID
+        until(lambda: [instance.state for instance in target.instances()] == ["restarting", "running"])
+        time.sleep(1)
+        assert [instance.state for instance in target.instances()] == ["restarting", "running"]
+        target.stop(newer)
+        until(lambda: running_in(target))
+        assert target.instances()[0].generation == 1
+
     # --- Logs
 
     def test_a_log_rotates_and_a_follower_misses_and_doubles_nothing(self, project: Project) -> None:
-        script = "import time\nfor n in range(4000):\n    print('line', n, 'x' * 40); time.sleep(0.0005)\ntime.sleep(600)"
+        loop = "for n in range(4000):\n    print('line', n, 'x' * 40)\n    time.sleep(0.0005)"
+        script = f"import time\n{loop}\ntime.sleep(600)"
         target = ProcessTarget(project, log_bytes=40_000)
         logs = target.logs(follow=True)
         target.start(self.release(target, {"command": (python_of_all(), "-u", "-c", script)}))

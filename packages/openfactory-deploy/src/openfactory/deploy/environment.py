@@ -18,10 +18,16 @@ from openfactory.deploy.names import path_prefix
 from openfactory.exceptions import ConfigurationError
 from openfactory.storage import mount_specs_from_environment
 
-__all__ = ["container_secret_path", "releases_of", "secret_variable", "uuids_of"]
+__all__ = ["CONTRACT_VARIABLES", "container_secret_path", "releases_of", "secret_variable", "uuids_of"]
 
 # Variables that apps of the existing OpenFactory find in their environment, and that OpenFactory itself does not read.
-CONTRACT_VARIABLES = ("DOCKER_SERVICE", "KSQLDB_LOG_LEVEL", "SWARM_NODE_HOSTNAME", "SWARM_SERVICE_NAME", "SWARM_TASK_ID")
+CONTRACT_VARIABLES = (
+    "DOCKER_SERVICE",
+    "KSQLDB_LOG_LEVEL",
+    "SWARM_NODE_HOSTNAME",
+    "SWARM_SERVICE_NAME",
+    "SWARM_TASK_ID",
+)
 
 # Swarm replaces these templates by the facts of the task. Each replica is a service of its own, with its own UUID, so
 # an app must not append the number of its task: SWARM_REPLICAS is 1.
@@ -34,7 +40,7 @@ _OF_SWARM = {
 }
 
 
-def container_secret_path(uuid: str, name: str) -> str:
+def container_secret_path(uuid: str, name: str) -> str:  # noqa: ARG001 - a plain process needs the UUID
     """Return the path of a secret in the container of an asset."""
     return f"/run/secrets/{name}"
 
@@ -113,7 +119,9 @@ def _own_variables(app: App) -> dict[str, str]:
     for item in app.settings.environment:
         name, separator, value = item.partition("=")
         if not separator or not name.strip():
-            raise ConfigurationError(f"{app.place}: environment: {item!r} is not NAME=value. Write {item.strip()}=value.")
+            raise ConfigurationError(
+                f"{app.place}: environment: {item!r} is not NAME=value. Write {item.strip()}=value."
+            )
         variables[name.strip()] = value.strip()
     return variables
 

@@ -13,7 +13,7 @@ import openfactory.deploy.settings  # noqa: F401 - it declares the variables
 from openfactory.engines.embedded.location import EmbeddedLocation
 from openfactory.engines.location import scheme_of
 from openfactory.exceptions import ConfigurationError
-from openfactory.settings import environment, nats_clusters
+from openfactory.settings import environment, nats_clusters, setting
 from openfactory.settings.credentials import Credentials
 
 __all__ = ["FactoryEnvironment", "embedded_url", "factory_environment"]
@@ -67,7 +67,7 @@ def factory_environment(default_url: str | None = None) -> FactoryEnvironment:
     elif default_url is not None:
         variables["KSQLDB_URL"] = default_url
     variables |= {f"NATS_CLUSTER_{name}": ",".join(servers) for name, servers in nats_clusters().items()}
-    variables["OPENFACTORY_LOG_BACKEND"] = environment("OPENFACTORY_LOG_BACKEND") or "text"
+    variables["OPENFACTORY_LOG_BACKEND"] = setting("OPENFACTORY_LOG_BACKEND") or ""
     secrets = {}
     credentials = Credentials.from_environment()
     for item in fields(credentials):

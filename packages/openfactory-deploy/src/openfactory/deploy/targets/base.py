@@ -97,7 +97,7 @@ class Target(ABC):
     def __init__(self, project: Project) -> None:
         self.project = project
 
-    def lacks(self, release: Release) -> dict[str, str]:
+    def lacks(self, release: Release) -> dict[str, str]:  # noqa: ARG002 - for targets that lack something
         """Return the keys of a release that the target cannot honour, each with the problem and its remedy."""
         return {}
 
@@ -166,9 +166,9 @@ class Target(ABC):
             tail: number of last lines of each asset to begin with; None for all.
         """
 
-    def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
+    def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:  # noqa: ARG002 - for targets with routes
         """Route the gateway to the instances that run, and return the URL of each asset with web pages."""
         return {}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a target without connections need not override it
         """Release connections and end logs that are followed; the instances go on."""

@@ -9,7 +9,10 @@ restarted without a pause for ever, others after pauses that grow without a boun
 kinds of quotes cannot be written in its configuration.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openfactory.deploy.targets.process.target import ProcessTarget
 
 __all__ = ["ProcessTarget"]
 

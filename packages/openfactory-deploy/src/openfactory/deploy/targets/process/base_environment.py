@@ -38,9 +38,7 @@ _PREFIXES = ("COVERAGE_", "LC_")
 
 def base_environment() -> dict[str, str]:
     """Return the variables of the system for an app; the programs of this Python environment are found first."""
-    variables = {
-        name: value for name, value in os.environ.items() if name in _NAMES or name.startswith(_PREFIXES)
-    }
+    variables = {name: value for name, value in os.environ.items() if name in _NAMES or name.startswith(_PREFIXES)}
     programs = str(Path(sys.executable).parent)
     path = variables.get("PATH", os.defpath)
     variables["PATH"] = path if path.split(os.pathsep)[0] == programs else programs + os.pathsep + path

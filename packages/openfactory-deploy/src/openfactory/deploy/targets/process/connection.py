@@ -92,5 +92,6 @@ def _start(layout: Layout, environment: Mapping[str, str]) -> None:
             )
     except (OSError, subprocess.SubprocessError) as error:
         raise TargetError(
-            f"The supervisor of {layout.folder} cannot be started ({error}). Correct what {layout.supervisor_log} tells."
+            f"The supervisor of {layout.folder} cannot be started ({error}). Look for the cause in "
+            f"{layout.supervisor_log}."
         ) from error

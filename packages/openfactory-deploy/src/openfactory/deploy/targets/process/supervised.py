@@ -40,15 +40,22 @@ class Supervised:
         layout: files of the supervisor.
         save: called after each change of the record.
         reserved: returns the ports of the other apps.
+        superseded: returns whether a newer generation of a record runs.
     """
 
     def __init__(
-        self, record: Record, layout: Layout, save: Callable[[], None], reserved: Callable[[], set[int]]
+        self,
+        record: Record,
+        layout: Layout,
+        save: Callable[[], None],
+        reserved: Callable[[], set[int]],
+        superseded: Callable[[Record], bool],
     ) -> None:
         self.record = record
         self._layout = layout
         self._save = save
         self._reserved = reserved
+        self._superseded = superseded
         self._process: subprocess.Popen[bytes] | None = None
         self._failures = 0
         self._watch: asyncio.Task[None] | None = None
@@ -135,6 +142,8 @@ class Supervised:
             self._save()
             self._note(f"{self._status_text()}; it is started again in {pause:g} s")
             await asyncio.sleep(pause)
+            while self._superseded(self.record):  # it gave its UUID to a newer one, and is needed if that one fails
+                await asyncio.sleep(_FIRST_PAUSE)
             self.record.restarts += 1
             try:
                 self._spawn({})

@@ -22,7 +22,7 @@ from openfactory.concurrency.file_lock import FileLock
 from openfactory.deploy.targets.process.layout import Layout
 from openfactory.deploy.targets.process.log_files import rotate
 from openfactory.deploy.targets.process.messages import Answer, Request
-from openfactory.deploy.targets.process.processes import signal_group, strays
+from openfactory.deploy.targets.process.processes import strays
 from openfactory.deploy.targets.process.records import Record, read_records, write_records
 from openfactory.deploy.targets.process.socket_path import short_path
 from openfactory.deploy.targets.process.supervised import Supervised
@@ -77,7 +77,7 @@ class Supervisor:
         """Take over the apps of a supervisor that was killed."""
         records = read_records(self._layout.records)
         for record in records:
-            self._apps[record.key] = Supervised(record, self._layout, self._save, self._reserved)
+            self._apps[record.key] = self._supervised(record)
         running = {record.pid for record in records if record.pid is not None and record.has_process()}
         for pid in strays(self._layout.logs.resolve(), running):
             with suppress(ProcessLookupError, PermissionError):
@@ -140,7 +140,7 @@ class Supervisor:
                 f"{program.uuid} belongs to the project {others[0].record.program.project}, which is not "
                 f"{program.project}. Use another UUID, or remove it from that project."
             )
-        app = Supervised(record, self._layout, self._save, self._reserved)
+        app = self._supervised(record)
         owner = (-1 if program.uid is None else program.uid, -1 if program.gid is None else program.gid)
         try:
             if request.secrets:
@@ -174,6 +174,13 @@ class Supervisor:
         if all(other.record.program.uuid != program.uuid for other in self._apps.values()):
             self._layout.remove_log(program.uuid)
         self._save()
+
+    def _supervised(self, record: Record) -> Supervised:
+        return Supervised(record, self._layout, self._save, self._reserved, self._superseded)
+
+    def _superseded(self, record: Record) -> bool:
+        newer = (app.record for app in self._apps.values() if app.record.program.uuid == record.program.uuid)
+        return any(other.pid is not None and other.key > record.key for other in newer)
 
     def _reserved(self) -> set[int]:
         return {port for app in self._apps.values() for port in app.ports}
