@@ -36,7 +36,10 @@ CLASHES = {
         app("mill-1", "deploy: {replicas: 2}") + app("Mill-1-2"),
         "The asset Mill-1-2 is also mill-1-2 of the app mill-1",
     ),
-    "equal host names": (app("my_mill", ROUTE) + app("my-mill", ROUTE), "The host name my-mill is also that of the app"),
+    "equal host names": (
+        app("my_mill", ROUTE) + app("my-mill", ROUTE),
+        "The host name my-mill is also that of the app",
+    ),
     "a host name of a replica": (
         app("mill", ROUTE + "\n    deploy: {replicas: 2}") + app("mill_2", ROUTE),
         "The host name mill-2 is also that of the app mill",
@@ -82,7 +85,9 @@ def test_apps_that_do_not_clash_are_taken(tmp_path: Path, text: str) -> None:
 def test_clashes_between_files_name_both_places(tmp_path: Path) -> None:
     write(tmp_path, app_a="apps:\n" + app("mill"), app_b="# b\napps:\n" + app("Mill"))
     [problem] = problems(tmp_path)
-    assert problem.startswith("app_b.yml:4: apps.Mill.uuid: The asset Mill is also mill of the app mill in app_a.yml:3,")
+    assert problem.startswith(
+        "app_b.yml:4: apps.Mill.uuid: The asset Mill is also mill of the app mill in app_a.yml:3,"
+    )
 
 
 def test_all_problems_of_all_files_come_at_once(tmp_path: Path) -> None:
@@ -91,7 +96,10 @@ def test_all_problems_of_all_files_come_at_once(tmp_path: Path) -> None:
         app_a="apps:\n" + app("mill", "networks: 1") + app("saw", ROUTE),
         app_b="apps: [",
         app_c="",
-        app_d="apps:\n" + app("MILL", "routing: {expose: true}") + app("m") + app("drill", "depends_on: [mil, mill, m]"),
+        app_d="apps:\n"
+        + app("MILL", "routing: {expose: true}")
+        + app("m")
+        + app("drill", "depends_on: [mil, mill, m]"),
         app_e="apps:\n  x: {image: ${NO}, uuid: '${NO:?never}', uuid: ''}\n",
     )
     (tmp_path / "app_f.yml").write_bytes(b"\xff\x00")

@@ -20,7 +20,9 @@ namespace_structure:
   - attribute: ANY
 uns_template: inc/area/station/asset/attribute
 """
-SMALLEST = "namespace_structure:\n - inc: OpenFactory\n - asset: ANY\n - attribute: ANY\nuns_template: inc/asset/attribute\n"
+SMALLEST = (
+    "namespace_structure:\n - inc: OpenFactory\n - asset: ANY\n - attribute: ANY\nuns_template: inc/asset/attribute\n"
+)
 HERE = Place(Path("app_x.yml"), 7)
 
 
@@ -103,22 +105,32 @@ WRONG = {
     SMALLEST + "uns_tempalte: x": ":6: uns_tempalte: `uns_tempalte` is not known. Did you mean uns_template?",
     SMALLEST + "uns_template: x": ":6: uns_template: `uns_template` is there twice",
     SMALLEST.replace("inc: OpenFactory", "inc"): ":2: namespace_structure[0]: It is 'inc'. Write one level",
-    SMALLEST.replace("inc: OpenFactory", "inc: A\n   b: C"): ":2: namespace_structure[0]: It is a mapping. Write one level",
+    SMALLEST.replace(
+        "inc: OpenFactory", "inc: A\n   b: C"
+    ): ":2: namespace_structure[0]: It is a mapping. Write one level",
     SMALLEST.replace("inc: OpenFactory", "inc:"): ":2: namespace_structure[0]: inc: The key has no value.",
     SMALLEST.replace("inc: OpenFactory", "inc: []"): ":2: namespace_structure[0]: The list of inc is empty.",
     SMALLEST.replace("inc: OpenFactory", "inc: [a, {}]"): ":2: namespace_structure[0]: inc: It is a mapping.",
     SMALLEST.replace("inc: OpenFactory", "in-c: A"): ":2: namespace_structure[0]: 'in-c' is not a name of a level.",
-    SMALLEST.replace("inc: OpenFactory", "inc: A/B"): ": namespace_structure: The value 'A/B' of inc has the separator",
+    SMALLEST.replace(
+        "inc: OpenFactory", "inc: A/B"
+    ): ":2: namespace_structure[0]: The value 'A/B' of inc has the separator",
     SMALLEST.replace("inc: OpenFactory", "inc: [A/B]"): "The value 'A/B' of inc has the separator '/'",
     SMALLEST.replace("asset: ANY", "asset: mill"): ":3: namespace_structure[1]: Each asset would have the value mill.",
-    SMALLEST.replace("inc/asset", "inc"): ":5: uns_template: The template does not have asset: all assets would be in one",
+    SMALLEST.replace(
+        "inc/asset", "inc"
+    ): ":5: uns_template: The template does not have asset: all assets would be in one",
     SMALLEST.replace("inc/asset/attribute", "inc/asset"): ":5: uns_template: The template does not end in attribute.",
-    SMALLEST.replace("inc/asset", "ink/asset"): ":5: uns_template: 'ink' is not a level of namespace_structure. Did you",
+    SMALLEST.replace(
+        "inc/asset", "ink/asset"
+    ): ":5: uns_template: 'ink' is not a level of namespace_structure. Did you",
     SMALLEST.replace("inc/asset", "asset/inc"): ":5: uns_template: The levels are not in the order",
     SMALLEST.replace("inc/asset", "inc/inc/asset"): ":5: uns_template: The levels are not in the order",
     SMALLEST.replace("inc/asset", "inc//asset"): ":5: uns_template: '' is not a level",
     SMALLEST.replace("inc/asset", "inc.asset"): ":5: uns_template: 'asset/attribute' is not a level",
-    SMALLEST.replace(" - attribute", " - inc: B\n - attribute"): ":4: namespace_structure[2]: The level inc is there twice.",
+    SMALLEST.replace(
+        " - attribute", " - inc: B\n - attribute"
+    ): ":4: namespace_structure[2]: The level inc is there twice.",
 }
 
 

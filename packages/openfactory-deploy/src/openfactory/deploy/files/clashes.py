@@ -34,8 +34,8 @@ def _uuids(drafts: Sequence[Draft]) -> Iterator[Problem]:
                 case = "" if uuid == others_uuid else ", which differs in capital letters only"
                 yield draft.problem(
                     ("uuid",),
-                    f"The asset {uuid} is also {others_uuid} of the app {other.name} in {_place(other, ('uuid',))}{case}. "
-                    "Give each app a UUID of its own.",
+                    f"The asset {uuid} is also {others_uuid} of the app {other.name} in "
+                    f"{_place(other, ('uuid',))}{case}. Give each app a UUID of its own.",
                 )
                 break
 

@@ -163,7 +163,9 @@ def _text_of(file: Path) -> str:
 def _mistake(error: yaml.MarkedYAMLError) -> tuple[int, str]:
     mark = error.problem_mark or error.context_mark
     found = " ".join(filter(None, (error.context, error.problem)))
-    remedy = "Correct the line. A text with ': ' or ' #' in it, or with one of @ ` * & ! | > % [ { before it, has quotes"
+    remedy = (
+        "Correct the line. A text with ': ' or ' #' in it, or with one of @ ` * & ! | > % [ { before it, has quotes"
+    )
     if "'\\t'" in found:
         remedy = "Indent with blanks in place of tabs"
     elif "document" in found:
@@ -189,6 +191,7 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode):
             self._check_tag(node, f"{_TAG}seq", path)
             return [self.value(item, (*path, number)) for number, item in enumerate(node.value)]
+        assert isinstance(node, yaml.MappingNode)
         self._check_tag(node, f"{_TAG}map", path)
         values = {}
         for name, (key, value) in self._pairs(node, path, 0).items():
@@ -247,7 +250,9 @@ class _Builder:
         if found := _NOT_IN_TEXTS.search(name):
             self._add(path, f"A key has the character {found.group()!r}, which no program can take. Take it out.", line)
         elif "${" in name:
-            self._add((*path, name), "A key cannot have variables. Write the name itself, or a variable as value.", line)
+            self._add(
+                (*path, name), "A key cannot have variables. Write the name itself, or a variable as value.", line
+            )
         return not found
 
     def _checked(self, text: str, path: KeyPath) -> str:

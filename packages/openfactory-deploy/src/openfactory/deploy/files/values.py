@@ -11,7 +11,6 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from openfactory.deploy.files.durations import seconds_of
 from openfactory.deploy.files.sizes import bytes_of
