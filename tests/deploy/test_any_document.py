@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openfactory.deploy.files.json_schema import json_schema
-from openfactory.deploy.files.reading import read_apps
 from openfactory.deploy.files.schema import AppFile
 from openfactory.deploy.problems import InvalidFilesError
+from openfactory.deploy.reading import read_apps
 from openfactory.deploy.uns import UNSSchema
 
 SHAPES = [file.read_text(encoding="utf-8") for file in sorted(Path(__file__).with_name("shapes").glob("*.yml"))]

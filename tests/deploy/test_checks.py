@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from openfactory.deploy.files.dependencies import dependencies_of
-from openfactory.deploy.files.reading import read_apps
 from openfactory.deploy.problems import InvalidFilesError
+from openfactory.deploy.reading import read_apps
+from openfactory.deploy.reading.dependencies import dependencies_of
 
 
 def write(folder: Path, **files: str) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from openfactory.deploy.app import App
-from openfactory.deploy.files.reading import read_apps
 from openfactory.deploy.problems import InvalidFilesError
+from openfactory.deploy.reading import read_apps
 
 # Files of apps as users of the existing system have them, one for each shape, and the variables that they name.
 SHAPES = {file.stem.removeprefix("app_"): file for file in Path(__file__).with_name("shapes").glob("*.yml")}

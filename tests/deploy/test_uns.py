@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from openfactory.deploy.files.reading import read_apps
 from openfactory.deploy.problems import InvalidFilesError, Place
+from openfactory.deploy.reading import read_apps
 from openfactory.deploy.uns import UNSSchema
 
 SCHEMA = """\

@@ -223,7 +223,7 @@ class Placement(Section):
 
 
 class Deploy(Section):
-    """Number of replicas, and what each of them needs."""
+    """Number of replicas, and the resources and nodes of each."""
 
     replicas: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(values.whole_number(1, 1_000))] = Field(
         default=1, description="Number of replicas; each is an asset of its own: <uuid>-1, <uuid>-2 and so on."

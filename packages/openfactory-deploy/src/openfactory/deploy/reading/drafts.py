@@ -1,4 +1,4 @@
-"""The apps of a document, each checked by the schema, with sentences for what is wrong."""
+"""The apps of a document, each checked by the schema, with a sentence for each problem."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Draft:
         return self.document.problem(("apps", self.name, *_in_document(self.keys, path)), text)
 
     def usable(self, *names: str) -> bool:
-        """Return whether there are settings, and none of these keys has a problem, nor a key around it."""
+        """Return whether there are settings, and neither these keys nor those around them have problems."""
         return self.settings is not None and not any(
             name == broken or name.startswith(f"{broken}.") for name in names for broken in self.broken
         )
@@ -203,7 +203,7 @@ def _unknown_key(names: tuple[str, ...]) -> str:
 
 
 def _elsewhere(key: str) -> str:
-    """Return a question with a key of that name in another section, or an empty text."""
+    """Return a question with the key of this name in another section, or an empty text."""
     for path in _all_keys(AppFile):
         if path[-1] == key.lower():
             return f" Did you mean {path_text(path)}?"

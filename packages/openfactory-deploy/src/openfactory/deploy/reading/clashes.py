@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, Set
 
 from openfactory.deploy.app import App
-from openfactory.deploy.files.dependencies import apps_meant, cycle_among
 from openfactory.deploy.files.document import KeyPath
-from openfactory.deploy.files.drafts import Draft
 from openfactory.deploy.files.values import nearest
 from openfactory.deploy.names import label_of, replica_uuids
 from openfactory.deploy.problems import Place, Problem
+from openfactory.deploy.reading.dependencies import apps_meant, cycle_among
+from openfactory.deploy.reading.drafts import Draft
 
 __all__ = ["clashes_among"]
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from openfactory.deploy.files.drafts import Draft
 from openfactory.deploy.files.schema import AppFile, Reservations
 from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.files.values import assignment, items_of, nearest
 from openfactory.deploy.names import LONGEST_LABEL, label_of, replica_uuids
 from openfactory.deploy.problems import Problem
+from openfactory.deploy.reading.drafts import Draft
 
 __all__ = ["problems_of"]
 
