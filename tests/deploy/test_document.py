@@ -61,7 +61,7 @@ def test_aliases_and_merged_mappings_are_taken(tmp_path: Path) -> None:
     assert document.value["apps"]["saw"] == {"restart": "always", "image": "a/b"}
 
 
-PROBLEMS = {
+PROBLEMS: dict[str, tuple[str | bytes, str]] = {
     "a doubled key": ("apps:\n  mill: 1\n  mill: 2\n", ":3: apps.mill: `mill` is there twice, first in line 2."),
     "a key that is doubled deep below": ("a:\n - b: 1\n   c: {d: 1, d: 2}\n", ":3: a[0].c.d: `d` is there twice"),
     "no YAML": ("apps:\n  mill: [1\nx: 2\n", ":3: This is not YAML: "),
@@ -122,7 +122,7 @@ def test_a_file_of_windows_is_read(tmp_path: Path) -> None:
 
 
 def test_variables_without_quotes_stand_in_lists_and_mappings_of_one_line(tmp_path: Path) -> None:
-    content = "a: [x, ${NET}, '${NET}']\nb: {c: ${NO:-a: b #c}, d: \"${NO:-\\\"\\u00fc\\\"}\"} # ${NO:?not read}\n"
+    content = 'a: [x, ${NET}, \'${NET}\']\nb: {c: ${NO:-a: b #c}, d: "${NO:-\\"\\u00fc\\"}"} # ${NO:?not read}\n'
     document = read(tmp_path, content, {"NET": "plant, line"})
     assert document.problems == []
     assert document.value == {"a": ["x", "plant, line", "plant, line"], "b": {"c": "a: b #c", "d": '"ü"'}}

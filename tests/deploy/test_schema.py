@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from openfactory.deploy.app import App
-from openfactory.deploy.files.reading import read_apps
 from openfactory.deploy.problems import InvalidFilesError
-
+from openfactory.deploy.reading import read_apps
 
 # Files of apps as users of the existing system have them, one for each shape, and the variables that they name.
 SHAPES = {file.stem.removeprefix("app_"): file for file in Path(__file__).with_name("shapes").glob("*.yml")}
@@ -281,7 +280,8 @@ WRONG_FILES = {
     "apps:\n  a:\n    uuid: aa\n    image: b\n    networks: ['${X}']": [(5, "The variable X is not set")],
     "apps:\n  a:\n    uuid: aa\n    image: b\n    networks: ${X}\n    routing: ${X}": [],
     "apps:\n  a:\n    uuid: aa\n    image: b\n    secrets: {c: '${X}'}": [(5, "The variable X is not set")],
-    "apps:\n  a:\n    uuid: aa\n    image: b\n    storage:\n      c: {type: nfs, server: '${X}', remote_path: /a, mount_point: /b}": [
+    "apps:\n  a:\n    uuid: aa\n    image: b\n    storage:\n"
+    "      c: {type: nfs, server: '${X}', remote_path: /a, mount_point: /b}": [
         (6, "required field `server`")
     ],
     "apps:\n  a:\n    uuid: aa\n    image: b\n    runtime_uid: 5": [(5, "It has no runtime_gid beside it.")],
@@ -289,7 +289,8 @@ WRONG_FILES = {
         (5, "PORT cannot be set here, because the key routing.port sets it.")
     ],
     "apps:\n  a:\n    uuid: aa\n    image: b\n    environment:\n      STORAGE: x\n      NAME: y\n    storage:\n"
-    "      c: {type: local, local_path: /a, mount_point: /b}\n      d: {type: local, local_path: /b, mount_point: /b/}": [
+    "      c: {type: local, local_path: /a, mount_point: /b}\n"
+    "      d: {type: local, local_path: /b, mount_point: /b/}": [
         (6, "apps.a.environment.STORAGE: STORAGE cannot be set here"),
         (10, "The storage c is mounted at /b too."),
     ],
@@ -318,7 +319,8 @@ def test_all_problems_of_a_file_are_named(tmp_path: Path, text: str) -> None:
 def test_a_value_of_the_environment_is_not_shown_where_it_may_be_secret(tmp_path: Path) -> None:
     found = problems(
         tmp_path,
-        "apps:\n  a:\n    uuid: aa\n    image: b\n    environment: ['${TOKEN}']\n    secrets: {s: {value: '${TOKEN}', file: x}}\n",
+        "apps:\n  a:\n    uuid: aa\n    image: b\n    environment: ['${TOKEN}']\n"
+        "    secrets: {s: {value: '${TOKEN}', file: x}}\n",
         {"TOKEN": "hidden"},
     )
     assert len(found) == 2

@@ -223,9 +223,9 @@ def _template_in(document: Document, levels: list[Level]) -> tuple[tuple[str, ..
     if _ASSET not in names:
         texts.append(f"The template does not have {_ASSET}: all assets would be in one place. Write {_ASSET} into it.")
     problems = [document.problem(path, text) for text in texts]
-    for level in levels:
+    for number, level in enumerate(levels):
         for value in (*filter(None, [level.constant]), *(level.allowed or ())):
             if separator in value:
                 text = f"The value {value!r} of {level.name} has the separator {separator!r} in it. Write another."
-                problems.append(document.problem((_STRUCTURE,), text))
+                problems.append(document.problem((_STRUCTURE, number), text))
     return tuple(names), separator, problems

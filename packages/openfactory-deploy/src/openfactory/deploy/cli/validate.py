@@ -40,8 +40,8 @@ def validate(context: click.Context, paths: tuple[Path, ...], uns_schema: str | 
              "problems": [{"file", "line", "path", "text"}, …]}
     with "uns_id" as null without a namespace, and "line" as 0 for a file as a whole
     """
-    from openfactory.deploy.files.reading import read_apps  # pydantic is slow to import
     from openfactory.deploy.problems import InvalidFilesError
+    from openfactory.deploy.reading import read_apps  # pydantic is slow to import
     from openfactory.deploy.uns import UNSSchema
 
     apps: list[App] = []

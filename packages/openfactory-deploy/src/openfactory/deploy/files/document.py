@@ -163,7 +163,9 @@ def _text_of(file: Path) -> str:
 def _mistake(error: yaml.MarkedYAMLError) -> tuple[int, str]:
     mark = error.problem_mark or error.context_mark
     found = " ".join(filter(None, (error.context, error.problem)))
-    remedy = "Correct the line. A text with ': ' or ' #' in it, or with one of @ ` * & ! | > % [ { before it, has quotes"
+    remedy = (
+        "Correct the line. A text with ': ' or ' #' in it, or with one of @ ` * & ! | > % [ { before it, has quotes"
+    )
     if "'\\t'" in found:
         remedy = "Indent with blanks in place of tabs"
     elif "document" in found:
@@ -189,6 +191,7 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode):
             self._check_tag(node, f"{_TAG}seq", path)
             return [self.value(item, (*path, number)) for number, item in enumerate(node.value)]
+        assert isinstance(node, yaml.MappingNode)
         self._check_tag(node, f"{_TAG}map", path)
         values = {}
         for name, (key, value) in self._pairs(node, path, 0).items():
@@ -212,16 +215,14 @@ class _Builder:
         source = self._restored(node.value)
         is_plain = node.style is None
         if "$" not in source:
-            self._check_characters(source, path)
-            return plain_value(source) if is_plain and node.tag != f"{_TAG}str" else source
+            return plain_value(source) if is_plain and node.tag != f"{_TAG}str" else self._checked(source, path)
         try:
             text = replaced(source, self._environ, is_plain=is_plain)
         except VariableError as error:
             self._add(path, str(error))
             return Replaced("", source, unset=("",))
         self._document.note(path, node.start_mark.line + 1, text.unset)
-        self._check_characters(text, path)
-        return text
+        return self._checked(text, path)
 
     def _pairs(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """Return the keys of a mapping with their nodes; those of merged mappings (`<<`) first."""
@@ -241,20 +242,25 @@ class _Builder:
             elif first := own.get(name := self._restored(key.value)):
                 again = f"`{name}` is there twice, first in line {first[0].start_mark.line + 1}. Remove one."
                 self._add((*path, name), again, line)
-            else:
+            elif self._is_key(name, path, line):
                 own[name] = (key, value)
-                self._check_key(name, path, line)
         return merged | own
 
-    def _check_key(self, name: str, path: KeyPath, line: int) -> None:
-        if "${" in name:
-            self._add((*path, name), "A key cannot have variables. Write the name itself, or a variable as value.", line)
-        elif _NOT_IN_TEXTS.search(name):
-            self._add(path, f"The key {name!r} has a character that no text can have. Take it out.", line)
+    def _is_key(self, name: str, path: KeyPath, line: int) -> bool:
+        if found := _NOT_IN_TEXTS.search(name):
+            self._add(path, f"A key has the character {found.group()!r}, which no program can take. Take it out.", line)
+        elif "${" in name:
+            self._add(
+                (*path, name), "A key cannot have variables. Write the name itself, or a variable as value.", line
+            )
+        return not found
 
-    def _check_characters(self, text: str, path: KeyPath) -> None:
+    def _checked(self, text: str, path: KeyPath) -> str:
+        """Return a text, or a text that counts as absent if no program can take it."""
         if found := _NOT_IN_TEXTS.search(text):
             self._add(path, f"The text has the character {found.group()!r}, which no program can take. Take it out.")
+            return Replaced("", "", unset=("",))
+        return text
 
     def _check_tag(self, node: yaml.Node, tag: str, path: KeyPath) -> None:
         if node.tag != tag:

@@ -4,10 +4,42 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SecretStr,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from openfactory.deploy.files import storages, values
-from openfactory.deploy.files.uns_values import level_values
+from openfactory.deploy.files.key_types import (
+    Command,
+    Constraint,
+    Cpus,
+    Environment,
+    Flag,
+    Grace,
+    Labels,
+    Levels,
+    LongTime,
+    Memory,
+    OpenFiles,
+    PagePath,
+    Port,
+    SecretName,
+    ShortTime,
+    Store,
+    StoreName,
+    Text,
+    UserId,
+)
 from openfactory.deploy.files.variables import Replaced
 
 __all__ = [
@@ -29,90 +61,6 @@ __all__ = [
 
 #: Beginning of keys that are for other tools.
 EXTENSION = "x-"
-
-_NAME_AND_VALUE = {"type": "string", "pattern": "^[^=]+=", "examples": ["LOG_LEVEL=INFO"]}
-_SCALAR = {"type": ["string", "number", "boolean"]}
-_DURATION = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", "examples": ["10s", "1m30s"]}
-
-Text = Annotated[str, BeforeValidator(values.text_of), Field(min_length=1)]
-Flag = Annotated[bool, BeforeValidator(values.flag)]
-Port = Annotated[int, BeforeValidator(values.whole_number(1, 65_535)), Field(ge=1, le=65_535)]
-UserId = Annotated[int, BeforeValidator(values.whole_number(1, 4_294_967_294)), Field(ge=1, le=4_294_967_294)]
-PagePath = Annotated[str, BeforeValidator(values.absolute_path), Field(pattern="^/")]
-Memory = Annotated[
-    str,
-    BeforeValidator(values.memory),
-    WithJsonSchema({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?\\s*[kKmMgG]?[iI]?[bB]?$", "examples": ["512Mi"]}),
-]
-Cpus = Annotated[float, BeforeValidator(values.decimal), Field(ge=0.01, le=1_000)]
-OpenFiles = Annotated[int, BeforeValidator(values.whole_number(1, 1_048_576)), Field(ge=1, le=1_048_576)]
-ShortTime = Annotated[str, BeforeValidator(values.duration("1ms", "1h")), WithJsonSchema(_DURATION)]
-Grace = Annotated[str, BeforeValidator(values.duration("0s", "1h")), WithJsonSchema(_DURATION)]
-LongTime = Annotated[str, BeforeValidator(values.duration("0s", "7d")), WithJsonSchema(_DURATION)]
-Constraint = Annotated[
-    str,
-    BeforeValidator(values.constraint_of),
-    WithJsonSchema({"type": "string", "pattern": "^[^ =!]+ *(==|!=|=) *[^ =!]", "examples": ["node.role == manager"]}),
-]
-EnvironmentItem = Annotated[str, BeforeValidator(values.assignment)]
-Environment = Annotated[
-    tuple[EnvironmentItem, ...],
-    BeforeValidator(values.items_of),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "array", "items": _NAME_AND_VALUE},
-                {"type": "object", "additionalProperties": _SCALAR},
-            ]
-        }
-    ),
-]
-Labels = Annotated[
-    dict[str, str],
-    BeforeValidator(values.labels_of),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "object", "additionalProperties": _SCALAR},
-                {"type": "array", "items": _NAME_AND_VALUE},
-            ]
-        }
-    ),
-]
-Command = Annotated[
-    tuple[str, ...],
-    BeforeValidator(values.command_of),
-    WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": _SCALAR, "minItems": 1}]}),
-]
-Store = Annotated[
-    dict[str, Any],
-    BeforeValidator(storages.storage_of),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "required": ["type"],
-            "properties": {
-                "type": {"type": "string", "examples": ["local", "nfs", "fsspec"]},
-                "mount_point": {"type": "string", "pattern": "^\\s*/"},
-                "local_path": {"type": "string", "pattern": "^\\s*/"},
-                "remote_path": {"type": "string", "pattern": "^\\s*/"},
-                "server": {"type": "string"},
-                "mount_options": {"type": "array", "items": {"type": "string"}},
-                "url": {"type": "string", "examples": ["s3://bucket/folder"]},
-                "options": {"type": "object"},
-                "read_only": {"type": "boolean"},
-                "description": {"type": "string"},
-            },
-        }
-    ),
-]
-StoreName = Annotated[str, BeforeValidator(storages.storage_name_of), Field(pattern="^[A-Za-z0-9_-]+$")]
-SecretName = Annotated[str, BeforeValidator(storages.storage_name_of), Field(pattern="^[A-Za-z0-9_-]+$")]
-Levels = Annotated[
-    dict[str, str],
-    BeforeValidator(level_values),
-    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number"]}}),
-]
 
 
 def _words(*words: str) -> BeforeValidator:
@@ -146,10 +94,26 @@ class Section(BaseModel):
             return isinstance(key, str) and key.startswith(EXTENSION)
         if isinstance(value, Replaced):
             return value.is_absent
-        if value is not None:
-            return False
-        default = field.get_default(call_default_factory=True, validated_data={})
-        return default is None or default == () or isinstance(default, dict | Section)
+        return value is None and _may_be_empty(field)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON Schema of the section, in which the keys that may be empty are null too."""
+        answer = handler(schema)
+        keys = handler.resolve_ref_schema(answer)["properties"]
+        for name, field in cls.model_fields.items():
+            key = keys[name]
+            if _may_be_empty(field) and {"type": "null"} not in key.get("anyOf", []):
+                outside = {part: key.pop(part) for part in ("title", "default") if part in key}
+                key = keys[name] = {**outside, "anyOf": [key, {"type": "null"}]}
+            key["description"] = field.description
+        return answer
+
+
+def _may_be_empty(field: FieldInfo) -> bool:
+    """Return whether a key without a value counts as left out: all but words, numbers and switches with a default."""
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return default is None or default == () or isinstance(default, dict | Section)
 
 
 class Routing(Section):
@@ -195,9 +159,9 @@ class Placement(Section):
 
 
 class Deploy(Section):
-    """Number of replicas, and what each of them needs."""
+    """Number of replicas, and the resources and nodes of each."""
 
-    replicas: Annotated[int, BeforeValidator(values.whole_number(1, 1_000)), Field(ge=1, le=1_000)] = Field(
+    replicas: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(values.whole_number(1, 1_000))] = Field(
         default=1, description="Number of replicas; each is an asset of its own: <uuid>-1, <uuid>-2 and so on."
     )
     resources: Resources | None = Field(default=None, description="CPUs, memory and open files.")
@@ -211,7 +175,7 @@ class Health(Section):
     port: Port | None = Field(default=None, description="Port of the page; that of the routing by default.")
     interval: ShortTime = Field(default="5s", description="Time between two checks.")
     timeout: ShortTime = Field(default="5s", description="Time to wait for an answer.")
-    retries: Annotated[int, BeforeValidator(values.whole_number(1, 1_000)), Field(ge=1, le=1_000)] = Field(
+    retries: Annotated[int, Field(ge=1, le=1_000), BeforeValidator(values.whole_number(1, 1_000))] = Field(
         default=6, description="Failed checks in a row after which the app is not healthy."
     )
     start_period: Grace = Field(default="30s", description="Time in which failed checks do not count.")
@@ -266,10 +230,10 @@ class AppFile(Section):
     Exactly one of `image`, `file` and `command` names the program; `command` with `image` is the command of the image.
     """
 
-    uuid: Annotated[str, BeforeValidator(values.uuid_of), Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]+$")] = Field(
+    uuid: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]+$"), BeforeValidator(values.uuid_of)] = Field(
         description="UUID of the asset, unique in the factory; containers have it as their name."
     )
-    image: Annotated[str, BeforeValidator(values.image_of), Field(min_length=1)] | None = Field(
+    image: Annotated[str, Field(min_length=1), BeforeValidator(values.image_of)] | None = Field(
         default=None, description="Image of the app, such as ghcr.io/plant/mill:1.4."
     )
     file: Text | None = Field(default=None, description="Python file of the app, beside this file.")
@@ -280,7 +244,9 @@ class AppFile(Section):
     runtime_uid: UserId | None = Field(default=None, description="User that the app runs as; with runtime_gid.")
     runtime_gid: UserId | None = Field(default=None, description="Group that the app runs as; with runtime_uid.")
     uns: Levels | None = Field(default=None, description="Place in the unified namespace: a value for each level.")
-    environment: Environment = Field(default=(), description="Environment variables: a list of NAME=value or a mapping.")
+    environment: Environment = Field(
+        default=(), description="Environment variables: a list of NAME=value or a mapping."
+    )
     env_file: Annotated[
         tuple[Text, ...],
         BeforeValidator(values.one_or_more),
@@ -295,7 +261,7 @@ class AppFile(Section):
     )
     routing: Routing | None = Field(default=None, description="How the gateway reaches the web pages of the app.")
     metrics: Metrics | None = Field(default=None, description="Where Prometheus finds the metrics of the app.")
-    networks: tuple[Annotated[str, BeforeValidator(values.network_of), Field(min_length=1)], ...] = Field(
+    networks: tuple[Annotated[str, Field(min_length=1), BeforeValidator(values.network_of)], ...] = Field(
         default=(), description="Networks of the containers; they exist before."
     )
     labels: Labels = Field(default_factory=dict, description="Labels of the containers.")

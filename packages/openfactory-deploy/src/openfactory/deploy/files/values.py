@@ -11,7 +11,6 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from openfactory.deploy.files.durations import seconds_of
 from openfactory.deploy.files.sizes import bytes_of
@@ -80,7 +79,7 @@ def kind_of(value: object) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return a question with the nearest of several names, or an empty text if none is near."""
+    """Return a question with the nearest of several names, or an empty text if they all differ much."""
     near = difflib.get_close_matches(name.lower(), list(names), n=1)
     return f" Did you mean {near[0]}?" if near else ""
 

@@ -1,4 +1,4 @@
-"""The apps of a document, each checked by the schema, with sentences for what is wrong."""
+"""The apps of a document, each checked by the schema, with a sentence for each problem."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Draft:
         return self.document.problem(("apps", self.name, *_in_document(self.keys, path)), text)
 
     def usable(self, *names: str) -> bool:
-        """Return whether there are settings, and none of these keys has a problem, nor a key around it."""
+        """Return whether there are settings, and neither these keys nor those around them have problems."""
         return self.settings is not None and not any(
             name == broken or name.startswith(f"{broken}.") for name in names for broken in self.broken
         )
@@ -127,8 +127,8 @@ def drafts_of(document: Document) -> tuple[list[Draft], list[Problem]]:
     problems = [
         document.problem(
             (key,),
-            f"`{key}` is not a key of a file of apps.{nearest(key, ['apps'])} Allowed are apps, and keys that begin with "
-            f"{EXTENSION}.",
+            f"`{key}` is not a key of a file of apps.{nearest(key, ['apps'])} "
+            f"Allowed are apps, and keys that begin with {EXTENSION}.",
         )
         for key in whole
         if key != "apps" and key not in _OF_OTHERS and not key.startswith(EXTENSION)
@@ -138,7 +138,9 @@ def drafts_of(document: Document) -> tuple[list[Draft], list[Problem]]:
         problems.append(document.problem((), f"`apps` is missing. Write apps: and an app below; {_EXAMPLE}."))
     elif not isinstance(apps, dict) or not apps:
         problems.append(
-            document.problem(("apps",), f"It is {kind_of(apps)}. Write an app: its name, and its keys below; {_EXAMPLE}.")
+            document.problem(
+                ("apps",), f"It is {kind_of(apps)}. Write an app: its name, and its keys below; {_EXAMPLE}."
+            )
         )
     drafts = [Draft(document, name, keys) for name, keys in apps.items()] if isinstance(apps, dict) else []
     return drafts, [*problems, *(problem for draft in drafts for problem in draft.problems)]
@@ -196,13 +198,12 @@ def _unknown_key(names: tuple[str, ...]) -> str:
     allowed = _keys_at(section)
     where = f"`{path_text(section)}`" if section else "an app"
     hint = nearest(key, allowed) or _elsewhere(key)
-    return (
-        f"`{key}` is not a key of {where}.{hint} Allowed are {', '.join(allowed)}, and keys that begin with {EXTENSION}."
-    )
+    listed = ", ".join(allowed)
+    return f"`{key}` is not a key of {where}.{hint} Allowed are {listed}, and keys that begin with {EXTENSION}."
 
 
 def _elsewhere(key: str) -> str:
-    """Return a question with a key of that name in another section, or an empty text."""
+    """Return a question with the key of this name in another section, or an empty text."""
     for path in _all_keys(AppFile):
         if path[-1] == key.lower():
             return f" Did you mean {path_text(path)}?"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, Set
 
 from openfactory.deploy.app import App
-from openfactory.deploy.files.dependencies import apps_meant, cycle_among
 from openfactory.deploy.files.document import KeyPath
-from openfactory.deploy.files.drafts import Draft
 from openfactory.deploy.files.values import nearest
 from openfactory.deploy.names import label_of, replica_uuids
 from openfactory.deploy.problems import Place, Problem
+from openfactory.deploy.reading.dependencies import apps_meant, cycle_among
+from openfactory.deploy.reading.drafts import Draft
 
 __all__ = ["clashes_among"]
 
@@ -34,8 +34,8 @@ def _uuids(drafts: Sequence[Draft]) -> Iterator[Problem]:
                 case = "" if uuid == others_uuid else ", which differs in capital letters only"
                 yield draft.problem(
                     ("uuid",),
-                    f"The asset {uuid} is also {others_uuid} of the app {other.name} in {_place(other, ('uuid',))}{case}. "
-                    "Give each app a UUID of its own.",
+                    f"The asset {uuid} is also {others_uuid} of the app {other.name} in "
+                    f"{_place(other, ('uuid',))}{case}. Give each app a UUID of its own.",
                 )
                 break
 

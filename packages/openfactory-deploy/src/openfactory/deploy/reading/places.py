@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from openfactory.deploy.app import UNSPlace
-from openfactory.deploy.files.drafts import Draft
 from openfactory.deploy.names import replica_uuids
 from openfactory.deploy.problems import Problem
+from openfactory.deploy.reading.drafts import Draft
 
 if TYPE_CHECKING:
     from openfactory.deploy.uns import UNSSchema

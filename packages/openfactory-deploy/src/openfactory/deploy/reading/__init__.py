@@ -1,4 +1,8 @@
-"""Read the files of apps: all apps, or all problems of all files."""
+"""From files to apps: all apps, or all problems of all files.
+
+`drafts` turns the problems of the schema into sentences. `checks` has the checks of one app, `clashes` those among all
+apps, `places` those in the unified namespace, and `dependencies` the meaning of `depends_on`.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openfactory.deploy.app import App
-from openfactory.deploy.files.checks import problems_of
-from openfactory.deploy.files.clashes import clashes_among
 from openfactory.deploy.files.document import read_document
-from openfactory.deploy.files.drafts import Draft, drafts_of
 from openfactory.deploy.files.folders import app_files
-from openfactory.deploy.files.places import place_of, place_problems_among
 from openfactory.deploy.problems import InvalidFilesError, Problem
+from openfactory.deploy.reading.checks import problems_of
+from openfactory.deploy.reading.clashes import clashes_among
+from openfactory.deploy.reading.drafts import Draft, drafts_of
+from openfactory.deploy.reading.places import place_of, place_problems_among
 
 if TYPE_CHECKING:
     from openfactory.deploy.uns import UNSSchema

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from openfactory.deploy.files.drafts import Draft
 from openfactory.deploy.files.schema import AppFile, Reservations
 from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.files.values import assignment, items_of, nearest
 from openfactory.deploy.names import LONGEST_LABEL, label_of, replica_uuids
 from openfactory.deploy.problems import Problem
+from openfactory.deploy.reading.drafts import Draft
 
 __all__ = ["problems_of"]
 
@@ -39,7 +39,9 @@ def _program(draft: Draft, settings: AppFile) -> Iterator[Problem]:
 
 
 def _user(draft: Draft, settings: AppFile) -> Iterator[Problem]:
-    if not draft.usable("runtime_uid", "runtime_gid") or (settings.runtime_uid is None) == (settings.runtime_gid is None):
+    if not draft.usable("runtime_uid", "runtime_gid") or (settings.runtime_uid is None) == (
+        settings.runtime_gid is None
+    ):
         return
     given, other = ("runtime_uid", "runtime_gid") if settings.runtime_gid is None else ("runtime_gid", "runtime_uid")
     yield draft.problem((given,), f"It has no {other} beside it. Write both, or neither.")
@@ -143,7 +145,9 @@ def _files(draft: Draft, settings: AppFile) -> Iterator[Problem]:
     folder = draft.document.file.parent
     for path, name in named:
         if name is not None and not _is_file(folder / name):
-            yield draft.problem(path, f"{str(folder / name)!r} is not a file. Write the path from the folder of this file.")
+            yield draft.problem(
+                path, f"{str(folder / name)!r} is not a file. Write the path from the folder of this file."
+            )
 
 
 def _is_file(file: Path) -> bool:

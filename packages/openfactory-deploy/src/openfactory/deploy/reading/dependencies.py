@@ -24,7 +24,7 @@ def apps_meant(wanted: str, file: Path, apps: Iterable[App]) -> list[App]:
     apps = list(apps)
     for meant in (
         [app for app in apps if app.name == wanted and app.place.file == file],
-        [app for app in apps if app.settings.uuid.lower() == wanted.lower()],
+        [app for app in apps if app.settings.uuid.lower() == wanted.lower()][:1],
         [app for app in apps if app.name == wanted],
     ):
         if meant:
