@@ -11,7 +11,7 @@ from enum import StrEnum
 import msgspec
 
 from openfactory.deploy.app import App, Release
-from openfactory.deploy.files.dependencies import dependencies_of
+from openfactory.deploy.reading.dependencies import dependencies_of
 from openfactory.deploy.registered import RegisteredAsset
 from openfactory.deploy.release_changes import changes
 from openfactory.deploy.targets.base import Instance, InstanceState

@@ -137,7 +137,7 @@ def wanted_by(session: Session) -> Wanted:
     """
     from openfactory.deploy.environment import releases_of
     from openfactory.deploy.factory_environment import factory_environment
-    from openfactory.deploy.files.reading import read_apps
+    from openfactory.deploy.reading import read_apps
     from openfactory.deploy.uns import UNSSchema
 
     uns_file = setting("OPENFACTORY_UNS_SCHEMA")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from openfactory.deploy.conditions import Condition, ConditionError
 from openfactory.deploy.files.schema import AppFile, Reservations
 from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.files.values import assignment, items_of, nearest
@@ -22,7 +23,7 @@ _PROGRAM = "Write exactly one of image (a container), file (a Python file) and c
 def problems_of(draft: Draft) -> Iterator[Problem]:
     """Yield the problems of an app, apart from those that the schema finds."""
     if draft.settings is not None:
-        for check in (_program, _user, _routing, _environment, _resources, _networks, _storage, _files):
+        for check in (_program, _user, _routing, _environment, _resources, _networks, _storage, _files, _when):
             yield from check(draft, draft.settings)
 
 
@@ -36,6 +37,15 @@ def _program(draft: Draft, settings: AppFile) -> Iterator[Problem]:
         yield draft.problem(("image",), f"The app has no program. {_PROGRAM}.")
     elif "file" in given and len(given) > 1:
         yield draft.problem(("file",), f"The app has several programs: {' and '.join(given)}. {_PROGRAM}.")
+
+
+def _when(draft: Draft, settings: AppFile) -> Iterator[Problem]:
+    if settings.when is None:
+        return
+    try:
+        Condition.parse(settings.when.condition)
+    except ConditionError as error:
+        yield draft.problem(("when",), str(error))
 
 
 def _user(draft: Draft, settings: AppFile) -> Iterator[Problem]:
