@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +256,29 @@ def test_a_second_deployment_waits_or_fails(hall: Hall) -> None:
     assert (rows["PRESS"]["generation"], rows["PRESS"]["state"]) == (1, "running")
     hall.write("x")
     assert hall.outcomes("up") in ({"PRESS": "unchanged", "SAW": "unchanged"}, {"PRESS": "up", "SAW": "unchanged"})
+
+
+def test_a_terminal_shows_a_table_that_changes(hall: Hall) -> None:
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    hall.environment["TERM"] = "xterm"
+    hall.write("exit")
+    command = [sys.executable, "-P", "-m", "openfactory.apps.cli", "apps", "up"]
+    process = subprocess.Popen(command, cwd=hall.folder, env=hall.environment, stdout=subprocess.PIPE, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # the terminal is closed
+        while part := os.read(main, 4096):
+            shown += part
+    output, _ = process.communicate(timeout=120)
+    os.close(main)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert process.returncode == 1
+    assert re.search(r"^PRESS +[0-9.]+ s +failed: PRESS has ended with status 3", text, re.MULTILINE), text
+    assert re.search(r"^SAW +[0-9.]+ s +skipped: SAW was not tried", text, re.MULTILINE), text
+    assert "Traceback" not in text
+    assert "  | the press is not connected" in text
+    assert b"PRESS  failed" in output
 
 
 def test_errors_have_a_remedy_and_no_traceback(hall: Hall, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class StepRunner:
         was_registered = step.asset is not None and step.asset.type is not None
         start(self._site, release, was_registered=was_registered)
         self._finish(release)
-        return self._result(step, Outcome.UP, "it appears", release)
+        return self._result(step, Outcome.UP, "it is AVAILABLE", release)
 
     def _change(self, step: Step) -> Result:
         running, wanted = step.instance, step.release

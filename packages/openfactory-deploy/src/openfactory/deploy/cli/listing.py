@@ -54,7 +54,7 @@ def list_apps(paths: tuple[Path, ...], target_name: str | None, project_name: st
         if as_json:
             print_json(rows)
         elif rows:
-            _print(rows, f"{session.project.name} on {session.target.name}")
+            _print(rows, session.project.folder, f"{session.project.name} on {session.target.name}")
         else:
             click.echo(f"Nothing of {session.project.name} runs. Start it with `ofa apps up`.", err=True)
 
@@ -152,8 +152,8 @@ def _columns(instance: Instance, asset: RegisteredAsset | None, now: float) -> d
     }
 
 
-def _print(rows: list[dict[str, Any]], title: str) -> None:
-    headers = ("asset", "availability", "state", "generation", "age", "restarts", "pid", "address", "program")
+def _print(rows: list[dict[str, Any]], folder: Path, title: str) -> None:
+    headers = ("asset", "availability", "state", "generation", "age", "restarts", "program", "address")
     table = [
         (
             row["uuid"],
@@ -162,9 +162,8 @@ def _print(rows: list[dict[str, Any]], title: str) -> None:
             str(row["generation"]),
             age_text(row["age"]),
             str(row["restarts"]),
-            str(row["pid"] or ""),
+            row["program"].removeprefix(f"{folder}/"),
             row["address"] or "",
-            row["program"],
         )
         for row in rows
     ]
