@@ -18,6 +18,7 @@ def test_all_distributions_are_here() -> None:
     assert [member.name for member in MEMBERS] == [
         "openfactory-apps",
         "openfactory-core",
+        "openfactory-deploy",
         "openfactory-fanout",
         "openfactory-fastapi",
         "openfactory-flask",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-__all__ = ["STOP_SIGNALS", "StopClock", "handle_stop_signals"]
+__all__ = ["STOP_SIGNALS", "StopClock", "handle_stop_signals", "interrupt_on_signals"]
 
 _ALWAYS = (signal.SIGINT, signal.SIGTERM)
 
@@ -55,3 +55,16 @@ def handle_stop_signals(handler: Callable[[int, FrameType | None], object]) -> d
     """
     taken = [number for number in _UNLESS_TAKEN if signal.getsignal(number) == signal.SIG_DFL]
     return {number: signal.signal(number, handler) for number in (*_ALWAYS, *taken)}
+
+
+def interrupt_on_signals() -> None:
+    """Raise KeyboardInterrupt on the signals that stop a program, once if a signal is repeated at once."""
+    clock = StopClock()
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - for signal.signal()
+        repeated = clock.is_running()
+        clock.begin()
+        if not repeated:
+            raise KeyboardInterrupt
+
+    handle_stop_signals(interrupt)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from types import FrameType
 
 import click
 import msgspec
@@ -14,7 +13,7 @@ from openfactory.apps.cli.failure import Failure
 from openfactory.apps.cli.options import asset_uuid_argument, json_option, url_option
 from openfactory.apps.cli.output import one_line, print_json_line
 from openfactory.apps.cli.target import open_factory
-from openfactory.apps.stop_signals import StopClock, handle_stop_signals
+from openfactory.apps.stop_signals import interrupt_on_signals
 from openfactory.assets import AssetEvent
 from openfactory.assets.event_buffer import EventBuffer
 from openfactory.commands.envelope import CommandCancel, CommandEnvelope, CommandReply
@@ -54,7 +53,7 @@ def watch(
     --json, one object per line:
     {"asset_uuid", "id", "value", "type", "tag", "timestamp"}, and "attributes" if the event has further ones
     """
-    _interrupt_on_signals()
+    interrupt_on_signals()
     wanted = None if attribute_id is None else [attribute_id]
     with (
         open_factory(url) as factory,
@@ -76,19 +75,6 @@ def watch(
             return
     if count is not None and printed < count:
         raise Failure(f"{asset_uuid} had {printed} of {count} events within {seconds:g} s. Wait longer with --seconds.")
-
-
-def _interrupt_on_signals() -> None:
-    """Raise KeyboardInterrupt on the signals that stop a program, once if a signal is repeated at once."""
-    clock = StopClock()
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - for signal.signal()
-        repeated = clock.is_running()
-        clock.begin()
-        if not repeated:
-            raise KeyboardInterrupt
-
-    handle_stop_signals(interrupt)
 
 
 def _greeting(asset_uuid: str, attribute_id: str | None, known: list[str], url: str) -> str:

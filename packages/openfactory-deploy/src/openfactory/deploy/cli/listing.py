@@ -1,0 +1,170 @@
+"""`ofa apps ls`, `logs` and `events`: the apps that run, their logs, and the record of deployments."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from openfactory.apps.cli.failure import Failure
+from openfactory.apps.cli.listing import age_text
+from openfactory.apps.cli.options import json_option
+from openfactory.apps.cli.output import print_json, print_table, short_timestamp
+from openfactory.apps.cli.target import open_factory
+from openfactory.apps.stop_signals import interrupt_on_signals
+from openfactory.deploy.cli.following import follow_logs, print_logs
+from openfactory.deploy.cli.options import app_option, paths_argument, project_option, target_option
+from openfactory.deploy.cli.session import facts_of, is_wanted, open_session
+
+if TYPE_CHECKING:
+    from openfactory.deploy.registered import RegisteredAsset
+    from openfactory.deploy.targets.base import Instance
+
+__all__ = ["events", "list_apps", "logs"]
+
+# Number of events that are shown.
+_EVENTS = 100
+
+
+@click.command("ls")
+@paths_argument
+@target_option
+@project_option
+@json_option
+def list_apps(paths: tuple[Path, ...], target_name: str | None, project_name: str | None, as_json: bool) -> None:
+    """List the apps of a project that run.
+
+    AVAILABILITY is that of the asset, STATE and RESTARTS are of its process or container, and AGE is the time since its
+    start. The files are not read.
+
+    \b
+    --json: [{"uuid", "app", "availability", "registered", "owner", "state",
+              "exit_status", "health", "generation", "hash", "restarts", "age",
+              "pid", "program", "address"}, …]
+    with "age" in seconds, and "owner" as the process that owns the asset, or null
+    """
+    with open_session(paths, target_name, project_name) as session:
+        instances = session.target.instances()
+        facts = facts_of(session, [instance.uuid for instance in instances]) if instances else {}
+        now = time.time()
+        rows = [_columns(instance, facts.get(instance.uuid), now) for instance in instances]
+        if as_json:
+            print_json(rows)
+        elif rows:
+            _print(rows, session.project.folder, f"{session.project.name} on {session.target.name}")
+        else:
+            click.echo(f"Nothing of {session.project.name} runs. Start it with `ofa apps up`.", err=True)
+
+
+@click.command()
+@paths_argument
+@app_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="NUMBER", help="Begin with the last lines of each asset.")
+@target_option
+@project_option
+def logs(
+    paths: tuple[Path, ...],
+    wanted: tuple[str, ...],
+    follow: bool,
+    tail: int | None,
+    target_name: str | None,
+    project_name: str | None,
+) -> None:
+    """Print the logs of apps, each line behind the UUID of its asset."""
+    interrupt_on_signals()
+    with open_session(paths, target_name, project_name) as session:
+        running = {instance.uuid: instance.app for instance in session.target.instances()}
+        known = running or {uuid: release.app.settings.uuid for uuid, release in session.deployed().items()}
+        uuids = sorted(uuid for uuid, app in known.items() if is_wanted(uuid, app, wanted))
+        if not uuids:
+            raise Failure(
+                f"{', '.join(wanted) or 'Nothing'} does not run in {session.project.name}. "
+                f"It has {', '.join(sorted(known)) or 'no apps that run'}."
+            )
+        if follow:
+            follow_logs(session, uuids, tail=tail)
+        else:
+            print_logs(session, uuids, follow=False, tail=tail)
+
+
+@click.command()
+@paths_argument
+@app_option
+@click.option("--tail", type=click.IntRange(min=1), default=_EVENTS, show_default=True, help="Number of events.")
+@target_option
+@project_option
+@json_option
+def events(
+    paths: tuple[Path, ...],
+    wanted: tuple[str, ...],
+    tail: int,
+    target_name: str | None,
+    project_name: str | None,
+    as_json: bool,
+) -> None:
+    """Show the steps of earlier deployments, oldest first.
+
+    They are events of the asset deployment-PROJECT, which `ofa asset watch` and dashboards show as those of any asset.
+
+    \b
+    --json: [{"time", "asset", "action", "outcome", "text", "generation"}, …]
+    """
+    from openfactory.deploy.record import RecordedStep, recorded_steps
+
+    with open_session(paths, target_name, project_name) as session, open_factory(session.factory_url) as factory:
+        found = [
+            step if isinstance(step, RecordedStep) else RecordedStep("", "", step[1], "", time=step[0])
+            for step in recorded_steps(factory, session.project.name, limit=tail)
+            if not wanted or (isinstance(step, RecordedStep) and step.asset in wanted)
+        ]
+        project = session.project.name
+    if as_json:
+        print_json([msgspec.structs.asdict(step) for step in found])
+    elif found:
+        rows = [(short_timestamp(step.time), step.asset, step.action, step.outcome, step.text) for step in found]
+        print_table(("time", "asset", "action", "outcome", "description"), rows)
+    else:
+        click.echo(f"No deployment of {project} is recorded. Deploy it with `ofa apps up`.", err=True)
+
+
+def _columns(instance: Instance, asset: RegisteredAsset | None, now: float) -> dict[str, Any]:
+    owner = None if asset is None or not asset.has_owner or asset.owner is None else str(asset.owner)
+    return {
+        "uuid": instance.uuid,
+        "app": instance.app,
+        "availability": (None if asset is None else asset.availability) or "UNAVAILABLE",
+        "registered": asset is not None and asset.type is not None,
+        "owner": owner,
+        "state": instance.state,
+        "exit_status": instance.exit_status,
+        "health": instance.health or None,
+        "generation": instance.generation,
+        "hash": instance.hash,
+        "restarts": instance.restarts,
+        "age": None if instance.started is None else round(max(now - instance.started, 0), 3),
+        "pid": instance.pid,
+        "program": instance.program,
+        "address": instance.address,
+    }
+
+
+def _print(rows: list[dict[str, Any]], folder: Path, title: str) -> None:
+    headers = ("asset", "availability", "state", "generation", "age", "restarts", "program", "address")
+    table = [
+        (
+            row["uuid"],
+            row["availability"],
+            f"{row['state']}{'' if row['registered'] else ', not registered'}",
+            str(row["generation"]),
+            age_text(row["age"]),
+            str(row["restarts"]),
+            row["program"].removeprefix(f"{folder}/"),
+            row["address"] or "",
+        )
+        for row in rows
+    ]
+    print_table(headers, table, title)

@@ -1,0 +1,222 @@
+"""The project, the target and the factory that the commands work on, found from their paths and options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from openfactory.apps.cli.failure import Failure
+from openfactory.deploy.settings import VARIABLES
+from openfactory.settings import declare, setting
+
+if TYPE_CHECKING:
+    from openfactory.deploy.app import App, Release
+    from openfactory.deploy.plan import Plan
+    from openfactory.deploy.registered import RegisteredAsset
+    from openfactory.deploy.releases import ReleaseStore
+    from openfactory.deploy.targets.base import Project, Target
+
+__all__ = ["FOLDER", "Session", "Wanted", "facts_of", "is_wanted", "open_session", "plan_of", "wanted_by"]
+
+declare(VARIABLES)
+
+#: Folder beside the files in which a project keeps its own files.
+FOLDER = ".openfactory"
+
+# File with settings of the deployer, in the folder of the project or the working directory.
+_SETTINGS_FILE = ".ofaenv"
+
+
+class Session(msgspec.Struct, frozen=True):
+    """The project, target and factory of a command.
+
+    Attributes:
+        paths: files and folders of the command line.
+        project: the project.
+        target: the target.
+        store: the releases that have been up on the target.
+        url: URL of the factory; None if neither a setting nor the target names one.
+        target_url: URL that the target has for apps if no setting names one.
+    """
+
+    paths: tuple[Path, ...]
+    project: Project
+    target: Target
+    store: ReleaseStore
+    url: str | None
+    target_url: str | None
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the project's own files."""
+        return self.project.folder / FOLDER
+
+    @property
+    def factory_url(self) -> str:
+        """URL of the factory.
+
+        Raises:
+            Failure: no factory is named.
+        """
+        if self.url is not None and self.url.startswith("memory:"):
+            raise Failure(f"{self.url} is visible only in one process. Set KSQLDB_URL to a file or a server.")
+        if self.url is None:
+            raise Failure(
+                "The factory is not named. Set KSQLDB_URL to its location, such as kafka://broker:9092, "
+                f"in the environment or in {_SETTINGS_FILE}."
+            )
+        return self.url
+
+    def deployed(self) -> dict[str, Release]:
+        """Return the last release of each asset that has been up, by UUID."""
+        return {uuid: kept.release for uuid, kept in self.store.all_last().items()}
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """The apps of the files of a session.
+
+    Attributes:
+        apps: the apps.
+        releases: all their replicas.
+        elsewhere: UUIDs of apps that were deployed from files which this command does not read.
+    """
+
+    apps: tuple[App, ...]
+    releases: tuple[Release, ...]
+    elsewhere: frozenset[str]
+
+
+@contextmanager
+def open_session(paths: Sequence[Path], target_name: str | None, project_name: str | None) -> Generator[Session]:
+    """Open the target of a project.
+
+    Args:
+        paths: files and folders of apps; the working directory if there are none.
+        target_name: name of the target; DEPLOYMENT_PLATFORM by default.
+        project_name: name of the project; that of its folder by default.
+
+    Raises:
+        Failure: a path does not exist.
+        ConfigurationError, MissingDistributionError, TargetError: the target cannot be used.
+    """
+    from openfactory.deploy.factory_environment import factory_environment
+    from openfactory.deploy.names import normalised_name
+    from openfactory.deploy.releases import ReleaseStore
+    from openfactory.deploy.targets.base import Project
+    from openfactory.deploy.targets.registry import open_target
+
+    paths = tuple(paths) or (Path(),)
+    for path in paths:
+        if not path.exists():
+            raise Failure(f"{path} does not exist. Give a file of apps, or a folder with files app_*.yml.")
+    folder = _folder_of(paths)
+    _load_settings(dict.fromkeys((folder, Path.cwd())))
+    name = normalised_name(project_name or folder.name)
+    if not name:
+        raise Failure(f"{project_name or folder.name!r} is not the name of a project. Give one with --project.")
+    target = open_target(target_name or setting("DEPLOYMENT_PLATFORM") or "process", Project(name, folder))
+    try:
+        default = target.default_url
+        url = factory_environment(default).variables.get("KSQLDB_URL")
+        yield Session(paths, target.project, target, ReleaseStore(folder / FOLDER, target.name), url, default)
+    finally:
+        target.close()
+
+
+def wanted_by(session: Session) -> Wanted:
+    """Read the files of a session.
+
+    Raises:
+        InvalidFilesError: something is wrong in the files.
+        ConfigurationError: an environment file or a setting is not valid.
+    """
+    from openfactory.deploy.environment import releases_of
+    from openfactory.deploy.factory_environment import factory_environment
+    from openfactory.deploy.reading import read_apps
+    from openfactory.deploy.uns import UNSSchema
+
+    uns_file = setting("OPENFACTORY_UNS_SCHEMA")
+    uns = UNSSchema.from_file(uns_file, os.environ) if uns_file else None
+    apps = read_apps(session.paths, os.environ, uns)
+    factory, target = factory_environment(session.target_url), session.target
+    releases = tuple(
+        release
+        for app in apps
+        for release in releases_of(app, factory, target=target.name, secret_path=target.secret_path)
+    )
+    read = {app.place.file.resolve() for app in apps}
+    elsewhere = {
+        release.app.settings.uuid
+        for release in session.deployed().values()
+        if not _is_read(release.app.place.file, read, session.paths) and release.app.place.file.is_file()
+    }
+    return Wanted(tuple(apps), releases, frozenset(elsewhere))
+
+
+def facts_of(session: Session, uuids: Sequence[str]) -> dict[str, RegisteredAsset]:
+    """Return the facts of the factory about some assets; a factory whose file does not exist yet has no facts."""
+    from openfactory.apps.cli.target import file_of
+    from openfactory.deploy.registered import registered_assets
+    from openfactory.engines.registry import open_engine
+
+    file = file_of(session.factory_url)
+    if file is not None and not file.exists():
+        return {}
+    with open_engine(session.factory_url) as reference:
+        return registered_assets(reference.engine, uuids)
+
+
+def plan_of(session: Session, wanted: Wanted) -> Plan:
+    """Return the plan of a deployment.
+
+    Raises:
+        EngineError, TargetError: the factory or the target cannot be read.
+    """
+    from openfactory.deploy.declared import declared_in, dropped
+    from openfactory.deploy.plan import plan_of_releases
+
+    instances, deployed = session.target.instances(), session.deployed()
+    uuids = dict.fromkeys([*(r.uuid for r in wanted.releases), *(instance.uuid for instance in instances), *deployed])
+    facts = facts_of(session, list(uuids))
+    drops: dict[str, tuple[str, ...] | None] = {}
+    for release in wanted.releases:
+        file, asset = release.app.settings.file, facts.get(release.uuid)
+        declared = None if file is None else declared_in(release.app.place.file.parent / file)
+        drops[release.uuid] = () if asset is None else None if declared is None else dropped(asset, declared)
+    return plan_of_releases(
+        session.project.name, session.target.name, wanted.releases, instances, facts,
+        deployed=deployed, elsewhere=wanted.elsewhere, drops=drops,
+    )  # fmt: skip
+
+
+def is_wanted(uuid: str, app: str, wanted: Sequence[str]) -> bool:
+    """Return whether an asset is selected by its UUID or that of its app; without a selection, each is."""
+    return not wanted or uuid in wanted or app in wanted
+
+
+def _folder_of(paths: Sequence[Path]) -> Path:
+    """Return the folder of a project: the one that all its files have in common."""
+    folders = [path.absolute() if path.is_dir() else path.absolute().parent for path in paths]
+    return Path(os.path.commonpath([os.path.normpath(folder) for folder in folders]))
+
+
+def _load_settings(folders: Sequence[Path] | dict[Path, None]) -> None:
+    """Set the variables of the files .ofaenv that the environment does not have."""
+    from openfactory.deploy.env_files import variables_in
+
+    for folder in folders:
+        file = folder / _SETTINGS_FILE
+        if file.is_file():
+            for name, value in variables_in(file).items():
+                os.environ[name] = os.environ.get(name) or value
+
+
+def _is_read(file: Path, read: set[Path], paths: Sequence[Path]) -> bool:
+    """Return whether a file was read, or would have been if it had any apps."""
+    file = file.resolve()
+    return file in read or any(file == path.resolve() or file.is_relative_to(path.resolve()) for path in paths)
