@@ -161,7 +161,8 @@ class Supervisor:
 
     async def _restart(self, app: Supervised) -> str:
         try:
-            await app.restart()
+            if not await app.restart():
+                return f"{app.record.program.uuid} was stopped by another command. Start it again."
         except (OSError, subprocess.SubprocessError) as error:
             return f"{app.record.program.uuid} cannot be started again: {error}. Correct its file, or what it needs."
         return ""
