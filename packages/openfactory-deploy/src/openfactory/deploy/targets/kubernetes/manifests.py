@@ -13,17 +13,12 @@ from openfactory.deploy.files.units import bytes_of, seconds_of
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.names import normalised_name
 from openfactory.deploy.targets.health import ALIVE, health_check
-from openfactory.deploy.targets.identity import identity_labels
+from openfactory.deploy.targets.identity import APP, PROJECT, UUID, identity_labels
 from openfactory.deploy.targets.kubernetes.placement import scheduling
 from openfactory.deploy.targets.kubernetes.routes import route_objects
 from openfactory.deploy.targets.kubernetes.volumes import Volumes, volumes_of
 
-__all__ = ["APP_LABEL", "NAME_LABEL", "PROJECT_LABEL", "Place", "manifests", "secret_name"]
-
-#: Labels, whose values are names; the UUIDs themselves are annotations.
-PROJECT_LABEL = "openfactory.io/project"
-APP_LABEL = "openfactory.io/app"
-NAME_LABEL = "openfactory.io/name"
+__all__ = ["Place", "manifests", "secret_name"]
 
 # Folder of the secrets, as in all containers.
 _SECRETS = "/run/secrets"
@@ -75,37 +70,45 @@ def manifests(release: Release, place: Place, *, with_secrets: bool = True) -> l
             "metadata": {"name": name},
             "spec": {
                 "replicas": 1,
-                "selector": {"matchLabels": {NAME_LABEL: name}},
+                "selector": {"matchLabels": {UUID: name}},
                 "strategy": _strategy(settings.update.order),
                 "template": _pod_template(release, place, name, volumes),
             },
         }
     )
     if ports := _ports(release):
-        objects.append(_service(name, {NAME_LABEL: name}, ports))
-    if (route := place.addresses.route(settings)) is not None and settings.routing is not None:
-        app = normalised_name(settings.uuid)
-        if app != name:  # the route leads to all replicas
-            objects.append(_service(app, {APP_LABEL: app, PROJECT_LABEL: place.project}, {"web": ports["web"]}))
-        objects += route_objects(route, app)
-    return [_in_place(item, release, place) for item in objects]
+        objects.append(_service(name, {UUID: name}, ports))
+    own = _identity(release, place)
+    return [_identified(item, own, place) for item in objects] + _shared_by_replicas(release, place, name, ports)
 
 
-def _in_place(item: dict[str, Any], release: Release, place: Place) -> dict[str, Any]:
+def _shared_by_replicas(release: Release, place: Place, name: str, ports: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return the objects of the app's route, which are the same for each replica."""
+    settings = release.app.settings
+    if (route := place.addresses.route(settings)) is None:
+        return []
+    app = normalised_name(settings.uuid)
+    objects = [] if app == name else [_service(app, {APP: app, PROJECT: place.project}, {"web": ports["web"]})]
+    shared = {"labels": {PROJECT: place.project, APP: app}, "annotations": {APP: settings.uuid}}
+    return [_identified(item, shared, place) for item in [*objects, *route_objects(route, app)]]
+
+
+def _identified(item: dict[str, Any], identity: Mapping[str, Any], place: Place) -> dict[str, Any]:
     """Return an object with its namespace, and with the labels and annotations by which it is found."""
-    metadata = {**item["metadata"], "labels": _labels(release, place)}
-    metadata["annotations"] = identity_labels(place.project, release)
+    metadata = {**item["metadata"], **identity}
     if item["kind"] != "PersistentVolume":
         metadata["namespace"] = place.namespace
     return {**item, "metadata": metadata}
 
 
-def _labels(release: Release, place: Place) -> dict[str, str]:
-    return {
-        PROJECT_LABEL: place.project,
-        APP_LABEL: normalised_name(release.app.settings.uuid),
-        NAME_LABEL: normalised_name(release.uuid),
+def _identity(release: Release, place: Place) -> dict[str, dict[str, str]]:
+    """Return the identity of a release: names as labels, and the UUIDs themselves, which may have any characters."""
+    names = {
+        PROJECT: place.project,
+        APP: normalised_name(release.app.settings.uuid),
+        UUID: normalised_name(release.uuid),
     }
+    return {"labels": names, "annotations": identity_labels(place.project, release)}
 
 
 def _strategy(order: str) -> dict[str, Any]:
@@ -148,8 +151,8 @@ def _pod_template(release: Release, place: Place, name: str, volumes: Volumes) -
         spec["volumes"] = pod_volumes
     spec |= scheduling(settings)
     # A changed value of a secret makes a new pod, because the hash of the release is part of the template.
-    metadata = {"labels": _labels(release, place)}
-    metadata["annotations"] = {**settings.labels, **identity_labels(place.project, release)}
+    metadata = _identity(release, place)
+    metadata["annotations"] = {**settings.labels, **metadata["annotations"]}
     return {"metadata": metadata, "spec": spec}
 
 
