@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from servers.certificates import Certificates
-from servers.fetching import fetched, run
 from servers.gateway import Gateway, Route
+from servers.pinned import traefik
 from servers.ports import HOST, free_port
 
 __all__ = ["TraefikServer"]
-
-#: Names the version and the hashes of its files.
-_REQUIREMENT = Path(__file__).with_name("traefik.txt")
 
 
 class TraefikServer(Gateway):
@@ -37,8 +32,7 @@ class TraefikServer(Gateway):
         (self.folder / "routes.yaml").write_text(json.dumps(routes, indent=2), encoding="utf-8")
 
     def _command(self) -> list[str]:
-        installed = fetched(f"traefik-{_version()}", _install)
-        return [str(installed / "bin" / "traefik"), f"--configfile={self.folder / 'traefik.yaml'}"]
+        return [str(traefik()), f"--configfile={self.folder / 'traefik.yaml'}"]
 
     def _is_ready(self) -> bool:
         """It listens before it knows its routes."""
@@ -88,14 +82,3 @@ class TraefikServer(Gateway):
 
 def _pair(certificates: Certificates) -> dict[str, str]:
     return {"certFile": str(certificates.certificate_file), "keyFile": str(certificates.key_file)}
-
-
-def _version() -> str:
-    return _REQUIREMENT.read_text(encoding="utf-8").partition("==")[2].split()[0]
-
-
-def _install(folder: Path) -> None:
-    # The environments of hatch have no pip of their own, but name the uv that made them.
-    uv = os.environ.get("HATCH_UV")
-    pip = (uv, "pip") if uv else (sys.executable, "-m", "pip")
-    run(*pip, "install", "--quiet", "--no-deps", "--require-hashes", "--target", folder, "--requirement", _REQUIREMENT)
