@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from openfactory.deploy.app import Release
-from openfactory.deploy.files.units import bytes_of, seconds_of
+from openfactory.deploy.files.durations import seconds_of
+from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.targets.health import health_check
 from openfactory.exceptions import ConfigurationError
 

@@ -176,8 +176,8 @@ def _chosen_ports() -> Ports:
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
         raise TargetError(f"OPENFACTORY_GATEWAY={address!r} is not an address. Set host:port, such as 0.0.0.0:80.")
     return host, int(port)
 

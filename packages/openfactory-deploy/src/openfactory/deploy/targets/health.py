@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from openfactory.deploy.app import Release
-from openfactory.deploy.files.units import seconds_of
+from openfactory.deploy.files.durations import seconds_of
 
 __all__ = ["ALIVE", "HealthCheck", "health_check"]
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from openfactory.deploy.app import Release
-from openfactory.deploy.files.units import bytes_of, seconds_of
+from openfactory.deploy.files.durations import seconds_of
+from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.names import normalised_name
 from openfactory.deploy.targets.health import ALIVE, health_check
