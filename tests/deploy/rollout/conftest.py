@@ -49,3 +49,12 @@ def release(project: Project, url: str) -> Callable[..., Release]:
         return release_of(project.folder, url, uuid, way, **settings)
 
     return made
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests on the cluster of KUBECONFIG, unless `-m kubernetes` asks for them."""
+    if "kubernetes" in (config.option.markexpr or ""):
+        return
+    left_out = [item for item in items if item.get_closest_marker("kubernetes")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
