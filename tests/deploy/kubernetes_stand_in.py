@@ -94,6 +94,7 @@ def _selects(selector: str, labels: dict[str, str]) -> bool:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     @property
     def state(self) -> StandIn:

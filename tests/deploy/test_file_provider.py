@@ -38,6 +38,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
     """Answers with its name, the path, and the headers that tell of a gateway, by the names that a CGI program sees."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         headers = {name.replace("_", "-").replace(".", "-").title(): value for name, value in self.headers.items()}
