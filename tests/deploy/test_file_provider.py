@@ -114,7 +114,7 @@ def gateway(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def put(gateway: Traefik, routes: dict[Route, list[str]]) -> None:
-    gateway.apply(routes)
+    gateway.routes.apply(routes)
     gateway.wait_until_taken(routes)
 
 

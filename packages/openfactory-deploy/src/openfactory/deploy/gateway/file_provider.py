@@ -40,6 +40,20 @@ class RouteFiles:
             if path not in wanted:
                 path.unlink(missing_ok=True)
 
+    def servers(self, route: Route) -> list[str]:
+        """Return the URLs to which a route leads now; a route that is not written has none."""
+        try:
+            content = json.loads(self._path(route).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return []
+        balancer = content["http"]["services"][route.name]["loadBalancer"]
+        return [str(server["url"]) for server in balancer["servers"]]
+
+    def put(self, route: Route, servers: Sequence[str]) -> None:
+        """Write the file of one route."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _replace(self._path(route), _content(route, servers))
+
     def _path(self, route: Route) -> Path:
         return self.folder / f"{route.name}.yaml"
 

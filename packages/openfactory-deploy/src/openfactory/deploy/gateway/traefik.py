@@ -55,12 +55,15 @@ class Traefik:
     Args:
         folder: folder of its settings and routes, which is made.
         program: path of the program.
+
+    Attributes:
+        routes: the files of its routes, which it takes by itself when they change.
     """
 
     def __init__(self, folder: Path, program: str) -> None:
         self.folder = folder
         self._program = program
-        self._routes = RouteFiles(folder / "routes")
+        self.routes = RouteFiles(folder / "routes")
         self._settings_file = folder / "traefik.yaml"
 
     @property
@@ -73,22 +76,24 @@ class Traefik:
         """The command that runs it."""
         return [self._program, f"--configfile={self._settings_file}"]
 
-    def prepare(self) -> None:
-        """Write its settings, before it is started.
+    def prepare(self, *, runs: bool = False) -> bool:
+        """Write its settings, before it is started, and return whether they differ from those before.
+
+        Args:
+            runs: whether it runs, and so has its ports itself.
 
         Raises:
             TargetError: its port is in use, or the program does not run.
         """
-        ports = self._kept_ports() or _chosen_ports()
-        self._routes.folder.mkdir(parents=True, exist_ok=True)
-        self._settings_file.write_text(
-            json.dumps(_static_settings(ports, self._routes.folder, _version(self._program)), indent=2) + "\n",
-            encoding="utf-8",
-        )
-
-    def apply(self, routes: Mapping[Route, Sequence[str]]) -> None:
-        """Write the routes, each with the URLs of its processes; Traefik takes them by itself."""
-        self._routes.apply(routes)
+        ports = self._kept_ports()
+        if ports is None or not (runs or (_is_free(ports.host, ports.web) and _is_free("127.0.0.1", ports.api))):
+            ports = _chosen_ports()
+        self.routes.folder.mkdir(parents=True, exist_ok=True)
+        settings = json.dumps(_static_settings(ports, self.routes.folder, _version(self._program)), indent=2) + "\n"
+        if self._settings_file.exists() and self._settings_file.read_text(encoding="utf-8") == settings:
+            return False
+        self._settings_file.write_text(settings, encoding="utf-8")
+        return True
 
     def wait_until_taken(self, routes: Mapping[Route, Sequence[str]]) -> None:
         """Wait until Traefik sends requests where the routes say.
@@ -101,8 +106,8 @@ class Traefik:
         while self._taken() != wanted:
             if time.monotonic() > deadline:
                 raise TargetError(
-                    f"The gateway has not taken its routes within {_TAKEN_SECONDS:g} s. Look at its log: "
-                    "ofa apps logs --gateway."
+                    f"The gateway has not taken its routes within {_TAKEN_SECONDS:g} s. See its log in "
+                    f"{self.folder.parent / 'logs'}."
                 )
             time.sleep(0.02)
 
@@ -138,7 +143,10 @@ class Traefik:
 
 
 def _static_settings(ports: Ports, routes: Path, version: tuple[int, ...]) -> dict[str, Any]:
-    web: dict[str, Any] = {"address": f"{ports.host}:{ports.web}"}
+    web: dict[str, Any] = {
+        "address": f"{ports.host}:{ports.web}",
+        "transport": {"lifeCycle": {"graceTimeOut": "1s"}},  # a stream of events does not end by itself
+    }
     if version >= _DROPS_ALIASES:  # an older one does not start with a setting that it does not know
         web["http"] = {"aliasHeadersStrategy": "delete"}
     return {

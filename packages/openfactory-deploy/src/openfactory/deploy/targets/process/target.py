@@ -14,6 +14,7 @@ from openfactory.deploy.factory_environment import embedded_url
 from openfactory.deploy.targets.base import Instance, InstanceState, LogLine, Project, Target, TargetError
 from openfactory.deploy.targets.process.base_environment import base_environment
 from openfactory.deploy.targets.process.connection import ask
+from openfactory.deploy.targets.process.gateway import ProcessGateway
 from openfactory.deploy.targets.process.layout import FOLDER, Layout
 from openfactory.deploy.targets.process.log_files import LogReader
 from openfactory.deploy.targets.process.messages import Request
@@ -42,6 +43,7 @@ class ProcessTarget(Target):
         super().__init__(project)
         self._layout = Layout(project.folder.absolute() / FOLDER)
         self._log_bytes = log_bytes
+        self._gateway = ProcessGateway(self._layout, project.name, self._ask)
         self._closed = threading.Event()
 
     @property
@@ -64,11 +66,13 @@ class ProcessTarget(Target):
     def start(self, release: Release) -> Instance:
         program = program_of(release, self.project.name, self._layout, self._log_bytes)
         records = self._ask(Request("start", program, dict(release.secrets)))
-        return next(_instance(record) for record in records if record.key == (program.uuid, program.generation))
+        started = next(_instance(record) for record in records if record.key == (program.uuid, program.generation))
+        self._gateway.add(release, started)
+        return started
 
     def stop(self, instance: Instance) -> None:
         if self._records_on_disk():
-            self._ask(self._request("stop", instance))
+            self._gateway.stop_without_apps(self._ask(self._request("stop", instance)))
 
     def restart(self, instance: Instance) -> None:
         self._ask(self._request("restart", instance))
@@ -95,12 +99,13 @@ class ProcessTarget(Target):
                 reader.close()
 
     def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
+        if not self._records_on_disk():
+            return {}
+        instances = self.instances()
         uuids = {release.uuid for release in releases}
-        newest = {instance.uuid: instance for instance in self.instances()}  # the last of a UUID is the newest
-        return {uuid: instance.address for uuid, instance in newest.items() if uuid in uuids and instance.address}
-
-    def close(self) -> None:
-        self._closed.set()
+        own = {instance.uuid: instance.address for instance in instances if instance.address}  # of the newest one
+        addresses = {uuid: address for uuid, address in own.items() if uuid in uuids}
+        return addresses | self._gateway.apply(releases, instances)
 
     def _ask(self, request: Request) -> list[Record]:
         return ask(self._layout, request, base_environment())
