@@ -38,6 +38,9 @@ def test_the_labels_in_production_are_for_the_host_names() -> None:
         "traefik.http.routers.ofa-my-app.rule": "Host(`my-app.factory.test`) || Host(`panel.factory.test`)",
         "traefik.http.routers.ofa-my-app.service": "ofa-my-app",
         "traefik.http.routers.ofa-my-app.entrypoints": "web",
+        "traefik.http.routers.ofa-my-app.middlewares": "ofa-my-app-retry",
+        "traefik.http.middlewares.ofa-my-app-retry.retry.attempts": "100",
+        "traefik.http.middlewares.ofa-my-app-retry.retry.initialinterval": "50ms",
         "traefik.http.services.ofa-my-app.loadbalancer.server.port": "4000",
     }
 
@@ -51,7 +54,9 @@ def test_the_labels_for_development_are_for_a_prefix_too() -> None:
         "routers.ofa-my-app-external.rule": "Host(`localhost`) && (Path(`/my-app`) || PathPrefix(`/my-app/`))",
         "routers.ofa-my-app-external.service": "ofa-my-app",
         "routers.ofa-my-app-external.entrypoints": "web",
-        "routers.ofa-my-app-external.middlewares": "ofa-my-app-slash,ofa-my-app-strip",
+        "routers.ofa-my-app-external.middlewares": "ofa-my-app-slash,ofa-my-app-strip,ofa-my-app-retry",
+        "middlewares.ofa-my-app-retry.retry.attempts": "100",
+        "middlewares.ofa-my-app-retry.retry.initialinterval": "50ms",
         "middlewares.ofa-my-app-slash.redirectregex.regex": r"^(https?://[^/]+/my-app)(\?.*)?$",
         "middlewares.ofa-my-app-slash.redirectregex.replacement": "${1}/${2}",
         "middlewares.ofa-my-app-strip.stripprefix.prefixes": "/my-app",

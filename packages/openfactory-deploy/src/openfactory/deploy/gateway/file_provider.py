@@ -60,7 +60,8 @@ class RouteFiles:
 
 def _content(route: Route, servers: Sequence[str]) -> str:
     # Traefik reads JSON as the YAML that it is.
-    return json.dumps({"http": http_configuration(route, load_balancer(servers))}, indent=2) + "\n"
+    configuration = http_configuration(route, load_balancer(servers), retries=len(servers) > 1)
+    return json.dumps({"http": configuration}, indent=2) + "\n"
 
 
 def _replace(path: Path, content: str) -> None:

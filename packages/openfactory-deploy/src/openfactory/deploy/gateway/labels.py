@@ -20,7 +20,8 @@ def gateway_labels(release: Release, addresses: Addresses) -> dict[str, str]:
     route = addresses.route(settings)
     if route is None or settings.routing is None:
         return {}
-    configuration = http_configuration(route, {"server": {"port": settings.routing.port}})
+    # Traefik collects the containers with the same labels, so there may be several at any time.
+    configuration = http_configuration(route, {"server": {"port": settings.routing.port}}, retries=True)
     return {"traefik.enable": "true", **dict(_flattened("traefik.http", configuration))}
 
 

@@ -23,8 +23,8 @@ declare(VARIABLES)
 #: Entry point of Traefik for HTTP, in the files and labels of an OpenFactory.
 ENTRY_POINT = "web"
 
-# A request that finds the port of an app closed is sent again to its other process, for about 10 seconds: so long may a
-# new version take from the moment at which the old one stops to its own first answer.
+# While an app is replaced, a request that finds the port of one process closed is sent to the other, for about 10
+# seconds: so long may a new version take from the moment at which the old one stops to its own first answer.
 _ATTEMPTS = 100
 _PAUSE = "50ms"
 
@@ -89,19 +89,19 @@ def load_balancer(servers: Sequence[str]) -> dict[str, Any]:
     return {"servers": [{"url": url} for url in servers]}
 
 
-def http_configuration(route: Route, balancer: Mapping[str, Any]) -> dict[str, Any]:
+def http_configuration(route: Route, balancer: Mapping[str, Any], *, retries: bool) -> dict[str, Any]:
     """Return the routers, services and middlewares of a route, in the form of Traefik's file provider.
 
     Args:
         route: the route.
-        balancer: load balancer of its service. If that names several servers, a request that one of them does not
-            accept is sent to another.
+        balancer: load balancer of its service.
+        retries: whether a request that one process does not accept is sent to another.
     """
     name = route.name
     balancer = {**balancer, **_stickiness(route)}
     middlewares: dict[str, Any] = {}
     before_all = []
-    if len(balancer.get("servers", ())) > 1:
+    if retries:
         middlewares[f"{name}-retry"] = {"retry": {"attempts": _ATTEMPTS, "initialInterval": _PAUSE}}
         before_all.append(f"{name}-retry")
     routers: dict[str, Any] = {}

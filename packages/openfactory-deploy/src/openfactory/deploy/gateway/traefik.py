@@ -152,6 +152,8 @@ def _static_settings(ports: Ports, routes: Path, version: tuple[int, ...]) -> di
     return {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
         "entryPoints": {ENTRY_POINT: web, "traefik": {"address": f"127.0.0.1:{ports.api}"}},
+        # Without connections that wait for the next request: when an app closes one, a request may be on its way.
+        "serversTransport": {"maxIdleConnsPerHost": -1},
         # It shows the routes to this machine alone.
         "api": {"insecure": True, "dashboard": False},
         "providers": {

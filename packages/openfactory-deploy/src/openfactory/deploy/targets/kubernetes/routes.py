@@ -32,7 +32,7 @@ def route_objects(route: Route, service: str) -> list[dict[str, Any]]:
                 "spec": {"rules": [{"host": host, "http": {"paths": [path]}} for host in route.hosts]},
             }
         )
-    configuration = http_configuration(route, {})
+    configuration = http_configuration(route, {}, retries=False)  # a Service knows which pods are ready
     for name, router in configuration["routers"].items():
         if name == route.name:
             continue  # the Ingress
