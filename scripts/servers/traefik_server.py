@@ -28,7 +28,7 @@ class TraefikServer(Gateway):
     def _configure(self, certificates: Certificates) -> None:
         # It reads JSON as the YAML that it is.
         (self.folder / "traefik.yaml").write_text(json.dumps(self._settings()), encoding="utf-8")
-        routes: dict[str, Any] = {"http": self._labels(), "tls": {"certificates": [_pair(certificates)]}}
+        routes: dict[str, Any] = {"http": self._http(), "tls": {"certificates": [_pair(certificates)]}}
         (self.folder / "routes.yaml").write_text(json.dumps(routes, indent=2), encoding="utf-8")
 
     def _command(self) -> list[str]:
@@ -41,7 +41,7 @@ class TraefikServer(Gateway):
                 known = {router["name"]: router["status"] for router in json.load(answer)}
         except OSError:
             return False
-        return all(known.get(f"{name}@file") == "enabled" for name in self._labels().get("routers", ()))
+        return all(known.get(f"{name}@file") == "enabled" for name in self._http().get("routers", ()))
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -55,8 +55,15 @@ class TraefikServer(Gateway):
             "providers": {"file": {"filename": str(self.folder / "routes.yaml"), "watch": False}},
         }
 
-    def _labels(self) -> dict[str, Any]:
-        """What the labels of the apps' containers say, and the same for HTTPS, which they do not offer."""
+    def _http(self) -> dict[str, Any]:
+        """The routes, and the same for HTTPS, which deployments do not offer; Traefik refuses what is empty."""
+        said = self._routes()
+        for name, router in list(said["routers"].items()):
+            said["routers"][f"{name}-tls"] = {**router, "entryPoints": ["websecure"], "tls": {}}
+        return {kind: named for kind, named in said.items() if named}
+
+    def _routes(self) -> dict[str, dict[str, Any]]:
+        """What the labels say that the existing OpenFactory gives the containers of apps."""
         said: dict[str, dict[str, Any]] = {"routers": {}, "services": {}, "middlewares": {}}
         for number, route in enumerate(self.routes, 1):
             name = f"ofa-{number}"
@@ -75,9 +82,7 @@ class TraefikServer(Gateway):
                 said["middlewares"][f"{name}-slash"] = {
                     "redirectRegex": {"regex": rf"^({route.prefix})(\?.*)?$", "replacement": "${1}/${2}"}
                 }
-        for name, router in list(said["routers"].items()):
-            said["routers"][f"{name}-tls"] = {**router, "entryPoints": ["websecure"], "tls": {}}
-        return {kind: named for kind, named in said.items() if named}  # it refuses what is empty
+        return said
 
 
 def _pair(certificates: Certificates) -> dict[str, str]:
