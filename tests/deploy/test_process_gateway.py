@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
+import os
+import signal
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -15,6 +20,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+from websockets.sync.client import connect
 
 from openfactory.deploy.app import App, Release
 from openfactory.deploy.environment import releases_of
@@ -45,6 +51,30 @@ class Panel(OpenFactoryFlaskApp):
 
 if __name__ == "__main__":
     Panel(None).run()
+'''
+
+ECHOES = '''
+from fastapi import WebSocket
+from openfactory.apps import EventAttribute, OpenFactoryFastAPIApp
+from openfactory.fastapiapp import sse
+
+class Echoes(OpenFactoryFastAPIApp):
+    heard = EventAttribute(value="nothing", tag="Echoes.Heard")
+
+    def configure_routes(self):
+        @self.api.websocket("/echo")
+        async def echo(socket: WebSocket):
+            await socket.accept()
+            async for text in socket.iter_text():
+                self.heard = text
+                await socket.send_text(f"{socket.url.path} {text}")
+
+        @self.api.get("/events")
+        async def events():
+            return sse(self, attributes=["heard"])
+
+if __name__ == "__main__":
+    Echoes(None).run()
 '''
 
 
@@ -155,14 +185,36 @@ def test_the_old_version_is_served_throughout_if_the_new_one_ends(target: Proces
     assert set(requests.answers) == {"old"}
 
 
+def test_sockets_and_streams_work_under_prefix_and_host_at_once(
+    tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENFACTORY_BASE_DOMAIN", "factory.test")
+    monkeypatch.setenv("OPENFACTORY_ENV", "dev")
+    (tmp_path / "echoes.py").write_text(ECHOES, encoding="utf-8")
+    with closing(ProcessTarget(Project("hall-2", tmp_path))) as target:
+        app = release(target, "1", uuid="ECHOES", file="echoes.py")
+        running = start(target, eventually, app)
+        port = urlsplit(target.apply_routes([app])["ECHOES"]).port
+        try:
+            for host, prefix in (("localhost", "/echoes"), ("echoes.factory.test", "")):
+                with (
+                    closing(http.client.HTTPConnection(HOST, port, timeout=60)) as connection,
+                    connect(f"ws://{host}:{port}{prefix}/echo", sock=socket.create_connection((HOST, port or 0))) as ws,
+                ):
+                    connection.request("GET", f"{prefix}/events", headers={"Host": f"{host}:{port}"})
+                    lines = iter(connection.getresponse().readline, b"")
+                    for text in ("one", f"two of {host}"):
+                        ws.send(text)
+                        assert ws.recv(60) == f"/echoes/echo {text}"  # FastAPI has the prefix in each path
+                        assert any(f'"value":"{text}"'.encode() in line for line in lines)
+        finally:
+            target.stop(running)
+
+
 def test_the_gateway_is_started_again_when_it_was_killed(target: ProcessTarget, eventually: Eventually) -> None:
     first = release(target, "1")
     start(target, eventually, first)
     url = target.apply_routes([first])["PANEL"]
-    import json
-    import os
-    import signal
-
     records = json.loads((target.project.folder / ".openfactory" / "state.json").read_text())
     [pid] = [record["pid"] for record in records if record["program"]["uuid"] == "hall-2/gateway"]
     os.kill(pid, signal.SIGKILL)
@@ -225,8 +277,6 @@ class Requests:
             thread.join()
 
     def _run(self, method: str) -> None:
-        import time
-
         while not self._ended.is_set():
             began = time.monotonic()
             self.answers[self._answer(method)] += 1

@@ -75,14 +75,23 @@ class ProcessGateway:
             traefik.wait_until_taken(routes)
             return {uuid: route.url(traefik.port) for uuid, route in uuids.items()}
 
-    def add(self, release: Release, instance: Instance) -> None:
-        """Add an instance to the route of its app, if there is one: it is about to take the place of another."""
-        route = self._addresses.route(release.app.settings)
-        if route is None or instance.address is None:
-            return
+    def announce(self, release: Release, address: str) -> bool:
+        """Add the address of an app that is about to replace another to its route, and return whether there is one.
+
+        The gateway knows the address before the app starts: the old one stops as soon as the new one has its UUID.
+
+        Raises:
+            TargetError: the gateway does not take the route.
+        """
+        if (route := self._addresses.route(release.app.settings)) is None:
+            return False
         with self._lock:
-            if (traefik := self._traefik()) is not None and (servers := traefik.routes.servers(route)):
-                traefik.routes.put(route, list(dict.fromkeys([*servers, instance.address])))
+            if (traefik := self._traefik()) is None or not (servers := traefik.routes.servers(route)):
+                return False
+            servers = list(dict.fromkeys([*servers, address]))
+            traefik.routes.put(route, servers)
+            traefik.wait_until_taken({route: servers}, beside_others=True)
+        return True
 
     def stop_without_apps(self, records: Sequence[Record]) -> None:
         """Stop the gateway if it runs, and the project has no other program.

@@ -18,8 +18,9 @@ from openfactory.deploy.targets.process.gateway import ProcessGateway
 from openfactory.deploy.targets.process.layout import FOLDER, Layout
 from openfactory.deploy.targets.process.log_files import LogReader
 from openfactory.deploy.targets.process.messages import Request
+from openfactory.deploy.targets.process.ports import chosen_port
 from openfactory.deploy.targets.process.programs import ignored_keys, program_of, refused_keys
-from openfactory.deploy.targets.process.records import Record, read_records
+from openfactory.deploy.targets.process.records import Program, Record, read_records
 
 __all__ = ["ProcessTarget"]
 
@@ -64,11 +65,9 @@ class ProcessTarget(Target):
         return [_instance(record) for record in self._own(records)]
 
     def start(self, release: Release) -> Instance:
-        program = program_of(release, self.project.name, self._layout, self._log_bytes)
+        program = self._announced(release, program_of(release, self.project.name, self._layout, self._log_bytes))
         records = self._ask(Request("start", program, dict(release.secrets)))
-        started = next(_instance(record) for record in records if record.key == (program.uuid, program.generation))
-        self._gateway.add(release, started)
-        return started
+        return next(_instance(record) for record in records if record.key == (program.uuid, program.generation))
 
     def stop(self, instance: Instance) -> None:
         if self._records_on_disk():
@@ -107,6 +106,17 @@ class ProcessTarget(Target):
         addresses = {uuid: address for uuid, address in own.items() if uuid in uuids}
         return addresses | self._gateway.apply(releases, instances)
 
+    def _announced(self, release: Release, program: Program) -> Program:
+        """Return a program with the port that the gateway knows already, if it replaces another."""
+        records = self._records_on_disk()
+        if "PORT" not in program.ports or all(record.program.uuid != program.uuid for record in records):
+            return program
+        reserved = {int(port) for record in records for port in record.ports.values()}
+        port = chosen_port(int(program.environment["PORT"]), reserved)
+        if not port or not self._gateway.announce(release, _address(program, port)):
+            return program
+        return msgspec.structs.replace(program, environment={**program.environment, "PORT": str(port)})
+
     def _ask(self, request: Request) -> list[Record]:
         return ask(self._layout, request, base_environment())
 
@@ -133,8 +143,6 @@ class ProcessTarget(Target):
 def _instance(record: Record) -> Instance:
     program = record.program
     port = {**program.environment, **record.ports}.get("PORT")
-    host = program.environment.get("OPENFACTORY_HOST", "")
-    shown = "127.0.0.1" if host in _EVERY_ADDRESS else f"[{host}]" if ":" in host else host
     return Instance(
         uuid=program.uuid,
         app=program.app,
@@ -145,6 +153,12 @@ def _instance(record: Record) -> Instance:
         restarts=record.restarts,
         started=record.started,
         program=program.title,
-        address=f"http://{shown}:{port}" if port and record.state != "exited" else None,
+        address=_address(program, port) if port and record.state != "exited" else None,
         pid=record.pid,
     )
+
+
+def _address(program: Program, port: int | str) -> str:
+    host = program.environment.get("OPENFACTORY_HOST", "")
+    shown = "127.0.0.1" if host in _EVERY_ADDRESS else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
