@@ -23,9 +23,14 @@ from servers import NotOnThisMachineError
 from servers.pinned import docker_compose
 
 ADDRESSES = Addresses("factory.test", has_prefixes=True)
-MILL = {"uuid": "mill", "image": "mill:1", "health": {"port": 9100}}
-PLAIN = {"uuid": "plain", "image": "plain:1", "stop_grace_period": "500ms"}
-PAIR = {"uuid": "pair", "image": "pair:1", "deploy": {"replicas": 2}, "routing": {"expose": True, "port": 80}}
+MILL: dict[str, Any] = {"uuid": "mill", "image": "mill:1", "health": {"port": 9100}}
+PLAIN: dict[str, Any] = {"uuid": "plain", "image": "plain:1", "stop_grace_period": "500ms"}
+PAIR: dict[str, Any] = {
+    "uuid": "pair",
+    "image": "pair:1",
+    "deploy": {"replicas": 2},
+    "routing": {"expose": True, "port": 80},
+}
 
 Composed = Callable[[str], dict[str, Any]]
 
@@ -46,9 +51,13 @@ def composed(tmp_path: Path) -> Composed:
     def compose(text: str) -> dict[str, Any]:
         path = tmp_path / "compose.yml"
         path.write_text(text, encoding="utf-8")
-        command = [program, "--file", path, "config", "--format", "json"]
+        command = [str(program), "--file", str(path), "config", "--format", "json"]
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=120, env={"MILL_PANEL_DB_PASSWORD": "x", "HOME": str(tmp_path)}
+            command,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={"MILL_PANEL_DB_PASSWORD": "x", "HOME": str(tmp_path)},
         )
         assert done.returncode == 0, done.stderr
         assert not [line for line in done.stderr.splitlines() if "obsolete" not in line]

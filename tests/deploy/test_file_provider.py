@@ -16,8 +16,8 @@ import pytest
 
 from openfactory.deploy.gateway.file_provider import RouteFiles
 from openfactory.deploy.gateway.routes import Addresses, Route
-from openfactory.deploy.gateway.traefik import Traefik
 from openfactory.deploy.targets.base import TargetError
+from openfactory.deploy.targets.process.traefik import Traefik
 from releases_for_tests import settings
 from servers import NotOnThisMachineError, free_port
 from servers.pinned import traefik
@@ -26,8 +26,8 @@ from servers.ports import HOST
 Eventually = Callable[..., None]
 
 
-def route(uuid: str, addresses: Addresses = Addresses("factory.test", has_prefixes=True), replicas: int = 1) -> Route:
-    found = addresses.route(
+def route(uuid: str, replicas: int = 1) -> Route:
+    found = Addresses("factory.test", has_prefixes=True).route(
         settings(uuid=uuid, routing={"expose": True, "port": 1}, deploy={"replicas": replicas})
     )
     assert found is not None
@@ -179,29 +179,34 @@ def test_no_request_fails_while_an_app_is_replaced(gateway: Traefik, eventually:
         while not ended.is_set():
             names.append(ask(gateway, "localhost", "/app/").name)
 
-    new_port = free_port()
-    new_url = f"http://{HOST}:{new_port}"
-    with ExitStack() as new, ExitStack() as old:
-        old_url = old.enter_context(echo("old"))
-        put(gateway, {app: [old_url]})
-        clients = [threading.Thread(target=client) for _ in range(3)]
-        new.callback(lambda: [thread.join() for thread in clients])
-        new.callback(ended.set)
-        for thread in clients:
-            thread.start()
-        eventually(lambda: "old" in names)
-        put(gateway, {app: [old_url, new_url]})  # which does not listen yet
-        eventually(lambda begun=len(names): len(names) > begun + 20)
-        old.close()  # it has lost its UUID, and the new one is not ready yet
-        time.sleep(0.5)
-        closing_new = new.enter_context(echo("new", new_port))
-        assert closing_new == new_url
-        eventually(lambda: "new" in names)
-        put(gateway, {app: [new_url]})
-        eventually(lambda begun=len(names): len(names) > begun + 20)
+    def further_answers() -> None:
+        begun = len(names)
+        eventually(lambda: len(names) > begun + 20)
+
+    def end_clients() -> None:
         ended.set()
         for thread in clients:
             thread.join()
+
+    new_port = free_port()
+    new_url = f"http://{HOST}:{new_port}"
+    clients = [threading.Thread(target=client) for _ in range(3)]
+    with ExitStack() as new, ExitStack() as old:
+        old_url = old.enter_context(echo("old"))
+        put(gateway, {app: [old_url]})
+        new.callback(end_clients)
+        for thread in clients:
+            thread.start()
+        further_answers()
+        put(gateway, {app: [old_url, new_url]})  # which does not listen yet
+        further_answers()
+        old.close()  # it has lost its UUID, and the new one is not ready yet
+        time.sleep(0.5)
+        new.enter_context(echo("new", new_port))
+        new.callback(end_clients)  # before the server ends
+        eventually(lambda: "new" in names)
+        put(gateway, {app: [new_url]})
+        further_answers()
     assert set(names) == {"old", "new"}
 
 

@@ -41,7 +41,9 @@ def pod_of(found: dict[tuple[str, str], dict[str, Any]]) -> Any:
 # --- Objects
 
 
-@pytest.mark.parametrize("keys", [MILL, dict(WHOLE_APP), MILL | {"update": {"order": "stop-first"}, "deploy": {"replicas": 2}}])
+@pytest.mark.parametrize(
+    "keys", [MILL, dict(WHOLE_APP), MILL | {"update": {"order": "stop-first"}, "deploy": {"replicas": 2}}]
+)
 @pytest.mark.parametrize("version", ["1.31", "1.37"])
 def test_objects_are_valid(keys: dict[str, Any], version: str) -> None:
     for release in releases("app", target="kubernetes", **keys):
@@ -181,7 +183,14 @@ def test_a_stop_leaves_nothing_and_other_apps_alone(target: KubernetesTarget, se
 
 
 def test_replicas_share_their_route_until_the_last_is_stopped(target: KubernetesTarget, server: StandIn) -> None:
-    pair = releases("pair", target="kubernetes", uuid="pair", image="i", deploy={"replicas": 2}, routing={"expose": True, "port": 80})
+    pair = releases(
+        "pair",
+        target="kubernetes",
+        uuid="pair",
+        image="i",
+        deploy={"replicas": 2},
+        routing={"expose": True, "port": 80},
+    )
     first, second = [target.start(each) for each in pair]
     assert server.names("services") == {"pair", "pair-1", "pair-2"}
     target.stop(first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.names import normalised_name
 from releases_for_tests import releases, settings
 
-PANEL = {"uuid": "My_App", "image": "i", "routing": {"expose": True, "port": 4000}}
+PANEL: dict[str, Any] = {"uuid": "My_App", "image": "i", "routing": {"expose": True, "port": 4000}}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,9 @@ def test_a_page_that_is_not_exposed_has_no_labels(routing: dict[str, object] | N
 
 
 def test_a_host_name_that_equals_the_uuid_is_there_once() -> None:
-    route = Addresses("factory.test").route(settings(**PANEL | {"routing": {"expose": True, "port": 1, "hostname": "my app"}}))
+    route = Addresses("factory.test").route(
+        settings(**PANEL | {"routing": {"expose": True, "port": 1, "hostname": "my app"}})
+    )
     assert route is not None
     assert route.hosts == ("my-app.factory.test",)
 

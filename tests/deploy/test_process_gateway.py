@@ -35,7 +35,7 @@ from servers.ports import HOST, answers
 
 Eventually = Callable[..., None]
 
-PANEL = '''
+PANEL = """
 import os
 from openfactory.apps import OpenFactoryFlaskApp
 
@@ -51,9 +51,9 @@ class Panel(OpenFactoryFlaskApp):
 
 if __name__ == "__main__":
     Panel(None).run()
-'''
+"""
 
-ECHOES = '''
+ECHOES = """
 from fastapi import WebSocket
 from openfactory.apps import EventAttribute, OpenFactoryFastAPIApp
 from openfactory.fastapiapp import sse
@@ -75,7 +75,7 @@ class Echoes(OpenFactoryFastAPIApp):
 
 if __name__ == "__main__":
     Echoes(None).run()
-'''
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,11 @@ def target(tmp_path: Path) -> Iterator[ProcessTarget]:
 
 def release(target: ProcessTarget, version: str, generation: int = 1, uuid: str = "PANEL", **keys: Any) -> Release:
     settings = {"uuid": uuid, "file": "panel.py", "routing": {"expose": True, "port": free_port()}, **keys}
-    app = App(uuid, Place(target.project.folder / "app_panel.yml", 2), AppFile(**settings, environment=[f"VERSION={version}"]))
+    app = App(
+        uuid,
+        Place(target.project.folder / "app_panel.yml", 2),
+        AppFile(**settings, environment=(f"VERSION={version}",)),
+    )
     factory = FactoryEnvironment({"KSQLDB_URL": target.default_url, "OPENFACTORY_HOST": HOST}, {})
     [found] = releases_of(app, factory, target=target.name, secret_path=target.secret_path)
     return msgspec.structs.replace(found, generation=generation)
@@ -118,7 +122,7 @@ def text_of(url: str) -> str:
 
 
 def start(target: ProcessTarget, eventually: Eventually, release: Release) -> Instance:
-    started = target.start(release)
+    started: Instance = target.start(release)
     eventually(lambda: is_ready(started))
     return started
 
@@ -164,11 +168,15 @@ def test_no_request_fails_while_a_new_version_takes_over(target: ProcessTarget, 
     assert [instance.generation for instance in target.instances()] == [2]
 
 
-def test_the_old_version_is_served_throughout_if_the_new_one_ends(target: ProcessTarget, eventually: Eventually) -> None:
+def test_the_old_version_is_served_throughout_if_the_new_one_ends(
+    target: ProcessTarget, eventually: Eventually
+) -> None:
     old = release(target, "old")
     running = start(target, eventually, old)
     url = target.apply_routes([old])["PANEL"]
-    (target.project.folder / "broken.py").write_text("import time\ntime.sleep(1)\nraise SystemExit(3)\n", encoding="utf-8")
+    (target.project.folder / "broken.py").write_text(
+        "import time\ntime.sleep(1)\nraise SystemExit(3)\n", encoding="utf-8"
+    )
     new = release(target, "new", 2, file="broken.py", restart="no")
 
     def wait_until_up(started: Instance) -> None:
@@ -244,7 +252,7 @@ def test_another_port_in_the_settings_moves_the_gateway(
 def test_without_traefik_each_app_has_its_own_address(
     target: ProcessTarget, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("openfactory.deploy.gateway.traefik.shutil.which", lambda name: None)
+    monkeypatch.setattr("openfactory.deploy.targets.process.traefik.shutil.which", lambda name: None)
     first = release(target, "1")
     running = start(target, eventually, first)
     for _ in range(2):

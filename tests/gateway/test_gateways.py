@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 
 from distributions import ROOT
-from servers import Gateway, NginxServer, NotOnThisMachineError, Route, ServerFailedError, TraefikServer, free_port, is_running
+from servers import (
+    Gateway,
+    NginxServer,
+    NotOnThisMachineError,
+    Route,
+    ServerFailedError,
+    TraefikServer,
+    free_port,
+    is_running,
+)
 from servers.ports import HOST, answers
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from plain_target import APP, PlainTarget, release_of
 
 from openfactory.assets import Factory
 from openfactory.deploy.app import Release
 from openfactory.deploy.targets.base import Project
+from plain_target import APP, PlainTarget, release_of
 
 
 @pytest.fixture
@@ -49,12 +49,3 @@ def release(project: Project, url: str) -> Callable[..., Release]:
         return release_of(project.folder, url, uuid, way, **settings)
 
     return made
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests on the cluster of KUBECONFIG, unless `-m kubernetes` asks for them."""
-    if "kubernetes" in (config.option.markexpr or ""):
-        return
-    left_out = [item for item in items if item.get_closest_marker("kubernetes")]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)

@@ -27,12 +27,8 @@ _ENVIRONMENTS = {"compose": "docker", "swarm": "swarm", "kubernetes": "kubernete
 @click.option("--target", type=click.Choice(list(_ENVIRONMENTS)), required=True, help="Tool that reads the file.")
 @project_option
 @click.option("--namespace", default="default", show_default=True, help="Namespace of Kubernetes.")
-@click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there."
-)
-def export(
-    paths: tuple[Path, ...], target: str, project_name: str | None, namespace: str, output: Path | None
-) -> None:
+@click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
+def export(paths: tuple[Path, ...], target: str, project_name: str | None, namespace: str, output: Path | None) -> None:
     """Write a Compose file, a Swarm stack or the objects of Kubernetes.
 
     It is for people who keep these files in git. The apps have the environment that a deployment from here gives

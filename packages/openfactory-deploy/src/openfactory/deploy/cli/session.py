@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from openfactory.deploy.targets.base import Project, Target
 
 __all__ = [
-    "FOLDER", "Session", "Wanted", "apps_in", "facts_of", "is_wanted", "open_session", "plan_of", "project_of", "wanted_by",
+    "FOLDER", "Session", "Wanted", "apps_in", "facts_of", "is_wanted", "open_session", "plan_of", "project_of",
+    "wanted_by",
 ]  # fmt: skip
 
 declare(VARIABLES)

@@ -19,8 +19,8 @@ __all__ = [
     "mounts_of",
     "networks_of",
     "resources_of",
-    "secret_key",
     "seconds_text",
+    "secret_key",
     "volumes_of",
 ]
 

@@ -44,9 +44,7 @@ def stack_text(releases: Sequence[Release], project: str, addresses: Addresses) 
 
 def stack_file(releases: Sequence[Release], project: str, addresses: Addresses) -> dict[str, Any]:
     """Return a stack file as a value. Each replica is a service of its own, because it is an asset of its own."""
-    services = {
-        release.name: _service(release, project, addresses) for release in checked_releases(releases, "swarm")
-    }
+    services = {release.name: _service(release, project, addresses) for release in checked_releases(releases, "swarm")}
     document: dict[str, Any] = {"version": "3.8", "services": services}
     if networks := networks_of(releases):
         document["networks"] = networks

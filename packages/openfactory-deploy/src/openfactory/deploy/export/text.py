@@ -20,6 +20,7 @@ class _Dumper(yaml.SafeDumper):
 def yaml_text(documents: Sequence[Mapping[str, Any]], comment: Iterable[str]) -> str:
     """Return documents as YAML, below a comment."""
     head = "".join(f"# {line}".rstrip() + "\n" for line in comment)
-    return head + yaml.dump_all(
+    text = yaml.dump_all(
         documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=120
     )
+    return f"{head}{text}"

@@ -1,6 +1,7 @@
 """Apps as Deployments of Kubernetes.
 
-`manifests` turns a release into objects, without I/O; `cluster` applies, lists and deletes objects; `target` is the target.
+`manifests` turns a release into objects, without I/O. `cluster` applies, lists and deletes objects. `target` is the
+target.
 """
 
 from __future__ import annotations

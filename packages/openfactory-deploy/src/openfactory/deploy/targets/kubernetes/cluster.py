@@ -53,7 +53,7 @@ class Cluster:
     def __init__(self) -> None:
         try:
             import kubernetes
-            from kubernetes.dynamic import DynamicClient
+            from kubernetes import dynamic
         except ImportError as error:
             raise MissingDistributionError(
                 "The target kubernetes needs a client. Install it: pip install openfactory-deploy[kubernetes]"
@@ -61,7 +61,9 @@ class Cluster:
         self._kubernetes = kubernetes
         self.namespace = self._configure()
         # Without discovery, whose cache would be a file: the kinds are known.
-        self._client = DynamicClient(kubernetes.client.ApiClient(), discoverer=lambda *_: None)
+        self._client: Any = dynamic.DynamicClient(  # type: ignore[no-untyped-call]
+            kubernetes.client.ApiClient(), discoverer=lambda *_: None
+        )
 
     def apply(self, item: Object) -> None:
         """Make an object, or change the fields of it that are given; other fields stay as they are."""

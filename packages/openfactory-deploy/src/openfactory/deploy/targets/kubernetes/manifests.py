@@ -73,7 +73,7 @@ def manifests(release: Release, place: Place, *, with_secrets: bool = True) -> l
                 "replicas": 1,
                 "selector": {"matchLabels": {UUID: name}},
                 "strategy": _strategy(settings.update.order),
-                "template": _pod_template(release, place, name, volumes),
+                "template": _pod_template(release, place, volumes),
             },
         }
     )
@@ -118,9 +118,9 @@ def _strategy(order: str) -> dict[str, Any]:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
 
-def _pod_template(release: Release, place: Place, name: str, volumes: Volumes) -> dict[str, Any]:
+def _pod_template(release: Release, place: Place, volumes: Volumes) -> dict[str, Any]:
     settings = release.app.settings
-    container = {
+    container: dict[str, Any] = {
         "name": "app",
         "image": settings.image,
         "imagePullPolicy": "Always" if settings.image_pull_policy == "always" else "IfNotPresent",

@@ -43,9 +43,7 @@ def _requirement(text: str) -> dict[str, Any] | None:
     if found is None:
         return None
     subject, operator, value = found.groups()
-    key = _LABELS.get(subject) or (
-        subject.removeprefix("node.labels.") if subject.startswith("node.labels.") else None
-    )
+    key = _LABELS.get(subject) or (subject.removeprefix("node.labels.") if subject.startswith("node.labels.") else None)
     if key is None:
         return None
     return {"key": key, "operator": "NotIn" if operator == "!=" else "In", "values": [value]}

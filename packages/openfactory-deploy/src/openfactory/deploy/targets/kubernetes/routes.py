@@ -53,7 +53,5 @@ def route_objects(route: Route, service: str) -> list[dict[str, Any]]:
             }
         )
     for name, middleware in configuration.get("middlewares", {}).items():
-        objects.append(
-            {"apiVersion": _TRAEFIK, "kind": "Middleware", "metadata": {"name": name}, "spec": middleware}
-        )
+        objects.append({"apiVersion": _TRAEFIK, "kind": "Middleware", "metadata": {"name": name}, "spec": middleware})
     return objects

@@ -78,7 +78,12 @@ class KubernetesTarget(Target):
         self._apply(release)
         return self._find(release)
 
-    def replace(self, running: Instance, release: Release, wait_until_up: Callable[[Instance], None]) -> Instance:
+    def replace(
+        self,
+        running: Instance,  # noqa: ARG002 - Kubernetes stops its pod
+        release: Release,
+        wait_until_up: Callable[[Instance], None],
+    ) -> Instance:
         before = self._objects_of(release.uuid, release.app.settings.uuid)
         self._apply(release)
         started = self._find(release)
@@ -275,4 +280,4 @@ def _state(status: dict[str, Any]) -> InstanceState:
 
 
 def _timestamp(text: str | None) -> float | None:
-    return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    return None if text is None else datetime.fromisoformat(text).timestamp()

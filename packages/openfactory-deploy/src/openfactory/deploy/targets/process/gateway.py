@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 
 from openfactory.deploy.app import Release
 from openfactory.deploy.gateway.routes import Addresses, Route
-from openfactory.deploy.gateway.traefik import Traefik, traefik_program
 from openfactory.deploy.targets.base import Instance
 from openfactory.deploy.targets.process.base_environment import base_environment
 from openfactory.deploy.targets.process.layout import Layout
 from openfactory.deploy.targets.process.messages import Request
 from openfactory.deploy.targets.process.records import Program, Record
+from openfactory.deploy.targets.process.traefik import Traefik, traefik_program
 
 __all__ = ["ProcessGateway"]
 
@@ -136,9 +136,7 @@ class ProcessGateway:
 
     def _stop(self) -> None:
         for record in self._records():
-            self._ask(
-                Request("stop", project=self._name, uuid=self._name, generation=record.program.generation)
-            )
+            self._ask(Request("stop", project=self._name, uuid=self._name, generation=record.program.generation))
 
     def _records(self) -> list[Record]:
         return [record for record in self._ask(Request("list")) if record.program.project == self._name]

@@ -174,7 +174,9 @@ def _version(program: str) -> tuple[int, ...]:
     try:
         done = subprocess.run([program, "version"], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        raise TargetError(f"{program} does not run ({error}). Install Traefik again, or take it off the PATH.") from error
+        raise TargetError(
+            f"{program} does not run ({error}). Install Traefik again, or take it off the PATH."
+        ) from error
     found = re.search(r"^Version:\s*v?(\d+)\.(\d+)\.(\d+)", done.stdout, re.MULTILINE)
     return tuple(map(int, found.groups())) if found else ()
 
