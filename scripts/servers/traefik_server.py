@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from servers.certificates import Certificates
-from servers.fetching import fetched, run
 from servers.gateway import Gateway, Route
+from servers.pinned import traefik
 from servers.ports import HOST, free_port
 
 __all__ = ["TraefikServer"]
-
-#: Names the version and the hashes of its files.
-_REQUIREMENT = Path(__file__).with_name("traefik.txt")
 
 
 class TraefikServer(Gateway):
@@ -33,12 +28,11 @@ class TraefikServer(Gateway):
     def _configure(self, certificates: Certificates) -> None:
         # It reads JSON as the YAML that it is.
         (self.folder / "traefik.yaml").write_text(json.dumps(self._settings()), encoding="utf-8")
-        routes: dict[str, Any] = {"http": self._labels(), "tls": {"certificates": [_pair(certificates)]}}
+        routes: dict[str, Any] = {"http": self._http(), "tls": {"certificates": [_pair(certificates)]}}
         (self.folder / "routes.yaml").write_text(json.dumps(routes, indent=2), encoding="utf-8")
 
     def _command(self) -> list[str]:
-        installed = fetched(f"traefik-{_version()}", _install)
-        return [str(installed / "bin" / "traefik"), f"--configfile={self.folder / 'traefik.yaml'}"]
+        return [str(traefik()), f"--configfile={self.folder / 'traefik.yaml'}"]
 
     def _is_ready(self) -> bool:
         """It listens before it knows its routes."""
@@ -47,7 +41,7 @@ class TraefikServer(Gateway):
                 known = {router["name"]: router["status"] for router in json.load(answer)}
         except OSError:
             return False
-        return all(known.get(f"{name}@file") == "enabled" for name in self._labels().get("routers", ()))
+        return all(known.get(f"{name}@file") == "enabled" for name in self._http().get("routers", ()))
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -61,8 +55,15 @@ class TraefikServer(Gateway):
             "providers": {"file": {"filename": str(self.folder / "routes.yaml"), "watch": False}},
         }
 
-    def _labels(self) -> dict[str, Any]:
-        """What the labels of the apps' containers say, and the same for HTTPS, which they do not offer."""
+    def _http(self) -> dict[str, Any]:
+        """The routes, and the same for HTTPS, which deployments do not offer; Traefik refuses what is empty."""
+        said = self._routes()
+        for name, router in list(said["routers"].items()):
+            said["routers"][f"{name}-tls"] = {**router, "entryPoints": ["websecure"], "tls": {}}
+        return {kind: named for kind, named in said.items() if named}
+
+    def _routes(self) -> dict[str, dict[str, Any]]:
+        """What the labels say that the existing OpenFactory gives the containers of apps."""
         said: dict[str, dict[str, Any]] = {"routers": {}, "services": {}, "middlewares": {}}
         for number, route in enumerate(self.routes, 1):
             name = f"ofa-{number}"
@@ -81,21 +82,8 @@ class TraefikServer(Gateway):
                 said["middlewares"][f"{name}-slash"] = {
                     "redirectRegex": {"regex": rf"^({route.prefix})(\?.*)?$", "replacement": "${1}/${2}"}
                 }
-        for name, router in list(said["routers"].items()):
-            said["routers"][f"{name}-tls"] = {**router, "entryPoints": ["websecure"], "tls": {}}
-        return {kind: named for kind, named in said.items() if named}  # it refuses what is empty
+        return said
 
 
 def _pair(certificates: Certificates) -> dict[str, str]:
     return {"certFile": str(certificates.certificate_file), "keyFile": str(certificates.key_file)}
-
-
-def _version() -> str:
-    return _REQUIREMENT.read_text(encoding="utf-8").partition("==")[2].split()[0]
-
-
-def _install(folder: Path) -> None:
-    # The environments of hatch have no pip of their own, but name the uv that made them.
-    uv = os.environ.get("HATCH_UV")
-    pip = (uv, "pip") if uv else (sys.executable, "-m", "pip")
-    run(*pip, "install", "--quiet", "--no-deps", "--require-hashes", "--target", folder, "--requirement", _REQUIREMENT)

@@ -39,9 +39,9 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execvp("bash", ["bash", "--noprofile", "--norc", "--noediting", "-i"])
 """
 
-# Colours and bold type, of which a page shows none; and what may be the first half of more.
-_STYLE = re.compile(r"\x1b\[[0-9;]*m")
-_HALF = re.compile(r"(?:\x1b(?:\[[0-9;]*)?|\r)\Z")
+# Colours, bold type and moves of the cursor, of which a page shows none; and what may be the first half of more.
+_STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r(?!\n)")
+_HALF = re.compile(r"(?:\x1b(?:\[[0-9;?]*)?|\r)\Z")
 
 _FENCE = re.compile(r"^(?P<fence>`{3,}|~{3,})(?P<info>.*)\n(?P<text>(?:.*\n)*?)(?P=fence)\s*$", re.MULTILINE)
 _CAPTION = re.compile(r"\A:caption: (.+)\n+")

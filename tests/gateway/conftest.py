@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
+from openfactory.deploy.gateway import routes
 from openfactory.settings import VARIABLES
 from openfactory.testing import eventually
 from servers import Gateway, NginxServer, NotOnThisMachineError, Route, TraefikServer, free_port
@@ -33,7 +34,27 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
 PANEL = Path(__file__).parent / "panel" / "main.py"
 
-GATEWAYS = [NginxServer, pytest.param(TraefikServer, marks=pytest.mark.thorough)]
+
+class DeployedTraefik(TraefikServer):
+    """A Traefik with the routes that `ofa apps` gives it."""
+
+    name = "deployed-traefik"
+
+    def _routes(self) -> dict[str, dict[str, Any]]:
+        said: dict[str, dict[str, Any]] = {"routers": {}, "services": {}, "middlewares": {}}
+        for number, route in enumerate(self.routes, 1):
+            deployed = routes.Route(f"ofa-{number}", route.hosts, route.prefix)
+            balancer = routes.load_balancer([f"http://{HOST}:{route.port}"])
+            for kind, named in routes.http_configuration(deployed, balancer, retries=False).items():
+                said[kind] |= named
+        return said
+
+
+GATEWAYS = [
+    NginxServer,
+    pytest.param(DeployedTraefik, marks=pytest.mark.thorough),
+    pytest.param(TraefikServer, marks=pytest.mark.thorough),
+]
 
 
 class AppProcess:
@@ -204,12 +225,12 @@ def gateway_kind(request: pytest.FixtureRequest) -> type[Gateway]:
 def gateway(
     gateway_kind: type[Gateway], dev_app: AppProcess, production_app: AppProcess, stopped_app: AppProcess
 ) -> Iterator[Gateway]:
-    routes = [
+    ways = [
         Route(dev_app.port, ("my-app.factory.test", "panel.factory.test"), "/my-app"),
         Route(production_app.port, ("lone-app.factory.test",)),
         Route(stopped_app.port, ("night-app.factory.test",), "/night-app"),
     ]
-    with gateway_kind(routes) as gateway:
+    with gateway_kind(ways) as gateway:
         yield gateway
 
 

@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 
 from distributions import ROOT
-from servers import Gateway, NginxServer, NotOnThisMachineError, Route, ServerFailedError, free_port, is_running
+from servers import (
+    Gateway,
+    NginxServer,
+    NotOnThisMachineError,
+    Route,
+    ServerFailedError,
+    TraefikServer,
+    free_port,
+    is_running,
+)
 from servers.ports import HOST, answers
 
 
@@ -116,6 +125,9 @@ def test_what_is_missing_is_said_with_the_package(monkeypatch: pytest.MonkeyPatc
     assert gateway.log == ""
 
 
+@pytest.mark.parametrize(
+    "gateway_kind", [NginxServer, pytest.param(TraefikServer, marks=pytest.mark.thorough)], indirect=True
+)
 def test_the_command_puts_a_gateway_before_an_app(gateway_kind: type[Gateway]) -> None:
     with (
         echo() as port,

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from plain_target import APP, PlainTarget, release_of
 
 from openfactory.assets import Factory
 from openfactory.deploy.app import Release
 from openfactory.deploy.targets.base import Project
+from plain_target import APP, PlainTarget, release_of
 
 
 @pytest.fixture

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LONGEST_LABEL", "MAX_LABEL", "label_of", "normalised_name", "path_prefix", "replica_uuids"]
+__all__ = ["MAX_LABEL", "normalised_name", "path_prefix", "replica_uuids"]
 
 #: Number of characters that a label of a host name may have.
-LONGEST_LABEL = MAX_LABEL = 63
+MAX_LABEL = 63
 
 
-def label_of(text: str) -> str:
+def normalised_name(text: str) -> str:
     """Return a text as a label of a host name, and as a segment of a path.
 
-    >>> label_of("My_App_123"), label_of("A.B c"), label_of("___")
+    It may be empty or too long; the checks of the files refuse that.
+
+    >>> normalised_name("My_App_123"), normalised_name("A.B c"), normalised_name("___")
     ('my-app-123', 'a-b-c', '')
     """
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-normalised_name = label_of
-
-
 def path_prefix(uuid: str) -> str:
     """Return the path below which a gateway has the web pages of an asset on `localhost`, such as `/my-app`."""
-    return f"/{label_of(uuid)}"
+    return f"/{normalised_name(uuid)}"
 
 
 def replica_uuids(uuid: str, replicas: int) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from openfactory.deploy.cli.down import down
+from openfactory.deploy.cli.export import export
 from openfactory.deploy.cli.init import init
 from openfactory.deploy.cli.listing import events, list_apps, logs
 from openfactory.deploy.cli.plan import plan
@@ -19,5 +20,5 @@ def apps() -> None:
     """Run the apps that files describe."""
 
 
-for command in (init, validate, schema, plan, up, down, list_apps, logs, restart, rollback, events):
+for command in (init, validate, schema, plan, up, down, list_apps, logs, restart, rollback, events, export):
     apps.add_command(command)

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from openfactory.deploy.releases import ReleaseStore
     from openfactory.deploy.targets.base import Project, Target
 
-__all__ = ["FOLDER", "Session", "Wanted", "facts_of", "is_wanted", "open_session", "plan_of", "wanted_by"]
+__all__ = [
+    "FOLDER", "Session", "Wanted", "apps_in", "facts_of", "is_wanted", "open_session", "plan_of", "project_of",
+    "wanted_by",
+]  # fmt: skip
 
 declare(VARIABLES)
 
@@ -105,27 +108,52 @@ def open_session(paths: Sequence[Path], target_name: str | None, project_name: s
         ConfigurationError, MissingDistributionError, TargetError: the target cannot be used.
     """
     from openfactory.deploy.factory_environment import factory_environment
-    from openfactory.deploy.names import normalised_name
     from openfactory.deploy.releases import ReleaseStore
-    from openfactory.deploy.targets.base import Project
     from openfactory.deploy.targets.registry import open_target
 
     paths = tuple(paths) or (Path(),)
+    project = project_of(paths, project_name)
+    target = open_target(target_name or setting("DEPLOYMENT_PLATFORM") or "process", project)
+    try:
+        default = target.default_url
+        url = factory_environment(default).variables.get("KSQLDB_URL")
+        yield Session(paths, project, target, ReleaseStore(project.folder / FOLDER, target.name), url, default)
+    finally:
+        target.close()
+
+
+def project_of(paths: Sequence[Path], name: str | None) -> Project:
+    """Return the project of files and folders, and set the variables of its file .ofaenv.
+
+    Raises:
+        Failure: a path does not exist, or the name has neither a letter nor a digit.
+    """
+    from openfactory.deploy.names import normalised_name
+    from openfactory.deploy.targets.base import Project
+
     for path in paths:
         if not path.exists():
             raise Failure(f"{path} does not exist. Give a file of apps, or a folder with files app_*.yml.")
     folder = _folder_of(paths)
     _load_settings(dict.fromkeys((folder, Path.cwd())))
-    name = normalised_name(project_name or folder.name)
-    if not name:
-        raise Failure(f"{project_name or folder.name!r} is not the name of a project. Give one with --project.")
-    target = open_target(target_name or setting("DEPLOYMENT_PLATFORM") or "process", Project(name, folder))
-    try:
-        default = target.default_url
-        url = factory_environment(default).variables.get("KSQLDB_URL")
-        yield Session(paths, target.project, target, ReleaseStore(folder / FOLDER, target.name), url, default)
-    finally:
-        target.close()
+    normalised = normalised_name(name or folder.name)
+    if not normalised:
+        raise Failure(f"{name or folder.name!r} is not the name of a project. Give one with --project.")
+    return Project(normalised, folder)
+
+
+def apps_in(paths: Sequence[Path]) -> list[App]:
+    """Return the apps of files and folders, with their places in the unified namespace of the settings.
+
+    Raises:
+        InvalidFilesError: something is wrong in the files.
+    """
+    from openfactory.deploy.reading import read_apps
+    from openfactory.deploy.uns import UNSSchema
+
+    uns_file = setting("OPENFACTORY_UNS_SCHEMA")
+    uns = UNSSchema.from_file(uns_file, os.environ) if uns_file else None
+    return read_apps(paths, os.environ, uns)
 
 
 def wanted_by(session: Session) -> Wanted:
@@ -137,12 +165,8 @@ def wanted_by(session: Session) -> Wanted:
     """
     from openfactory.deploy.environment import releases_of
     from openfactory.deploy.factory_environment import factory_environment
-    from openfactory.deploy.reading import read_apps
-    from openfactory.deploy.uns import UNSSchema
 
-    uns_file = setting("OPENFACTORY_UNS_SCHEMA")
-    uns = UNSSchema.from_file(uns_file, os.environ) if uns_file else None
-    apps = read_apps(session.paths, os.environ, uns)
+    apps = apps_in(session.paths)
     factory, target = factory_environment(session.target_url), session.target
     releases = tuple(
         release

@@ -10,7 +10,7 @@ from openfactory.deploy.conditions import Condition, ConditionError
 from openfactory.deploy.files.schema import AppFile, Reservations
 from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.files.values import assignment, items_of, nearest
-from openfactory.deploy.names import LONGEST_LABEL, label_of, replica_uuids
+from openfactory.deploy.names import MAX_LABEL, normalised_name, replica_uuids
 from openfactory.deploy.problems import Problem
 from openfactory.deploy.reading.drafts import Draft
 
@@ -71,12 +71,12 @@ def _routing(draft: Draft, settings: AppFile) -> Iterator[Problem]:
 
 
 def _label(draft: Draft, path: tuple[str, ...], text: str) -> Iterator[Problem]:
-    label = label_of(text)
+    label = normalised_name(text)
     if not label:
         yield draft.problem(path, f"{text!r} gives an empty host name. Write a name with letters or digits.")
-    elif len(label) > LONGEST_LABEL:
+    elif len(label) > MAX_LABEL:
         yield draft.problem(
-            path, f"The host name {label!r} has {len(label)} characters. Write a name of at most {LONGEST_LABEL}."
+            path, f"The host name {label!r} has {len(label)} characters. Write a name of at most {MAX_LABEL}."
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence, Set
 from openfactory.deploy.app import App
 from openfactory.deploy.files.document import KeyPath
 from openfactory.deploy.files.values import nearest
-from openfactory.deploy.names import label_of, replica_uuids
+from openfactory.deploy.names import normalised_name, replica_uuids
 from openfactory.deploy.problems import Place, Problem
 from openfactory.deploy.reading.dependencies import apps_meant, cycle_among
 from openfactory.deploy.reading.drafts import Draft
@@ -49,7 +49,7 @@ def _host_names(drafts: Sequence[Draft]) -> Iterator[Problem]:
     seen: dict[str, tuple[Draft, KeyPath, str]] = {}
     for draft in drafts:
         for path, text in _names_of(draft):
-            label = label_of(text)
+            label = normalised_name(text)
             other, others_path, others_text = seen.setdefault(label, (draft, path, text))
             is_same_uuid = path == others_path == ("uuid",) and text.lower() == others_text.lower()
             if label and other is not draft and not is_same_uuid:

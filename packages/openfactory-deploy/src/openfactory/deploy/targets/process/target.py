@@ -14,11 +14,13 @@ from openfactory.deploy.factory_environment import embedded_url
 from openfactory.deploy.targets.base import Instance, InstanceState, LogLine, Project, Target, TargetError
 from openfactory.deploy.targets.process.base_environment import base_environment
 from openfactory.deploy.targets.process.connection import ask
+from openfactory.deploy.targets.process.gateway import ProcessGateway
 from openfactory.deploy.targets.process.layout import FOLDER, Layout
 from openfactory.deploy.targets.process.log_files import LogReader
 from openfactory.deploy.targets.process.messages import Request
+from openfactory.deploy.targets.process.ports import chosen_port
 from openfactory.deploy.targets.process.programs import ignored_keys, program_of, refused_keys
-from openfactory.deploy.targets.process.records import Record, read_records
+from openfactory.deploy.targets.process.records import Program, Record, read_records
 
 __all__ = ["ProcessTarget"]
 
@@ -42,6 +44,7 @@ class ProcessTarget(Target):
         super().__init__(project)
         self._layout = Layout(project.folder.absolute() / FOLDER)
         self._log_bytes = log_bytes
+        self._gateway = ProcessGateway(self._layout, project.name, self._ask)
         self._closed = threading.Event()
 
     @property
@@ -62,13 +65,13 @@ class ProcessTarget(Target):
         return [_instance(record) for record in self._own(records)]
 
     def start(self, release: Release) -> Instance:
-        program = program_of(release, self.project.name, self._layout, self._log_bytes)
+        program = self._announced(release, program_of(release, self.project.name, self._layout, self._log_bytes))
         records = self._ask(Request("start", program, dict(release.secrets)))
         return next(_instance(record) for record in records if record.key == (program.uuid, program.generation))
 
     def stop(self, instance: Instance) -> None:
         if self._records_on_disk():
-            self._ask(self._request("stop", instance))
+            self._gateway.stop_without_apps(self._ask(self._request("stop", instance)))
 
     def restart(self, instance: Instance) -> None:
         self._ask(self._request("restart", instance))
@@ -95,12 +98,24 @@ class ProcessTarget(Target):
                 reader.close()
 
     def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
+        if not self._records_on_disk():
+            return {}
+        instances = self.instances()
         uuids = {release.uuid for release in releases}
-        newest = {instance.uuid: instance for instance in self.instances()}  # the last of a UUID is the newest
-        return {uuid: instance.address for uuid, instance in newest.items() if uuid in uuids and instance.address}
+        own = {instance.uuid: instance.address for instance in instances if instance.address}  # of the newest one
+        addresses = {uuid: address for uuid, address in own.items() if uuid in uuids}
+        return addresses | self._gateway.apply(releases, instances)
 
-    def close(self) -> None:
-        self._closed.set()
+    def _announced(self, release: Release, program: Program) -> Program:
+        """Return a program with the port that the gateway knows already, if it replaces another."""
+        records = self._records_on_disk()
+        if "PORT" not in program.ports or all(record.program.uuid != program.uuid for record in records):
+            return program
+        reserved = {int(port) for record in records for port in record.ports.values()}
+        port = chosen_port(int(program.environment["PORT"]), reserved)
+        if not port or not self._gateway.announce(release, _address(program, port)):
+            return program
+        return msgspec.structs.replace(program, environment={**program.environment, "PORT": str(port)})
 
     def _ask(self, request: Request) -> list[Record]:
         return ask(self._layout, request, base_environment())
@@ -128,8 +143,6 @@ class ProcessTarget(Target):
 def _instance(record: Record) -> Instance:
     program = record.program
     port = {**program.environment, **record.ports}.get("PORT")
-    host = program.environment.get("OPENFACTORY_HOST", "")
-    shown = "127.0.0.1" if host in _EVERY_ADDRESS else f"[{host}]" if ":" in host else host
     return Instance(
         uuid=program.uuid,
         app=program.app,
@@ -140,6 +153,12 @@ def _instance(record: Record) -> Instance:
         restarts=record.restarts,
         started=record.started,
         program=program.title,
-        address=f"http://{shown}:{port}" if port and record.state != "exited" else None,
+        address=_address(program, port) if port and record.state != "exited" else None,
         pid=record.pid,
     )
+
+
+def _address(program: Program, port: int | str) -> str:
+    host = program.environment.get("OPENFACTORY_HOST", "")
+    shown = "127.0.0.1" if host in _EVERY_ADDRESS else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"

@@ -1,0 +1,87 @@
+"""A Compose file of several releases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from openfactory.deploy.app import Release
+from openfactory.deploy.export.services import (
+    checked_releases,
+    common_keys,
+    doubled,
+    mounts_of,
+    networks_of,
+    resources_of,
+    secret_key,
+    volumes_of,
+)
+from openfactory.deploy.export.text import yaml_text
+from openfactory.deploy.gateway.labels import gateway_labels
+from openfactory.deploy.gateway.routes import Addresses
+from openfactory.deploy.targets.health import health_check
+from openfactory.deploy.targets.identity import identity_labels
+
+__all__ = ["compose_file", "compose_text"]
+
+
+def compose_text(releases: Sequence[Release], project: str, addresses: Addresses) -> str:
+    """Return the text of a Compose file.
+
+    Raises:
+        ConfigurationError: an app has no image.
+    """
+    comment = ["Written by `ofa apps export --target compose`."]
+    if variables := _secret_variables(releases):
+        comment += ["", "Set these variables, from which the secrets are read:", *sorted(variables.values())]
+    return yaml_text([compose_file(releases, project, addresses)], comment)
+
+
+def compose_file(releases: Sequence[Release], project: str, addresses: Addresses) -> dict[str, Any]:
+    """Return a Compose file as a value. The values of secrets are not in it."""
+    names = _services_of_apps(checked_releases(releases, "compose"))
+    services = {release.name: _service(release, project, addresses, names) for release in releases}
+    document: dict[str, Any] = {"name": project, "services": services}
+    if networks := networks_of(releases):
+        document["networks"] = networks
+    if volumes := volumes_of(releases):
+        document["volumes"] = volumes
+    if secrets := _secret_variables(releases):
+        document["secrets"] = {key: {"environment": variable} for key, variable in secrets.items()}
+    return dict(doubled(document))
+
+
+def _service(
+    release: Release, project: str, addresses: Addresses, names: Mapping[str, Sequence[Release]]
+) -> dict[str, Any]:
+    settings = release.app.settings
+    labels = {**gateway_labels(release, addresses), **settings.labels, **identity_labels(project, release)}
+    service = {"container_name": release.name, **common_keys(release)}
+    service |= {"environment": dict(release.environment), "labels": labels, "restart": settings.restart}
+    if settings.image_pull_policy == "always":
+        service["pull_policy"] = "always"
+    if mounts := mounts_of(release, bind_options={"bind": {"create_host_path": False}}):
+        service["volumes"] = mounts
+    if resources := resources_of(release):
+        service["deploy"] = {"resources": resources}
+    if settings.depends_on:
+        service["depends_on"] = {
+            first.name: {"condition": "service_healthy" if health_check(first) else "service_started"}
+            for app in settings.depends_on
+            for first in names.get(app, ())
+        }
+    return service
+
+
+def _services_of_apps(releases: Sequence[Release]) -> dict[str, list[Release]]:
+    """Return the releases of each app, by its name in the file."""
+    found: dict[str, list[Release]] = {}
+    for release in releases:
+        found.setdefault(release.app.name, []).append(release)
+    return found
+
+
+def _secret_variables(releases: Sequence[Release]) -> dict[str, str]:
+    """Return the environment variable of each secret, which the user sets for Compose."""
+    keys = [secret_key(release, name) for release in releases for name in release.secrets]
+    return {key: "".join(letter if letter.isalnum() else "_" for letter in key).upper() for key in keys}

@@ -1,0 +1,152 @@
+"""One service of a Compose file or a Swarm stack: the keys that both have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from openfactory.deploy.app import Release
+from openfactory.deploy.files.durations import seconds_of
+from openfactory.deploy.files.sizes import bytes_of
+from openfactory.deploy.targets.health import health_check
+from openfactory.exceptions import ConfigurationError
+
+__all__ = [
+    "checked_releases",
+    "common_keys",
+    "doubled",
+    "mounts_of",
+    "networks_of",
+    "resources_of",
+    "seconds_text",
+    "secret_key",
+    "volumes_of",
+]
+
+
+def checked_releases(releases: Sequence[Release], target: str) -> Sequence[Release]:
+    """Return the releases, if each has an image.
+
+    Raises:
+        ConfigurationError: an app is a plain file or command.
+    """
+    without = sorted({str(release.app.place) + f": {release.app.name}" for release in releases if not _image(release)})
+    if without:
+        raise ConfigurationError(
+            "\n".join(f"{app} has no image, so it cannot be exported for {target}. Add `image`." for app in without)
+        )
+    return releases
+
+
+def common_keys(release: Release) -> dict[str, Any]:
+    """Return the keys of the program itself: image, command, user, network, health."""
+    settings = release.app.settings
+    keys: dict[str, Any] = {"image": settings.image}
+    if settings.command:
+        keys["command"] = list(settings.command)
+    if settings.runtime_uid is not None:
+        keys["user"] = f"{settings.runtime_uid}:{settings.runtime_gid}"
+    if settings.networks:
+        keys["networks"] = list(settings.networks)
+    if (check := health_check(release)) is not None:
+        keys["healthcheck"] = {
+            "test": ["CMD", *check.command],
+            "interval": seconds_text(check.interval),
+            "timeout": seconds_text(check.timeout),
+            "retries": check.retries,
+            "start_period": seconds_text(check.start_period),
+        }
+    if release.secrets:
+        keys["secrets"] = [{"source": secret_key(release, name), "target": name} for name in release.secrets]
+    limits = settings.deploy.resources.limits if settings.deploy.resources else None
+    if limits is not None and limits.open_files is not None:
+        keys["ulimits"] = {"nofile": {"soft": limits.open_files, "hard": limits.open_files}}
+    keys["stop_grace_period"] = seconds_text(seconds_of(settings.stop_grace_period))
+    return keys
+
+
+def mounts_of(release: Release, *, bind_options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Return the mounts of a release in the long form, which refuses a folder that does not exist.
+
+    Args:
+        release: the release.
+        bind_options: further keys of the mount of a folder.
+    """
+    found = []
+    for mount in release.mounts:
+        entry: dict[str, Any] = {"type": mount["Type"], "source": mount["Source"], "target": mount["Target"]}
+        if mount.get("ReadOnly"):
+            entry["read_only"] = True
+        if mount["Type"] == "bind":
+            entry |= bind_options or {}
+        found.append(entry)
+    return found
+
+
+def volumes_of(releases: Sequence[Release]) -> dict[str, dict[str, Any]]:
+    """Return the volumes that the mounts of all releases name."""
+    volumes = {}
+    for release in releases:
+        for mount in release.mounts:
+            if mount["Type"] == "volume":
+                driver = mount["VolumeOptions"]["DriverConfig"]
+                volumes[mount["Source"]] = {
+                    "name": mount["Source"],
+                    "driver": driver["Name"],
+                    "driver_opts": dict(driver["Options"]),
+                }
+    return volumes
+
+
+def networks_of(releases: Sequence[Release]) -> dict[str, dict[str, Any]]:
+    """Return the networks of all releases; they must exist."""
+    names = dict.fromkeys(name for release in releases for name in release.app.settings.networks)
+    return {name: {"external": True} for name in names}
+
+
+def resources_of(release: Release) -> dict[str, Any]:
+    """Return limits and reservations; memory is in bytes, because Compose does not know `Mi` and `Gi`."""
+    resources = release.app.settings.deploy.resources
+    if resources is None:
+        return {}
+    found = {}
+    for kind, given in (("limits", resources.limits), ("reservations", resources.reservations)):
+        if given is None:
+            continue
+        amount = {"cpus": f"{given.cpus:g}"} if given.cpus is not None else {}
+        if given.memory is not None:
+            amount["memory"] = str(bytes_of(given.memory))
+        if amount:
+            found[kind] = amount
+    return found
+
+
+def secret_key(release: Release, name: str) -> str:
+    """Return the name of a secret among those of all apps."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{release.name}_{name}")
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a time as Compose has it."""
+    return f"{round(seconds * 1000)}ms" if seconds % 1 else f"{seconds:g}s"
+
+
+def doubled(value: Any, change: Callable[[str], str] = lambda text: text) -> Any:
+    """Return a document in which Compose replaces no variable: each `$` is doubled.
+
+    Args:
+        value: the document.
+        change: further change of each text.
+    """
+    if isinstance(value, str):
+        return change(value).replace("$", "$$")
+    if isinstance(value, Mapping):
+        return {key: doubled(below, change) for key, below in value.items()}
+    if isinstance(value, Sequence):
+        return [doubled(below, change) for below in value]
+    return value
+
+
+def _image(release: Release) -> str | None:
+    return release.app.settings.image

@@ -1,0 +1,198 @@
+"""The API server of a Kubernetes: objects are applied, listed and deleted, and logs are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from openfactory.deploy.targets.base import TargetError
+from openfactory.exceptions import MissingDistributionError
+
+__all__ = ["KINDS", "Cluster", "Object"]
+
+#: An object of Kubernetes as JSON has it.
+Object = dict[str, Any]
+
+# Name of this program as an owner of fields.
+_MANAGER = "openfactory"
+
+#: The kinds that a release may have, each with its version and its name in a path, in the order in which they are made.
+KINDS: Mapping[str, tuple[str, str]] = {
+    "Secret": ("v1", "secrets"),
+    "PersistentVolume": ("v1", "persistentvolumes"),
+    "PersistentVolumeClaim": ("v1", "persistentvolumeclaims"),
+    "Deployment": ("apps/v1", "deployments"),
+    "Service": ("v1", "services"),
+    "Ingress": ("networking.k8s.io/v1", "ingresses"),
+    "Middleware": ("traefik.io/v1alpha1", "middlewares"),
+    "IngressRoute": ("traefik.io/v1alpha1", "ingressroutes"),
+}
+
+_ALL_KINDS = {**KINDS, "Pod": ("v1", "pods")}
+
+# Kinds that belong to no namespace.
+_OF_CLUSTER = ("PersistentVolume",)
+
+# Seconds in which the server answers.
+_TIMEOUT = 30.0
+
+
+class Cluster:
+    """A connection to the cluster of the kubeconfig's current context; in a pod, to its own cluster.
+
+    Attributes:
+        namespace: namespace of the context.
+
+    Raises:
+        MissingDistributionError: the client is not installed.
+        TargetError: no cluster is configured.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import kubernetes
+            from kubernetes import dynamic
+        except ImportError as error:
+            raise MissingDistributionError(
+                "The target kubernetes needs a client. Install it: pip install openfactory-deploy[kubernetes]"
+            ) from error
+        self._kubernetes = kubernetes
+        self.namespace = self._configure()
+        # Without discovery, whose cache would be a file: the kinds are known.
+        self._client: Any = dynamic.DynamicClient(  # type: ignore[no-untyped-call]
+            kubernetes.client.ApiClient(), discoverer=lambda *_: None
+        )
+
+    def apply(self, item: Object) -> None:
+        """Make an object, or change the fields of it that are given; other fields stay as they are."""
+        with self._told(f"apply the {item['kind']} {item['metadata']['name']}"):
+            self._request(
+                "patch",
+                _path_of(item),
+                item,
+                content_type="application/apply-patch+yaml",
+                field_manager=_MANAGER,
+                force_conflicts=True,
+            )
+
+    def put_back(self, item: Object) -> None:
+        """Give an object the fields that it had before."""
+        kept = ("name", "namespace", "labels", "annotations")
+        metadata = {key: item["metadata"][key] for key in kept if key in item["metadata"]}
+        earlier = {key: value for key, value in item.items() if key != "status"} | {"metadata": metadata}
+        with self._told(f"put back the {item['kind']} {metadata['name']}"):
+            self._request("put", _path_of(item), earlier)
+
+    def delete(self, item: Object) -> None:
+        """Delete an object; its pods end with it. An object that is gone already is no error."""
+        with self._told(f"delete the {item['kind']} {item['metadata']['name']}"):
+            self._request_or_none("delete", _path_of(item), {"propagationPolicy": "Background"})
+
+    def objects(self, selector: str, kinds: Iterable[str] = KINDS) -> list[Object]:
+        """Return the objects with the given labels; a kind that the cluster does not know has none."""
+        found: list[Object] = []
+        for kind in kinds:
+            with self._told(f"list the {kind} objects"):
+                path = _path(kind, self.namespace)
+                listed = self._request_or_none("get", path, label_selector=selector) or {"items": []}
+                found += [{**item, "kind": kind, "apiVersion": _ALL_KINDS[kind][0]} for item in listed["items"]]
+        return found
+
+    def log(self, pod: str, *, follow: bool, tail: int | None, on_open: Callable[[Any], None]) -> Iterator[str]:
+        """Yield the lines of the log of a pod.
+
+        Args:
+            pod: name of the pod.
+            follow: go on until the pod ends.
+            tail: number of last lines to begin with.
+            on_open: receives the response, which can be closed from another thread.
+        """
+        query = [("follow", "true")] if follow else []
+        if tail is not None:
+            query.append(("tailLines", str(tail)))
+        with self._told(f"read the log of {pod}"):
+            path = f"{_path('Pod', self.namespace)}/{pod}/log"
+            response = self._client.request("get", path, serialize=False, query_params=query)
+            on_open(response)
+            rest = b""
+            for data in response.stream():
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    yield line.decode("utf-8", "replace")
+            if rest:
+                yield rest.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.client.close()
+
+    def _configure(self) -> str:
+        """Load the kubeconfig, or the account of the pod, and return the namespace."""
+        config = self._kubernetes.config
+        try:
+            _, context = config.list_kube_config_contexts()
+            config.load_kube_config()
+        except config.ConfigException as error:
+            try:
+                config.load_incluster_config()
+            except config.ConfigException:
+                raise TargetError(f"No cluster is configured ({error}). Name a kubeconfig in KUBECONFIG.") from error
+            return "default"
+        return context["context"].get("namespace") or "default"
+
+    def _request(self, method: str, path: str, body: Object | None = None, **options: Any) -> Object:
+        answer = self._client.request(method, path, body, serialize=False, _request_timeout=_TIMEOUT, **options)
+        decoded: Object = json.loads(answer.data)
+        return decoded
+
+    def _request_or_none(self, method: str, path: str, body: Object | None = None, **options: Any) -> Object | None:
+        from kubernetes.dynamic.exceptions import NotFoundError
+
+        try:
+            return self._request(method, path, body, **options)
+        except NotFoundError:
+            return None
+
+    @contextmanager
+    def _told(self, act: str) -> Generator[None]:
+        """Raise errors of the client as errors of the target."""
+        from urllib3.exceptions import HTTPError
+
+        try:
+            yield
+        except self._kubernetes.client.ApiException as error:
+            remedy = _REMEDIES.get(error.status, "Look at the events of the namespace: kubectl get events.")
+            raise TargetError(
+                f"Could not {act}: the cluster answered {error.status} {error.reason}. {_message(error)} {remedy}"
+            ) from error
+        except (HTTPError, OSError) as error:
+            raise TargetError(f"Could not {act}: {error}. Check the server in the kubeconfig.") from error
+
+
+_REMEDIES = {
+    401: "Log in to the cluster again.",
+    403: "Use an account that may do that.",
+    404: "Make the namespace, or install Traefik with its CRDs for apps with a path prefix.",
+    422: "Change the file of the app.",
+}
+
+
+def _path_of(item: Object) -> str:
+    metadata = item["metadata"]
+    return f"{_path(item['kind'], metadata.get('namespace', ''))}/{metadata['name']}"
+
+
+def _path(kind: str, namespace: str) -> str:
+    version, name = _ALL_KINDS[kind]
+    root = f"/api/{version}" if "/" not in version else f"/apis/{version}"
+    return f"{root}/{name}" if kind in _OF_CLUSTER else f"{root}/namespaces/{namespace}/{name}"
+
+
+def _message(error: Any) -> str:
+    """Return the sentence of the API server about a refused request."""
+    try:
+        return str(json.loads(error.body)["message"]).rstrip(".") + "."
+    except (KeyError, TypeError, ValueError):
+        return ""

@@ -1,0 +1,171 @@
+"""An API server of Kubernetes as far as the target asks it: objects are kept in memory, and a Deployment gets a pod.
+
+Real servers check objects; the tests do that with the schemas of `kubernetes_validate`.
+"""
+
+from __future__ import annotations
+
+import copy
+import http.server
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import kubernetes_validate
+
+__all__ = ["StandIn", "stand_in"]
+
+_PATH = re.compile(
+    r"/apis?/(?P<version>(?:[a-z0-9.]+/)?v1(?:alpha1)?)(?:/namespaces/(?P<namespace>[^/]+))?"
+    r"/(?P<kind>[a-z]+)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
+)
+
+
+class StandIn:
+    """The state of the server.
+
+    Attributes:
+        objects: objects by kind (as in paths), and name.
+        refused: kinds of objects that the server refuses.
+        missing: kinds that the server does not know.
+        logs: log of each pod.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.refused: set[str] = set()
+        self.missing: set[str] = set()
+        self.logs: dict[str, str] = {}
+        self.lock = threading.RLock()
+
+    def names(self, kind: str) -> set[str]:
+        with self.lock:
+            return {name for of, name in self.objects if of == kind}
+
+    def apply(self, kind: str, name: str, item: dict[str, Any]) -> dict[str, Any]:
+        if "traefik" not in item["apiVersion"]:
+            kubernetes_validate.validate(item, kubernetes_validate.latest_version(), strict=True)
+        with self.lock:
+            before = self.objects.get((kind, name))
+            self.objects[kind, name] = copy.deepcopy(item)
+            if kind == "deployments" and (before is None or before["spec"]["template"] != item["spec"]["template"]):
+                self._roll(name, item)
+            return item
+
+    def delete(self, kind: str, name: str) -> bool:
+        with self.lock:
+            if kind == "deployments":
+                for pod in [pod for pod in self.names("pods") if pod.startswith(f"{name}-pod")]:
+                    del self.objects["pods", pod]
+            return self.objects.pop((kind, name), None) is not None
+
+    def _roll(self, name: str, deployment: dict[str, Any]) -> None:
+        self.delete_pods(name)
+        template = deployment["spec"]["template"]
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        pod = f"{name}-pod-{template['metadata']['annotations']['openfactory.generation']}"
+        status = {"state": {"running": {"startedAt": now}}, "restartCount": 0, "ready": True}
+        self.objects["pods", pod] = {
+            "metadata": {**template["metadata"], "name": pod, "creationTimestamp": now},
+            "spec": template["spec"],
+            "status": {"containerStatuses": [status]},
+        }
+
+    def delete_pods(self, name: str) -> None:
+        for pod in [pod for pod in self.names("pods") if pod.startswith(f"{name}-pod")]:
+            del self.objects["pods", pod]
+
+
+def _selects(selector: str, labels: dict[str, str]) -> bool:
+    for part in filter(None, selector.split(",")):
+        if part.startswith("!"):
+            if part[1:] in labels:
+                return False
+        elif labels.get(part.partition("=")[0]) != part.partition("=")[2]:
+            return False
+    return True
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    @property
+    def state(self) -> StandIn:
+        return self.server.state  # type: ignore[attr-defined, no-any-return]
+
+    def _answer(self, status: int, document: Any) -> None:
+        content = document if isinstance(document, bytes) else json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _handle(self) -> None:
+        url = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        found = _PATH.fullmatch(url.path)
+        length = int(self.headers["Content-Length"] or 0)
+        body = json.loads(self.rfile.read(length)) if length else {}
+        if found is None or found["kind"] in self.state.missing:
+            return self._answer(404, {"message": "the server could not find the requested resource"})
+        kind, name = found["kind"], found["name"]
+        if found["log"]:
+            return self._answer(200, self.state.logs.get(name, "").encode())
+        if self.command == "GET":
+            with self.state.lock:
+                items = [
+                    item
+                    for (of, _), item in self.state.objects.items()
+                    if of == kind and _selects(query.get("labelSelector", ""), item["metadata"].get("labels", {}))
+                ]
+                return self._answer(200, {"items": items})
+        if self.command == "DELETE":
+            gone = self.state.delete(kind, name)
+            return self._answer(200 if gone else 404, {"message": "not found"})
+        if kind in self.state.refused:
+            return self._answer(422, {"message": f"{kind} {name} is invalid"})
+        if self.command == "PATCH":
+            assert self.headers["Content-Type"] == "application/apply-patch+yaml"
+            assert (query["fieldManager"], query["force"].lower()) == ("openfactory", "true")
+        try:
+            return self._answer(200, self.state.apply(kind, name, body))
+        except kubernetes_validate.ValidationError as error:
+            return self._answer(422, {"message": str(error)})
+
+    do_GET = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def stand_in(folder: Path) -> Iterator[tuple[StandIn, Path]]:
+    """A server, and the kubeconfig for it."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        server.state = state = StandIn()  # type: ignore[attr-defined]
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "plant"}}],
+            "clusters": [{"name": "test", "cluster": {"server": url}}],
+            "users": [{"name": "test", "user": {"token": "x"}}],
+        }
+        path = folder / "kubeconfig"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield state, path
+        finally:
+            server.shutdown()
+            thread.join()

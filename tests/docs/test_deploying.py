@@ -1,0 +1,46 @@
+"""The page on deploying does as printed, with a real Traefik."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from distributions import ROOT
+from servers import NotOnThisMachineError, free_port
+from servers.pinned import traefik
+from servers.ports import HOST
+
+Follow = Callable[..., None]
+
+PAGE = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+
+
+def installs(block: Any) -> bool:
+    return bool(block.section == "Install")
+
+
+@pytest.fixture
+def with_traefik(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traefik is installed, as the page asks for."""
+    try:
+        program = traefik()
+    except NotOnThisMachineError as error:
+        pytest.skip(reason=f"Traefik cannot be fetched here. {error}")
+    monkeypatch.setenv("PATH", os.pathsep.join((str(program.parent), os.environ["PATH"])))
+
+
+@pytest.mark.thorough
+def test_the_installation_brings_the_command(follow: Follow, installing: dict[str, str]) -> None:
+    follow(PAGE, installs, **installing)
+
+
+def test_every_other_block_runs_in_the_order_of_the_page(with_traefik: None, follow: Follow) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip(reason="curl is not installed. Install it: apt-get install curl")
+    gateway, panel = free_port(), free_port()
+    page = PAGE.replace("localhost:8080", f"localhost:{gateway}").replace("port: 4000", f"port: {panel}")
+    follow(page, lambda block: not installs(block), OPENFACTORY_GATEWAY=f"{HOST}:{gateway}", OPENFACTORY_HOST=HOST)
