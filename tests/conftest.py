@@ -35,6 +35,7 @@ if not _THOROUGH and "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.
 #: Files, or folders of files, whose tests share what a fixture of the file starts: one worker runs the whole file.
 FILES_OF_ONE_WORKER = (
     "tests/apps/cli/",
+    "tests/deploy/engines/",
     "tests/gateway/",
     "tests/kafka/test_foreign_partitioners.py",
     "tests/kafka/test_ksqldb_engine.py",

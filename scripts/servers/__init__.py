@@ -3,13 +3,14 @@
     with KafkaBroker() as broker:
         producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
 
-Kafka, toxiproxy and Traefik are fetched once a checkout, into `.servers/`; nats-server and nginx are those of the
-machine. Only the standard library is needed, so that CI can fetch before it has installed anything.
+Kafka, toxiproxy and Traefik are fetched once a checkout, into `.servers/`; nats-server, nginx and Docker are those of
+the machine. Only the standard library is needed, so that CI can fetch before it has installed anything.
 """
 
 from __future__ import annotations
 
 from servers.certificates import Certificates, make_certificates
+from servers.docker_engine import DockerEngine
 from servers.fetching import NotOnThisMachineError
 from servers.gateway import Gateway, Route
 from servers.kafka_broker import KafkaBroker
@@ -23,6 +24,7 @@ from servers.traefik_server import TraefikServer
 
 __all__ = [
     "Certificates",
+    "DockerEngine",
     "Gateway",
     "KafkaBroker",
     "NatsServer",
