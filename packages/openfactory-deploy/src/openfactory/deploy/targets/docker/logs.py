@@ -1,0 +1,157 @@
+"""The output of several containers or services as one sequence of lines."""
+
+from __future__ import annotations
+
+import heapq
+import queue
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Protocol
+
+from openfactory.deploy.targets.base import LogLine, TargetError
+
+__all__ = ["Frames", "Read", "followed_logs", "merged_logs", "seconds_before"]
+
+#: Seconds after which new instances are looked for.
+_PAUSE = 0.25
+
+
+class Frames(Protocol):
+    """The answer of an engine: each write of a program, with the time in front."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the writes."""
+
+    def close(self) -> None:
+        """End the answer."""
+
+
+class Read(Protocol):
+    """A function that reads the output of one container or service."""
+
+    def __call__(self, name: str, *, follow: bool, tail: int | None, since: str | None) -> Frames:
+        """Return the output from a time on."""
+
+
+def merged_logs(sources: Mapping[str, str], read: Read, tail: int | None) -> Iterator[LogLine]:
+    """Yield the lines that are there, in the order of their times.
+
+    Args:
+        sources: UUIDs of assets by the names of their containers or services.
+        read: reads one of them.
+        tail: number of last lines of each asset; None for all.
+    """
+    of_assets: dict[str, list[Iterator[tuple[str, str]]]] = defaultdict(list)
+    for name, uuid in sources.items():
+        with suppress(TargetError):  # it is gone
+            of_assets[uuid].append(_lines_of(read(name, follow=False, tail=tail, since=None)))
+    last = [
+        [(time, uuid, text) for time, text in deque(heapq.merge(*lines), maxlen=tail)]
+        for uuid, lines in of_assets.items()
+    ]
+    for _, uuid, text in heapq.merge(*last):
+        yield LogLine(uuid, text)
+
+
+def followed_logs(
+    sources: Callable[[], Mapping[str, tuple[str, object]]], read: Read, tail: int | None
+) -> Iterator[LogLine]:
+    """Yield lines as they are written, also of containers that are made later, until the iterator is closed.
+
+    Args:
+        sources: returns UUIDs of assets by the names of their containers or services, each with a value that changes
+            when its output begins anew.
+        read: reads one of them.
+        tail: number of last lines of each to begin with; None for all.
+    """
+    lines: queue.SimpleQueue[LogLine] = queue.SimpleQueue()
+    readers: dict[str, _Reader] = {}
+    first = True
+    try:
+        while True:
+            for name, (uuid, run) in sources().items():
+                reader = readers.get(name)
+                if reader is None:
+                    readers[name] = _Reader(uuid, name, run, read, lines, tail if first else None)
+                elif reader.run != run and reader.has_ended:
+                    reader.go_on(run)
+            first = False
+            with suppress(queue.Empty):
+                yield lines.get(timeout=_PAUSE)
+                while True:
+                    yield lines.get_nowait()
+    finally:
+        for reader in readers.values():
+            reader.close()
+
+
+def seconds_before(time: str) -> float:
+    """Return a moment before a time of the engine, as number: it is less exact than the time."""
+    return datetime.fromisoformat(f"{time[:26]}+00:00").timestamp() - 0.001
+
+
+class _Reader:
+    """A thread that reads one container, across its restarts."""
+
+    def __init__(
+        self, uuid: str, name: str, run: object, read: Read, lines: queue.SimpleQueue[LogLine], tail: int | None
+    ) -> None:
+        self.run = run
+        self._uuid = uuid
+        self._name = name
+        self._read = read
+        self._lines = lines
+        self._tail = tail
+        self._last: str | None = None
+        self._frames: Frames | None = None
+        self._closed = False
+        self._start()
+
+    @property
+    def has_ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def go_on(self, run: object) -> None:
+        """Read what the next run writes."""
+        self.run = run
+        self._tail = None
+        self._start()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._frames is not None:
+            with suppress(OSError, AttributeError):  # it may end at this moment
+                self._frames.close()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name=f"openfactory-logs-{self._name}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._frames = self._read(self._name, follow=True, tail=self._tail, since=self._last)
+        except TargetError:  # it is gone
+            return
+        if self._closed:
+            self.close()
+        for time, text in _lines_of(self._frames):
+            if self._last is None or time > self._last:
+                self._last = time
+                self._lines.put(LogLine(self._uuid, text))
+
+
+def _lines_of(frames: Iterable[bytes]) -> Iterator[tuple[str, str]]:
+    """Yield whole lines with the times of their begin; the engine cuts long ones."""
+    begun, parts = "", b""
+    for frame in frames:
+        time, _, text = frame.partition(b" ")
+        begun = begun or time.decode("ascii", "replace")
+        parts += text
+        if parts.endswith(b"\n"):
+            yield begun, parts.rstrip(b"\r\n").decode("utf-8", "replace")
+            begun, parts = "", b""
+    if parts:
+        yield begun, parts.decode("utf-8", "replace")

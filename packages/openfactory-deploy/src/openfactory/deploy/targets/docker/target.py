@@ -1,0 +1,226 @@
+"""Apps as containers of one Docker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from openfactory.deploy.app import Release
+from openfactory.deploy.gateway.routes import Addresses
+from openfactory.deploy.targets.base import Instance, LogLine, Project, Target, TargetError
+from openfactory.deploy.targets.docker.connection import connect, have_image, refusals
+from openfactory.deploy.targets.docker.containers import (
+    container_of,
+    instance_of,
+    problems_of,
+    secrets_archive,
+)
+from openfactory.deploy.targets.docker.logs import Frames, followed_logs, merged_logs, seconds_before
+from openfactory.deploy.targets.identity import GENERATION, PROJECT, UUID
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+__all__ = ["DockerTarget"]
+
+_LOOK = "Look at the log of the engine."
+
+
+class DockerTarget(Target):
+    """Containers of the Docker that DOCKER_HOST names, or of that of this machine.
+
+    A container has the UUID of its asset in lower case as its name; while two generations run beside each other, the
+    second one has a name that ends in `.g` and its number.
+    """
+
+    name: ClassVar[str] = "docker"
+
+    def __init__(self, project: Project) -> None:
+        super().__init__(project)
+        self._addresses = Addresses.from_settings()
+        self._client: APIClient | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def _api(self) -> APIClient:
+        with self._lock:
+            if self._client is None:
+                self._client = connect()
+            return self._client
+
+    def lacks(self, release: Release) -> dict[str, str]:
+        problems = problems_of(release, self.name)
+        if release.app.settings.deploy.placement is not None:
+            problems["deploy.placement"] = "One Docker has one node. Remove the key, or use the target swarm."
+        return problems
+
+    def instances(self) -> list[Instance]:
+        found = [instance_of(container) for container in self._containers()]
+        return sorted(found, key=lambda instance: (instance.uuid, instance.generation))
+
+    def start(self, release: Release) -> Instance:
+        for problem in self.lacks(release).values():
+            raise TargetError(f"Asset {release.uuid} cannot be started: {problem}")
+        settings = release.app.settings
+        others = self._containers(release.uuid)
+        if any(instance_of(other).generation == release.generation for other in others):
+            raise TargetError(
+                f"Asset {release.uuid} has a container of generation {release.generation} already. Stop it first."
+            )
+        assert settings.image is not None
+        have_image(self._api, settings.image, always=settings.image_pull_policy == "always")
+        self._check_networks(release)
+        new_volumes = self._absent_volumes(release)
+        name = f"{release.name}.g{release.generation}" if others else release.name
+        description = container_of(release, self.project.name, self._addresses, beside=bool(others))
+        with refusals(f"Asset {release.uuid} cannot be started", _remedy(name, release)):
+            container = None
+            try:
+                container = self._api.create_container_from_config(description, name)["Id"]
+                if release.secrets:
+                    self._api.put_archive(container, "/", secrets_archive(release.secrets))
+                for network in settings.networks[1:]:
+                    self._api.connect_container_to_network(container, network, aliases=[release.name])
+                self._api.start(container)
+                return instance_of(self._api.inspect_container(container))
+            except BaseException:
+                self._undo(container, new_volumes)
+                raise
+
+    def stop(self, instance: Instance) -> None:
+        with refusals(f"Asset {instance.uuid} cannot be stopped", _LOOK):
+            if (container := self._container(instance)) is not None:
+                self._stop(container)
+            for other in self._containers(instance.uuid):
+                self._give_name(other)
+
+    def restart(self, instance: Instance) -> None:
+        container = self._container(instance)
+        if container is None:
+            raise TargetError(f"Asset {instance.uuid} has no container any more. Start it: ofa apps up.")
+        with refusals(f"Asset {instance.uuid} cannot be restarted", _LOOK):
+            self._api.restart(container["Id"], timeout=_grace_of(container))
+
+    def logs(self, uuids: Collection[str] = (), *, follow: bool = False, tail: int | None = None) -> Iterator[LogLine]:
+        def sources() -> dict[str, tuple[str, object]]:
+            return {
+                container["Id"]: (uuid, container["State"]["StartedAt"])
+                for container in self._containers()
+                if (uuid := container["Config"]["Labels"][UUID]) in uuids or not uuids
+            }
+
+        if follow:
+            return followed_logs(sources, self._read, tail)
+        return merged_logs({name: uuid for name, (uuid, _) in sources().items()}, self._read, tail)
+
+    def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
+        """Return the URL of each asset with web pages; Traefik finds the containers by their labels."""
+        routes = {release.uuid: self._addresses.route(release.app.settings) for release in releases}
+        return {uuid: route.url() for uuid, route in routes.items() if route is not None}
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _containers(self, uuid: str | None = None) -> list[dict[str, Any]]:
+        """Return the descriptions of the containers of the project, or of one asset, by the engine."""
+        from docker.errors import NotFound
+
+        labels = [f"{PROJECT}={self.project.name}", *([f"{UUID}={uuid}"] if uuid is not None else [])]
+        found = []
+        with refusals("The containers of the project cannot be listed", _LOOK):
+            for listed in self._api.containers(all=True, filters={"label": labels}):
+                with suppress(NotFound):  # removed meanwhile
+                    container = self._api.inspect_container(listed["Id"])
+                    if container["State"]["Status"] != "removing":
+                        found.append(container)
+        return found
+
+    def _container(self, instance: Instance) -> dict[str, Any] | None:
+        generation = str(instance.generation)
+        for container in self._containers(instance.uuid):
+            if container["Config"]["Labels"][GENERATION] == generation:
+                return container
+        return None
+
+    def _check_networks(self, release: Release) -> None:
+        from docker.errors import NotFound
+
+        for network in release.app.settings.networks:
+            with refusals(f"Asset {release.uuid} cannot be started", _LOOK):
+                try:
+                    self._api.inspect_network(network)
+                except NotFound as error:
+                    raise TargetError(
+                        f"Asset {release.uuid} cannot be started: the network {network!r} does not exist. "
+                        f"Create it: docker network create {network}."
+                    ) from error
+
+    def _absent_volumes(self, release: Release) -> list[str]:
+        """Return the volumes that the engine makes with the container."""
+        from docker.errors import NotFound
+
+        absent = []
+        for mount in release.mounts:
+            if mount["Type"] == "volume":
+                try:
+                    with refusals("The volumes cannot be listed", _LOOK):
+                        self._api.inspect_volume(mount["Source"])
+                except TargetError as error:
+                    if not isinstance(error.__cause__, NotFound):
+                        raise
+                    absent.append(mount["Source"])
+        return absent
+
+    def _undo(self, container: str | None, new_volumes: Sequence[str]) -> None:
+        """Remove the container and the volumes of a failed start, whose own error counts."""
+        from docker.errors import DockerException
+        from requests.exceptions import RequestException
+
+        with suppress(DockerException, RequestException):
+            if container is not None:
+                self._api.remove_container(container, v=True, force=True)
+        for volume in new_volumes:
+            with suppress(DockerException, RequestException):
+                self._api.remove_volume(volume)
+
+    def _stop(self, container: Mapping[str, Any]) -> None:
+        from docker.errors import APIError
+
+        try:
+            self._api.stop(container["Id"], timeout=_grace_of(container))
+            self._api.remove_container(container["Id"], v=True, force=True)
+        except APIError as error:
+            if error.status_code not in (404, 409):  # removed meanwhile, or being removed
+                raise
+
+    def _give_name(self, container: Mapping[str, Any]) -> None:
+        """Give a container that is left alone the name of its asset."""
+        from docker.errors import APIError
+
+        name = container["Config"]["Labels"][UUID].lower()
+        if container["Name"] != f"/{name}":
+            with suppress(APIError):  # another one still has it
+                self._api.rename(container["Id"], name)
+
+    def _read(self, name: str, *, follow: bool, tail: int | None, since: str | None) -> Frames:
+        options = {"tail": "all" if tail is None else tail, "since": seconds_before(since) if since else None}
+        with refusals("The log cannot be read", _LOOK):
+            return cast(Frames, self._api.logs(name, stream=True, follow=follow, timestamps=True, **options))
+
+
+def _grace_of(container: Mapping[str, Any]) -> int:
+    # Podman takes 0 if none is given.
+    grace = container["Config"].get("StopTimeout")
+    return 10 if grace is None else int(grace)
+
+
+def _remedy(name: str, release: Release) -> str:
+    remedies = [f"If another container has the name, remove it: docker rm --force {name}."]
+    if any(mount["Type"] == "bind" for mount in release.mounts):
+        remedies.append("The folder of a storage must be on the machine of the engine before.")
+    return " ".join(remedies)
