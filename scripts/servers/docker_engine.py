@@ -37,6 +37,7 @@ mkdir -p "$1"
 mount --rbind /sys/fs/cgroup "$1"
 mount -t sysfs sysfs /sys
 mount --rbind "$1" /sys/fs/cgroup
+mount -t tmpfs tmpfs /run
 ip link set lo up
 shift
 while :; do
@@ -89,10 +90,10 @@ class DockerEngine(Server):
                 raise ServerFailedError(self._complaint("did not answer after its daemon was killed"))
             time.sleep(0.02)
 
-    def kill_process(self, pid: int) -> None:
-        """Kill a process of a container (SIGKILL), by the number that the engine has for it."""
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal to a process of a container, by the number that the engine has for it."""
         namespaces = (f"--target={self.init_pid}", "--pid", "--mount")
-        run(program("nsenter", "util-linux"), *namespaces, "--", "kill", "-9", str(pid))
+        run(program("nsenter", "util-linux"), *namespaces, "--", "kill", f"-{number.value}", str(pid))
 
     def docker(self, *arguments: str | Path, timeout: float = 300.0) -> str:
         """What a command of its client says.
@@ -198,7 +199,7 @@ class DockerEngine(Server):
         for name, package in (("ip", "iproute2"), ("iptables", "iptables"), ("mount", "mount")):
             program(name, package)
         settings = {
-            "hosts": [self.host],
+            "hosts": [self.host, "unix:///run/docker.sock"],  # a container may mount the second
             "data-root": str(self.folder / "data"),
             "exec-root": str(self.folder / "exec"),
             "pidfile": str(self.folder / "docker.pid"),

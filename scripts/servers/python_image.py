@@ -35,7 +35,11 @@ _FILES = {
     "etc/shadow": "root:*:19000:0:99999:7:::\n",
 }
 _SKIPPED = {"dist-packages", "ensurepip", "idlelib", "site-packages", "test", "tests", "tkinter", "turtledemo"}
-_NAME_LIBRARIES = ("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2")
+# Libraries beside those that programs name: for names of hosts, and those that every wheel of Linux may expect.
+_MORE_LIBRARIES = (
+    *("libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2"),
+    *("libdl.so.2", "libgcc_s.so.1", "libm.so.6", "libpthread.so.0", "librt.so.1", "libstdc++.so.6", "libutil.so.1"),
+)
 _QUESTION = """
 import glob, json, os, sys, sysconfig
 here = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
@@ -275,11 +279,11 @@ class _Archive:
         return libraries
 
     def add_libraries_of(self, programs: list[Path]) -> None:
-        """Add the libraries of the machine that programs need, and those by which names of hosts are found."""
+        """Add the libraries of the machine that programs need."""
         said = run("sh", "-c", 'ldd "$@" 2>/dev/null || true', "ldd", *programs)
         found = {Path(name) for name in re.findall(r"(?:=> |^\s)(/\S+) \(0x", said, re.MULTILINE)}
         for libc in [path for path in found if path.name == "libc.so.6"]:
-            found |= {path for name in _NAME_LIBRARIES if (path := libc.with_name(name)).exists()}
+            found |= {path for name in _MORE_LIBRARIES if (path := libc.with_name(name)).exists()}
         own = {path.parent for path in programs if path.name.endswith(".so")}
         for library in sorted(found):
             if library.parent not in own and ".libs/" not in str(library):
