@@ -73,9 +73,7 @@ def test_nothing_is_left_of_an_engine(eventually: Eventually) -> None:
         engine.daemon_pid  # noqa: B018
 
 
-def test_a_kept_folder_has_the_containers_after_a_stop(
-    tmp_path: Path, engine: DockerEngine, image: str
-) -> None:
+def test_a_kept_folder_has_the_containers_after_a_stop(tmp_path: Path, engine: DockerEngine, image: str) -> None:
     other = DockerEngine(tmp_path)
     with other:
         other.docker("volume", "create", "kept")

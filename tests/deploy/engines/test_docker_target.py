@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -46,7 +47,7 @@ class TestDockerTarget(TargetConformance):
 
     def kill_app(self, target: Target, instance: Instance) -> None:
         assert instance.pid is not None
-        self.engine.kill_process(instance.pid)
+        self.engine.signal(instance.pid, signal.SIGKILL)
 
     def left_by(self, target: Target) -> list[str]:
         containers = self.engine.docker("ps", "--all", "--quiet").split()

@@ -12,7 +12,7 @@ from openfactory.exceptions import MissingDistributionError
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["connect", "have_image", "image_error", "refusals"]
+__all__ = ["connect", "have_image", "pinned_image", "refusals"]
 
 # Words of engines and registries for an image that is not there, or not for this user.
 _ABSENT = ("manifest unknown", "not found", "does not exist", "pull access denied", "no such image")
@@ -76,10 +76,28 @@ def have_image(api: APIClient, image: str, *, always: bool) -> None:
             if "error" in step:  # in an answer that had begun well
                 raise APIError(step["error"], explanation=step["error"])
     except (DockerException, RequestException) as error:
-        raise image_error(image, _words_of(error)) from error
+        raise _image_error(image, _words_of(error)) from error
 
 
-def image_error(image: str, said: str) -> TargetError:
+def pinned_image(api: APIClient, image: str, *, always: bool) -> str:
+    """Return an image as nodes of a swarm shall have it: as it is, or always the newest of its tag, by its digest.
+
+    Raises:
+        TargetError: its registry does not have it, or does not answer.
+    """
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    if not always or "@" in image:
+        return image
+    try:
+        digest = api.inspect_distribution(image)["Descriptor"]["digest"]
+    except (DockerException, RequestException) as error:
+        raise _image_error(image, _words_of(error)) from error
+    return f"{image}@{digest}"
+
+
+def _image_error(image: str, said: str) -> TargetError:
     """Return the error of an image that cannot be had, with the words of the engine."""
     if any(words in said.lower() for words in _ABSENT):
         return TargetError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 import queue
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
+from operator import itemgetter
 from typing import Protocol
 
 from openfactory.deploy.targets.base import LogLine, TargetError
@@ -44,15 +44,15 @@ def merged_logs(sources: Mapping[str, str], read: Read, tail: int | None) -> Ite
         read: reads one of them.
         tail: number of last lines of each asset; None for all.
     """
-    of_assets: dict[str, list[Iterator[tuple[str, str]]]] = defaultdict(list)
+    of_assets: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for name, uuid in sources.items():
         with suppress(TargetError):  # it is gone
-            of_assets[uuid].append(_lines_of(read(name, follow=False, tail=tail, since=None)))
-    last = [
-        [(time, uuid, text) for time, text in deque(heapq.merge(*lines), maxlen=tail)]
-        for uuid, lines in of_assets.items()
-    ]
-    for _, uuid, text in heapq.merge(*last):
+            of_assets[uuid] += _lines_of(read(name, follow=False, tail=tail, since=None))
+    last = []
+    for uuid, lines in of_assets.items():
+        ordered = sorted(lines, key=itemgetter(0))  # those of several tasks are not in order
+        last += [(time, uuid, text) for time, text in (ordered if tail is None else ordered[-tail:] if tail else [])]
+    for _, uuid, text in sorted(last, key=itemgetter(0)):
         yield LogLine(uuid, text)
 
 
@@ -63,7 +63,7 @@ def followed_logs(
 
     Args:
         sources: returns UUIDs of assets by the names of their containers or services, each with a value that changes
-            when its output begins anew.
+            when its output goes on after an end; None if it goes on at any time.
         read: reads one of them.
         tail: number of last lines of each to begin with; None for all.
     """
@@ -76,7 +76,7 @@ def followed_logs(
                 reader = readers.get(name)
                 if reader is None:
                     readers[name] = _Reader(uuid, name, run, read, lines, tail if first else None)
-                elif reader.run != run and reader.has_ended:
+                elif reader.has_ended and (run is None or run != reader.run):
                     reader.go_on(run)
             first = False
             with suppress(queue.Empty):
@@ -115,7 +115,7 @@ class _Reader:
         return not self._thread.is_alive()
 
     def go_on(self, run: object) -> None:
-        """Read what the next run writes."""
+        """Read the output of the next run."""
         self.run = run
         self._tail = None
         self._start()
@@ -137,9 +137,10 @@ class _Reader:
             return
         if self._closed:
             self.close()
+        known = self._last or ""
         for time, text in _lines_of(self._frames):
-            if self._last is None or time > self._last:
-                self._last = time
+            if time > known:
+                self._last = max(time, self._last or "")
                 self._lines.put(LogLine(self._uuid, text))
 
 

@@ -1,0 +1,253 @@
+"""Apps as services of a Docker Swarm."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from openfactory.deploy.app import Release
+from openfactory.deploy.gateway.routes import Addresses
+from openfactory.deploy.targets.base import Instance, LogLine, Project, Target, TargetError
+from openfactory.deploy.targets.docker.connection import connect, pinned_image, refusals
+from openfactory.deploy.targets.docker.logs import Frames, followed_logs, merged_logs, seconds_before
+from openfactory.deploy.targets.identity import GENERATION, PROJECT, UUID, identity_labels
+from openfactory.deploy.targets.swarm.service_logs import service_frames
+from openfactory.deploy.targets.swarm.services import (
+    grace_of,
+    instance_of,
+    newest_of,
+    secret_name,
+    service_of,
+    swarm_problems_of,
+)
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+__all__ = ["SwarmTarget"]
+
+_LOOK = "Look at the log of the engine: it must be a manager of a swarm (docker swarm init)."
+#: Seconds that Swarm itself may take, beside the app.
+_PATIENCE = 60.0
+_PAUSE = 0.1
+#: States of a task whose container has been made.
+_BEGUN = ("starting", "running", "complete", "failed", "shutdown")
+
+
+class SwarmTarget(Target):
+    """Services of the swarm to which the Docker that DOCKER_HOST names belongs, as a manager.
+
+    Each replica is a service of its own with one task, because it is an asset of its own. A service has the UUID of its
+    asset in lower case as its name; the second of two generations has a name that ends in `-g` and its number. It keeps
+    that name, because Swarm renames no service. On its networks, an asset has its UUID as name in any case.
+    """
+
+    name: ClassVar[str] = "swarm"
+
+    def __init__(self, project: Project) -> None:
+        super().__init__(project)
+        self._addresses = Addresses.from_settings()
+        self._client: APIClient | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def _api(self) -> APIClient:
+        with self._lock:
+            if self._client is None:
+                self._client = connect()
+            return self._client
+
+    def lacks(self, release: Release) -> dict[str, str]:
+        return swarm_problems_of(release, self.name)
+
+    def instances(self) -> list[Instance]:
+        services, tasks = self._services(), self._tasks()
+        found = [instance_of(service, tasks[service["ID"]]) for service in services]
+        return sorted(found, key=lambda instance: (instance.uuid, instance.generation))
+
+    def start(self, release: Release) -> Instance:
+        for problem in self.lacks(release).values():
+            raise TargetError(f"Asset {release.uuid} cannot be started: {problem}")
+        settings = release.app.settings
+        others = self._services(release.uuid)
+        if any(_generation(other) == release.generation for other in others):
+            raise TargetError(
+                f"Asset {release.uuid} has a service of generation {release.generation} already. Stop it first."
+            )
+        assert settings.image is not None
+        image = pinned_image(self._api, settings.image, always=settings.image_pull_policy == "always")
+        self._check_networks(release)
+        taken = {other["Spec"]["Name"] for other in others}
+        name = release.name if release.name not in taken else f"{release.name}-g{release.generation}"
+        secrets: dict[str, tuple[str, str]] = {}
+        service = None
+        remedy = f"If another service has the name, remove it: docker service rm {name}."
+        with refusals(f"Asset {release.uuid} cannot be started", remedy):
+            try:
+                self._make_secrets(release, name, secrets)
+                description = service_of(
+                    release, self.project.name, self._addresses, image=image, secrets=secrets, beside=bool(others)
+                )
+                service = self._api.create_service(name=name, **description)["ID"]
+                self._until_begun(release, service)
+                return instance_of(self._api.inspect_service(service), self._tasks()[service])
+            except BaseException:
+                self._undo(service, secrets)
+                raise
+
+    def stop(self, instance: Instance) -> None:
+        if (service := self._service(instance)) is not None:
+            with refusals(f"Asset {instance.uuid} cannot be stopped", _LOOK):
+                self._remove(service)
+
+    def restart(self, instance: Instance) -> None:
+        service = self._service(instance)
+        if service is None:
+            raise TargetError(f"Asset {instance.uuid} has no service any more. Start it: ofa apps up.")
+        task = service["Spec"]["TaskTemplate"]
+        before = newest_of(self._tasks()[service["ID"]])
+        with refusals(f"Asset {instance.uuid} cannot be restarted", _LOOK):
+            self._api.update_service(
+                service["ID"],
+                service["Version"]["Index"],
+                name=service["Spec"]["Name"],
+                task_template={**task, "ForceUpdate": task.get("ForceUpdate", 0) + 1},
+                fetch_current_spec=True,
+            )
+        deadline = time.monotonic() + grace_of(service) + _PATIENCE
+        while newest_of(self._tasks()[service["ID"]]) == before and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+
+    def logs(self, uuids: Collection[str] = (), *, follow: bool = False, tail: int | None = None) -> Iterator[LogLine]:
+        def sources() -> dict[str, tuple[str, object]]:
+            return {
+                service["ID"]: (uuid, None)
+                for service in self._services()
+                if (uuid := service["Spec"]["Labels"][UUID]) in uuids or not uuids
+            }
+
+        if follow:
+            return followed_logs(sources, self._read, tail)
+        return merged_logs({name: uuid for name, (uuid, _) in sources().items()}, self._read, tail)
+
+    def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
+        """Return the URL of each asset with web pages; Traefik finds the services by their labels."""
+        routes = {release.uuid: self._addresses.route(release.app.settings) for release in releases}
+        return {uuid: route.url() for uuid, route in routes.items() if route is not None}
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _services(self, uuid: str | None = None) -> list[dict[str, Any]]:
+        """Return the descriptions of the services of the project, or of one asset, by the engine."""
+        labels = [f"{PROJECT}={self.project.name}", *([f"{UUID}={uuid}"] if uuid is not None else [])]
+        with refusals("The services of the project cannot be listed", _LOOK):
+            return list(self._api.services(filters={"label": labels}))
+
+    def _tasks(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the tasks of the swarm by the ids of their services; no filter finds those of a removed service."""
+        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        with refusals("The tasks of the swarm cannot be listed", _LOOK):
+            for task in self._api.tasks():
+                found[task["ServiceID"]].append(task)
+        return found
+
+    def _service(self, instance: Instance) -> dict[str, Any] | None:
+        for service in self._services(instance.uuid):
+            if _generation(service) == instance.generation:
+                return service
+        return None
+
+    def _check_networks(self, release: Release) -> None:
+        from docker.errors import NotFound
+
+        for network in release.app.settings.networks:
+            with refusals(f"Asset {release.uuid} cannot be started", _LOOK):
+                try:
+                    found = self._api.inspect_network(network)
+                except NotFound as error:
+                    raise TargetError(
+                        f"Asset {release.uuid} cannot be started: the network {network!r} does not exist. "
+                        f"Create it: docker network create --driver overlay --attachable {network}."
+                    ) from error
+            if network != "host" and found["Scope"] != "swarm":
+                raise TargetError(
+                    f"Asset {release.uuid} cannot be started: the network {network!r} is on one machine alone. "
+                    "Make it anew with `--driver overlay`, or use another."
+                )
+
+    def _make_secrets(self, release: Release, service: str, made: dict[str, tuple[str, str]]) -> None:
+        labels = identity_labels(self.project.name, release)
+        for name, value in release.secrets.items():
+            name_in_swarm = secret_name(service, name)
+            made[name] = self._api.create_secret(name_in_swarm, value.encode(), labels)["ID"], name_in_swarm
+
+    def _until_begun(self, release: Release, service: str) -> None:
+        """Wait until Swarm has begun to run a task, or says why it can't: an image, a mount, a constraint.
+
+        Raises:
+            TargetError: no node can run it.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            for task in self._tasks()[service]:
+                status = task["Status"]
+                if status["State"] in _BEGUN:
+                    return
+                if status["State"] == "rejected" or (status["State"] == "pending" and status.get("Err")):
+                    raise _refusal(release, str(status.get("Err", "")))
+            time.sleep(_PAUSE)
+
+    def _undo(self, service: str | None, secrets: Mapping[str, tuple[str, str]]) -> None:
+        """Remove the service and the secrets of a failed start, whose own error counts."""
+        from docker.errors import DockerException
+        from requests.exceptions import RequestException
+
+        with suppress(DockerException, RequestException, TargetError):
+            if service is not None:
+                self._remove(self._api.inspect_service(service))
+        for secret, _ in secrets.values():
+            with suppress(DockerException, RequestException):
+                self._api.remove_secret(secret)
+
+    def _remove(self, service: dict[str, Any]) -> None:
+        """Remove a service, and return when its tasks are gone."""
+        from docker.errors import NotFound
+
+        used = service["Spec"]["TaskTemplate"]["ContainerSpec"].get("Secrets") or ()
+        with suppress(NotFound):  # removed meanwhile
+            self._api.remove_service(service["ID"])
+        deadline = time.monotonic() + grace_of(service) + _PATIENCE
+        while self._tasks()[service["ID"]]:
+            if time.monotonic() > deadline:
+                raise TargetError(f"The tasks of the service {service['Spec']['Name']} do not end. {_LOOK}")
+            time.sleep(_PAUSE)
+        for secret in used:
+            with suppress(NotFound):
+                self._api.remove_secret(secret["SecretID"])
+
+    def _read(self, name: str, *, follow: bool, tail: int | None, since: str | None) -> Frames:
+        with refusals("The log cannot be read", _LOOK):
+            return service_frames(
+                self._api, name, follow=follow, tail=tail, since=seconds_before(since) if since else None
+            )
+
+
+def _generation(service: Mapping[str, Any]) -> int:
+    return int(service["Spec"]["Labels"][GENERATION])
+
+
+def _refusal(release: Release, said: str) -> TargetError:
+    remedy = "Correct what the text names."
+    if "No such image" in said:
+        remedy = "Correct the key image, or push the image to a registry that all nodes reach."
+    elif "no suitable node" in said:
+        remedy = "Correct deploy.placement and deploy.resources, or add a node."
+    return TargetError(f"Asset {release.uuid} cannot be started: {said.strip().rstrip('.')}. {remedy}")
