@@ -16,6 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from openfactory.concurrency.process_identity import start_of
+from openfactory.deploy.targets.base import InstanceState, Project, Target, TargetError
+from openfactory.deploy.targets.process import ProcessTarget
+from servers.ports import free_port
 from target_conformance import (
     REPORTER,
     Settings,
@@ -28,11 +33,6 @@ from target_conformance import (
     running_in,
     until,
 )
-
-from openfactory.concurrency.process_identity import start_of
-from openfactory.deploy.targets.base import InstanceState, Project, Target, TargetError
-from openfactory.deploy.targets.process import ProcessTarget
-from servers.ports import free_port
 
 #: Files that stay in `.openfactory` when all apps are gone.
 KEPT = {".gitignore", "supervisor.lock", "supervisor.log"}

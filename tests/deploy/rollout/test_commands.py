@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plain_target import APP
 
 from openfactory.settings import VARIABLES
 from openfactory.testing import eventually
+from plain_target import APP
 
 PRESS = """\
 apps:

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from plain_target import app_of
 
 from openfactory.assets import Owner
 from openfactory.deploy.app import Release, UNSPlace
 from openfactory.deploy.plan import Action, Orphan, Step, plan_of_releases, plan_of_removal
 from openfactory.deploy.registered import RegisteredAsset
 from openfactory.deploy.targets.base import Instance, InstanceState
+from plain_target import app_of
 
 FOLDER = Path("/hall")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from plain_target import app_of
 
 from openfactory.deploy.app import Release, UNSPlace
 from openfactory.deploy.releases import KEPT, MissingSecretError, ReleaseStore
+from plain_target import app_of
 
 
 def release(folder: Path, generation: int, **settings: Any) -> Release:

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from plain_target import PlainTarget
 
 from openfactory.assets import Factory
 from openfactory.deploy.app import Release, UNSPlace
@@ -23,6 +22,7 @@ from openfactory.engines.registry import open_engine
 from openfactory.kafka import KSQLDBClient
 from openfactory.testing import eventually
 from openfactory.utils.registering import deregister_asset, register_asset
+from plain_target import PlainTarget
 
 Make = Callable[..., Release]
 

@@ -68,6 +68,10 @@ class Release(msgspec.Struct, frozen=True):
         """Hash of all that the release is made of; it changes when the replica must be made anew."""
         secrets = {name: hashlib.sha256(value.encode()).hexdigest() for name, value in self.secrets.items()}
         content = [
-            self.app.settings.model_dump(mode="json"), self.uuid, dict(self.environment), secrets, list(self.mounts),
+            self.app.settings.model_dump(mode="json"),
+            self.uuid,
+            dict(self.environment),
+            secrets,
+            list(self.mounts),
         ]
         return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:16]

@@ -158,7 +158,7 @@ class Outbox:
         return False
 
     def clear(self) -> None:
-        """Drop all messages, which nobody sends any more."""
+        """Drop all messages; they are never sent."""
         self._messages.clear()
 
     def replace(self, producer: Producer) -> Producer:
