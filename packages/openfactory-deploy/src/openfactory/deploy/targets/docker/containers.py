@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from openfactory.deploy.files.units import bytes_of, seconds_of
+from openfactory.deploy.files.durations import seconds_of
+from openfactory.deploy.files.sizes import bytes_of
 
 from openfactory.deploy.app import Release
 from openfactory.deploy.gateway.labels import gateway_labels

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from openfactory.deploy.files.units import bytes_of, seconds_of
+from openfactory.deploy.files.durations import seconds_of
+from openfactory.deploy.files.sizes import bytes_of
 
 from openfactory.deploy.app import Release
 from openfactory.deploy.files.schema import Reservations
