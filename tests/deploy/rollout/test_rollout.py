@@ -221,7 +221,7 @@ def test_a_condition_is_waited_for_and_can_be_overridden(
         new = release("PRESS", "smaller", when=patient)
         waiting = threading.Thread(target=lambda: done.extend(deployer.up(new).values()))
         waiting.start()
-        eventually(lambda: ("PRESS", "waits for PRESS.status == idle: PRESS.status is busy") in deployer.said)
+        eventually(lambda: ("PRESS", "waits up to 300 s for PRESS.status == idle: PRESS.status is busy (--now does not wait)") in deployer.said)
         assert plain.calls == [("start", "PRESS", 1)]
         press.status = "idle"
         waiting.join(60)
@@ -229,6 +229,31 @@ def test_a_condition_is_waited_for_and_can_be_overridden(
         press.status = "busy"
         press.flush()
     assert deployer.down(now=True)["PRESS"].outcome is Outcome.REMOVED
+
+
+def test_all_goes_on_that_an_app_needs_whose_condition_does_not_hold(
+    deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory
+) -> None:
+    """A press that waits for its last part would wait for ever without the saw that commands it."""
+    deployer.up(
+        release("STORE"),
+        release("PRESS", depends_on=["STORE"], when={"condition": "PRESS.status == idle", "timeout": "1s"}),
+        release("SAW", depends_on=["PRESS"]),
+        release("DRILL"),
+    )
+    with factory.asset("PRESS") as press:
+        press.status = "busy"
+        press.flush()
+        assert outcomes(deployer.down()) == {
+            "DRILL": Outcome.REMOVED,
+            "PRESS": Outcome.FAILED,
+            "SAW": Outcome.SKIPPED,
+            "STORE": Outcome.SKIPPED,
+        }
+        assert [instance.uuid for instance in plain.instances()] == ["PRESS", "SAW", "STORE"]
+        press.status = "idle"
+        press.flush()
+    assert set(outcomes(deployer.down()).values()) == {Outcome.REMOVED}
 
 
 def test_an_instance_without_a_file_is_named_and_removed_on_request(

@@ -45,7 +45,12 @@ def roll_out(site: Site, plan: Plan, *, now: bool = False, remove_orphans: bool 
 
 
 def take_down(site: Site, plan: Plan, *, now: bool = False) -> list[Result]:
-    """Have all assets of a plan vanish, each after those that depend on it, and return how each step has ended."""
+    """Have all assets of a plan vanish, each after those that depend on it, and return how each step has ended.
+
+    No asset is stopped before the conditions of all hold: a machine that waits to be idle still needs those who command
+    it. If the condition of an asset does not hold in time, the asset, those that depend on it and those on which it depends
+    go on.
+    """
     runner = StepRunner(site, now=now)
     after: dict[str, set[str]] = {}
     for step in plan.steps:
@@ -54,7 +59,8 @@ def take_down(site: Site, plan: Plan, *, now: bool = False) -> list[Result]:
     site.record.begin("taking down")
     results: dict[str, Result] = {}
     try:
-        _run(site, runner, plan.steps, after, results)
+        _run(site, runner, plan.steps, {step.app: step.depends_on for step in plan.steps}, results, runner.obstacle)
+        _run(site, runner, plan.steps, after, results, lambda step: results.get(step.uuid) or runner.run(step))
         site.apply_routes()
     finally:
         failed = any(result.outcome.is_failure for result in results.values()) or len(results) < len(plan.steps)
@@ -68,8 +74,19 @@ def _run(
     steps: Iterable[Step],
     after: Mapping[str, Iterable[str]],
     results: dict[str, Result],
+    do: Callable[[Step], Result | None] | None = None,
 ) -> None:
-    """Do steps, those of one app after each other."""
+    """Do steps, those of one app after each other.
+
+    Args:
+        site: the place of the deployment.
+        runner: runner of the steps.
+        steps: the steps.
+        after: by app, the apps that succeed before.
+        results: gets the results by UUID.
+        do: called in place of `runner.run`; it returns None if the step is only prepared.
+    """
+    do = do or runner.run
     by_app: dict[str, list[Step]] = {}
     for step in steps:
         by_app.setdefault(step.app, []).append(step)
@@ -78,16 +95,19 @@ def _run(
         def run() -> bool:
             cause = ""
             for step in of_one:
-                results[step.uuid] = runner.skip(step, cause) if cause else runner.run(step)
-                if results[step.uuid].outcome.is_failure:
-                    cause = cause or step.uuid
+                result = runner.skip(step, cause) if cause else do(step)
+                if result is not None:
+                    results[step.uuid] = result
+                    if result.outcome.is_failure:
+                        cause = cause or step.uuid
             return not cause
 
         return run
 
     def skip(app: str, cause: str) -> None:
         for step in by_app[app]:
-            results[step.uuid] = runner.skip(step, cause)
+            if step.uuid not in results:
+                results[step.uuid] = runner.skip(step, cause)
 
     run_in_order(
         {app: task(of_one) for app, of_one in by_app.items()},

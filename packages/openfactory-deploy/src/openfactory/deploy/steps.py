@@ -66,6 +66,17 @@ class StepRunner:
         self._record(step, Outcome.SKIPPED, text)
         return self._result(step, Outcome.SKIPPED, text)
 
+    def obstacle(self, step: Step) -> Result | None:
+        """Wait for the condition of a step that is done later, and return its failure if it does not hold in time."""
+        try:
+            self._wait_for_condition(step)
+        except OpenFactoryError as error:
+            result = self._failure(step, error)
+            self._site.report(step.uuid, f"{result.outcome}: {result.text}")
+            self._record(step, result.outcome, result.text)
+            return result
+        return None
+
     # The ways of a step
 
     def _appear(self, step: Step) -> Result:

@@ -67,7 +67,7 @@ def wait_until_fulfilled(
                 )
             if values != shown:
                 shown = values
-                report(f"waits for {condition.text}: {values}")
+                report(f"waits up to {timeout:g} s for {condition.text}: {values} (--now does not wait)")
             check()
             time.sleep(_SECONDS)
 
