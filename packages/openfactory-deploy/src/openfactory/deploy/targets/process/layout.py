@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from openfactory.deploy.targets.process.log_files import parts_of
+from openfactory.deploy.targets.process.log_files import remove_log
 
 __all__ = ["FOLDER", "Layout"]
 
@@ -80,7 +80,6 @@ class Layout:
 
     def remove_log(self, uuid: str) -> None:
         """Remove the log of an asset with its older parts."""
-        for part in parts_of(self.log(uuid)):
-            part.unlink(missing_ok=True)
+        remove_log(self.log(uuid))
         with suppress(OSError):
             self.logs.rmdir()
