@@ -290,6 +290,16 @@ class TestProcessTarget(TargetConformance):
         target.stop(started)
         assert not path.exists()
 
+    def test_an_app_of_another_user_has_no_home_of_the_deployer(
+        self, target: Target, program: Settings, runtime_ids: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", "/home/deployer")
+        if runtime_ids is not None:
+            target.start(self.release(target, program | {"runtime_uid": runtime_ids[0], "runtime_gid": runtime_ids[1]}))
+            assert "HOME" not in report_of(target, "MILL-1")["environment"]
+        target.start(self.release(target, program | {"uuid": "MILL-2"}))
+        assert report_of(target, "MILL-2")["environment"]["HOME"] == "/home/deployer"
+
     def test_a_limit_of_open_files_is_kept(self, target: Target) -> None:
         limits = {"deploy": {"resources": {"limits": {"open_files": 40}}}}
         script = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))"
@@ -316,11 +326,13 @@ class TestProcessTarget(TargetConformance):
     def test_an_image_is_refused_and_what_means_nothing_is_told(self, target: Target) -> None:
         release = self.release(target, {"image": "mill:1"})
         assert "Select the target docker" in target.lacks(release)["image"]
+        assert list(target.refuses(release)) == ["image"]
         with pytest.raises(TargetError, match="does not run an image"):
             target.start(release)
         deploy = {"resources": {"limits": {"cpus": 0.5}}, "placement": {"constraints": ["node.role==manager"]}}
         settings = {"command": ("true",), "networks": ["factory-net"], "deploy": deploy}
         lacks = target.lacks(self.release(target, settings))
+        assert target.refuses(self.release(target, settings)) == {}
         assert sorted(lacks) == ["deploy.placement", "deploy.resources.limits.cpus", "networks"]
 
     def test_pauses_between_restarts_grow(self, target: Target, program: Settings) -> None:

@@ -176,7 +176,7 @@ class Supervised:
             self._failures = 0
 
     def _note_end(self, pid: int) -> None:
-        """Note the status of a process that has ended, and end what it has left in its group."""
+        """Note the status of a process that has ended, and end the processes that it has left in its group."""
         signal_group(pid, signal.SIGKILL)  # before its id is free for another process
         status = None
         if self._process is not None and self._process.pid == pid:

@@ -110,7 +110,7 @@ class Supervisor:
             self._end_if_idle()
 
     async def _handled(self, request: Request) -> str:
-        """Do what a request asks for, and return the text of an error, or an empty text."""
+        """Fulfil a request, and return the text of an error, or an empty text."""
         if request.action == "list":
             return ""
         if request.action == "start":
