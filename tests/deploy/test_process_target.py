@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from target_conformance import (
     REPORTER,
     Settings,
     TargetConformance,
+    at_once,
     facts_of,
     in_state,
     report_of,
@@ -221,6 +223,32 @@ class TestProcessTarget(TargetConformance):
             target.instances()
         (folder / "state.json").unlink()
 
+    def test_commands_on_one_app_at_once_leave_no_process(self, target: Target, program: Settings) -> None:
+        started = target.start(self.release(target, program | {"stop_grace_period": "1s"}, TASK="deaf"))
+        until(lambda: any("deaf" in facts for facts in facts_of(target, "MILL-1")))
+        actions = iter([target.restart, target.stop, target.restart, target.stop])
+        outcomes = at_once(lambda: next(actions)(started), 4)
+        assert all(outcome is None or isinstance(outcome, TargetError) for outcome in outcomes), outcomes
+        assert target.instances() == []
+        assert processes_in(target.project.folder) == []
+
+    def test_commands_at_once_lose_no_app_and_leave_no_process(self, target: Target, program: Settings) -> None:
+        """Starts meet the supervisor that ends with the last app, and stops meet starts."""
+        numbers = iter(range(3))
+
+        def start_and_stop() -> None:
+            release = self.release(target, program | {"uuid": f"MILL-{next(numbers)}"})
+            other = self.target_of(target.project)
+            for _ in range(8):
+                instance = other.start(release)
+                assert instance.uuid in [running.uuid for running in other.instances()]
+                other.stop(instance)
+                assert instance.uuid not in [running.uuid for running in other.instances()]
+
+        assert at_once(start_and_stop, 3) == [None] * 3
+        assert target.instances() == []
+        assert processes_in(target.project.folder) == []
+
     # --- Ports, files and limits
 
     def test_an_app_gets_another_port_if_its_own_is_taken(self, target: Target, program: Settings) -> None:
@@ -262,6 +290,16 @@ class TestProcessTarget(TargetConformance):
         target.stop(started)
         assert not path.exists()
 
+    def test_an_app_of_another_user_has_no_home_of_the_deployer(
+        self, target: Target, program: Settings, runtime_ids: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", "/home/deployer")
+        if runtime_ids is not None:
+            target.start(self.release(target, program | {"runtime_uid": runtime_ids[0], "runtime_gid": runtime_ids[1]}))
+            assert "HOME" not in report_of(target, "MILL-1")["environment"]
+        target.start(self.release(target, program | {"uuid": "MILL-2"}))
+        assert report_of(target, "MILL-2")["environment"]["HOME"] == "/home/deployer"
+
     def test_a_limit_of_open_files_is_kept(self, target: Target) -> None:
         limits = {"deploy": {"resources": {"limits": {"open_files": 40}}}}
         script = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))"
@@ -288,11 +326,13 @@ class TestProcessTarget(TargetConformance):
     def test_an_image_is_refused_and_what_means_nothing_is_told(self, target: Target) -> None:
         release = self.release(target, {"image": "mill:1"})
         assert "Select the target docker" in target.lacks(release)["image"]
+        assert list(target.refuses(release)) == ["image"]
         with pytest.raises(TargetError, match="does not run an image"):
             target.start(release)
         deploy = {"resources": {"limits": {"cpus": 0.5}}, "placement": {"constraints": ["node.role==manager"]}}
         settings = {"command": ("true",), "networks": ["factory-net"], "deploy": deploy}
         lacks = target.lacks(self.release(target, settings))
+        assert target.refuses(self.release(target, settings)) == {}
         assert sorted(lacks) == ["deploy.placement", "deploy.resources.limits.cpus", "networks"]
 
     def test_pauses_between_restarts_grow(self, target: Target, program: Settings) -> None:
@@ -334,6 +374,16 @@ class TestProcessTarget(TargetConformance):
         finally:
             stop_all(target)
             target.close()
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Return the processes that run in a folder, as apps of its files do."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if path.readlink() == folder:
+                found.append(int(path.parent.name))
+    return found
 
 
 def supervisor_of(target: Target) -> int:

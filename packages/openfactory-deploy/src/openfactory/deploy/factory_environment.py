@@ -31,7 +31,7 @@ _SHARED = (
 
 
 class FactoryEnvironment(msgspec.Struct, frozen=True):
-    """What every app of a factory gets from the deployer.
+    """The variables and secrets that every app of a factory gets from the deployer.
 
     Attributes:
         variables: environment variables without secrets.
@@ -46,7 +46,7 @@ class FactoryEnvironment(msgspec.Struct, frozen=True):
 
 
 def factory_environment(default_url: str | None = None) -> FactoryEnvironment:
-    """Return what the apps of a factory get, from the environment of this process.
+    """Return the variables and secrets for the apps of a factory, from the environment of this process.
 
     Web pages have a path prefix in a development environment, and where no domain gives them a host name.
 

@@ -22,7 +22,7 @@ class TargetError(OpenFactoryError):
 
 
 class InstanceState(StrEnum):
-    """What a replica does."""
+    """The state of a replica."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -99,6 +99,10 @@ class Target(ABC):
 
     def lacks(self, release: Release) -> dict[str, str]:  # noqa: ARG002 - for targets that lack something
         """Return the keys of a release that the target cannot honour, each with the problem and its remedy."""
+        return {}
+
+    def refuses(self, release: Release) -> dict[str, str]:  # noqa: ARG002 - for targets that refuse something
+        """Return those keys that `lacks` returns, and for which `start` raises an error."""
         return {}
 
     @property

@@ -36,9 +36,19 @@ _NAMES = (
 _PREFIXES = ("COVERAGE_", "LC_")
 
 
-def base_environment() -> dict[str, str]:
-    """Return the variables of the system for an app; the programs of this Python environment are found first."""
+# Variables of the user; without them, programs look the user up.
+_OF_USER = ("HOME", "LOGNAME", "SHELL", "USER", "XDG_RUNTIME_DIR")
+
+
+def base_environment(uid: int | None = None) -> dict[str, str]:
+    """Return the variables of the system for an app; the programs of this Python environment are found first.
+
+    Args:
+        uid: id of the user of the app, or None for the user of this process.
+    """
     variables = {name: value for name, value in os.environ.items() if name in _NAMES or name.startswith(_PREFIXES)}
+    if uid not in (None, os.geteuid()):
+        variables = {name: value for name, value in variables.items() if name not in _OF_USER}
     programs = str(Path(sys.executable).parent)
     path = variables.get("PATH", os.defpath)
     variables["PATH"] = path if path.split(os.pathsep)[0] == programs else programs + os.pathsep + path

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from openfactory.deploy.targets.process.log_files import remove_log
+
 __all__ = ["FOLDER", "Layout"]
 
 #: Name of the folder.
@@ -33,7 +35,7 @@ class Layout:
         self.secrets = folder / "secrets"
 
     def create(self) -> None:
-        """Create the folder. Git ignores what is in it."""
+        """Create the folder, whose content Git ignores."""
         self.folder.mkdir(exist_ok=True)
         with suppress(FileExistsError), open(self.folder / ".gitignore", "x", encoding="ascii") as file:
             file.write("*\n")
@@ -78,9 +80,6 @@ class Layout:
 
     def remove_log(self, uuid: str) -> None:
         """Remove the log of an asset with its older parts."""
-        from openfactory.deploy.targets.process.log_files import parts_of
-
-        for part in parts_of(self.log(uuid)):
-            part.unlink(missing_ok=True)
+        remove_log(self.log(uuid))
         with suppress(OSError):
             self.logs.rmdir()

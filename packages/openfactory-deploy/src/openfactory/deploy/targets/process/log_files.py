@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["LogReader", "append_note", "open_log", "parts_of", "rotate"]
+__all__ = ["LogReader", "append_note", "open_log", "parts_of", "remove_log", "rotate"]
 
 #: Older parts of a log that are kept.
 KEPT = 3
@@ -49,7 +49,7 @@ def rotate(path: Path, limit: int) -> bool:
             return False
     except FileNotFoundError:
         return False
-    copy = path.with_name(f"{path.name}.new")
+    copy = _copy(path)
     with open(path, "r+b", buffering=0) as log, open(copy, "wb", buffering=0) as copied:
         while chunk := log.read(_CHUNK):
             copied.write(chunk)
@@ -126,6 +126,16 @@ class LogReader:
         *whole, self._rest = (self._rest + content).split(b"\n")
         for line in whole:
             yield line.rstrip(b"\r").decode("utf-8", "backslashreplace")
+
+
+def remove_log(path: Path) -> None:
+    """Remove a log with its older parts, and the copy of a rotation that was not completed."""
+    for part in (*parts_of(path), _copy(path)):
+        part.unlink(missing_ok=True)
+
+
+def _copy(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
 
 
 def _part(path: Path, number: int) -> Path:

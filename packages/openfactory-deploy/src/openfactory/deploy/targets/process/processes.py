@@ -53,14 +53,11 @@ def started(program: Program, ports: Mapping[str, str], more: Mapping[str, str],
 
 async def ended(record: Record) -> None:
     """Wait until the process of a record has ended, also one that another supervisor has started."""
-    pid = record.pid
-    if pid is None or sys.platform != "linux":
+    try:
+        descriptor = os.pidfd_open(record.pid or 0)
+    except (AttributeError, OSError):  # it has ended, or this system tells no ends of processes
         while record.has_process():
             await asyncio.sleep(_LOOK)
-        return
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
         return
     loop = asyncio.get_running_loop()
     end = asyncio.Event()

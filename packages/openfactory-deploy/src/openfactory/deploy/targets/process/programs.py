@@ -1,4 +1,4 @@
-"""A release as a program of this machine, and what such a program cannot have."""
+"""A release as a program of this machine, and the keys of its file that such a program cannot honour."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def program_of(release: Release, project: str, layout: Layout, log_bytes: int) -
         title=title,
         arguments=arguments,
         folder=str(folder),
-        environment=base_environment() | dict(release.environment) | paths,
+        environment=base_environment(settings.runtime_uid) | dict(release.environment) | paths,
         ports=[name for name in _PORTS if release.environment.get(name, "").isdecimal()],
         restart=settings.restart,
         grace=seconds_of(settings.stop_grace_period),

@@ -1,4 +1,4 @@
-"""Programs and their records: what a command asks the supervisor to run, and what it keeps of it on disk."""
+"""Programs that the supervisor runs, and the records that it keeps of them on disk."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Record(msgspec.Struct):
 
 
 def read_records(file: Path) -> list[Record]:
-    """Return the records in a file; a file that does not exist has none.
+    """Return the records in a file, which need not exist.
 
     Raises:
         OSError: the file cannot be read.

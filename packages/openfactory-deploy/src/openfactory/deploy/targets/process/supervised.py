@@ -59,6 +59,8 @@ class Supervised:
         self._process: subprocess.Popen[bytes] | None = None
         self._failures = 0
         self._watch: asyncio.Task[None] | None = None
+        self._change = asyncio.Lock()  # two commands may want to stop or restart it at once
+        self._is_stopped = False
 
     @property
     def ports(self) -> set[int]:
@@ -95,30 +97,38 @@ class Supervised:
 
     async def suspend(self) -> None:
         """Stop the app so that `resume` of a later supervisor starts it again, if its policy does."""
-        self._end_watch()
-        if self.record.state != "exited":
-            await self._end()
-            self.record.state = "restarting"
+        async with self._change:
+            self._end_watch()
+            if self.record.state != "exited":
+                await self._end()
+                self.record.state = "restarting"
+            self._is_stopped = True
 
     async def stop(self) -> None:
         """Stop the app within its grace period."""
-        self._end_watch()
-        await self._end()
-        self.record.state = "exited"
+        async with self._change:
+            self._end_watch()
+            await self._end()
+            self.record.state = "exited"
+            self._is_stopped = True
 
-    async def restart(self) -> None:
-        """Stop the app and start it again.
+    async def restart(self) -> bool:
+        """Stop the app and start it again, and return whether it was; another command may have stopped it for good.
 
         Raises:
             OSError, subprocess.SubprocessError: it cannot be started again.
         """
-        self._end_watch()
-        await self._end()
-        self._failures = 0
-        self.record.state = "exited"
-        self._save()
-        self._spawn({})
-        self._supervise()
+        async with self._change:
+            if self._is_stopped:
+                return False
+            self._end_watch()
+            await self._end()
+            self._failures = 0
+            self.record.state = "exited"
+            self._save()
+            self._spawn({})
+            self._supervise()
+            return True
 
     def _supervise(self) -> None:
         self._watch = asyncio.create_task(self._keep_running())
@@ -166,7 +176,7 @@ class Supervised:
             self._failures = 0
 
     def _note_end(self, pid: int) -> None:
-        """Note the status of a process that has ended, and end what it has left in its group."""
+        """Note the status of a process that has ended, and end the processes that it has left in its group."""
         signal_group(pid, signal.SIGKILL)  # before its id is free for another process
         status = None
         if self._process is not None and self._process.pid == pid:

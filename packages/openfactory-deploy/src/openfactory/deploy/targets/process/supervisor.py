@@ -110,7 +110,7 @@ class Supervisor:
             self._end_if_idle()
 
     async def _handled(self, request: Request) -> str:
-        """Do what a request asks for, and return the text of an error, or an empty text."""
+        """Fulfil a request, and return the text of an error, or an empty text."""
         if request.action == "list":
             return ""
         if request.action == "start":
@@ -161,7 +161,8 @@ class Supervisor:
 
     async def _restart(self, app: Supervised) -> str:
         try:
-            await app.restart()
+            if not await app.restart():
+                return f"{app.record.program.uuid} was stopped by another command. Start it again."
         except (OSError, subprocess.SubprocessError) as error:
             return f"{app.record.program.uuid} cannot be started again: {error}. Correct its file, or what it needs."
         return ""

@@ -55,6 +55,9 @@ class ProcessTarget(Target):
     def lacks(self, release: Release) -> dict[str, str]:
         return refused_keys(release) | ignored_keys(release)
 
+    def refuses(self, release: Release) -> dict[str, str]:
+        return refused_keys(release)
+
     def instances(self) -> list[Instance]:
         if not self._records_on_disk():
             return []
