@@ -30,6 +30,7 @@ def app(uuid: str, more: str = "", name: str = "") -> str:
 ROUTE = "routing: {expose: true, port: 80}"
 CLASHES = {
     "equal UUIDs": (app("mill") + app("mill", name="b"), "The asset mill is also mill of the app mill in"),
+    "equal UUIDs with routes": (app("mill", ROUTE) + app("mill", ROUTE, name="b"), "The asset mill is also mill"),
     "UUIDs that differ in case": (app("mill") + app("MILL"), "which differs in capital letters only."),
     "a UUID of a replica": (app("mill", "deploy: {replicas: 3}") + app("mill-3"), "The asset mill-3 is also mill-3"),
     "UUIDs of replicas": (
@@ -131,7 +132,8 @@ def test_folders_are_searched_in_order(tmp_path: Path) -> None:
     (tmp_path / "b" / "app_0.yaml").write_text("apps:\n" + app("b0"), encoding="utf-8")
     (tmp_path / "b" / "app_9.txt").write_text("not read", encoding="utf-8")
     write(tmp_path, mine="apps:\n" + app("mine"))
-    paths = [tmp_path, tmp_path / "mine.yml", tmp_path / "b", tmp_path / "b" / "app_1.yml"]
+    (tmp_path / "b" / "app_link.yml").symlink_to("app_1.yml")
+    paths = [tmp_path, tmp_path / "mine.yml", tmp_path / "b", tmp_path / "b" / ".." / "b" / "app_1.yml"]
     assert [found.settings.uuid for found in read_apps(paths, {})] == ["a2", "b0", "b1", "mine"]
 
 

@@ -92,14 +92,14 @@ def test_a_name_that_is_no_uuid_needs_another(ofa: Any) -> None:
 
 def test_problems_are_listed_with_status_1(ofa: Any) -> None:
     Path("app_bad.yml").write_text(BAD, encoding="utf-8")
-    Path("app_worse.yml").write_text("apps: [\x1b[31m", encoding="utf-8")
+    Path("app_worse.yml").write_text('apps: {"a\\e[31m": 3}', encoding="utf-8")
     result = ofa("validate", ".")
     assert result.exit_code == 1
     assert result.stdout == ""
     first, second, third, end = result.stderr.splitlines()
     assert first.startswith("app_bad.yml:4: apps.mill.imge: `imge` is not a key of an app. Did you mean image?")
     assert second.startswith("app_bad.yml:5: apps.mill.routing.expose: The route has no port.")
-    assert third.startswith("app_worse.yml:1: The file is not text")
+    assert third.startswith(r"app_worse.yml:1: apps.a\x1b[31m: It is 3.")
     assert end == "3 problems."
 
 

@@ -296,6 +296,13 @@ WRONG_FILES = {
     ],
     "apps:\n  a:\n    uuid: aa\n    image: b\n    uuid: bb": [(5, "`uuid` is there twice, first in line 3.")],
     f"apps:\n  a:\n    uuid: {'a' * 64}\n    image: b\n    routing: {{expose: true, port: 80}}": [(3, "64 characters")],
+    "apps:\n  a:\n    uuid: aa\n    image: b\n    metrics: {port: 0}\n    when: ''\n    routing: {expose: true}": [
+        (5, "apps.a.metrics.port: 0 is out of range"), (6, "apps.a.when"), (7, "The route has no port."),
+    ],
+    "x-a: &a {restart: no, restart: always}\napps:\n  a: {<<: [*a, *a], uuid: aa, image: b}": [
+        (1, "apps.a.restart: `restart` is there twice"), (1, "x-a.restart: `restart` is there twice"),
+    ],
+    'apps:\n  a: {uuid: aa, image: b, uns: {"\\ud800": c}}': [(2, "apps.a.uns: A key has the character '\\ud800'")],
     "apps:\n  a: {uuid: aa, image: b, prot: 1, deploy: {replicas: 0}, routing: {expose: true}, networks: 1}": [
         (2, "apps.a.deploy.replicas"), (2, "apps.a.networks"), (2, "apps.a.prot"), (2, "apps.a.routing.expose"),
     ],

@@ -173,6 +173,13 @@ def test_apps_have_their_places(tmp_path: Path) -> None:
     assert [app.uns for app in read_apps([file], {})] == [None] * 3
 
 
+def test_an_app_with_wrong_levels_is_in_no_place(tmp_path: Path) -> None:
+    file = apps(tmp_path, "a: {uuid: mill, image: x, uns: 3}", "b: {uuid: saw, image: x, uns: {asset: mill}}")
+    with pytest.raises(InvalidFilesError) as raised:
+        read_apps([file], {}, schema(tmp_path))
+    assert [problem.path for problem in raised.value.problems] == ["apps.a.uns"]
+
+
 def test_places_that_are_wrong_are_problems_with_their_lines(tmp_path: Path) -> None:
     file = apps(
         tmp_path,

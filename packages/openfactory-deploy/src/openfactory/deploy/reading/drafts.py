@@ -61,10 +61,8 @@ class Draft:
         return self.document.problem(("apps", self.name, *_in_document(self.keys, path)), text)
 
     def usable(self, *names: str) -> bool:
-        """Return whether there are settings, and neither these keys nor those around them have problems."""
-        return self.settings is not None and not any(
-            name == broken or name.startswith(f"{broken}.") for name in names for broken in self.broken
-        )
+        """Return whether there are settings, and these keys have no problems."""
+        return self.settings is not None and self.broken.isdisjoint(names)
 
     def app(self, uns: UNSPlace | None = None) -> App:
         """Return the app of the usable values."""
