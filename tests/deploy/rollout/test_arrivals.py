@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from queue import Queue
+from typing import cast
+
 import msgspec
 import pytest
 
 from openfactory.assets import AssetEvent, Factory, Owner
 from openfactory.deploy.arrivals import Arrivals
 from openfactory.engines import Engine
+from openfactory.engines.presence import Sight, Sighting
 from openfactory.engines.registry import open_engine
 from openfactory.events.event import new_event
 from openfactory.events.ownership import owned
@@ -35,11 +39,12 @@ def shown(engine: Engine, arrivals: Arrivals) -> None:
     arrivals.begin("MARK")
 
 
-@pytest.mark.parametrize(
+CASES = pytest.mark.parametrize(
     ("events", "up"),
     [
         ([avail("AVAILABLE", 10)], False),  # the old owner goes on
         ([owner(20, 10).event("MILL")], False),  # the log still shows the availability of the old owner
+        ([avail("AVAILABLE", 10), owner(20, 10).event("MILL")], False),
         ([owner(20, 10).event("MILL"), avail("UNAVAILABLE", 20)], False),
         ([owner(20, 10).event("MILL"), avail("AVAILABLE", 20)], True),
         ([owner(20, 10).event("MILL"), avail("AVAILABLE", 20), avail("UNAVAILABLE", 10)], True),
@@ -65,6 +70,9 @@ def shown(engine: Engine, arrivals: Arrivals) -> None:
         ([avail("UNAVAILABLE", None), avail("AVAILABLE", None)], True),  # of a program that does not claim assets
     ],
 )
+
+
+@CASES
 def test_only_the_availability_of_a_newer_claim_counts(events: list[AssetEvent], up: bool) -> None:
     url = "memory://arrivals"
     with open_engine(url) as reference, Factory(url) as factory:
@@ -87,3 +95,35 @@ def test_the_first_claim_of_an_asset_counts() -> None:
         assert arrivals.begin("MILL") == 0
         publish(reference.engine, owner(5).event("MILL"), avail("AVAILABLE", 5))
         eventually(lambda: arrivals.is_up("MILL", 0))
+
+
+class RawLog:
+    """A factory whose watch delivers each record of the log, as that of a Kafka does: also those that do not count."""
+
+    def __init__(self) -> None:
+        self.events: Queue[AssetEvent | None] = Queue()
+        self.ended = False
+
+    def watch(self, **_: object) -> RawLog:
+        return self
+
+    def owners(self, uuids: list[str]) -> dict[str, Sighting]:
+        return {uuid: Sighting(owner(10), Sight.LIVES, None) for uuid in uuids if uuid == "MILL"}
+
+    def get(self) -> AssetEvent | None:
+        return self.events.get()
+
+    def close(self) -> None:
+        self.ended = True
+        self.events.put(None)
+
+
+@CASES
+def test_records_that_do_not_count_are_passed_over(events: list[AssetEvent], up: bool) -> None:
+    log = RawLog()
+    with Arrivals(cast(Factory, log)) as arrivals:
+        epoch = arrivals.begin("MILL")
+        for event in (*events, new_event("MARK", "avail", "AVAILABLE", "Events", "Availability")):
+            log.events.put(event)
+        eventually(lambda: arrivals.is_up("MARK", 0))
+        assert arrivals.is_up("MILL", epoch) is up

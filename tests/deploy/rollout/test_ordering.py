@@ -16,7 +16,10 @@ from openfactory.exceptions import ConfigurationError
 NAMES = "abcdefg"
 
 
-@given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES))), st.sets(st.sampled_from(NAMES)))
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES)), min_size=8, max_size=20),
+    st.sets(st.sampled_from(NAMES), max_size=2),
+)
 def test_the_order_is_kept_and_failures_skip_those_that_need_them(
     edges: list[tuple[str, str]], failing: set[str]
 ) -> None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
 import pytest
+from plain_deployer import Deployer, outcomes
+from plain_target import PlainTarget
 
 from openfactory.assets import Factory
 from openfactory.deploy.app import Release, UNSPlace
-from openfactory.deploy.plan import Action, Orphan, Plan, plan_of_releases, plan_of_removal
+from openfactory.deploy.plan import Action, Orphan
 from openfactory.deploy.record import RecordedStep, recorded_steps
-from openfactory.deploy.registered import registered_assets
-from openfactory.deploy.releases import ReleaseStore
 from openfactory.deploy.results import Outcome, Result
-from openfactory.deploy.rollout import roll_out, take_down
+from openfactory.deploy.rollout import roll_out
 from openfactory.deploy.site import deployment_site
-from openfactory.engines.registry import open_engine
 from openfactory.kafka import KSQLDBClient
 from openfactory.testing import eventually
 from openfactory.utils.registering import deregister_asset, register_asset
@@ -27,51 +25,9 @@ from plain_target import PlainTarget
 Make = Callable[..., Release]
 
 
-class Deployer:
-    """Plans and rolls out on a target, as `ofa apps up` does."""
-
-    def __init__(self, target: PlainTarget, url: str) -> None:
-        self.target = target
-        self.url = url
-        self.store = ReleaseStore(target.project.folder / ".openfactory", target.name)
-        self.said: list[tuple[str, str]] = []
-        self.timeout = 60.0
-
-    def plan(self, *releases: Release, elsewhere: Collection[str] = ()) -> Plan:
-        return plan_of_releases(
-            "hall", "plain", releases, self.target.instances(), self._facts(releases),
-            deployed=self._deployed(), elsewhere=elsewhere,
-        )  # fmt: skip
-
-    def up(self, *releases: Release, **options: Any) -> dict[str, Result]:
-        plan = self.plan(*releases)
-        with deployment_site(self.target, self.url, self.store, self._say, self.timeout) as site:
-            return {result.uuid: result for result in roll_out(site, plan, **options)}
-
-    def down(self, **options: Any) -> dict[str, Result]:
-        plan = plan_of_removal("hall", "plain", self.target.instances(), self._facts(()), deployed=self._deployed())
-        with deployment_site(self.target, self.url, self.store, self._say, self.timeout) as site:
-            return {result.uuid: result for result in take_down(site, plan, **options)}
-
-    def _say(self, uuid: str, text: str) -> None:
-        self.said.append((uuid, text))
-
-    def _deployed(self) -> Mapping[str, Release]:
-        return {uuid: kept.release for uuid, kept in self.store.all_last().items()}
-
-    def _facts(self, releases: Collection[Release]) -> dict[str, Any]:
-        uuids = {release.uuid for release in releases} | {i.uuid for i in self.target.instances()} | {*self._deployed()}
-        with open_engine(self.url) as reference:
-            return registered_assets(reference.engine, uuids)
-
-
 @pytest.fixture
 def deployer(plain: PlainTarget, url: str, factory: Factory) -> Deployer:
     return Deployer(plain, url)
-
-
-def outcomes(results: Mapping[str, Result]) -> dict[str, Outcome]:
-    return {uuid: result.outcome for uuid, result in results.items()}
 
 
 def test_apps_come_up_in_the_order_of_their_dependencies(
@@ -348,7 +304,7 @@ def test_an_interrupted_deployment_undoes_its_step(
 ) -> None:
     deployer.up(release("PRESS"))
     plan = deployer.plan(release("PRESS", "hang"))
-    with deployment_site(plain, deployer.url, deployer.store, deployer._say, 60.0) as site:
+    with deployment_site(plain, deployer.url, deployer.store, deployer.say, 60.0) as site:
         results: list[Result] = []
         working = threading.Thread(target=lambda: results.extend(roll_out(site, plan)))
         working.start()
@@ -427,7 +383,7 @@ def test_an_interrupted_stop_first_update_has_the_old_version_run_again(
     order = {"order": "stop-first", "monitor": "0s"}
     deployer.up(release("PRESS", update=order))
     plan = deployer.plan(release("PRESS", "hang", update=order))
-    with deployment_site(plain, deployer.url, deployer.store, deployer._say, 60.0) as site:
+    with deployment_site(plain, deployer.url, deployer.store, deployer.say, 60.0) as site:
         working = threading.Thread(target=lambda: roll_out(site, plan))
         working.start()
         eventually(lambda: ("start", "PRESS", 2) in plain.calls)
