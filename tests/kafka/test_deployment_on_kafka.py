@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from plain_deployer import Deployer, outcomes
-from plain_target import APP, PlainTarget, release_of
 
 from openfactory.assets import Factory
 from openfactory.deploy.app import Release
 from openfactory.deploy.record import RecordedStep, recorded_steps
 from openfactory.deploy.results import Outcome
 from openfactory.deploy.targets.base import Project
+from plain_target import APP, PlainTarget, release_of
 
 
 def test_apps_come_up_change_roll_back_and_go_down(kafka_url: str, tmp_path: Path) -> None:

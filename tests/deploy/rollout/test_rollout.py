@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from plain_deployer import Deployer, outcomes
-from plain_target import PlainTarget
 
 from openfactory.assets import Factory
 from openfactory.deploy.app import Release, UNSPlace
@@ -20,6 +18,7 @@ from openfactory.deploy.site import deployment_site
 from openfactory.kafka import KSQLDBClient
 from openfactory.testing import eventually
 from openfactory.utils.registering import deregister_asset, register_asset
+from plain_deployer import Deployer, outcomes
 from plain_target import PlainTarget
 
 Make = Callable[..., Release]
@@ -177,7 +176,8 @@ def test_a_condition_is_waited_for_and_can_be_overridden(
         new = release("PRESS", "smaller", when=patient)
         waiting = threading.Thread(target=lambda: done.extend(deployer.up(new).values()))
         waiting.start()
-        eventually(lambda: ("PRESS", "waits up to 300 s for PRESS.status == idle: PRESS.status is busy (--now does not wait)") in deployer.said)
+        said = "waits up to 300 s for PRESS.status == idle: PRESS.status is busy (--now does not wait)"
+        eventually(lambda: ("PRESS", said) in deployer.said)
         assert plain.calls == [("start", "PRESS", 1)]
         press.status = "idle"
         waiting.join(60)

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from openfactory.deploy.app import Release
 from openfactory.deploy.files.durations import seconds_of
 from openfactory.deploy.files.sizes import bytes_of
-
-from openfactory.deploy.app import Release
 from openfactory.deploy.gateway.labels import gateway_labels
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.targets.base import Instance, InstanceState

@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from openfactory.deploy.files.durations import seconds_of
-from openfactory.deploy.files.sizes import bytes_of
-
 from openfactory.deploy.app import Release
+from openfactory.deploy.files.durations import seconds_of
 from openfactory.deploy.files.schema import Reservations
+from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.targets.base import Instance, InstanceState
 from openfactory.deploy.targets.docker.containers import (

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from plain_target import PlainTarget
-
 from openfactory.deploy.app import Release
 from openfactory.deploy.plan import Plan, plan_of_releases, plan_of_removal
 from openfactory.deploy.registered import registered_assets
@@ -15,6 +13,7 @@ from openfactory.deploy.results import Outcome, Result
 from openfactory.deploy.rollout import roll_out, take_down
 from openfactory.deploy.site import deployment_site
 from openfactory.engines.registry import open_engine
+from plain_target import PlainTarget
 
 
 class Deployer:
