@@ -41,7 +41,7 @@ class RouteFiles:
                 path.unlink(missing_ok=True)
 
     def servers(self, route: Route) -> list[str]:
-        """Return the URLs to which a route leads now; a route that is not written has none."""
+        """Return the URLs to which a route leads now, or an empty list for a route that is not written."""
         try:
             content = json.loads(self._path(route).read_text(encoding="utf-8"))
         except FileNotFoundError:

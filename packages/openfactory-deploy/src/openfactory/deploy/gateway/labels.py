@@ -12,7 +12,7 @@ __all__ = ["gateway_labels"]
 
 
 def gateway_labels(release: Release, addresses: Addresses) -> dict[str, str]:
-    """Return the labels of a release for Traefik's docker and swarm providers; without an exposed page there are none.
+    """Return the labels of a release for Traefik's docker and swarm providers, if its page is exposed.
 
     The replicas of an app have the same labels, so that Traefik shares the requests among them.
     """

@@ -1,4 +1,4 @@
-"""The labels by which a target finds what it has made."""
+"""The labels by which a target finds its instances."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class Cluster:
             self._request_or_none("delete", _path_of(item), {"propagationPolicy": "Background"})
 
     def objects(self, selector: str, kinds: Iterable[str] = KINDS) -> list[Object]:
-        """Return the objects with the given labels; a kind that the cluster does not know has none."""
+        """Return the objects with the given labels; a kind that the cluster does not know is skipped."""
         found: list[Object] = []
         for kind in kinds:
             with self._told(f"list the {kind} objects"):
