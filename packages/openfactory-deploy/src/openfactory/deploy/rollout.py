@@ -48,8 +48,8 @@ def take_down(site: Site, plan: Plan, *, now: bool = False) -> list[Result]:
     """Have all assets of a plan vanish, each after those that depend on it, and return how each step has ended.
 
     No asset is stopped before the conditions of all hold: a machine that waits to be idle still needs those who command
-    it. If the condition of an asset does not hold in time, the asset, those that depend on it and those on which it depends
-    go on.
+    it. If the condition of an asset does not hold in time, the asset goes on, with those that depend on it and those on
+    which it depends.
     """
     runner = StepRunner(site, now=now)
     after: dict[str, set[str]] = {}
