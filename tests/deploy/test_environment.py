@@ -123,7 +123,6 @@ def test_a_missing_file_of_variables_is_an_error(tmp_path: Path) -> None:
     [
         ({"environment": ["APP_UUID=other"]}, "set the key uuid"),
         ({"environment": ["PORT=1"], "routing": {"port": 4004}}, r"set the key routing\.port"),
-        ({"environment": ["NAME"]}, "Write NAME=value"),
     ],
 )
 def test_an_app_does_not_change_what_the_deployment_sets(tmp_path: Path, settings: dict[str, Any], remedy: str) -> None:

@@ -293,12 +293,12 @@ class TestProcessTarget(TargetConformance):
     def test_an_app_of_another_user_has_no_home_of_the_deployer(
         self, target: Target, program: Settings, runtime_ids: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("HOME", "/home/deployer")
+        monkeypatch.setenv("HOME", "/srv/deployer")
         if runtime_ids is not None:
             target.start(self.release(target, program | {"runtime_uid": runtime_ids[0], "runtime_gid": runtime_ids[1]}))
             assert "HOME" not in report_of(target, "MILL-1")["environment"]
         target.start(self.release(target, program | {"uuid": "MILL-2"}))
-        assert report_of(target, "MILL-2")["environment"]["HOME"] == "/home/deployer"
+        assert report_of(target, "MILL-2")["environment"]["HOME"] == "/srv/deployer"
 
     def test_a_limit_of_open_files_is_kept(self, target: Target) -> None:
         limits = {"deploy": {"resources": {"limits": {"open_files": 40}}}}

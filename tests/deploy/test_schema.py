@@ -203,7 +203,7 @@ WRONG_VALUES = {
     "update: {order: both}": "Write one of start-first, stop-first.",
     "update: {rollback: 3}": "Write true or false.",
     "when: {timeout: 5s}": "apps.mill.when.condition: The key is missing.",
-    "when: {condition: a, timeout: 8d}": "Write a duration from 0s to 7d.",
+    "when: {condition: a.b == 1, timeout: 8d}": "Write a duration from 0s to 7d.",
     "deploy: 3": "It is 3. Write a mapping of placement, replicas, resources.",
     "deploy: {replica: 3}": "Did you mean replicas?",
     "deploy: {replicas: 0}": "0 is out of range. Write a whole number from 1 to 1000.",
