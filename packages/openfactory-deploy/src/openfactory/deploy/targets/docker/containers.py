@@ -12,6 +12,7 @@ from typing import Any
 
 from openfactory.deploy.app import Release
 from openfactory.deploy.files.durations import seconds_of
+from openfactory.deploy.files.schema import AppFile
 from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.gateway.labels import gateway_labels
 from openfactory.deploy.gateway.routes import Addresses
@@ -32,7 +33,6 @@ __all__ = [
     "ulimits_of",
 ]
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]+")
 _STATES = {
     "paused": InstanceState.RUNNING,
     "restarting": InstanceState.RESTARTING,
@@ -47,14 +47,9 @@ def problems_of(release: Release, target: str) -> dict[str, str]:
     problems = {}
     if settings.image is None:
         key = "file" if settings.file is not None else "command"
-        problems[key] = f"The target {target} runs images. Add the key image, or use the target process."
-    if not _NAME.fullmatch(release.name):
-        problems["uuid"] = (
-            f"{release.uuid!r} is not a name for a container. Use two letters a-z or digits or more; "
-            "`_`, `.` and `-` may follow the first."
-        )
+        problems[key] = f"the target {target} runs images. Add the key image, or select the target process."
     if len(settings.networks) > 1 and "host" in settings.networks:
-        problems["networks"] = "The network of the host goes with no other one. Remove the others, or host."
+        problems["networks"] = "the network of the host goes with no other one. Remove the others, or host."
     return problems
 
 
@@ -75,7 +70,7 @@ def container_of(release: Release, project: str, addresses: Addresses, *, beside
         "Labels": labels_of(release, project, addresses),
         "StopTimeout": grace_period(release),
         "HostConfig": {
-            "RestartPolicy": {"Name": settings.restart},
+            "RestartPolicy": {"Name": _restart_policy(settings)},
             "Mounts": [dict(mount) for mount in release.mounts],
             "NetworkMode": networks[0] if networks else "default",
             "Ulimits": ulimits_of(release),
@@ -130,6 +125,14 @@ def ulimits_of(release: Release) -> list[dict[str, Any]]:
     if resources is None or resources.limits is None or resources.limits.open_files is None:
         return []
     return [{"Name": "nofile", "Soft": resources.limits.open_files, "Hard": resources.limits.open_files}]
+
+
+def _restart_policy(settings: AppFile) -> str:
+    """Return the policy of the file; without one, apps come back with a daemon that was killed.
+
+    Docker takes the kill of its containers at its own start for a stop by hand. After one, `unless-stopped` stays down.
+    """
+    return settings.restart if "restart" in settings.model_fields_set else "always"
 
 
 def _resources(release: Release) -> dict[str, Any]:

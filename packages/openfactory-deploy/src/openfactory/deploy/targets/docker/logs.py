@@ -57,7 +57,7 @@ def merged_logs(sources: Mapping[str, str], read: Read, tail: int | None) -> Ite
 
 
 def followed_logs(
-    sources: Callable[[], Mapping[str, tuple[str, object]]], read: Read, tail: int | None
+    sources: Callable[[], Mapping[str, tuple[str, object]]], read: Read, tail: int | None, ended: threading.Event
 ) -> Iterator[LogLine]:
     """Yield lines as they are written, also of containers that are made later, until the iterator is closed.
 
@@ -66,12 +66,13 @@ def followed_logs(
             when its output goes on after an end; None if it goes on at any time.
         read: reads one of them.
         tail: number of last lines of each to begin with; None for all.
+        ended: set when the lines shall end.
     """
     lines: queue.SimpleQueue[LogLine] = queue.SimpleQueue()
     readers: dict[str, _Reader] = {}
     first = True
     try:
-        while True:
+        while not ended.is_set():
             for name, (uuid, run) in sources().items():
                 reader = readers.get(name)
                 if reader is None:

@@ -42,6 +42,7 @@ class DockerTarget(Target):
         self._addresses = Addresses.from_settings()
         self._client: APIClient | None = None
         self._lock = threading.Lock()
+        self._ended = threading.Event()
 
     @property
     def _api(self) -> APIClient:
@@ -51,17 +52,14 @@ class DockerTarget(Target):
             return self._client
 
     def lacks(self, release: Release) -> dict[str, str]:
-        problems = problems_of(release, self.name)
-        if release.app.settings.deploy.placement is not None:
-            problems["deploy.placement"] = "One Docker has one node. Remove the key, or use the target swarm."
-        return problems
+        return problems_of(release, self.name) | _ignored(release)
 
     def instances(self) -> list[Instance]:
         found = [instance_of(container) for container in self._containers()]
         return sorted(found, key=lambda instance: (instance.uuid, instance.generation))
 
     def start(self, release: Release) -> Instance:
-        for problem in self.lacks(release).values():
+        for problem in problems_of(release, self.name).values():
             raise TargetError(f"Asset {release.uuid} cannot be started: {problem}")
         settings = release.app.settings
         others = self._containers(release.uuid)
@@ -112,7 +110,7 @@ class DockerTarget(Target):
             }
 
         if follow:
-            return followed_logs(sources, self._read, tail)
+            return followed_logs(sources, self._read, tail, self._ended)
         return merged_logs({name: uuid for name, (uuid, _) in sources().items()}, self._read, tail)
 
     def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
@@ -121,6 +119,7 @@ class DockerTarget(Target):
         return {uuid: route.url() for uuid, route in routes.items() if route is not None}
 
     def close(self) -> None:
+        self._ended.set()
         with self._lock:
             if self._client is not None:
                 self._client.close()
@@ -211,6 +210,17 @@ class DockerTarget(Target):
         options = {"tail": "all" if tail is None else tail, "since": seconds_before(since) if since else None}
         with refusals("The log cannot be read", _LOOK):
             return cast(Frames, self._api.logs(name, stream=True, follow=follow, timestamps=True, **options))
+
+
+def _ignored(release: Release) -> dict[str, str]:
+    """Return the keys that mean nothing for one Docker; the app runs without them."""
+    deploy = release.app.settings.deploy
+    ignored = {}
+    if deploy.placement is not None and deploy.placement.constraints:
+        ignored["deploy.placement"] = "one Docker has one node. Select the target swarm for several."
+    if deploy.resources is not None and deploy.resources.reservations and deploy.resources.reservations.cpus:
+        ignored["deploy.resources.reservations.cpus"] = "no CPU is reserved on one Docker. Select the target swarm."
+    return ignored
 
 
 def _grace_of(container: Mapping[str, Any]) -> int:

@@ -23,7 +23,7 @@ from openfactory.deploy.targets.docker.containers import (
 )
 from openfactory.deploy.targets.identity import APP, GENERATION, HASH, UUID, identity_labels
 
-__all__ = ["constraint_of", "grace_of", "instance_of", "newest_of", "secret_name", "service_of", "swarm_problems_of"]
+__all__ = ["grace_of", "instance_of", "newest_of", "secret_name", "service_of", "swarm_problems_of"]
 
 _RESTART = {"no": "none", "on-failure": "on-failure", "always": "any", "unless-stopped": "any"}
 _STATES = {
@@ -37,8 +37,7 @@ _STATES = {
 }
 # Swarm replaces these facts of a task, and refuses all other text between such braces.
 _FACT = re.compile(r"\{\{(?!\s*\.(?:Service|Node|Task)\.)")
-_CONSTRAINT = re.compile(r"([A-Za-z0-9_.-]+)\s*(==|!=|=)\s*(\S.*)")
-_NODE = re.compile(r"node\.(id|hostname|labels\.\S+)\s*={1,2}[^=]")
+_ONE_NODE = re.compile(r"node\.(id|hostname|labels\.\S+)\s*==")
 _NAME = re.compile(r"[a-z0-9]+(?:[-_]+[a-z0-9]+)*")
 #: Swarm's bound for the name of a service, less the characters of a generation.
 _LONGEST = 63 - len("-g99999")
@@ -47,21 +46,15 @@ _LONGEST = 63 - len("-g99999")
 def swarm_problems_of(release: Release, target: str) -> dict[str, str]:
     """Return the keys of a release with which no service can be made, each with the problem and its remedy."""
     problems = problems_of(release, target)
-    if "uuid" not in problems and not (_NAME.fullmatch(release.name) and len(release.name) <= _LONGEST):
+    if not _NAME.fullmatch(release.name) or len(release.name) > _LONGEST:
         problems["uuid"] = (
-            f"{release.uuid!r} is not a name for a service. Use at most {_LONGEST} letters a-z and digits, "
+            f"{release.uuid!r} is not a name for a service. Write at most {_LONGEST} letters a-z and digits, "
             "with `-` or `_` between them."
         )
-    constraints = _constraints(release)
-    for text in constraints:
-        if _CONSTRAINT.fullmatch(text.strip()) is None:
-            problems["deploy.placement.constraints"] = (
-                f"{text!r} is not a constraint. Write node.role==manager, or node.labels.hall!=2."
-            )
-    if any(mount["Type"] == "bind" for mount in release.mounts) and not any(map(_NODE.match, constraints)):
+    if any(mount["Type"] == "bind" for mount in release.mounts) and not any(map(_ONE_NODE.match, _constraints(release))):
         problems["storage"] = (
-            "A folder of one machine does not follow the app to another. Use a storage of type nfs, or bind the app to "
-            "the machine: deploy.placement.constraints: [node.hostname==NAME]."
+            "a folder of one machine does not follow the app to another. Use a storage of type nfs, or bind the app "
+            "to the machine: deploy.placement.constraints: [node.hostname==NAME]."
         )
     return problems
 
@@ -105,7 +98,7 @@ def service_of(
     task: dict[str, Any] = {
         "ContainerSpec": container,
         "Networks": [_network(release, network) for network in settings.networks],
-        "Placement": {"Constraints": [constraint_of(text) for text in _constraints(release)]},
+        "Placement": {"Constraints": list(_constraints(release))},
         "Resources": _resources(release),
         "RestartPolicy": {"Condition": _RESTART[settings.restart], "Delay": 10**9},
     }
@@ -118,18 +111,6 @@ def service_of(
         "update_config": {**update, "FailureAction": "rollback" if settings.update.rollback else "pause"},
         "rollback_config": update,
     }
-
-
-def constraint_of(text: str) -> str:
-    """Return a constraint in Swarm's spelling.
-
-    >>> constraint_of("node.role=manager"), constraint_of("node.role!=manager")
-    ('node.role==manager', 'node.role!=manager')
-    """
-    found = _CONSTRAINT.fullmatch(text.strip())
-    if found is None:
-        raise ValueError(f"{text!r} is not a constraint. Write node.role==manager, or node.labels.hall!=2.")
-    return f"{found[1]}{'!=' if found[2] == '!=' else '=='}{found[3]}"
 
 
 def secret_name(service: str, name: str) -> str:

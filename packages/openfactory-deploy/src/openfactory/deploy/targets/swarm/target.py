@@ -53,6 +53,7 @@ class SwarmTarget(Target):
         self._addresses = Addresses.from_settings()
         self._client: APIClient | None = None
         self._lock = threading.Lock()
+        self._ended = threading.Event()
 
     @property
     def _api(self) -> APIClient:
@@ -131,7 +132,7 @@ class SwarmTarget(Target):
             }
 
         if follow:
-            return followed_logs(sources, self._read, tail)
+            return followed_logs(sources, self._read, tail, self._ended)
         return merged_logs({name: uuid for name, (uuid, _) in sources().items()}, self._read, tail)
 
     def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
@@ -140,6 +141,7 @@ class SwarmTarget(Target):
         return {uuid: route.url() for uuid, route in routes.items() if route is not None}
 
     def close(self) -> None:
+        self._ended.set()
         with self._lock:
             if self._client is not None:
                 self._client.close()
