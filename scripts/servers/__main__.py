@@ -20,6 +20,7 @@ from servers.kafka_broker import KafkaBroker
 from servers.nats_server import NatsServer
 from servers.nginx_server import NginxServer
 from servers.python_image import apps_layers
+from servers.pinned import docker_compose, traefik
 from servers.server import Server, ServerFailedError
 from servers.toxiproxy import Toxiproxy
 from servers.traefik_server import TraefikServer
@@ -43,6 +44,8 @@ def _fetch() -> None:
             print(f"{server.name} runs", flush=True)
     apps_layers()
     print("the layers of the image of apps are there", flush=True)
+    for program in (traefik(), docker_compose()):
+        print(f"{program.name} is there", flush=True)
 
 
 def main(arguments: list[str]) -> None:

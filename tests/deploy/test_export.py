@@ -20,6 +20,7 @@ from openfactory.deploy.targets.kubernetes.manifests import Place
 from openfactory.exceptions import ConfigurationError
 from releases_for_tests import WHOLE_APP, releases
 from servers import NotOnThisMachineError
+from servers.fetching import program
 from servers.pinned import docker_compose
 
 ADDRESSES = Addresses("factory.test", has_prefixes=True)
@@ -44,14 +45,14 @@ def all_releases(target: str) -> list[Release]:
 def composed(tmp_path: Path) -> Composed:
     """A Compose file as Docker Compose understands it."""
     try:
-        program = docker_compose()
+        compose = docker_compose()
     except NotOnThisMachineError as error:
         pytest.skip(reason=f"Docker Compose cannot be fetched here. {error}")
 
-    def compose(text: str) -> dict[str, Any]:
+    def understood_by_compose(text: str) -> dict[str, Any]:
         path = tmp_path / "compose.yml"
         path.write_text(text, encoding="utf-8")
-        command = [str(program), "--file", str(path), "config", "--format", "json"]
+        command = [str(compose), "--file", str(path), "config", "--format", "json"]
         done = subprocess.run(
             command,
             capture_output=True,
@@ -64,7 +65,7 @@ def composed(tmp_path: Path) -> Composed:
         understood: dict[str, Any] = json.loads(done.stdout)
         return understood
 
-    return compose
+    return understood_by_compose
 
 
 def test_compose_understands_every_key(composed: Composed) -> None:
@@ -129,6 +130,24 @@ def test_a_stack_is_a_compose_file_with_its_labels_below_deploy(composed: Compos
     assert panel["secrets"] == [{"source": "mill_panel_db_password", "target": "db_password"}]
     assert "docker secret create mill_panel_db_password FILE" in text
     assert "correct horse" not in text
+
+
+def test_docker_takes_a_stack_as_it_is(tmp_path: Path) -> None:
+    try:
+        docker = program("docker", "docker.io")
+    except NotOnThisMachineError as error:
+        pytest.skip(reason=f"A stack cannot be checked here. {error}")
+    path = tmp_path / "stack.yml"
+    path.write_text(stack_text(all_releases("swarm"), "hall-2", ADDRESSES), encoding="utf-8")
+    done = subprocess.run(
+        [docker, "stack", "config", "--compose-file", str(path)], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    panel = yaml.safe_load(done.stdout)["services"]["mill_panel"]
+    assert panel["environment"]["PRICE"] == '$5 {{"{{"}}now}} $(HOME)'
+    assert panel["deploy"]["labels"]["owner"] == "hall 2: {{x}} $y"
+    assert panel["ulimits"] == {"nofile": {"soft": 4096, "hard": 4096}}
+    assert panel["secrets"] == [{"source": "mill_panel_db_password", "target": "db_password"}]
 
 
 def test_the_objects_of_kubernetes_are_in_the_file_once() -> None:

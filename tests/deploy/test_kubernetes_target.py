@@ -250,6 +250,27 @@ def test_a_restart_makes_a_new_pod(target: KubernetesTarget, server: StandIn) ->
     assert target.instances()[0].generation == 1
 
 
+def test_the_state_of_an_instance_is_that_of_its_pod(target: KubernetesTarget, server: StandIn) -> None:
+    target.start(release())
+    [status] = server.objects["pods", "mill-1-pod-1"]["status"]["containerStatuses"]
+
+    def seen(**facts: Any) -> tuple[InstanceState, str, int | None, int]:
+        status.clear()
+        status.update(facts)
+        [instance] = target.instances()
+        return instance.state, instance.health, instance.exit_status, instance.restarts
+
+    waiting = {"waiting": {"reason": "ImagePullBackOff"}}
+    assert seen(state=waiting, restartCount=0) == (InstanceState.STARTING, "ImagePullBackOff", None, 0)
+    ended = {"terminated": {"exitCode": 3}}
+    assert seen(state=ended, restartCount=0) == (InstanceState.RESTARTING, "", 3, 0)
+    pausing = {"waiting": {"reason": "CrashLoopBackOff"}}
+    looping = seen(state=pausing, lastState=ended, restartCount=2)
+    assert looping == (InstanceState.RESTARTING, "CrashLoopBackOff", 3, 2)
+    server.delete_pods("mill-1")
+    assert target.instances()[0].state is InstanceState.STARTING
+
+
 @pytest.mark.parametrize("follow", [False, True])
 def test_logs_are_those_of_the_pods(target: KubernetesTarget, server: StandIn, follow: bool) -> None:
     target.start(release())

@@ -53,7 +53,11 @@ class StandIn:
             kubernetes_validate.validate(item, kubernetes_validate.latest_version(), strict=True)
         with self.lock:
             before = self.objects.get((kind, name))
-            self.objects[kind, name] = copy.deepcopy(item)
+            self.objects[kind, name] = kept = copy.deepcopy(item)
+            kept["metadata"]["resourceVersion"] = str(len(self.objects))
+            if kind == "deployments":
+                kept["metadata"].setdefault("annotations", {})["deployment.kubernetes.io/revision"] = "1"
+                kept["status"] = {"replicas": 1}
             if kind == "deployments" and (before is None or before["spec"]["template"] != item["spec"]["template"]):
                 self._roll(name, item)
             return item
@@ -90,6 +94,12 @@ def _selects(selector: str, labels: dict[str, str]) -> bool:
         elif labels.get(part.partition("=")[0]) != part.partition("=")[2]:
             return False
     return True
+
+
+def _merged(before: Any, change: Any) -> Any:
+    if not isinstance(change, dict):
+        return change
+    return {**before, **{key: _merged(before.get(key, {}), value) for key, value in change.items()}}
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -132,15 +142,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._answer(200 if gone else 404, {"message": "not found"})
         if kind in self.state.refused:
             return self._answer(422, {"message": f"{kind} {name} is invalid"})
-        if self.command == "PATCH":
+        if self.headers["Content-Type"] == "application/merge-patch+json":
+            body = _merged(self.state.objects[kind, name], body)
+        else:
             assert self.headers["Content-Type"] == "application/apply-patch+yaml"
             assert (query["fieldManager"], query["force"].lower()) == ("openfactory", "true")
+            assert "resourceVersion" not in body["metadata"]
         try:
             return self._answer(200, self.state.apply(kind, name, body))
         except kubernetes_validate.ValidationError as error:
             return self._answer(422, {"message": str(error)})
 
-    do_GET = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815
+    do_GET = do_PATCH = do_DELETE = _handle  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,9 @@ __all__ = ["KINDS", "Cluster", "Object"]
 
 #: An object of Kubernetes as JSON has it.
 Object = dict[str, Any]
+
+# Part of the names of annotations that the server and its controllers write.
+_OF_SERVER = "kubernetes.io/"
 
 # Name of this program as an owner of fields.
 _MANAGER = "openfactory"
@@ -78,12 +82,22 @@ class Cluster:
             )
 
     def put_back(self, item: Object) -> None:
-        """Give an object the fields that it had before."""
-        kept = ("name", "namespace", "labels", "annotations")
-        metadata = {key: item["metadata"][key] for key in kept if key in item["metadata"]}
-        earlier = {key: value for key, value in item.items() if key != "status"} | {"metadata": metadata}
-        with self._told(f"put back the {item['kind']} {metadata['name']}"):
-            self._request("put", _path_of(item), earlier)
+        """Give an object the fields that it had before.
+
+        It is applied, as at first: the server notes who has set a field, and keeps a field that another has set when a
+        later version leaves it out.
+        """
+        metadata = {key: item["metadata"][key] for key in ("name", "namespace", "labels") if key in item["metadata"]}
+        annotations = item["metadata"].get("annotations", {})
+        metadata["annotations"] = {key: text for key, text in annotations.items() if _OF_SERVER not in key}
+        self.apply({key: value for key, value in item.items() if key != "status"} | {"metadata": metadata})
+
+    def restart(self, deployment: Object) -> None:
+        """Make the pods of a Deployment anew."""
+        annotation = {"openfactory.restarted": str(time.time_ns())}
+        change = {"spec": {"template": {"metadata": {"annotations": annotation}}}}
+        with self._told(f"restart {deployment['metadata']['name']}"):
+            self._request("patch", _path_of(deployment), change, content_type="application/merge-patch+json")
 
     def delete(self, item: Object) -> None:
         """Delete an object; its pods end with it. An object that is gone already is no error."""

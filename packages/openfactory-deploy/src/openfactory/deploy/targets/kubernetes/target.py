@@ -114,9 +114,7 @@ class KubernetesTarget(Target):
     def restart(self, instance: Instance) -> None:
         if (running := self._deployment(instance.uuid)) is None:
             raise TargetError(f"{instance.uuid} does not run. Start it: ofa apps up.")
-        template = running["spec"]["template"]["metadata"].setdefault("annotations", {})
-        template["openfactory.restarted"] = str(time.time_ns())
-        self._cluster.put_back(running)
+        self._cluster.restart(running)
 
     def logs(self, uuids: Collection[str] = (), *, follow: bool = False, tail: int | None = None) -> Iterator[LogLine]:
         wanted = {normalised_name(uuid) for uuid in uuids}
@@ -249,6 +247,7 @@ def _instance(deployment: Object, pods: Sequence[Object]) -> Instance:
     ended = (status.get("lastState") or {}).get("terminated") or {}
     ended = (status.get("state") or {}).get("terminated") or ended
     running = (status.get("state") or {}).get("running") or {}
+    waiting = (status.get("state") or {}).get("waiting") or {}
     ports = [port["containerPort"] for port in container.get("ports", ()) if port["name"] == "web"]
     return Instance(
         uuid=annotations[UUID],
@@ -261,7 +260,7 @@ def _instance(deployment: Object, pods: Sequence[Object]) -> Instance:
         started=_timestamp(running.get("startedAt")),
         program=container["image"],
         address=f"http://{deployment['metadata']['name']}:{ports[0]}" if ports else None,
-        health="ready" if status.get("ready") else "",
+        health="ready" if status.get("ready") else str(waiting.get("reason") or ""),
     )
 
 
