@@ -19,8 +19,8 @@ from servers.gateway import Route
 from servers.kafka_broker import KafkaBroker
 from servers.nats_server import NatsServer
 from servers.nginx_server import NginxServer
-from servers.python_image import apps_layers
 from servers.pinned import docker_compose, traefik
+from servers.python_image import apps_layers
 from servers.server import Server, ServerFailedError
 from servers.toxiproxy import Toxiproxy
 from servers.traefik_server import TraefikServer

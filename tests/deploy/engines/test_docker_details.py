@@ -147,7 +147,12 @@ def test_an_app_is_in_its_networks_by_the_name_of_its_asset(
     networks: tuple[str, str], target: DockerTarget, engine: DockerEngine, image: str, eventually: Eventually
 ) -> None:
     server = ("python", "-m", "http.server", "4000")
-    keys: dict[str, Any] = {"networks": networks, "routing": {"port": 4000}, "command": server, "stop_grace_period": "1s"}
+    keys: dict[str, Any] = {
+        "networks": networks,
+        "routing": {"port": 4000},
+        "command": server,
+        "stop_grace_period": "1s",
+    }
     old = target.start(release_of(image, **keys))
     assert set(inspected(engine, "mill-1")["NetworkSettings"]["Networks"]) == set(networks)
 
@@ -249,9 +254,7 @@ def test_a_secret_is_not_in_the_description_of_a_container(
     assert engine.docker("exec", "mill-1", "cat", "/run/secrets/db_password") == "correct horse"
 
 
-def test_the_health_of_an_app_is_that_of_its_page(
-    target: DockerTarget, image: str, eventually: Eventually
-) -> None:
+def test_the_health_of_an_app_is_that_of_its_page(target: DockerTarget, image: str, eventually: Eventually) -> None:
     server = ("python", "-m", "http.server", "4000")
     quick = {"interval": "1s", "timeout": "2s", "retries": 1}
     keys: dict[str, Any] = {"routing": {"port": 4000}, "command": server, "stop_grace_period": "1s"}

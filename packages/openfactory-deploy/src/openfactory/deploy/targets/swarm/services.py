@@ -51,7 +51,8 @@ def swarm_problems_of(release: Release, target: str) -> dict[str, str]:
             f"{release.uuid!r} is not a name for a service. Write at most {_LONGEST} letters a-z and digits, "
             "with `-` or `_` between them."
         )
-    if any(mount["Type"] == "bind" for mount in release.mounts) and not any(map(_ONE_NODE.match, _constraints(release))):
+    has_folder = any(mount["Type"] == "bind" for mount in release.mounts)
+    if has_folder and not any(map(_ONE_NODE.match, _constraints(release))):
         problems["storage"] = (
             "a folder of one machine does not follow the app to another. Use a storage of type nfs, or bind the app "
             "to the machine: deploy.placement.constraints: [node.hostname==NAME]."
