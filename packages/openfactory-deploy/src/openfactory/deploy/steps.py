@@ -47,7 +47,10 @@ class StepRunner:
         if step.action is not Action.UNCHANGED:
             self._record(step, "begins", "; ".join(step.reasons))
         try:
-            result = self._ways[step.action](self, step)
+            if step.blocked:
+                result = self._result(step, Outcome.FAILED, step.blocked)
+            else:
+                result = self._ways[step.action](self, step)
         except OpenFactoryError as error:
             result = self._failure(step, error)
         except Exception as error:
@@ -69,8 +72,6 @@ class StepRunner:
     # The ways of a step
 
     def _appear(self, step: Step) -> Result:
-        if step.blocked:
-            return self._result(step, Outcome.FAILED, step.blocked)
         release = self._numbered(step)
         was_registered = step.asset is not None and step.asset.type is not None
         start(self._site, release, was_registered=was_registered)
