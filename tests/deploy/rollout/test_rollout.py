@@ -161,7 +161,7 @@ def test_an_app_that_has_ended_is_started_again(
 def test_a_condition_is_waited_for_and_can_be_overridden(
     deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory
 ) -> None:
-    when = {"condition": "press.status == idle".replace("press", "PRESS"), "timeout": "1s"}
+    when = {"condition": "PRESS.status == idle", "timeout": "1s"}
     deployer.up(release("PRESS", when=when))
     with factory.asset("PRESS") as press:
         press.status = "busy"
@@ -184,6 +184,18 @@ def test_a_condition_is_waited_for_and_can_be_overridden(
         press.status = "busy"
         press.flush()
     assert deployer.down(now=True)["PRESS"].outcome is Outcome.REMOVED
+
+
+def test_an_app_that_has_ended_is_not_waited_for(
+    deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory
+) -> None:
+    when = {"condition": "PRESS.status == idle", "timeout": "1h"}
+    deployer.up(release("PRESS", when=when))
+    with factory.asset("PRESS") as press:
+        press.status = "busy"
+        press.flush()
+    plain.kill("PRESS")
+    assert deployer.up(release("PRESS", when=when))["PRESS"].outcome is Outcome.UP
 
 
 def test_an_instance_without_a_file_is_named_and_removed_on_request(
