@@ -161,7 +161,7 @@ def test_an_app_that_has_ended_is_started_again(
 def test_a_condition_is_waited_for_and_can_be_overridden(
     deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory
 ) -> None:
-    when = {"condition": "press.status == idle".replace("press", "PRESS"), "timeout": "1s"}
+    when = {"condition": "PRESS.status == idle", "timeout": "1s"}
     deployer.up(release("PRESS", when=when))
     with factory.asset("PRESS") as press:
         press.status = "busy"
@@ -210,6 +210,18 @@ def test_all_goes_on_that_an_app_needs_whose_condition_does_not_hold(
         press.status = "idle"
         press.flush()
     assert set(outcomes(deployer.down()).values()) == {Outcome.REMOVED}
+
+
+def test_an_app_that_has_ended_is_not_waited_for(
+    deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory
+) -> None:
+    when = {"condition": "PRESS.status == idle", "timeout": "1h"}
+    deployer.up(release("PRESS", when=when))
+    with factory.asset("PRESS") as press:
+        press.status = "busy"
+        press.flush()
+    plain.kill("PRESS")
+    assert deployer.up(release("PRESS", when=when))["PRESS"].outcome is Outcome.UP
 
 
 def test_an_instance_without_a_file_is_named_and_removed_on_request(

@@ -18,7 +18,7 @@ from openfactory.deploy.registration import register
 from openfactory.deploy.replacing import deregister, earlier_release, next_generation, put_back, replace, start
 from openfactory.deploy.results import Outcome, Result
 from openfactory.deploy.site import DeploymentCancelledError, NotUpError, Site
-from openfactory.deploy.targets.base import Instance
+from openfactory.deploy.targets.base import Instance, InstanceState
 from openfactory.deploy.when import wait_until_fulfilled
 from openfactory.exceptions import OpenFactoryError
 
@@ -47,7 +47,10 @@ class StepRunner:
         if step.action is not Action.UNCHANGED:
             self._record(step, "begins", "; ".join(step.reasons))
         try:
-            result = self._ways[step.action](self, step)
+            if step.blocked:
+                result = self._result(step, Outcome.FAILED, step.blocked)
+            else:
+                result = self._ways[step.action](self, step)
         except OpenFactoryError as error:
             result = self._failure(step, error)
         except Exception as error:
@@ -80,8 +83,6 @@ class StepRunner:
     # The ways of a step
 
     def _appear(self, step: Step) -> Result:
-        if step.blocked:
-            return self._result(step, Outcome.FAILED, step.blocked)
         release = self._numbered(step)
         was_registered = step.asset is not None and step.asset.type is not None
         start(self._site, release, was_registered=was_registered)
@@ -219,7 +220,8 @@ class StepRunner:
 
     def _wait_for_condition(self, step: Step) -> None:
         when = None if step.release is None else step.release.app.settings.when
-        if when is None or self._now:
+        has_ended = step.instance is not None and step.instance.state is InstanceState.EXITED
+        if when is None or self._now or has_ended:  # an app that has ended does no work that could be interrupted
             return
         site = self._site
         wait_until_fulfilled(

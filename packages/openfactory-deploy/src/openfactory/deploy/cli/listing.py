@@ -18,6 +18,7 @@ from openfactory.apps.stop_signals import interrupt_on_signals
 from openfactory.deploy.cli.following import follow_logs, print_logs
 from openfactory.deploy.cli.options import app_option, paths_argument, project_option, target_option
 from openfactory.deploy.cli.session import facts_of, is_wanted, open_session
+from openfactory.exceptions import OpenFactoryError
 
 if TYPE_CHECKING:
     from openfactory.deploy.registered import RegisteredAsset
@@ -48,7 +49,12 @@ def list_apps(paths: tuple[Path, ...], target_name: str | None, project_name: st
     """
     with open_session(paths, target_name, project_name) as session:
         instances = session.target.instances()
-        facts = facts_of(session, [instance.uuid for instance in instances]) if instances else {}
+        facts: dict[str, RegisteredAsset] = {}
+        if instances:
+            try:
+                facts = facts_of(session, [instance.uuid for instance in instances])
+            except OpenFactoryError as error:
+                click.echo(f"The factory cannot be read, so availability is not known: {error}", err=True)
         now = time.time()
         rows = [_columns(instance, facts.get(instance.uuid), now) for instance in instances]
         if as_json:

@@ -68,9 +68,12 @@ def plan(
 
 
 def warn_of_ignored_keys(target: Target, releases: tuple[Release, ...]) -> None:
-    """Name the keys of the files that the target cannot honour, once for each app."""
+    """Name the keys of the files that the target ignores, once for each app."""
     lacks = {
-        (release.app.settings.uuid, key): text for release in releases for key, text in target.lacks(release).items()
+        (release.app.settings.uuid, key): text
+        for release in releases
+        for key, text in target.lacks(release).items()
+        if key not in target.refuses(release)
     }
     for (uuid, key), text in lacks.items():
         click.echo(one_line(f"{uuid}: {key}: {text}"), err=True)
@@ -110,9 +113,10 @@ def _action(step: Step) -> str:
 def _details(step: Step) -> list[str]:
     from openfactory.deploy.plan import Action
 
+    lines = [f"blocked: {step.blocked}"] if step.blocked else []
     if step.action in (Action.UNCHANGED, Action.APPEAR):
-        return [f"blocked: {step.blocked}"] if step.blocked else []
-    lines = list(step.drops)
+        return lines
+    lines += step.drops
     if step.unknown_drops:
         lines.append("dropped methods and attributes are known when the new version runs")
     if step.asset is not None:
