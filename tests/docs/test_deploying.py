@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from distributions import ROOT
+from openfactory.deploy.targets.base import Project
+from openfactory.deploy.targets.process import ProcessTarget
 from servers import NotOnThisMachineError, free_port
 from servers.pinned import traefik
 from servers.ports import HOST
@@ -33,12 +36,23 @@ def with_traefik(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.pathsep.join((str(program.parent), os.environ["PATH"])))
 
 
+@pytest.fixture
+def ended(tmp_path: Path) -> Iterator[None]:
+    """End the apps of the page, if the page does not: they run without a terminal."""
+    yield
+    target = ProcessTarget(Project("hall", tmp_path / "folder"))
+    for instance in target.instances():
+        target.stop(instance)
+    target.close()
+
+
 @pytest.mark.thorough
 def test_the_installation_brings_the_command(follow: Follow, installing: dict[str, str]) -> None:
     follow(PAGE, installs, **installing)
 
 
-def test_every_other_block_runs_in_the_order_of_the_page(with_traefik: None, follow: Follow) -> None:
+@pytest.mark.usefixtures("ended", "with_traefik")
+def test_every_other_block_runs_in_the_order_of_the_page(follow: Follow) -> None:
     if shutil.which("curl") is None:
         pytest.skip(reason="curl is not installed. Install it: apt-get install curl")
     gateway, panel = free_port(), free_port()
