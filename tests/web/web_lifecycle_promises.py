@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -162,6 +163,18 @@ class LifecyclePromises:
             with pytest.raises(AssetOwnedError, match="take_over=True"):
                 self.framework.app_class(client, app_uuid="PANEL")
             newer = self.framework.app_class(client, app_uuid="PANEL", take_over=True)
+            assert older.ends() == 1
+            newer.shutdown()
+
+    def test_an_app_that_is_taken_over_serves_until_the_gateway_has_followed(
+        self, start_app: StartApp, file_url: str
+    ) -> None:
+        older = start_app(self.framework.gate, STOP_TIMEOUT="100", HANDOVER_SECONDS="4")
+        assert older.ask("/").text == "here"
+        with KSQLDBClient(file_url) as client:
+            newer = self.framework.app_class(client, app_uuid="PANEL", take_over=True)
+            time.sleep(2)  # without the setting, the port is closed by now
+            assert older.ask("/").text == "here"
             assert older.ends() == 1
             newer.shutdown()
 

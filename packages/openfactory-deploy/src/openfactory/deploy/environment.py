@@ -39,6 +39,9 @@ _OF_SWARM = {
     "SWARM_REPLICAS": "1",
 }
 
+# Seconds for which the old version of an app goes on to serve its pages, until the gateway leads to the new one.
+_HANDOVER = "1"
+
 
 def container_secret_path(uuid: str, name: str) -> str:  # noqa: ARG001 - a plain process needs the UUID
     """Return the path of a secret in the container of an asset."""
@@ -101,6 +104,8 @@ def _injected(app: App, uuid: str, factory: FactoryEnvironment, storage: str | N
     routing, metrics = app.settings.routing, app.settings.metrics
     if routing is not None and routing.port is not None:
         variables["PORT"] = str(routing.port)
+    if routing is not None and routing.expose:
+        variables["HANDOVER_SECONDS"] = _HANDOVER
     if routing is not None and factory.prefixes:
         variables["OPENFACTORY_ROOT_PATH"] = path_prefix(app.settings.uuid)  # the replicas share the route of the app
     if metrics is not None and (routing is None or metrics.port != routing.port):

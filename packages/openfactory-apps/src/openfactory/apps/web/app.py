@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
@@ -18,7 +19,7 @@ from openfactory.apps.web.request_log import RequestLog
 from openfactory.apps.web.settings import VARIABLES
 from openfactory.apps.web.streams import OpenStreams
 from openfactory.exceptions import ConfigurationError
-from openfactory.settings import declare, integer, setting
+from openfactory.settings import declare, integer, seconds, setting
 
 if TYPE_CHECKING:
     import socket
@@ -284,5 +285,8 @@ class WebApp(OpenFactoryApp, is_runtime=True):
 
     def _stop_serving(self, timeout: float) -> None:
         if self._server is not None:
+            ownership = self._ownership_or_none()
+            if ownership is not None and ownership.lost_to is not None:
+                time.sleep(min(seconds("HANDOVER_SECONDS"), timeout))  # requests of the gateway still arrive
             self._server.stop(timeout, before_waiting=self.open_streams.end)
         super()._stop_serving(timeout)
