@@ -23,7 +23,7 @@ from typing import BinaryIO, NamedTuple, Self
 from distributions import Distribution, distribution
 from servers.fetching import fetched, program, run
 
-__all__ = ["Interpreter", "apps_layers", "python_layers"]
+__all__ = ["Archive", "Interpreter", "apps_layers", "python_layers", "root_layer"]
 
 _IMAGE = "openfactory-apps"
 _EXTRAS = ("fanout", "fastapi", "flask", "storage")
@@ -87,12 +87,12 @@ def apps_layers() -> list[Path | bytes]:
     needed = sorted({text for member, extras in members for text in _foreign(member, extras)})
     name = f"apps-packages-{_hash(python.full_version, *needed)}.tar"
     own = io.BytesIO()
-    with _Archive(own, python) as archive:
+    with Archive(own, python) as archive:
         for member in {member.name: member for member, _ in members}.values():
             _add_distribution(archive, member)
         archive.add_command("ofa", "openfactory.apps.cli")
     packages = fetched(name, lambda path: _write_packages(path, python, needed))
-    return [_root(python), packages, own.getvalue()]
+    return [root_layer(python), packages, own.getvalue()]
 
 
 def python_layers(python: Interpreter) -> list[Path | bytes]:
@@ -104,7 +104,7 @@ def python_layers(python: Interpreter) -> list[Path | bytes]:
     needed = {text for member, extras in _members(_IMAGE, _EXTRAS) for text in _foreign(member, extras)}
     needed |= {text for member, _ in _members(_IMAGE, _EXTRAS) for text in member.pyproject["build-system"]["requires"]}
     name = f"apps-wheels-{_hash(python.full_version, *sorted(needed))}.tar"
-    return [_root(python), fetched(name, lambda path: _write_wheels(path, python, sorted(needed)))]
+    return [root_layer(python), fetched(name, lambda path: _write_wheels(path, python, sorted(needed)))]
 
 
 def _hash(*texts: str) -> str:
@@ -136,14 +136,19 @@ def _name_and_extras(text: str) -> tuple[str, list[str]]:
     return found[1], [word.strip() for word in (found[2] or "").split(",") if word.strip()]
 
 
-def _root(python: Interpreter) -> Path:
+def root_layer(python: Interpreter) -> Path:
+    """The layer with Python, pip and the programs of busybox.
+
+    Raises:
+        NotOnThisMachineError: something could not be had.
+    """
     return fetched(f"python-root-{_hash(python.full_version)}.tar", lambda path: _write_root(path, python))
 
 
 def _write_root(path: Path, python: Interpreter) -> None:
     busybox = program("busybox", "busybox-static")
     useradd = Path(program("useradd", "passwd"))
-    with path.open("wb") as file, _Archive(file, python) as archive:
+    with path.open("wb") as file, Archive(file, python) as archive:
         for folder in _FOLDERS:
             archive.add_folder(folder)
         archive.add_folder("tmp", mode=0o1777)
@@ -173,14 +178,14 @@ def _write_packages(path: Path, python: Interpreter, needed: list[str]) -> None:
     chosen = ("--python", python.path) if uv else ()
     with _folder_beside(path) as folder, path.open("wb") as file:
         run(*pip, "--quiet", *chosen, "--target", folder, *needed)
-        with _Archive(file, python) as archive:
+        with Archive(file, python) as archive:
             archive.add_libraries_of(archive.add_tree(folder, python.packages, {"bin", "tests"}))
 
 
 def _write_wheels(path: Path, python: Interpreter, needed: list[str]) -> None:
     with _folder_beside(path) as folder, path.open("wb") as file:
         run(python.path, "-m", "pip", "wheel", "--quiet", "--wheel-dir", folder, *needed)
-        with _Archive(file, python) as archive:
+        with Archive(file, python) as archive:
             archive.add_tree(folder, "wheelhouse", set())
             archive.add_bytes("etc/pip.conf", b"[global]\nno-index = true\nfind-links = /wheelhouse\n")
 
@@ -195,7 +200,7 @@ def _folder_beside(path: Path) -> Generator[Path]:
         rmtree(folder, ignore_errors=True)
 
 
-def _add_distribution(archive: _Archive, member: Distribution) -> None:
+def _add_distribution(archive: Archive, member: Distribution) -> None:
     """Add the modules of a distribution, compiled as far as they were imported here, and what an installer notes."""
     packages = archive.python.packages
     archive.add_tree(member.source, f"{packages}/{member.source.name}", set())
@@ -211,13 +216,14 @@ def _add_distribution(archive: _Archive, member: Distribution) -> None:
     archive.add_bytes(f"{notes}/entry_points.txt", ("\n".join(lines) + "\n").encode())
 
 
-class _Archive:
+class Archive:
     """An archive of a file system that belongs to root, with each folder before what is in it."""
 
     def __init__(self, file: BinaryIO, python: Interpreter) -> None:
         self.python = python
         self._archive = tarfile.TarFile(fileobj=file, mode="w")
         self._folders = {"."}
+        self._files: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -228,6 +234,10 @@ class _Archive:
         self._archive.close()
 
     def add(self, path: Path, name: str) -> None:
+        """Add a file or a link, once: an engine refuses a name that comes twice."""
+        if name in self._files:
+            return
+        self._files.add(name)
         info = self._archive.gettarinfo(str(path), arcname=name)
         info.uid = info.gid = 0
         info.uname = info.gname = "root"
@@ -281,7 +291,7 @@ class _Archive:
     def add_libraries_of(self, programs: list[Path]) -> None:
         """Add the libraries of the machine that programs need."""
         said = run("sh", "-c", 'ldd "$@" 2>/dev/null || true', "ldd", *programs)
-        found = {Path(name) for name in re.findall(r"(?:=> |^\s)(/\S+) \(0x", said, re.MULTILINE)}
+        found = {Path(os.path.normpath(name)) for name in re.findall(r"(?:=> |^\s)(/\S+) \(0x", said, re.MULTILINE)}
         for libc in [path for path in found if path.name == "libc.so.6"]:
             found |= {path for name in _MORE_LIBRARIES if (path := libc.with_name(name)).exists()}
         own = {path.parent for path in programs if path.name.endswith(".so")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from distributions import ROOT
-from python_matrix import candidates, find_interpreter, supported_versions
+from images_of_dockerfile import load_images
 from servers import DockerEngine, NotOnThisMachineError
-from servers.python_image import Interpreter, python_layers
 
 pytestmark = pytest.mark.thorough  # a build takes most of a minute
 
@@ -42,20 +39,11 @@ QUICK = ("--health-interval=1s", "--health-timeout=2s", "--health-retries=2", "-
 
 @pytest.fixture(scope="module")
 def images(empty_engine: DockerEngine) -> DockerEngine:
-    """A Docker with the images of the Dockerfile, on the latest supported Python of this machine."""
-    for version in reversed(supported_versions()):
-        path = find_interpreter(version, candidates(version, dict(os.environ)))
-        if path is not None:
-            break
-    else:
-        pytest.skip("This machine has no supported Python.")
+    """A Docker with the images of the Dockerfile."""
     try:
-        empty_engine.load_image(f"python:{version}-slim", python_layers(Interpreter.of(path)))
+        load_images(empty_engine)
     except NotOnThisMachineError as error:
         pytest.skip(str(error))
-    for target in ("apps", "fanout"):
-        chosen = (f"--build-arg=PYTHON={version}", f"--target={target}", f"--tag=openfactory-{target}")
-        empty_engine.docker("build", *chosen, ROOT, timeout=600)
     return empty_engine
 
 
