@@ -1,7 +1,7 @@
 """Images for the servers of compose.yml whose own ones are in registries that a test does not ask.
 
-Each has the real server, from the programs of this machine and of the tests, below the names that compose.yml uses. What
-they do not show: that the image of the maker takes the same variables and has the same commands.
+Each has the real server, from the programs of this machine and of the tests, below the names that compose.yml uses.
+What they do not show: that the image of the maker takes the same variables and has the same commands.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from pathlib import Path
 
 from distributions import ROOT
 from servers import DockerEngine
+from servers.archive import Archive
 from servers.fetching import program
+from servers.interpreter import Interpreter
 from servers.kafka_files import kafka_jars
 from servers.pinned import traefik
-from servers.python_image import Archive, Interpreter, root_layer
+from servers.python_image import root_layer
 
 __all__ = ["load_kafka", "load_nats", "load_traefik"]
 
@@ -100,6 +102,6 @@ def load_traefik(engine: DockerEngine) -> None:
 def _load(engine: DockerEngine, tag: str, add: Callable[[Archive], None], **settings: object) -> None:
     python = Interpreter.of()
     layer = io.BytesIO()
-    with Archive(layer, python) as archive:
+    with Archive(layer) as archive:
         add(archive)
     engine.load_image(tag, [root_layer(python), layer.getvalue()], **settings)

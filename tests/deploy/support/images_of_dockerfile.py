@@ -7,7 +7,8 @@ import os
 from distributions import ROOT
 from python_matrix import candidates, find_interpreter, supported_versions
 from servers import DockerEngine, NotOnThisMachineError
-from servers.python_image import Interpreter, python_layers
+from servers.interpreter import Interpreter
+from servers.python_image import python_layers
 
 __all__ = ["load_images"]
 
