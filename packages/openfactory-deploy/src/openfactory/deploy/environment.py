@@ -14,11 +14,11 @@ import msgspec
 from openfactory.deploy.app import App, Release
 from openfactory.deploy.env_files import variables_in
 from openfactory.deploy.factory_environment import FactoryEnvironment
-from openfactory.deploy.names import path_prefix
+from openfactory.deploy.names import path_prefix, replica_uuids
 from openfactory.exceptions import ConfigurationError
 from openfactory.storage import mount_specs_from_environment
 
-__all__ = ["CONTRACT_VARIABLES", "container_secret_path", "releases_of", "secret_variable", "uuids_of"]
+__all__ = ["CONTRACT_VARIABLES", "container_secret_path", "releases_of", "secret_variable"]
 
 # Variables that apps of the existing OpenFactory find in their environment, and that OpenFactory itself does not read.
 CONTRACT_VARIABLES = (
@@ -57,12 +57,6 @@ def secret_variable(name: str) -> str:
     return re.sub(r"\W", "_", name).upper() + "_FILE"
 
 
-def uuids_of(app: App) -> list[str]:
-    """Return the UUIDs of the replicas of an app: its own, or with `-1`, `-2` … if there are several."""
-    uuid, replicas = app.settings.uuid, app.settings.deploy.replicas
-    return [uuid] if replicas == 1 else [f"{uuid}-{number}" for number in range(1, replicas + 1)]
-
-
 def releases_of(
     app: App,
     factory: FactoryEnvironment,
@@ -87,7 +81,7 @@ def releases_of(
     secrets = dict(factory.secrets) | _own_secrets(app)
     mounts = tuple(mount_specs_from_environment(storage))
     releases = []
-    for replica, uuid in enumerate(uuids_of(app), start=1):
+    for replica, uuid in enumerate(replica_uuids(app.settings.uuid, app.settings.deploy.replicas), start=1):
         injected = _injected(app, uuid, factory, storage)
         if target == "swarm":
             injected |= _OF_SWARM
