@@ -201,7 +201,7 @@ class DockerEngine(Server):
         settings = {
             "hosts": [self.host, "unix:///run/docker.sock"],  # a container may mount the second
             "data-root": str(self.folder / "data"),
-            "exec-root": str(self.folder / "exec"),
+            "exec-root": "/run/docker",  # of its own mount namespace; it has sockets, whose paths must be short
             "pidfile": str(self.folder / "docker.pid"),
             "exec-opts": ["native.cgroupdriver=cgroupfs"],
             "cgroup-parent": f"/{self._cgroup}",
@@ -209,8 +209,7 @@ class DockerEngine(Server):
         }
         (self.folder / "daemon.json").write_text(json.dumps(settings), encoding="utf-8")
         # Left by a daemon that was killed; its number is another's in the new namespace.
-        for name in ("docker.pid", "exec/containerd/containerd.pid"):
-            (self.folder / name).unlink(missing_ok=True)
+        (self.folder / "docker.pid").unlink(missing_ok=True)
 
     def _command(self) -> list[str]:
         daemon = program("dockerd", _PACKAGE)
