@@ -37,3 +37,21 @@ def engine(empty_engine: DockerEngine) -> DockerEngine:
 def image(engine: DockerEngine) -> str:
     """Name of the image with the distributions of this workspace."""
     return IMAGE
+
+
+@pytest.fixture(scope="session")
+def swarm() -> Iterator[DockerEngine]:
+    """A Docker that is a swarm of one node, with the image of apps."""
+    try:
+        with DockerEngine() as engine:
+            engine.init_swarm()
+            engine.load_image(IMAGE, apps_layers(), Env=["PYTHONUNBUFFERED=1"])
+            yield engine
+    except NotOnThisMachineError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def swarm_image(swarm: DockerEngine) -> str:
+    """Name of the image with the distributions of this workspace, in the swarm."""
+    return IMAGE

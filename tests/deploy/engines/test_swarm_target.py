@@ -11,21 +11,8 @@ import pytest
 
 from openfactory.deploy.targets.base import Instance, Project, Target
 from openfactory.deploy.targets.swarm import SwarmTarget
-from servers import DockerEngine, NotOnThisMachineError
-from servers.python_image import apps_layers
+from servers import DockerEngine
 from target_conformance import REPORTER, TargetConformance
-
-
-@pytest.fixture(scope="module")
-def swarm() -> Iterator[DockerEngine]:
-    """A swarm with the image of apps."""
-    try:
-        with DockerEngine() as engine:
-            engine.init_swarm()
-            engine.load_image("openfactory-apps:tests", apps_layers(), Env=["PYTHONUNBUFFERED=1"])
-            yield engine
-    except NotOnThisMachineError as error:
-        pytest.skip(str(error))
 
 
 class TestSwarmTarget(TargetConformance):
@@ -44,10 +31,10 @@ class TestSwarmTarget(TargetConformance):
                 target.stop(instance)
 
     @pytest.fixture
-    def program(self) -> dict[str, Any]:
+    def program(self, swarm_image: str) -> dict[str, Any]:
         node = self.swarm.docker("info", "--format={{.Name}}").strip()
         here = {"placement": {"constraints": [f"node.hostname={node}"]}}  # a folder of the machine is on no other node
-        return {"image": "openfactory-apps:tests", "command": ["python", "-c", REPORTER], "deploy": here}
+        return {"image": swarm_image, "command": ["python", "-c", REPORTER], "deploy": here}
 
     @pytest.fixture
     def missing_program(self) -> dict[str, Any]:

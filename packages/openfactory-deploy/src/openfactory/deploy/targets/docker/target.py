@@ -52,14 +52,17 @@ class DockerTarget(Target):
             return self._client
 
     def lacks(self, release: Release) -> dict[str, str]:
-        return problems_of(release, self.name) | _ignored(release)
+        return self.refuses(release) | _ignored(release)
+
+    def refuses(self, release: Release) -> dict[str, str]:
+        return problems_of(release, self.name)
 
     def instances(self) -> list[Instance]:
         found = [instance_of(container) for container in self._containers()]
         return sorted(found, key=lambda instance: (instance.uuid, instance.generation))
 
     def start(self, release: Release) -> Instance:
-        for problem in problems_of(release, self.name).values():
+        for problem in self.refuses(release).values():
             raise TargetError(f"Asset {release.uuid} cannot be started: {problem}")
         settings = release.app.settings
         others = self._containers(release.uuid)

@@ -111,6 +111,8 @@ def service_of(
         "mode": {"Replicated": {"Replicas": 1}},
         "update_config": {**update, "FailureAction": "rollback" if settings.update.rollback else "pause"},
         "rollback_config": update,
+        # There is one task, so its name needs no load balancer, which would cut connections that are quiet for long.
+        "endpoint_spec": {"Mode": "dnsrr"},
     }
 
 

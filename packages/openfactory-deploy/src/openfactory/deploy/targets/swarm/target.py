@@ -63,6 +63,9 @@ class SwarmTarget(Target):
             return self._client
 
     def lacks(self, release: Release) -> dict[str, str]:
+        return self.refuses(release)
+
+    def refuses(self, release: Release) -> dict[str, str]:
         return swarm_problems_of(release, self.name)
 
     def instances(self) -> list[Instance]:
@@ -71,7 +74,7 @@ class SwarmTarget(Target):
         return sorted(found, key=lambda instance: (instance.uuid, instance.generation))
 
     def start(self, release: Release) -> Instance:
-        for problem in self.lacks(release).values():
+        for problem in self.refuses(release).values():
             raise TargetError(f"Asset {release.uuid} cannot be started: {problem}")
         settings = release.app.settings
         others = self._services(release.uuid)
