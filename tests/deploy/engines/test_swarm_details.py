@@ -1,4 +1,4 @@
-"""The swarm target where it is more than other targets: services, secrets, constraints, networks, a replaced service."""
+"""The swarm target where it is more than others: services, secrets, constraints, networks, a replaced service."""
 
 from __future__ import annotations
 
