@@ -1,26 +1,16 @@
-"""`ofa apps export`, and the example with the apps of the demo."""
+"""`ofa apps export` writes the files of other tools."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from distributions import ROOT
 from openfactory.settings import VARIABLES
-from servers import NotOnThisMachineError, free_port
-from servers.pinned import traefik
-from servers.ports import HOST
 
 OVEN = """
 apps:
@@ -75,35 +65,3 @@ def test_a_factory_must_be_named(oven: Path) -> None:
     done = ofa_apps("export", "--target", "compose", oven, KEY="x")
     assert done.returncode == 1
     assert "Set KSQLDB_URL" in done.stderr
-
-
-@pytest.fixture
-def factory(tmp_path: Path) -> Iterator[Path]:
-    """A copy of the examples, where files may be written."""
-    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns(".openfactory"))
-    folder = tmp_path / "examples" / "factory"
-    yield folder
-    ofa_apps("down", "--now", folder)
-
-
-def test_the_example_runs_the_apps_of_the_demo(factory: Path) -> None:
-    try:
-        programs = str(traefik().parent)
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"Traefik cannot be fetched here. {error}")
-    gateway = free_port()
-    settings = {"PATH": os.pathsep.join((programs, os.environ["PATH"])), "OPENFACTORY_GATEWAY": f"{HOST}:{gateway}"}
-    began = time.monotonic()
-    done = ofa_apps("up", "--json", factory, **settings)
-    seconds = time.monotonic() - began
-    assert done.returncode == 0, done.stderr
-    results: dict[str, Any] = {result["uuid"]: result for result in json.loads(done.stdout)["results"]}
-    assert {uuid: result["outcome"] for uuid, result in results.items()} == dict.fromkeys(
-        ("dashboard", "mill", "shift_leader"), "up"
-    )
-    assert results["dashboard"]["address"] == f"http://localhost:{gateway}/dashboard/"
-    with urllib.request.urlopen(results["dashboard"]["address"], timeout=60) as answer:
-        assert "mill" in answer.read().decode()
-    print(f"up in {seconds:.1f} s")
-    assert ofa_apps("plan", "--check", factory, **settings).returncode == 0
-    assert ofa_apps("down", "--now", factory, **settings).returncode == 0

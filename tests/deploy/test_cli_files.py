@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 from openfactory.deploy.cli import apps
 from openfactory.deploy.files.json_schema import json_schema
 
+pytestmark = pytest.mark.smoke
+
 BAD = "apps:\n  mill:\n    uuid: mill\n    imge: x\n    routing: {expose: true}\n"
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openfactory.assets import Factory
-from openfactory.concurrency.process_identity import start_of
 from openfactory.deploy.app import App, Release
 from openfactory.deploy.env_files import variables_in
 from openfactory.deploy.environment import CONTRACT_VARIABLES, releases_of
@@ -22,7 +18,6 @@ from openfactory.deploy.targets.base import Project
 from openfactory.deploy.targets.process import ProcessTarget
 from openfactory.exceptions import ConfigurationError
 from openfactory.settings import VARIABLES
-from servers.ports import free_port
 
 SERVERS = FactoryEnvironment(
     {"KAFKA_BROKER": "broker:9092", "KSQLDB_URL": "http://ksqldb:8088", "OPENFACTORY_LOG_BACKEND": "text"}, {}
@@ -222,71 +217,3 @@ def test_each_variable_is_one_that_apps_read(tmp_path: Path, monkeypatch: pytest
     assert [name for name in environment if name not in known] == ["NATS_CLUSTER_C1"]
     assert "NATS_CLUSTER_<NAME>" in known
     assert not set(CONTRACT_VARIABLES) & VARIABLES.keys()
-
-
-APP = """
-import asyncio
-
-from openfactory.apps import OpenFactoryFlaskApp, EventAttribute
-
-class Mill(OpenFactoryFlaskApp):
-    root_path = EventAttribute(value="", tag="App.RootPath")
-
-    def configure_routes(self):
-        @self.app.route("/")
-        def root():
-            return {"uuid": self.asset_uuid, "root": self.app.config["APPLICATION_ROOT"]}
-
-    async def async_main_loop(self):
-        self.root_path = self.app.config["APPLICATION_ROOT"]
-        with self.storage.get("parts").open("seen.txt", "w") as file:
-            file.write(self.asset_uuid)
-        await asyncio.sleep(600)
-
-Mill(None).run()
-"""
-
-
-@pytest.fixture
-def deployed(tmp_path: Path) -> Iterator[tuple[ProcessTarget, Release]]:
-    """A real app with web pages and a storage on the process target."""
-    (tmp_path / "mill.py").write_text(APP)
-    (tmp_path / "data").mkdir()
-    target = ProcessTarget(Project("hall-2", tmp_path))
-    store = {"type": "local", "local_path": str(tmp_path / "data"), "mount_point": "/mnt/of-the-container"}
-    settings = {
-        "uuid": "MILL-1",
-        "file": "mill.py",
-        "routing": {"port": free_port()},
-        "storage": {"parts": store},
-        "environment": ["APPLICATION_VERSION=7.1"],
-    }
-    app = App("mill", Place(tmp_path / "app_mill.yml", 2), AppFile.model_validate(settings))
-    factory = factory_environment(target.default_url)
-    (release,) = releases_of(app, factory, target=target.name, secret_path=target.secret_path)
-    yield target, release
-    for instance in target.instances():
-        target.stop(instance)
-    target.close()
-
-
-def test_a_real_app_has_its_uuid_port_root_path_and_storage(
-    deployed: tuple[ProcessTarget, Release], tmp_path: Path, eventually: Any
-) -> None:
-    target, release = deployed
-    target.start(release)
-    database = tmp_path / ".openfactory" / "factory.db"
-    eventually(database.exists)
-    with Factory(target.default_url) as factory:
-        eventually(lambda: factory.availability().get("MILL-1") == "AVAILABLE")
-        with factory.asset("MILL-1") as asset:
-            eventually(lambda: asset.root_path.value == "/mill-1")
-            assert asset.application_version.value == "7.1"
-        eventually(lambda: (tmp_path / "data" / "seen.txt").exists())
-        assert (tmp_path / "data" / "seen.txt").read_text() == "MILL-1"
-        (running,) = target.instances()
-        with urllib.request.urlopen(f"{running.address}/", timeout=60) as answer:
-            assert json.load(answer) == {"uuid": "MILL-1", "root": "/mill-1"}
-        target.stop(running)
-        assert start_of(running.pid or 0) is None
-        assert factory.availability().get("MILL-1") in (None, "UNAVAILABLE")

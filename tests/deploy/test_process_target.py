@@ -99,6 +99,7 @@ class TestProcessTarget(TargetConformance):
 
     # --- The supervisor
 
+    @pytest.mark.smoke
     def test_apps_outlive_a_killed_supervisor_and_are_taken_over(self, target: Target, program: Settings) -> None:
         target.start(self.release(target, program))
         report_of(target, "MILL-1")
