@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def test_an_unknown_target_is_an_error_with_the_nearest_name() -> None:
 def test_a_target_that_cannot_be_loaded_is_an_error_with_its_installation() -> None:
     with pytest.raises(MissingDistributionError, match=r"pip install 'openfactory-deploy\[cloud\]'"):
         registry.target_class("cloud")
+
+
+@pytest.mark.parametrize("name", ["docker", "swarm"])
+def test_a_target_without_its_library_is_an_error_with_its_installation(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "docker", None)
+    with pytest.raises(MissingDistributionError, match=r"pip install 'openfactory-deploy\[docker\]'"):
+        registry.open_target(name, Project("hall", tmp_path))
 
 
 @pytest.mark.usefixtures("others")

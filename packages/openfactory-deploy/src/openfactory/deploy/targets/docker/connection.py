@@ -12,26 +12,35 @@ from openfactory.exceptions import MissingDistributionError
 if TYPE_CHECKING:
     from docker import APIClient
 
-__all__ = ["connect", "have_image", "pinned_image", "refusals"]
+__all__ = ["check_client", "connect", "have_image", "pinned_image", "refusals"]
 
 # Words of engines and registries for an image that is not there, or not for this user.
 _ABSENT = ("manifest unknown", "not found", "does not exist", "pull access denied", "no such image")
+
+
+def check_client() -> None:
+    """Check that the client of Docker is installed.
+
+    Raises:
+        MissingDistributionError: it is not.
+    """
+    try:
+        import docker  # noqa: F401
+    except ImportError as error:
+        raise MissingDistributionError(
+            "The targets docker and swarm need the package docker. "
+            "Install it: pip install 'openfactory-deploy[docker]'."
+        ) from error
 
 
 def connect() -> APIClient:
     """Return a client of the engine that DOCKER_HOST names, or of that of this machine.
 
     Raises:
-        MissingDistributionError: the package `docker` is not installed.
         TargetError: no engine answers.
     """
-    try:
-        import docker
-    except ImportError as error:
-        raise MissingDistributionError(
-            "The targets docker and swarm need the package docker. "
-            "Install it: pip install 'openfactory-deploy[docker]'."
-        ) from error
+    import docker
+
     try:
         return docker.from_env(max_pool_size=50).api
     except docker.errors.DockerException as error:
