@@ -96,11 +96,11 @@ def test_a_level_below_the_asset_is_refused(tmp_path: Path) -> None:
 
 LEVELS = "namespace_structure:\n - inc: A\n - asset: ANY\n - attribute: ANY\n"
 WRONG = {
-    "": ": The file is nothing.",
+    "": ": The file is empty.",
     "- a": ":1: The file is a list.",
     "namespace_structure: [": ":1: This is not YAML",
-    "uns_template: inc/asset/attribute": ": namespace_structure: It is nothing.",
-    LEVELS: ": uns_template: It is nothing.",
+    "uns_template: inc/asset/attribute": ": namespace_structure: It is empty.",
+    LEVELS: ": uns_template: It is empty.",
     "namespace_structure: {inc: A}\nuns_template: inc/asset/attribute": ":1: namespace_structure: It is a mapping.",
     SMALLEST + "uns_tempalte: x": ":6: uns_tempalte: `uns_tempalte` is not known. Did you mean uns_template?",
     SMALLEST + "uns_template: x": ":6: uns_template: `uns_template` is there twice",
@@ -110,7 +110,7 @@ WRONG = {
     ): ":2: namespace_structure[0]: It is a mapping. Write one level",
     SMALLEST.replace("inc: OpenFactory", "inc:"): ":2: namespace_structure[0]: inc: The key has no value.",
     SMALLEST.replace("inc: OpenFactory", "inc: []"): ":2: namespace_structure[0]: The list of inc is empty.",
-    SMALLEST.replace("inc: OpenFactory", "inc: [a, {}]"): ":2: namespace_structure[0]: inc: It is a mapping.",
+    SMALLEST.replace("inc: OpenFactory", "inc: [a, {}]"): ":2: namespace_structure[0]: inc: It is an empty mapping.",
     SMALLEST.replace("inc: OpenFactory", "in-c: A"): ":2: namespace_structure[0]: 'in-c' is not a name of a level.",
     SMALLEST.replace(
         "inc: OpenFactory", "inc: A/B"

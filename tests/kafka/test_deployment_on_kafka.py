@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from plain_deployer import Deployer, outcomes
-
 from openfactory.assets import Factory
 from openfactory.deploy.app import Release
 from openfactory.deploy.record import RecordedStep, recorded_steps
 from openfactory.deploy.results import Outcome
 from openfactory.deploy.targets.base import Project
+from plain_deployer import Deployer, outcomes
 from plain_target import APP, PlainTarget, release_of
 
 

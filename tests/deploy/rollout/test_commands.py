@@ -163,7 +163,8 @@ def test_an_app_that_does_not_come_up_ends_the_command_with_the_reason(hall: Hal
 
 def test_a_rollback_runs_the_earlier_release(hall: Hall) -> None:
     hall.ofa("up")
-    assert "an earlier release is not kept" in hall.ofa("rollback", status=1)[1]
+    assert "no other release has been up" in hall.ofa("rollback", status=1)[1]
+    assert "LATHE is not in hall, which has PRESS, SAW." in hall.ofa("rollback", "--app", "LATHE", status=1)[1]
     hall.write("smaller")
     hall.ofa("up")
     assert hall.outcomes("rollback", "--app", "PRESS") == {"PRESS": "up"}
@@ -171,7 +172,8 @@ def test_a_rollback_runs_the_earlier_release(hall: Hall) -> None:
     hall.write("x")
     assert hall.outcomes("up") == {"PRESS": "unchanged", "SAW": "unchanged"}
     assert hall.outcomes("rollback", "--app", "PRESS", "--to", "2") == {"PRESS": "up"}
-    assert "generation 9 is not kept" in hall.ofa("rollback", "--app", "PRESS", "--to", "9", status=1)[1]
+    _, messages = hall.ofa("rollback", "--app", "PRESS", "--to", "9", status=1)
+    assert "generation 9 is not kept. Write one of 1, 2, 3" in messages
 
 
 def test_a_restart_is_a_new_process_of_the_same_release(hall: Hall) -> None:
@@ -182,7 +184,7 @@ def test_a_restart_is_a_new_process_of_the_same_release(hall: Hall) -> None:
     assert after["PRESS"]["pid"] != before["PRESS"]["pid"]
     assert after["PRESS"]["generation"] == 1
     assert after["SAW"]["pid"] == before["SAW"]["pid"]
-    assert "LATHE does not run" in hall.ofa("restart", "--app", "LATHE", status=1)[1]
+    assert "LATHE is not in hall" in hall.ofa("restart", "--app", "LATHE", status=1)[1]
 
 
 def test_logs_stand_behind_their_assets(hall: Hall) -> None:
@@ -293,4 +295,15 @@ def test_errors_have_a_remedy_and_no_traceback(hall: Hall, tmp_path: Path) -> No
     hall.ofa("down")
     (hall.folder / "app_saw.yml").write_text(SAW + "    when: SAW.status = idle\n")
     assert "app_saw.yml:6: apps.saw.when: 'SAW.status = idle' is not a condition" in hall.ofa("up", status=1)[1]
+    assert hall.json("ls") == []
+
+
+def test_apps_that_the_target_cannot_run_are_refused_before_anything_starts(hall: Hall) -> None:
+    record = "  book: {uuid: Deployment-hall, file: press.py}\n"
+    (hall.folder / "app_saw.yml").write_text("apps:\n  saw: {uuid: SAW, image: saw}\n" + record)
+    for command in ("plan", "up"):
+        output, messages = hall.ofa(command, status=1)
+        assert output == ""
+        assert messages.splitlines()[0].startswith("app_saw.yml:2: apps.saw.image: A plain process does not run")
+        assert messages.splitlines()[1].startswith("app_saw.yml:3: apps.book.uuid: Deployment-hall is the asset that")
     assert hall.json("ls") == []

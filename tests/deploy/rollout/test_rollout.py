@@ -59,7 +59,7 @@ def test_only_what_differs_is_changed(deployer: Deployer, plain: PlainTarget, re
     owner = factory.owners()["SAW"].owner
     plan = deployer.plan(release("PRESS", "smaller"), release("SAW"))
     assert [step.action for step in plan.steps] == [Action.CHANGE, Action.UNCHANGED]
-    assert "environment.WAY changes from  to smaller" in plan.steps[0].reasons
+    assert "environment.WAY changes from an empty text to smaller" in plan.steps[0].reasons
     results = deployer.up(release("PRESS", "smaller"), release("SAW"))
     assert outcomes(results) == {"PRESS": Outcome.UP, "SAW": Outcome.UNCHANGED}
     assert results["PRESS"].generation == 2
@@ -140,6 +140,16 @@ def test_a_failed_app_leaves_nothing_and_only_those_that_need_it_are_skipped(
     assert "PRESS" in results["SAW"].text
     assert [instance.uuid for instance in plain.instances()] == ["LATHE"]
     assert factory.assets().keys() == {"LATHE", "deployment-hall"}
+
+
+def test_an_app_that_runs_as_described_is_unchanged_when_one_that_it_needs_is_rolled_back(
+    deployer: Deployer, plain: PlainTarget, release: Make
+) -> None:
+    saw = release("SAW", depends_on=["press"])
+    deployer.up(release("PRESS"), saw)
+    results = deployer.up(release("PRESS", "exit"), saw)
+    assert outcomes(results) == {"PRESS": Outcome.ROLLED_BACK, "SAW": Outcome.UNCHANGED}
+    assert [(instance.uuid, instance.generation) for instance in plain.instances()] == [("PRESS", 1), ("SAW", 1)]
 
 
 def test_an_app_that_cannot_start_fails_with_the_words_of_the_target(deployer: Deployer, release: Make) -> None:

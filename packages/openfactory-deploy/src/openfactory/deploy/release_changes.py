@@ -50,5 +50,7 @@ def _differences(prefix: str, old: Mapping[str, Any], new: Mapping[str, Any]) ->
 
 
 def _shown(value: Any) -> str:
+    if value == "":
+        return "an empty text"
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"

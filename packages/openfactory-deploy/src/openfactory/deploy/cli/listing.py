@@ -17,7 +17,7 @@ from openfactory.apps.cli.target import open_factory
 from openfactory.apps.stop_signals import interrupt_on_signals
 from openfactory.deploy.cli.following import follow_logs, print_logs
 from openfactory.deploy.cli.options import app_option, paths_argument, project_option, target_option
-from openfactory.deploy.cli.session import facts_of, is_wanted, open_session
+from openfactory.deploy.cli.session import facts_of, is_wanted, not_running, open_session
 from openfactory.exceptions import OpenFactoryError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def list_apps(paths: tuple[Path, ...], target_name: str | None, project_name: st
         elif rows:
             _print(rows, session.project.folder, f"{session.project.name} on {session.target.name}")
         else:
-            click.echo(f"Nothing of {session.project.name} runs. Start it with `ofa apps up`.", err=True)
+            click.echo(not_running(session, (), ()), err=True)
 
 
 @click.command()
@@ -87,10 +87,7 @@ def logs(
         known = running or {uuid: release.app.settings.uuid for uuid, release in session.deployed().items()}
         uuids = sorted(uuid for uuid, app in known.items() if is_wanted(uuid, app, wanted))
         if not uuids:
-            raise Failure(
-                f"{', '.join(wanted) or 'Nothing'} does not run in {session.project.name}. "
-                f"It has {', '.join(sorted(known)) or 'no apps that run'}."
-            )
+            raise Failure(not_running(session, wanted, known))
         if follow:
             follow_logs(session, uuids, tail=tail)
         else:

@@ -11,7 +11,7 @@ from openfactory.apps.cli.listing import age_text
 from openfactory.apps.cli.options import json_option
 from openfactory.apps.cli.output import one_line, print_json, print_table
 from openfactory.deploy.cli.options import paths_argument, project_option, target_option
-from openfactory.deploy.cli.session import open_session, plan_of, wanted_by
+from openfactory.deploy.cli.session import check_releases, open_session, plan_of, wanted_by
 
 if TYPE_CHECKING:
     from openfactory.deploy.app import Release
@@ -48,7 +48,7 @@ def plan(
 
     \b
     exit status 0  the plan is printed
-                1  it cannot be made
+                1  it cannot be made, or the target cannot run the apps
                 5  with --check, something differs
     --json {"project", "target", "differs", "steps": [{"uuid", "app", "action",
             "orphan", "reasons", "blocked", "drops", "unknown_drops",
@@ -57,6 +57,7 @@ def plan(
     """
     with open_session(paths, target_name, project_name) as session:
         wanted = wanted_by(session)
+        check_releases(session, wanted.releases)
         found = plan_of(session, wanted)
         warn_of_ignored_keys(session.target, wanted.releases)
     if as_json:

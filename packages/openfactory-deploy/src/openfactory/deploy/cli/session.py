@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from openfactory.deploy.targets.base import Project, Target
 
 __all__ = [
-    "FOLDER", "Session", "Wanted", "apps_in", "facts_of", "is_wanted", "open_session", "plan_of", "project_of",
-    "wanted_by",
+    "FOLDER", "Session", "Wanted", "apps_in", "check_releases", "facts_of", "is_wanted", "not_running", "open_session",
+    "plan_of", "project_of", "wanted_by",
 ]  # fmt: skip
 
 declare(VARIABLES)
@@ -182,6 +182,29 @@ def wanted_by(session: Session) -> Wanted:
     return Wanted(tuple(apps), releases, frozenset(elsewhere))
 
 
+def check_releases(session: Session, releases: Sequence[Release]) -> None:
+    """Check that the target can run all releases, before anything starts.
+
+    Raises:
+        InvalidFilesError: it refuses keys of them, or an app has the UUID of the record of the deployments.
+    """
+    from openfactory.deploy.problems import InvalidFilesError, Problem
+    from openfactory.deploy.record import record_uuid
+
+    record = record_uuid(session.project.name)
+    problems = []
+    for release in releases:
+        refused = dict(session.target.refuses(release))
+        if release.uuid.lower() == record:
+            refused["uuid"] = f"{record} is the asset that records the deployments of this project. Write another UUID."
+        problems += [
+            Problem(release.app.place, f"apps.{release.app.name}.{key}", text[:1].upper() + text[1:])
+            for key, text in refused.items()
+        ]
+    if problems:
+        raise InvalidFilesError(problems)
+
+
 def facts_of(session: Session, uuids: Sequence[str]) -> dict[str, RegisteredAsset]:
     """Return the facts of the factory about some assets; a factory whose file does not exist yet has no facts."""
     from openfactory.apps.cli.target import file_of
@@ -231,6 +254,13 @@ def _refused(session: Session, wanted: Wanted) -> dict[str, str]:
 def is_wanted(uuid: str, app: str, wanted: Sequence[str]) -> bool:
     """Return whether an asset is selected by its UUID or that of its app; without a selection, each is."""
     return not wanted or uuid in wanted or app in wanted
+
+
+def not_running(session: Session, wanted: Sequence[str], known: Collection[str]) -> str:
+    """Return the message for selected assets of which the project has none."""
+    if not wanted or not known:
+        return f"Nothing of {session.project.name} runs. Start it with `ofa apps up`."
+    return f"{', '.join(wanted)} is not in {session.project.name}, which has {', '.join(sorted(known))}."
 
 
 def _folder_of(paths: Sequence[Path]) -> Path:

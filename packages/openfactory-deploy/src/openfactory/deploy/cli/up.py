@@ -25,7 +25,15 @@ from openfactory.deploy.cli.options import (
 )
 from openfactory.deploy.cli.plan import plan_as_json, print_plan, warn_of_ignored_keys
 from openfactory.deploy.cli.results import print_results
-from openfactory.deploy.cli.session import facts_of, is_wanted, open_session, plan_of, wanted_by
+from openfactory.deploy.cli.session import (
+    check_releases,
+    facts_of,
+    is_wanted,
+    not_running,
+    open_session,
+    plan_of,
+    wanted_by,
+)
 from openfactory.deploy.cli.steps_shown import shown_steps
 
 if TYPE_CHECKING:
@@ -79,14 +87,15 @@ def up(
     """
     interrupt_on_signals()
     with open_session(paths, target_name, project_name) as session:
+        wanted = wanted_by(session)  # errors of the files come before the wait for the lock
+        check_releases(session, wanted.releases)
         if dry_run:
-            found = plan_of(session, wanted_by(session))
+            found = plan_of(session, wanted)
             if as_json:
                 print_json(plan_as_json(found))
             else:
                 print_plan(found)
             return
-        wanted = wanted_by(session)  # errors of the files come before the wait for the lock
         with locked(session, "ofa apps up", wait=not no_wait):
             warn_of_ignored_keys(session.target, wanted.releases)
             plan = plan_of(session, wanted)
@@ -132,7 +141,7 @@ def restart(
         with locked(session, "ofa apps restart", wait=not no_wait):
             instances = [found for found in session.target.instances() if is_wanted(found.uuid, found.app, wanted)]
             if not instances:
-                raise Failure(f"{', '.join(wanted) or 'Nothing'} does not run. Start it with `ofa apps up`.")
+                raise Failure(not_running(session, wanted, {found.uuid for found in session.target.instances()}))
             facts = facts_of(session, [instance.uuid for instance in instances])
             project, target = session.project.name, session.target.name
             plan = plan_of_restart(project, target, instances, facts, deployed=session.deployed())
@@ -227,7 +236,7 @@ def _earlier_releases(session: Session, wanted: Sequence[str], generation: int |
     deployed = session.deployed()
     uuids = [uuid for uuid, release in deployed.items() if is_wanted(uuid, release.app.settings.uuid, wanted)]
     if not uuids:
-        raise Failure(f"{', '.join(wanted) or 'Nothing'} has been deployed here. Start it with `ofa apps up`.")
+        raise Failure(not_running(session, wanted, deployed))
     if generation is not None and len(uuids) > 1:
         raise Failure(f"--to is for one asset, and there are {len(uuids)}. Select one with --app.")
     present = _present_releases(session, [deployed[uuid] for uuid in uuids])
@@ -243,8 +252,11 @@ def _earlier_releases(session: Session, wanted: Sequence[str], generation: int |
         if earlier:
             found.append(earlier[-1].with_secrets_of(present.get(uuid, earlier[-1].release)))
     if not found:
-        which = "an earlier release" if generation is None else f"generation {generation}"
-        raise Failure(f"{', '.join(uuids)}: {which} is not kept. The last five releases are; see `ofa apps events`.")
+        names = ", ".join(uuids)
+        if generation is None:
+            raise Failure(f"{names}: no other release has been up. `ofa apps up` applies changes of the files.")
+        kept_ones = ", ".join(str(kept.release.generation) for kept in session.store.of(uuids[0]))
+        raise Failure(f"{names}: generation {generation} is not kept. Write one of {kept_ones} after --to.")
     return found
 
 

@@ -27,9 +27,9 @@ def storages_of(value: object) -> object:
 
 
 def storage_name_of(value: object) -> str:
-    """Return the name of a storage."""
+    """Return the name of a storage or of a secret."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ValueError(f"{shown(value)} is not a name of a storage. Write letters, digits, '_' and '-'.")
+        raise ValueError(f"{shown(value)} cannot be a name here. Write letters, digits, '_' and '-'.")
     return value
 
 

@@ -46,6 +46,7 @@ _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 # What Docker takes as the name of a container, without the dot, which no UUID may have.
 _UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]+")
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_OWN_LABELS = "openfactory."  # labels by which a target knows its instances
 
 # The grammar of the references of images: registry, path, tag and digest.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -72,9 +73,9 @@ def shown(value: object) -> str:
 def kind_of(value: object) -> str:
     """Return the kind of a value for a message."""
     if value is None:
-        return "nothing"
+        return "empty"
     if isinstance(value, dict):
-        return "a mapping"
+        return "a mapping" if value else "an empty mapping"
     return "a list" if isinstance(value, list | tuple) else shown(value)
 
 
@@ -254,6 +255,8 @@ def labels_of(value: object) -> dict[str, str]:
         name, _, content = assignment(item).partition("=")
         if name in labels:
             raise ValueError(f"The label {name} is there twice. Remove one.")
+        if name.startswith(_OWN_LABELS):
+            raise ValueError(f"The label {name} cannot be set here, because the deployment sets it. Take it out.")
         labels[name] = content
     return labels
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from openfactory.deploy.app import Release
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.targets.base import Instance, LogLine, Project, Target, TargetError
-from openfactory.deploy.targets.docker.connection import connect, have_image, refusals
+from openfactory.deploy.targets.docker.connection import check_client, connect, have_image, refusals
 from openfactory.deploy.targets.docker.containers import (
     container_of,
     instance_of,
@@ -39,6 +39,7 @@ class DockerTarget(Target):
 
     def __init__(self, project: Project) -> None:
         super().__init__(project)
+        check_client()
         self._addresses = Addresses.from_settings()
         self._client: APIClient | None = None
         self._lock = threading.Lock()

@@ -52,9 +52,7 @@ class KubernetesTarget(Target):
 
     def lacks(self, release: Release) -> dict[str, str]:
         settings = release.app.settings
-        lacking = {}
-        if settings.image is None:
-            lacking["image"] = "Kubernetes runs images only. Add `image`."
+        lacking = self.refuses(release)
         if settings.restart not in ("always", "unless-stopped"):
             lacking["restart"] = f"A Deployment always restarts its pod, so `{settings.restart}` is not possible."
         resources = settings.deploy.resources
@@ -66,12 +64,19 @@ class KubernetesTarget(Target):
             )
         return lacking
 
+    def refuses(self, release: Release) -> dict[str, str]:
+        if release.app.settings.image is None:
+            return {"image": "Kubernetes runs images only. Add `image`."}
+        return {}
+
     def instances(self) -> list[Instance]:
         pods = self._pods(self._of_project)
         found = [_instance(item, pods) for item in self._cluster.objects(self._of_project, ["Deployment"])]
         return sorted(found, key=lambda instance: (instance.uuid, instance.generation))
 
     def start(self, release: Release) -> Instance:
+        for problem in self.refuses(release).values():
+            raise TargetError(f"{release.uuid} cannot be started: {problem}")
         running = self._deployment(release.uuid)
         if running is not None and _generation(running) == release.generation:
             raise TargetError(f"{release.uuid} of this generation runs already. Replace it by a higher generation.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from openfactory.deploy.app import Release
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.targets.base import Instance, LogLine, Project, Target, TargetError
-from openfactory.deploy.targets.docker.connection import connect, pinned_image, refusals
+from openfactory.deploy.targets.docker.connection import check_client, connect, pinned_image, refusals
 from openfactory.deploy.targets.docker.logs import Frames, followed_logs, merged_logs, seconds_before
 from openfactory.deploy.targets.identity import GENERATION, PROJECT, UUID, identity_labels
 from openfactory.deploy.targets.swarm.service_logs import service_frames
@@ -50,6 +50,7 @@ class SwarmTarget(Target):
 
     def __init__(self, project: Project) -> None:
         super().__init__(project)
+        check_client()
         self._addresses = Addresses.from_settings()
         self._client: APIClient | None = None
         self._lock = threading.Lock()
