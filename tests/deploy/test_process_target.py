@@ -336,6 +336,17 @@ class TestProcessTarget(TargetConformance):
         assert target.refuses(self.release(target, settings)) == {}
         assert sorted(lacks) == ["deploy.placement", "deploy.resources.limits.cpus", "networks"]
 
+    def test_a_command_that_is_not_installed_is_refused(self, target: Target, public_folder: Path) -> None:
+        script = public_folder / "press.sh"
+        script.write_text("#!/bin/sh\nsleep 60\n")
+        for command in (("press-driver", "--fast"), ("./press.sh",)):  # the second one is not executable
+            release = self.release(target, {"command": command})
+            assert f"there is no program {command[0]!r}" in target.refuses(release)["command"]
+            with pytest.raises(TargetError, match="Install it"):
+                target.start(release)
+        script.chmod(0o755)
+        assert target.refuses(self.release(target, {"command": ("./press.sh",)})) == {}
+
     def test_pauses_between_restarts_grow(self, target: Target, program: Settings) -> None:
         target.start(self.release(target, program | {"restart": "always"}, TASK="exit:3"))
         until(lambda: target.instances()[0].restarts >= 4)

@@ -185,7 +185,7 @@ WRONG_VALUES = {
     "networks: factory-net": "It is 'factory-net'. Write a list",
     "networks: ['']": "apps.mill.networks[0]: The text is empty.",
     "networks: [a, ' ']": "apps.mill.networks[1]: The text is empty.",
-    "networks: [a b]": "'a b' cannot be a name of a network.",
+    "networks: [a b]": "'a b' is not a name of a network.",
     "networks: [a, a]": "apps.mill.networks[1]: The network a is there twice.",
     "labels: {a: [b]}": "a is a list. Write a text.",
     "labels: {openfactory.uuid: a}": "The label openfactory.uuid cannot be set here",

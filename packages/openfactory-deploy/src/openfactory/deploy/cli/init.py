@@ -23,13 +23,13 @@ _TEMPLATE = """\
 # `ofa apps schema` prints all keys, for editors too. Keys that begin with x- are for other tools.
 apps:
   {name}:
-    uuid: {name}              # the asset in the factory: letters, digits, '-' and '_'
-    file: {file}              # a Python file, which runs as a process; or an image for containers:
+    uuid: {name}  # the asset in the factory: letters, digits, '-' and '_'
+    file: {file}  # a Python file, which runs as a process; or an image for containers:
     # image: registry.example/{image}:${{TAG:-latest}}
 
-    # environment:            # ${{NAME}} takes a value of your shell, $$ is one $
+    # environment:  # ${{NAME}} takes a value of your shell, $$ is one $
     #   LOG_LEVEL: INFO
-    # secrets:                # the app reads the value from the file in the variable DB_PASSWORD_FILE
+    # secrets:  # the app reads the value from the file in the variable DB_PASSWORD_FILE
     #   db_password: ${{DB_PASSWORD}}
     # storage:
     #   data:
@@ -37,16 +37,18 @@ apps:
     #     local_path: /srv/{image}
     #     mount_point: /mnt/data
 
-    {web}routing:                # web pages behind the gateway
+    {web}routing:  # web pages behind the gateway
     {web}  expose: true
     {web}  port: {port}
+    # health: {{}}  # asks the page /health/ready
     # metrics:
     #   port: {port}
 
     # depends_on: [another-app]
-    # restart: unless-stopped   # or no, on-failure, always
+    # restart: unless-stopped  # or no, on-failure, always
     # stop_grace_period: 10s
-    # when: another-app.status == idle   # holds before this app is stopped or replaced
+    # update: {{order: start-first, monitor: 5s}}  # a version that ends within this time is rolled back
+    # when: another-app.status == idle  # holds before this app is stopped or replaced
     # deploy:
     #   replicas: 1
     #   resources:

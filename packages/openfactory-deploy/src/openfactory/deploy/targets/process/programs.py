@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shlex
+import shutil
 import sys
 import textwrap
 from pathlib import Path
@@ -80,6 +81,11 @@ def refused_keys(release: Release) -> dict[str, str]:
             refused["file"] = f"{path} does not exist. Correct the path, which begins at the folder of the app's file."
     elif not settings.command:
         refused["command"] = "the app has neither `file` nor `command`. Name its program with one of them."
+    elif not _is_installed(release, settings.command[0]):
+        refused["command"] = (
+            f"there is no program {settings.command[0]!r}. Install it, correct its name, or write its path from the "
+            "folder of the app's file."
+        )
     if settings.runtime_uid is not None and os.geteuid() not in (0, settings.runtime_uid):
         refused["runtime_uid"] = (
             f"only root can run an app as the user {settings.runtime_uid}. Remove runtime_uid and runtime_gid, or run "
@@ -90,6 +96,14 @@ def refused_keys(release: Release) -> dict[str, str]:
         if problem := _refused_storage(store):
             refused[f"storage.{name}"] = problem
     return refused
+
+
+def _is_installed(release: Release, program: str) -> bool:
+    """Return whether a program is in the folder of the app's file, or in PATH as the app has it."""
+    if os.path.dirname(program):
+        program = str(release.app.place.file.parent.absolute() / program)
+    environment = base_environment(release.app.settings.runtime_uid) | dict(release.environment)
+    return shutil.which(program, path=environment["PATH"]) is not None
 
 
 def ignored_keys(release: Release) -> dict[str, str]:
