@@ -28,6 +28,16 @@ class Mill(Base, ofa.Other):
     @ofa_method(name="jog_axis", description="Jog")
     async def jog(self): ...
 
+    if sys.argv:
+        angle = EventAttribute(value=0, tag="A")
+    else:
+        try:
+            import robot
+        except ImportError:
+
+            @ofa_method()
+            def park(self): ...
+
     def helper(self):
         self.add_attribute(AssetAttribute(id="late", value=1, type="Events", tag="T"))
 
@@ -45,8 +55,9 @@ def test_a_file_is_read_and_not_run(tmp_path: Path) -> None:
     assert declared.methods == {
         "start": (Argument("speed", True), Argument("program", False), Argument("force", True)),
         "jog_axis": (),
+        "park": (),
     }
-    assert {"status", "load", "late"} <= declared.names
+    assert {"status", "angle", "load", "late"} <= declared.names
 
 
 @pytest.mark.parametrize(
@@ -74,7 +85,7 @@ def test_what_a_version_drops_is_told_with_its_users(tmp_path: Path) -> None:
     assert declared is not None
     old = RegisteredAsset(
         "MILL",
-        attributes=frozenset({"status", "late", "angle"}),
+        attributes=frozenset({"status", "late", "depth"}),
         methods={"start": (Argument("speed"), Argument("depth")), "jog_axis": (), "home": ()},
         users=(User("HMI", methods=("home", "start"), commands=3), User("CELL", refers=True)),
     )
@@ -82,5 +93,5 @@ def test_what_a_version_drops_is_told_with_its_users(tmp_path: Path) -> None:
         "method home is dropped, which HMI has commanded",
         "method start drops its argument depth, which HMI has commanded",
         "method start requires a new argument force, which HMI has commanded",
-        "attribute angle is dropped",
+        "attribute depth is dropped",
     )

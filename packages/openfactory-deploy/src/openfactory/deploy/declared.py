@@ -7,7 +7,7 @@ classes of other files is not known before it has started.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -46,7 +46,7 @@ def declared_in(file: Path) -> Declared | None:
     methods: dict[str, tuple[Argument, ...]] = {}
     names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     for app in apps:
-        for statement in app.body:
+        for statement in _statements(app.body):
             if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
                 if (name := _method_name(statement)) is not None:
                     methods[name] = tuple(_arguments(statement))
@@ -103,6 +103,18 @@ def _is_app(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef], runtime: se
         ):
             return False
     return True
+
+
+def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements of a class, also those below `if`, `try`, `with` and loops: the class may have them."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        for below in ("body", "orelse", "finalbody"):
+            yield from _statements(getattr(statement, below, ()))
+        for clause in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
+            yield from _statements(clause.body)
 
 
 def _method_name(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:
