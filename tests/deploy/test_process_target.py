@@ -341,7 +341,7 @@ class TestProcessTarget(TargetConformance):
         script.write_text("#!/bin/sh\nsleep 60\n")
         for command in (("press-driver", "--fast"), ("./press.sh",)):  # the second one is not executable
             release = self.release(target, {"command": command})
-            assert f"there is no program {command[0]!r}" in target.refuses(release)["command"]
+            assert f"the program {command[0]!r} is not installed" in target.refuses(release)["command"]
             with pytest.raises(TargetError, match="Install it"):
                 target.start(release)
         script.chmod(0o755)

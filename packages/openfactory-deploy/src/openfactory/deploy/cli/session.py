@@ -257,7 +257,7 @@ def is_wanted(uuid: str, app: str, wanted: Sequence[str]) -> bool:
 
 
 def not_running(session: Session, wanted: Sequence[str], known: Collection[str]) -> str:
-    """Return the message for selected assets of which the project has none."""
+    """Return the message for selected assets that the project does not have."""
     if not wanted or not known:
         return f"Nothing of {session.project.name} runs. Start it with `ofa apps up`."
     return f"{', '.join(wanted)} is not in {session.project.name}, which has {', '.join(sorted(known))}."
