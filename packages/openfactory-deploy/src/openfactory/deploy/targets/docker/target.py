@@ -235,8 +235,8 @@ def _grace_of(container: Mapping[str, Any]) -> int:
 
 def _remedy(name: str, release: Release) -> str:
     remedies = [
-        "Correct the keys of the app, or its image. "
-        f"If another container has the name, remove it: docker rm --force {name}."
+        "Correct the keys of the app, or its image.",
+        f"If another container has the name, remove it: docker rm --force {name}.",
     ]
     if any(mount["Type"] == "bind" for mount in release.mounts):
         remedies.append("The folder of a storage must be on the machine of the engine before.")
