@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from openfactory.deploy.environment import releases_of
+from openfactory.deploy.factory_environment import FactoryEnvironment
 from openfactory.deploy.problems import InvalidFilesError, Place
 from openfactory.deploy.reading import read_apps
 from openfactory.deploy.uns import UNSSchema
@@ -169,7 +171,15 @@ def test_apps_have_their_places(tmp_path: Path) -> None:
         "Demofactory/saw",
         "Demofactory/3/lathe",
     ]
-    assert uns.place_of("lathe-2", found[2].settings.uns or {}, found[2].place).uns_id == "Demofactory/3/lathe-2"
+    factory = FactoryEnvironment({}, {})
+    releases = [release for app in found for release in releases_of(app, factory, target="process")]
+    assert [release.uns.uns_id for release in releases if release.uns] == [
+        "Demofactory/Machining/mill",
+        "Demofactory/saw",
+        "Demofactory/3/lathe-1",
+        "Demofactory/3/lathe-2",
+    ]
+    assert releases[-1].uns == uns.place_of("lathe-2", found[2].settings.uns or {}, found[2].place)
     assert [app.uns for app in read_apps([file], {})] == [None] * 3
 
 

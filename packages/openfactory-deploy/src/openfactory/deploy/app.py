@@ -29,12 +29,14 @@ class App(msgspec.Struct, frozen=True):
         place: the line where it stands.
         settings: its keys and values, checked.
         uns: its place in the unified namespace, or None without a schema.
+        replica_places: the places of its replicas, if there are several and a schema.
     """
 
     name: str
     place: Place
     settings: AppFile
     uns: UNSPlace | None = None
+    replica_places: tuple[UNSPlace, ...] = ()
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -62,6 +64,12 @@ class Release(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """Name on the target, as containers have it: the UUID in lower case."""
         return self.uuid.lower()
+
+    @property
+    def uns(self) -> UNSPlace | None:
+        """Place of the asset in the unified namespace, or None without a schema."""
+        places = self.app.replica_places
+        return places[self.replica - 1] if places else self.app.uns
 
     @property
     def hash(self) -> str:

@@ -304,7 +304,7 @@ def _unregistered(release: Release, asset: RegisteredAsset) -> str:
     """Return the part of the registration that an asset which is up does not have; empty if it has all."""
     if asset.type is None:
         return "it is AVAILABLE, and not registered: it is registered again"
-    place = release.app.uns
+    place = release.uns
     if place is not None and asset.uns_id != place.uns_id:
         return f"its place in the unified namespace is {asset.uns_id or 'not registered'}: it becomes {place.uns_id}"
     return ""

@@ -29,7 +29,7 @@ def register(engine: Engine, release: Release, asset: RegisteredAsset | None) ->
     Raises:
         DeliveryError, DeliveryTimeout: the registration was not written.
     """
-    place, service = release.app.uns, release.name
+    place, service = release.uns, release.name
     is_placed = place is None or (asset is not None and asset.uns_id == place.uns_id)
     if asset is not None and asset.type is not None and asset.docker_service == service and is_placed:
         return False

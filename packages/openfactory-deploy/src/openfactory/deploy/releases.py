@@ -108,7 +108,7 @@ class ReleaseStore:
         del settings["secrets"]
         stored = _Stored(
             release.generation, release.hash, current_timestamp(), app.name, str(app.place.file), app.place.line,
-            settings, app.uns, release.uuid, release.replica, dict(release.environment),
+            settings, release.uns, release.uuid, release.replica, dict(release.environment),
             sorted(release.secrets), [dict(mount) for mount in release.mounts],
         )  # fmt: skip
         file = folder / f"{release.generation}.json"

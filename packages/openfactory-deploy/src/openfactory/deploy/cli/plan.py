@@ -69,15 +69,21 @@ def plan(
 
 
 def warn_of_ignored_keys(target: Target, releases: tuple[Release, ...]) -> None:
-    """Name the keys of the files that the target ignores, once for each app."""
+    """Name the keys of the files that have no effect, once for each app."""
     lacks = {
         (release.app.settings.uuid, key): text
         for release in releases
-        for key, text in target.lacks(release).items()
+        for key, text in (target.lacks(release) | _without_schema(release)).items()
         if key not in target.refuses(release)
     }
     for (uuid, key), text in lacks.items():
         click.echo(one_line(f"{uuid}: {key}: {text}"), err=True)
+
+
+def _without_schema(release: Release) -> dict[str, str]:
+    if release.app.settings.uns is None or release.uns is not None:
+        return {}
+    return {"uns": "there is no unified namespace. Set OPENFACTORY_UNS_SCHEMA to its file."}
 
 
 def plan_as_json(found: Plan) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from openfactory.deploy.problems import InvalidFilesError, Problem
 from openfactory.deploy.reading.checks import problems_of
 from openfactory.deploy.reading.clashes import clashes_among
 from openfactory.deploy.reading.drafts import Draft, drafts_of
-from openfactory.deploy.reading.places import place_of, place_problems_among
+from openfactory.deploy.reading.places import place_of, place_problems_among, replica_places_of
 
 if TYPE_CHECKING:
     from openfactory.deploy.uns import UNSSchema
@@ -52,4 +52,4 @@ def read_apps(paths: Sequence[Path], environ: Mapping[str, str], uns: UNSSchema 
     problems += [problem for problem in of_schema if (problem.place.file, problem.path) not in unread]
     if problems:
         raise InvalidFilesError(problems)
-    return [draft.app(place_of(draft, uns)) for draft in drafts]
+    return [draft.app(place_of(draft, uns), replica_places_of(draft, uns)) for draft in drafts]

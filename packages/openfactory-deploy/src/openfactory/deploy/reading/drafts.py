@@ -64,10 +64,10 @@ class Draft:
         """Return whether there are settings, and these keys have no problems."""
         return self.settings is not None and self.broken.isdisjoint(names)
 
-    def app(self, uns: UNSPlace | None = None) -> App:
+    def app(self, uns: UNSPlace | None = None, replica_places: tuple[UNSPlace, ...] = ()) -> App:
         """Return the app of the usable values."""
         assert self.settings is not None
-        return App(self.name, self.document.place(("apps", self.name)), self.settings, uns)
+        return App(self.name, self.document.place(("apps", self.name)), self.settings, uns, replica_places)
 
     def _check(self) -> None:
         try:

@@ -11,17 +11,29 @@ from openfactory.deploy.problems import Problem
 from openfactory.deploy.reading.drafts import Draft
 
 if TYPE_CHECKING:
+    from openfactory.deploy.files.schema import AppFile
     from openfactory.deploy.uns import UNSSchema
 
-__all__ = ["place_of", "place_problems_among"]
+__all__ = ["place_of", "place_problems_among", "replica_places_of"]
 
 
 def place_of(draft: Draft, uns: UNSSchema | None) -> UNSPlace | None:
-    """Return the place of an app, or None without a namespace. Each replica has a place with its own UUID."""
+    """Return the place of an app, or None without a namespace."""
     if uns is None or draft.settings is None:
         return None
+    return _place(draft, uns, draft.settings, draft.settings.uuid)
+
+
+def replica_places_of(draft: Draft, uns: UNSSchema | None) -> tuple[UNSPlace, ...]:
+    """Return the places of several replicas of an app, each with its own UUID."""
     settings = draft.settings
-    return uns.place_of(settings.uuid, settings.uns or {}, draft.document.place(("apps", draft.name, "uns")))
+    if uns is None or settings is None or settings.deploy.replicas == 1:
+        return ()
+    return tuple(_place(draft, uns, settings, uuid) for uuid in replica_uuids(settings.uuid, settings.deploy.replicas))
+
+
+def _place(draft: Draft, uns: UNSSchema, settings: AppFile, uuid: str) -> UNSPlace:
+    return uns.place_of(uuid, settings.uns or {}, draft.document.place(("apps", draft.name, "uns")))
 
 
 def place_problems_among(drafts: Sequence[Draft], uns: UNSSchema | None) -> Iterator[Problem]:
