@@ -83,8 +83,8 @@ def refused_keys(release: Release) -> dict[str, str]:
         refused["command"] = "the app has neither `file` nor `command`. Name its program with one of them."
     elif not _is_installed(release, settings.command[0]):
         refused["command"] = (
-            f"the program {settings.command[0]!r} is not installed. Install it, correct its name, or write its path from "
-            "the folder of the app's file."
+            f"the program {settings.command[0]!r} is not installed. Install it, correct its name, or write its "
+            "path from the folder of the app's file."
         )
     if settings.runtime_uid is not None and os.geteuid() not in (0, settings.runtime_uid):
         refused["runtime_uid"] = (
