@@ -80,7 +80,7 @@ def test_no_server_is_asked_for_it_may_take_seconds_to_answer(tab: Callable[...,
 
 
 def test_commands_complete(tab: Callable[..., list[str]]) -> None:
-    of_others = {"apps", "fanout"}
+    of_others = {"apps", "fanout"}  # where openfactory-deploy and openfactory-fanout are installed
     assert [name for name in tab("ofa ") if name not in of_others] == [
         *("asset", "completion", "db", "doctor", "run", "setup-kafka", "version"),
     ]
