@@ -295,7 +295,7 @@ def test_errors_have_a_remedy_and_no_traceback(hall: Hall, tmp_path: Path) -> No
 
 def test_a_place_without_a_namespace_is_told(hall: Hall) -> None:
     (hall.folder / "app_saw.yml").write_text(SAW + "    uns: {area: Machining}\n")
-    assert "SAW: uns: there is no unified namespace. Set OPENFACTORY_UNS_SCHEMA" in hall.ofa("plan")[1]
+    assert "SAW: uns: the place has no effect. Set OPENFACTORY_UNS_SCHEMA" in hall.ofa("plan")[1]
 
 
 def test_apps_that_the_target_cannot_run_are_refused_before_anything_starts(hall: Hall) -> None:

@@ -83,7 +83,7 @@ def warn_of_ignored_keys(target: Target, releases: tuple[Release, ...]) -> None:
 def _without_schema(release: Release) -> dict[str, str]:
     if release.app.settings.uns is None or release.uns is not None:
         return {}
-    return {"uns": "there is no unified namespace. Set OPENFACTORY_UNS_SCHEMA to its file."}
+    return {"uns": "the place has no effect. Set OPENFACTORY_UNS_SCHEMA to the file of the namespace."}
 
 
 def plan_as_json(found: Plan) -> dict[str, Any]:
