@@ -220,14 +220,19 @@ def test_orphans_are_named_and_removed_on_request(hall: Hall) -> None:
 
 
 def test_events_and_history_have_the_steps(hall: Hall) -> None:
-    assert "does not exist" in hall.ofa("events", status=1)[1]
+    assert "No deployment of hall is recorded" in hall.ofa("events")[1]
+    assert hall.json("events") == []
+    (hall.folder / "app_saw.yml").write_text(SAW + "    deploy: {replicas: 2}\n")
     hall.ofa("up")
     steps = [(event["asset"], event["outcome"]) for event in hall.json("events")]
     assert steps == [
-        ("", "deploying"), ("PRESS", "begins"), ("PRESS", "up"), ("SAW", "begins"), ("SAW", "up"), ("", "up"),
+        ("", "deploying"), ("PRESS", "begins"), ("PRESS", "up"),
+        ("SAW-1", "begins"), ("SAW-1", "up"), ("SAW-2", "begins"), ("SAW-2", "up"), ("", "up"),
     ]  # fmt: skip
-    output, _ = hall.ofa("events", "--app", "SAW")
-    assert len(output.splitlines()) == 3
+    found = hall.json("events", "--app", "SAW", "--tail", "3")
+    assert [event["asset"] for event in found] == ["SAW-1", "SAW-2", "SAW-2"]
+    assert len(hall.json("events", "--app", "SAW-2")) == 2
+    assert len(hall.ofa("events", "--tail", "2")[0].splitlines()) == 3
 
 
 def test_in_the_foreground_the_logs_are_shown_and_a_signal_takes_all_down(hall: Hall) -> None:

@@ -13,7 +13,7 @@ from openfactory.apps.cli.failure import Failure
 from openfactory.apps.cli.listing import age_text
 from openfactory.apps.cli.options import json_option
 from openfactory.apps.cli.output import print_json, print_table, short_timestamp
-from openfactory.apps.cli.target import open_factory
+from openfactory.apps.cli.target import file_of, open_factory
 from openfactory.apps.stop_signals import interrupt_on_signals
 from openfactory.deploy.cli.following import follow_logs, print_logs
 from openfactory.deploy.cli.options import app_option, paths_argument, project_option, target_option
@@ -21,6 +21,8 @@ from openfactory.deploy.cli.session import facts_of, is_wanted, not_running, ope
 from openfactory.exceptions import OpenFactoryError
 
 if TYPE_CHECKING:
+    from openfactory.deploy.cli.session import Session
+    from openfactory.deploy.record import RecordedStep
     from openfactory.deploy.registered import RegisteredAsset
     from openfactory.deploy.targets.base import Instance
 
@@ -28,6 +30,8 @@ __all__ = ["events", "list_apps", "logs"]
 
 # Number of events that are shown.
 _EVENTS = 100
+# Number of events among which those of selected assets are found.
+_SEARCHED = 1000
 
 
 @click.command("ls")
@@ -116,14 +120,8 @@ def events(
     \b
     --json: [{"time", "asset", "action", "outcome", "text", "generation"}, …]
     """
-    from openfactory.deploy.record import RecordedStep, recorded_steps
-
-    with open_session(paths, target_name, project_name) as session, open_factory(session.factory_url) as factory:
-        found = [
-            step if isinstance(step, RecordedStep) else RecordedStep("", "", step[1], "", time=step[0])
-            for step in recorded_steps(factory, session.project.name, limit=tail)
-            if not wanted or (isinstance(step, RecordedStep) and step.asset in wanted)
-        ]
+    with open_session(paths, target_name, project_name) as session:
+        found = _steps(session, wanted, max(tail, _SEARCHED))[-tail:]
         project = session.project.name
     if as_json:
         print_json([msgspec.structs.asdict(step) for step in found])
@@ -132,6 +130,23 @@ def events(
         print_table(("time", "asset", "action", "outcome", "description"), rows)
     else:
         click.echo(f"No deployment of {project} is recorded. Deploy it with `ofa apps up`.", err=True)
+
+
+def _steps(session: Session, wanted: tuple[str, ...], limit: int) -> list[RecordedStep]:
+    """Return the recorded steps of a project, or those of some assets; a begin or an end has an outcome only."""
+    from openfactory.deploy.record import RecordedStep, recorded_steps
+
+    file = file_of(session.factory_url)
+    if file is not None and not file.exists():
+        return []
+    apps = {uuid: release.app.settings.uuid for uuid, release in session.deployed().items()}
+    with open_factory(session.factory_url) as factory:
+        return [
+            step if isinstance(step, RecordedStep) else RecordedStep("", "", step[1], "", time=step[0])
+            for step in recorded_steps(factory, session.project.name, limit)
+            if not wanted
+            or (isinstance(step, RecordedStep) and is_wanted(step.asset, apps.get(step.asset, step.asset), wanted))
+        ]
 
 
 def _columns(instance: Instance, asset: RegisteredAsset | None, now: float) -> dict[str, Any]:
