@@ -17,6 +17,8 @@ from openfactory.deploy.targets.swarm import SwarmTarget
 from releases_for_tests import releases
 from servers import DockerEngine, free_port
 
+pytestmark = pytest.mark.thorough  # the docker target proves most of it, and the services of a swarm are slow
+
 Eventually = Callable[..., None]
 
 WAITING = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done")

@@ -14,6 +14,8 @@ from openfactory.deploy.targets.swarm import SwarmTarget
 from servers import DockerEngine
 from target_conformance import REPORTER, TargetConformance
 
+pytestmark = pytest.mark.thorough  # the docker target proves most of it, and the services of a swarm are slow
+
 
 class TestSwarmTarget(TargetConformance):
     """The promises of all targets."""
