@@ -175,7 +175,7 @@ def test_tools_register_and_deregister(client: KSQLDBClient, mill_uuid: str, eve
         mill.add_attribute(AssetAttribute("status", "busy", "Events", "Status"))
         eventually(lambda: heard == ["busy"])
         by_place.add_reference_below(other)
-        eventually(lambda: mill.get_references_below_uuid() == [other])  # another object of the same asset has written it
+        eventually(lambda: mill.get_references_below_uuid() == [other])
         with mill.get_references_below()[0] as spindle:
             assert spindle.asset_uuid == other
         deregister_asset(mill_uuid, client)
