@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -241,11 +243,11 @@ def test_a_process_that_is_ended_by_the_time_limit_tells_what_is_missing(
         stopping.set()
         go_on.wait(60)
 
-    app = lifecycle.Lifecycle(steps, 0.1, lambda *_: None)
+    app = lifecycle.Lifecycle(steps, 0.1, lambda *_: None, logging.getLogger())
     thread = threading.Thread(target=app.stop)
     thread.start()
     assert stopping.wait(60)
-    app.request()
+    app.request(signal.SIGTERM)
     eventually(lambda: statuses == [1])
     go_on.set()
     thread.join(60)

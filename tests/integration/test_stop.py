@@ -121,6 +121,7 @@ def test_a_signal_that_is_repeated_at_once_is_one_stop(
     for signum in signals:
         app.process.send_signal(signum)
     assert app.ended() == 0
+    assert sum(app.err.count(f"Received {signum.name}, stopping.") for signum in set(signals)) == 1
     apps.assert_off()
 
 

@@ -48,6 +48,7 @@ class Lifecycle:
         steps: stops the app, within the seconds that it receives.
         budget: seconds that the whole stop may take.
         signal_handler: ends the main loop of the app when Python handles a signal.
+        logger: logger of the app.
 
     Attributes:
         last_writes: receipts of the writes that tell others of the end of the app, once they are published.
@@ -56,9 +57,14 @@ class Lifecycle:
     """
 
     def __init__(
-        self, steps: Callable[[float], None], budget: float, signal_handler: Callable[[int, FrameType | None], None]
+        self,
+        steps: Callable[[float], None],
+        budget: float,
+        signal_handler: Callable[[int, FrameType | None], None],
+        logger: logging.Logger,
     ) -> None:
         self.signal_handler = signal_handler
+        self._logger = logger
         self._steps = steps
         self.budget = budget
         self._process = os.getpid()
@@ -142,8 +148,8 @@ class Lifecycle:
         """
         return self._noticed.first is None and self._handled.is_second()
 
-    def request(self) -> bool:
-        """Request the stop after a signal; the time limit counts from its arrival.
+    def request(self, signum: int) -> bool:
+        """Request the stop after a signal, and log it; the time limit counts from its arrival.
 
         Returns:
             whether the caller, in the main thread, must end the main loop by raising `StopRequested`.
@@ -151,10 +157,12 @@ class Lifecycle:
         handled = self._handled.begin()
         self._deadline = (self._noticed.first or handled) + self.budget
         threading.Thread(target=self._watch, args=(self._deadline,), name="openfactory-watchdog", daemon=True).start()
-        if self._loop_ended or self._begun:
-            return False
-        self.cancel_main_loop()
-        return self._task is None
+        has_ended = self._loop_ended or self._begun
+        if not has_ended:
+            self.cancel_main_loop()
+        # Last: if nobody reads the log, this does not return, and the watchdog stops the app.
+        self._logger.info("Received %s, stopping.", signal.Signals(signum).name)
+        return not has_ended and self._task is None
 
     def fail(self) -> None:
         """End the main loop and stop the app, because it cannot go on; the status is 1.

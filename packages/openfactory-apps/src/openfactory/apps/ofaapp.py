@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import signal
 import threading
 import time
 import uuid
@@ -194,7 +193,8 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._disconnected = False
         self._operations_port = operations_port_of(operations_port)
         self._operations_server: OperationsServer | None = None
-        self._lifecycle = Lifecycle(self._stop, stop_timeout, self.signal_handler)
+        self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
+        self._lifecycle = Lifecycle(self._stop, stop_timeout, self.signal_handler, self.logger)
         methods = checked_methods(type(self))
         self._commands = CommandHandler(
             self,
@@ -208,7 +208,6 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         )
         self._submit = self._run_coroutine
         self._end_reason = "stopped"
-        self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
         if chosen.warning:
             self.logger.warning("%s", chosen.warning)
         super().__init__(asset_uuid, self._own_client or ksqlClient, bootstrap_servers, asset_router_url)
@@ -442,8 +441,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
             if self._lifecycle.is_second():
                 end_process(128 + signum)
             return
-        self.logger.info("Received %s, stopping.", signal.Signals(signum).name)
-        if self._lifecycle.request():
+        if self._lifecycle.request(signum):
             raise StopRequested
 
     def shutdown(self) -> None:

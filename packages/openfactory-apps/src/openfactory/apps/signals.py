@@ -120,7 +120,7 @@ def _request_stop_if_unhandled(apps: list[Lifecycle], numbers: list[int]) -> Non
     if left or _late:
         _late.update(numbers)
     for app in left:
-        app.request()  # the handler has not run, so the watchdog stops the app
+        app.request(numbers[0])  # the handler has not run, so the watchdog stops the app
 
 
 _mask = threading.local()
