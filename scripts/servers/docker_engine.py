@@ -23,15 +23,15 @@ from servers.fetching import NotOnThisMachineError, program, run
 from servers.image_archive import write_image
 from servers.server import Server, ServerFailedError
 
-__all__ = ["DockerEngine"]
+__all__ = ["INIT", "DockerEngine"]
 
 _PACKAGE = "docker.io"
 _CLONE_NEWNET = 0x40000000
 _CGROUPS = Path("/sys/fs/cgroup")
 
-# The first process of the namespaces: it prepares them, and starts the daemon anew when it was killed, as the init of a
-# machine does. When it ends, the kernel ends all that runs in them.
-_INIT = """
+#: The first process of the namespaces: it prepares them, and starts the daemon anew when it was killed, as the init of
+#: a machine does. When it ends, the kernel ends all that runs in them.
+INIT = """
 set -e
 mkdir -p "$1"
 mount --rbind /sys/fs/cgroup "$1"
@@ -53,6 +53,9 @@ class DockerEngine(Server):
 
     name = "docker"
     start_timeout: ClassVar[float] = 120.0
+
+    #: Name of the process that answers.
+    daemon: ClassVar[str] = "dockerd"
 
     @property
     def host(self) -> str:
@@ -76,7 +79,7 @@ class DockerEngine(Server):
         """The process of the daemon, which becomes another one by `kill_daemon`."""
         for pid in _children(self.init_pid):
             with suppress(OSError):
-                if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == "dockerd":
+                if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == self.daemon:
                     return pid
         raise ServerFailedError(f"The daemon of {self.name} does not run. Start it first.")
 
@@ -215,7 +218,7 @@ class DockerEngine(Server):
         daemon = program("dockerd", _PACKAGE)
         return [
             *(program("unshare", "util-linux"), "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
-            *("sh", "-c", _INIT, "docker-engine", str(self.folder / "cgroup")),
+            *("sh", "-c", INIT, "docker-engine", str(self.folder / "cgroup")),
             *(daemon, f"--config-file={self.folder / 'daemon.json'}"),
         ]
 
