@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from servers import DockerEngine, NotOnThisMachineError
+from needed import needed
+from servers import DockerEngine
 from servers.python_image import apps_layers
 
 #: Name of the image with the distributions.
@@ -16,20 +18,17 @@ IMAGE = "openfactory-apps:tests"
 @pytest.fixture(scope="session")
 def empty_engine() -> Iterator[DockerEngine]:
     """A Docker without images."""
-    try:
-        with DockerEngine() as engine:
-            yield engine
-    except NotOnThisMachineError as error:
-        pytest.skip(str(error))
+    with ExitStack() as stack:
+        with needed("Docker"):
+            engine = stack.enter_context(DockerEngine())
+        yield engine
 
 
 @pytest.fixture(scope="session")
 def engine(empty_engine: DockerEngine) -> DockerEngine:
     """The same with the image of apps."""
-    try:
+    with needed("The image of apps"):
         empty_engine.load_image(IMAGE, apps_layers(), Env=["PYTHONUNBUFFERED=1"])
-    except NotOnThisMachineError as error:
-        pytest.skip(str(error))
     return empty_engine
 
 
@@ -42,13 +41,12 @@ def image(engine: DockerEngine) -> str:
 @pytest.fixture(scope="session")
 def swarm() -> Iterator[DockerEngine]:
     """A Docker that is a swarm of one node, with the image of apps."""
-    try:
-        with DockerEngine() as engine:
+    with ExitStack() as stack:
+        with needed("A swarm with the image of apps"):
+            engine = stack.enter_context(DockerEngine())
             engine.init_swarm()
             engine.load_image(IMAGE, apps_layers(), Env=["PYTHONUNBUFFERED=1"])
-            yield engine
-    except NotOnThisMachineError as error:
-        pytest.skip(str(error))
+        yield engine
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ import pytest
 
 from distributions import ROOT
 from images_of_dockerfile import load_images
-from servers import DockerEngine, NotOnThisMachineError
+from needed import needed
+from servers import DockerEngine
 from servers.pinned import docker_compose
 from stand_in_images import load_kafka, load_nats, load_traefik
 
@@ -72,13 +73,11 @@ def factory(empty_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory
     """A factory by `docker compose up --wait`; call it with the words of further commands."""
     override = tmp_path_factory.mktemp("compose") / "without-ksqldb.yml"
     override.write_text(WITHOUT_KSQLDB, encoding="utf-8")
-    try:
+    with needed("An image of compose.yml, or Docker Compose,"):
         load_images(empty_engine)
         for load in (load_kafka, load_nats, load_traefik):
             load(empty_engine)
         program = docker_compose()
-    except NotOnThisMachineError as error:
-        pytest.skip(str(error))
 
     def compose(*words: str) -> str:
         return run(empty_engine, program, "--file", str(override), *words)

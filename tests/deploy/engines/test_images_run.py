@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from images_of_dockerfile import load_images
+from needed import needed
 from servers import DockerEngine, NotOnThisMachineError
 
 pytestmark = pytest.mark.thorough  # a build takes most of a minute
@@ -40,10 +41,8 @@ QUICK = ("--health-interval=1s", "--health-timeout=2s", "--health-retries=2", "-
 @pytest.fixture(scope="module")
 def images(empty_engine: DockerEngine) -> DockerEngine:
     """A Docker with the images of the Dockerfile."""
-    try:
+    with needed("An image of the Dockerfile"):
         load_images(empty_engine)
-    except NotOnThisMachineError as error:
-        pytest.skip(str(error))
     return empty_engine
 
 

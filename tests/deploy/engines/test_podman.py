@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from needed import needed
 from openfactory.deploy.app import Release
 from openfactory.deploy.targets.base import InstanceState, Project
 from openfactory.deploy.targets.docker import DockerTarget
 from releases_for_tests import releases
-from servers import NotOnThisMachineError
 from servers.podman_engine import PodmanEngine
 from servers.python_image import apps_layers
 
@@ -39,12 +39,11 @@ while True:
 
 @pytest.fixture(scope="module")
 def podman() -> Iterator[PodmanEngine]:
-    try:
-        with PodmanEngine() as engine:
+    with ExitStack() as stack:
+        with needed("Podman with the image of apps"):
+            engine = stack.enter_context(PodmanEngine())
             engine.load_image(IMAGE, apps_layers(), Env=["PYTHONUNBUFFERED=1"])
-            yield engine
-    except NotOnThisMachineError as error:
-        pytest.skip(str(error))
+        yield engine
 
 
 def test_an_app_is_started_replaced_and_stopped_within_its_grace_period(

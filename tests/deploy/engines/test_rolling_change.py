@@ -19,11 +19,12 @@ import pytest
 import yaml
 
 from distributions import ROOT
+from needed import needed
 from openfactory.deploy.app import Release
 from openfactory.deploy.targets.base import Instance, InstanceState, Project, TargetError
 from openfactory.deploy.targets.docker import DockerTarget
 from releases_for_tests import releases
-from servers import DockerEngine, NotOnThisMachineError
+from servers import DockerEngine
 from stand_in_images import image_of, load_traefik
 
 Eventually = Callable[..., None]
@@ -47,10 +48,8 @@ Panel(ksqlClient=KSQLDBClient("sqlite:////data/factory.db")).run()
 @pytest.fixture
 def gateway(engine: DockerEngine) -> Iterator[DockerEngine]:
     """A Traefik with the settings of compose.yml, on port 80 of the engine."""
-    try:
+    with needed("The image of Traefik"):
         load_traefik(engine)
-    except NotOnThisMachineError as error:
-        pytest.skip(str(error))
     compose = yaml.safe_load((ROOT / "compose.yml").read_text(encoding="utf-8"))
     engine.docker("network", "create", "factory-net")
     mount = "type=bind,source=/run/docker.sock,target=/var/run/docker.sock"
