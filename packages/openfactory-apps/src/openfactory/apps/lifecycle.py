@@ -25,8 +25,6 @@ from openfactory.events.receipt import Receipt
 
 __all__ = ["APPS", "Lifecycle", "StopRequested", "end_process"]
 
-_logger = logging.getLogger("openfactory.apps")
-
 # Seconds for the last output of a process that ends at once.
 _OUTPUT_SECONDS = 0.2
 
@@ -191,7 +189,7 @@ class Lifecycle:
         end_process(max((app.status for app in list(APPS)), default=self.status))
 
     def _tell_lateness(self) -> None:
-        _logger.error(
+        self._logger.error(
             "The stop did not end within %g s, so the process ends, and its last published events were not written. "
             "Set a longer stop_timeout, or look for what holds the app up.",
             self.budget,
