@@ -49,14 +49,21 @@ class KeptRelease(msgspec.Struct, frozen=True):
     hash: str
     time: str
 
-    def with_secrets_of(self, present: Release) -> Release:
+    def with_secrets_of(self, present: Release | None) -> Release:
         """Return the release with the values that its secrets have in another release of its asset.
+
+        Args:
+            present: the other release; None if there is none.
 
         Raises:
             MissingSecretError: the other release does not have a secret of it.
         """
         release = self.release
-        if missing := tuple(sorted(release.secrets.keys() - present.secrets.keys())):
+        if not release.secrets:
+            return release
+        known = {} if present is None else present.secrets
+        missing = tuple(sorted(release.secrets.keys() - known.keys()))
+        if present is None or missing:
             raise MissingSecretError(
                 f"Generation {release.generation} of {release.uuid} needs {', '.join(missing)}, which the files do not "
                 "have any more. Add it to `secrets` again.",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from openfactory.deploy.app import Release
     from openfactory.deploy.cli.session import Session
     from openfactory.deploy.plan import Plan
+    from openfactory.deploy.releases import KeptRelease
     from openfactory.deploy.results import Result
 
 __all__ = ["restart", "roll_out_plan", "rollback", "up"]
@@ -229,9 +230,9 @@ def _earlier_releases(session: Session, wanted: Sequence[str], generation: int |
     """Return the releases to go back to.
 
     Raises:
-        Failure: an asset does not have an earlier release, or secrets of it are missing.
+        Failure: no asset has an earlier release.
+        MissingSecretError: the files do not have a secret of an earlier release any more.
     """
-
     running = {instance.uuid: instance for instance in session.target.instances()}
     deployed = session.deployed()
     uuids = [uuid for uuid, release in deployed.items() if is_wanted(uuid, release.app.settings.uuid, wanted)]
@@ -239,29 +240,27 @@ def _earlier_releases(session: Session, wanted: Sequence[str], generation: int |
         raise Failure(not_running(session, wanted, deployed))
     if generation is not None and len(uuids) > 1:
         raise Failure(f"--to is for one asset, and there are {len(uuids)}. Select one with --app.")
-    present = _present_releases(session, [deployed[uuid] for uuid in uuids])
-    found: list[Release] = []
+    found: list[KeptRelease] = []
     for uuid in uuids:
         kept = session.store.of(uuid)
         current = running[uuid].hash if uuid in running else kept[-1].hash
-        earlier = [
+        found += [
             release
             for release in kept
             if (release.hash != current if generation is None else release.release.generation == generation)
-        ]
-        if earlier:
-            found.append(earlier[-1].with_secrets_of(present.get(uuid, earlier[-1].release)))
+        ][-1:]
     if not found:
         names = ", ".join(uuids)
         if generation is None:
             raise Failure(f"{names}: no other release has been up. `ofa apps up` applies changes of the files.")
         kept_ones = ", ".join(str(kept.release.generation) for kept in session.store.of(uuids[0]))
         raise Failure(f"{names}: generation {generation} is not kept. Write one of {kept_ones} after --to.")
-    return found
+    present = _present_releases(session, found)
+    return [kept.with_secrets_of(present.get(kept.release.uuid)) for kept in found]
 
 
-def _present_releases(session: Session, deployed: Sequence[Release]) -> dict[str, Release]:
-    """Return the releases of the files, if a release has secrets: their values are not kept."""
-    if not any(release.secrets for release in deployed):
+def _present_releases(session: Session, found: Sequence[KeptRelease]) -> dict[str, Release]:
+    """Return the releases of the files, if an earlier release has secrets: their values are not kept."""
+    if not any(kept.release.secrets for kept in found):
         return {}
     return {release.uuid: release for release in wanted_by(session).releases}
