@@ -22,14 +22,11 @@ if TYPE_CHECKING:
     from openfactory.deploy.targets.base import Project, Target
 
 __all__ = [
-    "FOLDER", "Session", "Wanted", "apps_in", "check_releases", "facts_of", "is_wanted", "not_running", "open_session",
+    "Session", "Wanted", "apps_in", "check_releases", "facts_of", "is_wanted", "not_running", "open_session",
     "plan_of", "project_of", "wanted_by",
 ]  # fmt: skip
 
 declare(VARIABLES)
-
-#: Folder beside the files in which a project keeps its own files.
-FOLDER = ".openfactory"
 
 # File with settings of the deployer, in the folder of the project or the working directory.
 _SETTINGS_FILE = ".ofaenv"
@@ -53,11 +50,6 @@ class Session(msgspec.Struct, frozen=True):
     store: ReleaseStore
     url: str | None
     target_url: str | None
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the project's own files."""
-        return self.project.folder / FOLDER
 
     @property
     def factory_url(self) -> str:
@@ -117,7 +109,7 @@ def open_session(paths: Sequence[Path], target_name: str | None, project_name: s
     try:
         default = target.default_url
         url = factory_environment(default).variables.get("KSQLDB_URL")
-        yield Session(paths, project, target, ReleaseStore(project.folder / FOLDER, target.name), url, default)
+        yield Session(paths, project, target, ReleaseStore(project.own_folder, target.name), url, default)
     finally:
         target.close()
 

@@ -21,13 +21,12 @@ __all__ = [
     "Levels",
     "LongTime",
     "Memory",
+    "Name",
     "OpenFiles",
     "PagePath",
     "Port",
-    "SecretName",
     "ShortTime",
     "Store",
-    "StoreName",
     "Text",
     "UserId",
 ]
@@ -108,14 +107,9 @@ Store = Annotated[
         }
     ),
 ]
-StoreName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$"), BeforeValidator(storages.storage_name_of)]
-SecretName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$"), BeforeValidator(storages.storage_name_of)]
+Name = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$"), BeforeValidator(storages.storage_name_of)]
 Levels = Annotated[
     dict[str, str],
     BeforeValidator(level_values),
     WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number"]}}),
 ]
-
-
-def _words(*words: str) -> BeforeValidator:
-    return BeforeValidator(values.one_of(*words))
