@@ -16,6 +16,7 @@ from openfactory.settings import declare, setting
 
 if TYPE_CHECKING:
     from openfactory.deploy.app import App, Release
+    from openfactory.deploy.factory_environment import FactoryEnvironment
     from openfactory.deploy.plan import Plan
     from openfactory.deploy.registered import RegisteredAsset
     from openfactory.deploy.releases import ReleaseStore
@@ -40,16 +41,14 @@ class Session(msgspec.Struct, frozen=True):
         project: the project.
         target: the target.
         store: the releases that have been up on the target.
-        url: URL of the factory; None if neither a setting nor the target names one.
-        target_url: URL that the target has for apps if no setting names one.
+        environment: the servers of the factory and the logins for them, as the apps get them.
     """
 
     paths: tuple[Path, ...]
     project: Project
     target: Target
     store: ReleaseStore
-    url: str | None
-    target_url: str | None
+    environment: FactoryEnvironment
 
     @property
     def factory_url(self) -> str:
@@ -58,14 +57,15 @@ class Session(msgspec.Struct, frozen=True):
         Raises:
             Failure: no factory is named.
         """
-        if self.url is not None and self.url.startswith("memory:"):
-            raise Failure(f"{self.url} is visible only in one process. Set KSQLDB_URL to a file or a server.")
-        if self.url is None:
+        url = self.environment.variables.get("KSQLDB_URL")
+        if url is not None and url.startswith("memory:"):
+            raise Failure(f"{url} is visible only in one process. Set KSQLDB_URL to a file or a server.")
+        if url is None:
             raise Failure(
                 "The factory is not named. Set KSQLDB_URL to its location, such as kafka://broker:9092, "
                 f"in the environment or in {_SETTINGS_FILE}."
             )
-        return self.url
+        return url
 
     def deployed(self) -> dict[str, Release]:
         """Return the last release of each asset that has been up, by UUID."""
@@ -107,9 +107,8 @@ def open_session(paths: Sequence[Path], target_name: str | None, project_name: s
     project = project_of(paths, project_name)
     target = open_target(target_name or setting("DEPLOYMENT_PLATFORM") or "process", project)
     try:
-        default = target.default_url
-        url = factory_environment(default).variables.get("KSQLDB_URL")
-        yield Session(paths, project, target, ReleaseStore(project.own_folder, target.name), url, default)
+        environment = factory_environment(target.default_url)
+        yield Session(paths, project, target, ReleaseStore(project.own_folder, target.name), environment)
     finally:
         target.close()
 
@@ -153,17 +152,15 @@ def wanted_by(session: Session) -> Wanted:
 
     Raises:
         InvalidFilesError: something is wrong in the files.
-        ConfigurationError: an environment file or a setting is not valid.
+        ConfigurationError: an environment file is not valid.
     """
     from openfactory.deploy.environment import releases_of
-    from openfactory.deploy.factory_environment import factory_environment
 
-    apps = apps_in(session.paths)
-    factory, target = factory_environment(session.target_url), session.target
+    apps, target = apps_in(session.paths), session.target
     releases = tuple(
         release
         for app in apps
-        for release in releases_of(app, factory, target=target.name, secret_path=target.secret_path)
+        for release in releases_of(app, session.environment, target=target.name, secret_path=target.secret_path)
     )
     read = {app.place.file.resolve() for app in apps}
     elsewhere = {
