@@ -160,13 +160,6 @@ def test_what_is_dropped_stands_in_the_step() -> None:
     assert not only_step([OLD], [instance(OLD)], [asset()], drops={"MILL": None}).unknown_drops
 
 
-def test_a_release_that_the_target_refuses_is_blocked() -> None:
-    refused = {"MILL": "image: There are no containers here."}
-    assert only_step([OLD], [], [], refused=refused).blocked == refused["MILL"]
-    assert only_step([NEW], [instance(OLD)], [asset()], refused=refused).blocked == refused["MILL"]
-    assert not only_step([OLD], [instance(OLD)], [asset()], refused=refused).blocked
-
-
 def test_a_removal_has_the_instances_and_what_is_left_of_others() -> None:
     mill, saw = release("MILL"), release("SAW")
     facts = {"MILL": asset(), "SAW": asset("SAW", ended="killed")}

@@ -30,10 +30,6 @@ class Action(StrEnum):
     ORPHAN = "orphan"
 
 
-# Actions by which a release starts.
-_STARTS = (Action.APPEAR, Action.CHANGE)
-
-
 class Orphan(StrEnum):
     """Two facts of an asset that do not fit together."""
 
@@ -105,7 +101,6 @@ def plan_of_releases(
     deployed: Mapping[str, Release] = {},
     elsewhere: Collection[str] = (),
     drops: Mapping[str, Sequence[str] | None] = {},
-    refused: Mapping[str, str] = {},
 ) -> Plan:
     """Return the plan by which the files become true.
 
@@ -118,7 +113,6 @@ def plan_of_releases(
         deployed: last release of each asset that has been up on the target, by UUID.
         elsewhere: UUIDs of apps whose files were not read, which are left alone.
         drops: by UUID, what the new version drops; None if that is known after the start only.
-        refused: by UUID, why the target cannot run a release, with the remedy.
     """
     running = _by_uuid(instances)
     apps = {release.app.settings.uuid: release.app for release in releases}
@@ -131,7 +125,6 @@ def plan_of_releases(
                 step,
                 drops=tuple(found or ()),
                 unknown_drops=found is None and step.action is Action.CHANGE,
-                blocked=step.blocked or (refused.get(release.uuid, "") if step.action in _STARTS else ""),
                 depends_on=_needed(release.app, apps.values()),
             )
         )

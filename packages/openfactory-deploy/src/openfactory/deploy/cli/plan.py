@@ -69,12 +69,11 @@ def plan(
 
 
 def warn_of_ignored_keys(target: Target, releases: tuple[Release, ...]) -> None:
-    """Name the keys of the files that have no effect, once for each app."""
+    """Name the keys of the files that have no effect, once for each app; the target refuses none of them."""
     lacks = {
         (release.app.settings.uuid, key): text
         for release in releases
         for key, text in (target.lacks(release) | _without_schema(release)).items()
-        if key not in target.refuses(release)
     }
     for (uuid, key), text in lacks.items():
         click.echo(one_line(f"{uuid}: {key}: {text}"), err=True)

@@ -208,7 +208,7 @@ def facts_of(session: Session, uuids: Sequence[str]) -> dict[str, RegisteredAsse
 
 
 def plan_of(session: Session, wanted: Wanted) -> Plan:
-    """Return the plan of a deployment.
+    """Return the plan of a deployment; the target can run all its releases, as `check_releases` has found.
 
     Raises:
         EngineError, TargetError: the factory or the target cannot be read.
@@ -226,18 +226,8 @@ def plan_of(session: Session, wanted: Wanted) -> Plan:
         drops[release.uuid] = () if asset is None else None if declared is None else dropped(asset, declared)
     return plan_of_releases(
         session.project.name, session.target.name, wanted.releases, instances, facts,
-        deployed=deployed, elsewhere=wanted.elsewhere, drops=drops, refused=_refused(session, wanted),
+        deployed=deployed, elsewhere=wanted.elsewhere, drops=drops,
     )  # fmt: skip
-
-
-def _refused(session: Session, wanted: Wanted) -> dict[str, str]:
-    """Return why the target cannot run a release, by UUID."""
-    refused = {release.uuid: session.target.refuses(release) for release in wanted.releases}
-    return {
-        uuid: " ".join(f"{key}: {text}" for key, text in problems.items())
-        for uuid, problems in refused.items()
-        if problems
-    }
 
 
 def is_wanted(uuid: str, app: str, wanted: Sequence[str]) -> bool:
