@@ -56,7 +56,7 @@ def list_apps(paths: tuple[Path, ...], target_name: str | None, project_name: st
         facts: dict[str, RegisteredAsset] = {}
         if instances:
             try:
-                facts = facts_of(session, [instance.uuid for instance in instances])
+                facts = facts_of(session, {instance.uuid for instance in instances}, with_users=False)
             except OpenFactoryError as error:
                 click.echo(f"The factory cannot be read, so availability is not known: {error}", err=True)
         now = time.time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
@@ -76,12 +77,10 @@ class Wanted(msgspec.Struct, frozen=True):
     """The apps of the files of a session.
 
     Attributes:
-        apps: the apps.
-        releases: all their replicas.
+        releases: all replicas of the apps.
         elsewhere: UUIDs of apps that were deployed from files which this command does not read.
     """
 
-    apps: tuple[App, ...]
     releases: tuple[Release, ...]
     elsewhere: frozenset[str]
 
@@ -133,8 +132,12 @@ def project_of(paths: Sequence[Path], name: str | None) -> Project:
     return Project(normalised, folder)
 
 
-def apps_in(paths: Sequence[Path]) -> list[App]:
-    """Return the apps of files and folders, with their places in the unified namespace of the settings.
+def apps_in(paths: Sequence[Path], uns_file: str | None = None) -> list[App]:
+    """Return the apps of files and folders, with their places in the unified namespace.
+
+    Args:
+        paths: the files and folders.
+        uns_file: file of the unified namespace; that of the settings by default.
 
     Raises:
         InvalidFilesError: something is wrong in the files.
@@ -142,7 +145,7 @@ def apps_in(paths: Sequence[Path]) -> list[App]:
     from openfactory.deploy.reading import read_apps
     from openfactory.deploy.uns import UNSSchema
 
-    uns_file = setting("OPENFACTORY_UNS_SCHEMA")
+    uns_file = uns_file or setting("OPENFACTORY_UNS_SCHEMA")
     uns = UNSSchema.from_file(uns_file, os.environ) if uns_file else None
     return read_apps(paths, os.environ, uns)
 
@@ -168,7 +171,7 @@ def wanted_by(session: Session) -> Wanted:
         for release in session.deployed().values()
         if not _is_read(release.app.place.file, read, session.paths) and release.app.place.file.is_file()
     }
-    return Wanted(tuple(apps), releases, frozenset(elsewhere))
+    return Wanted(releases, frozenset(elsewhere))
 
 
 def check_releases(session: Session, releases: Sequence[Release]) -> None:
@@ -194,8 +197,14 @@ def check_releases(session: Session, releases: Sequence[Release]) -> None:
         raise InvalidFilesError(problems)
 
 
-def facts_of(session: Session, uuids: Sequence[str]) -> dict[str, RegisteredAsset]:
-    """Return the facts of the factory about some assets; a factory whose file does not exist yet has no facts."""
+def facts_of(session: Session, uuids: Collection[str], *, with_users: bool = True) -> dict[str, RegisteredAsset]:
+    """Return the facts of the factory about some assets; a factory whose file does not exist yet has no facts.
+
+    Args:
+        session: the session.
+        uuids: UUIDs of the assets.
+        with_users: look for the users of the assets too, which takes the events of all assets.
+    """
     from openfactory.apps.cli.target import file_of
     from openfactory.deploy.registered import registered_assets
     from openfactory.engines.registry import open_engine
@@ -204,7 +213,7 @@ def facts_of(session: Session, uuids: Sequence[str]) -> dict[str, RegisteredAsse
     if file is not None and not file.exists():
         return {}
     with open_engine(session.factory_url) as reference:
-        return registered_assets(reference.engine, uuids)
+        return registered_assets(reference.engine, uuids, with_users=with_users)
 
 
 def plan_of(session: Session, wanted: Wanted) -> Plan:
@@ -217,12 +226,13 @@ def plan_of(session: Session, wanted: Wanted) -> Plan:
     from openfactory.deploy.plan import plan_of_releases
 
     instances, deployed = session.target.instances(), session.deployed()
-    uuids = dict.fromkeys([*(r.uuid for r in wanted.releases), *(instance.uuid for instance in instances), *deployed])
-    facts = facts_of(session, list(uuids))
+    uuids = {*(release.uuid for release in wanted.releases), *(instance.uuid for instance in instances), *deployed}
+    facts = facts_of(session, uuids)
+    declared_once = functools.cache(declared_in)  # replicas share a file
     drops: dict[str, tuple[str, ...] | None] = {}
     for release in wanted.releases:
         file, asset = release.app.settings.file, facts.get(release.uuid)
-        declared = None if file is None else declared_in(release.app.place.file.parent / file)
+        declared = None if file is None else declared_once(release.app.place.file.parent / file)
         drops[release.uuid] = () if asset is None else None if declared is None else dropped(asset, declared)
     return plan_of_releases(
         session.project.name, session.target.name, wanted.releases, instances, facts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ from openfactory.deploy.cli.session import (
     plan_of,
     wanted_by,
 )
-from openfactory.deploy.cli.steps_shown import shown_steps
+from openfactory.deploy.cli.steps_shown import shown_site
 
 if TYPE_CHECKING:
     from openfactory.deploy.app import Release
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from openfactory.deploy.plan import Plan
     from openfactory.deploy.releases import KeptRelease
     from openfactory.deploy.results import Result
+    from openfactory.deploy.targets.base import Instance
 
 __all__ = ["restart", "roll_out_plan", "rollback", "up"]
 
@@ -135,18 +136,10 @@ def restart(
 
     The files are not read: `ofa apps up` applies their changes. Exit status and --json are those of `ofa apps up`.
     """
-    from openfactory.deploy.plan import plan_of_restart
-
     interrupt_on_signals()
     with open_session(paths, target_name, project_name) as session:
         with locked(session, "ofa apps restart", wait=not no_wait):
-            instances = [found for found in session.target.instances() if is_wanted(found.uuid, found.app, wanted)]
-            if not instances:
-                raise Failure(not_running(session, wanted, {found.uuid for found in session.target.instances()}))
-            facts = facts_of(session, [instance.uuid for instance in instances])
-            project, target = session.project.name, session.target.name
-            plan = plan_of_restart(project, target, instances, facts, deployed=session.deployed())
-            results = roll_out_plan(session, plan, timeout, now=now)
+            results = roll_out_plan(session, _restart_of(session, wanted), timeout, now=now)
         succeeded = print_results(session, results, as_json=as_json)
     if not succeeded:
         context.exit(1)
@@ -180,18 +173,10 @@ def rollback(
     The last five releases of each asset are kept. Secrets have their present values. The files stay as they are, so the
     next `ofa apps up` brings the newer version back. Exit status and --json are those of `ofa apps up`.
     """
-    from openfactory.deploy.plan import plan_of_return
-
     interrupt_on_signals()
     with open_session(paths, target_name, project_name) as session:
         with locked(session, "ofa apps rollback", wait=not no_wait):
-            releases = _earlier_releases(session, wanted, generation)
-            facts = facts_of(session, [release.uuid for release in releases])
-            plan = plan_of_return(
-                session.project.name, session.target.name, releases, session.target.instances(), facts,
-                deployed=session.deployed(),
-            )  # fmt: skip
-            results = roll_out_plan(session, plan, timeout, now=now)
+            results = roll_out_plan(session, _return_of(session, wanted, generation), timeout, now=now)
         succeeded = print_results(session, results, as_json=as_json)
     if not succeeded:
         context.exit(1)
@@ -202,12 +187,9 @@ def roll_out_plan(
 ) -> list[Result]:
     """Make a plan true, and show the progress."""
     from openfactory.deploy.rollout import roll_out
-    from openfactory.deploy.site import Site
 
-    def work(site: Site) -> list[Result]:
+    with shown_site(session, plan, timeout) as site:
         return roll_out(site, plan, now=now, remove_orphans=remove_orphans)
-
-    return _at_site(session, plan, timeout, work)
 
 
 def _take_down(session: Session, *, now: bool) -> None:
@@ -216,25 +198,53 @@ def _take_down(session: Session, *, now: bool) -> None:
     print_results(session, take_down_plan(session, removal_of(session), now=now), as_json=False)
 
 
-def _at_site(session: Session, plan: Plan, timeout: float, work: Callable[..., list[Result]]) -> list[Result]:
-    from openfactory.deploy.site import deployment_site
+def _restart_of(session: Session, wanted: Sequence[str]) -> Plan:
+    """Return the plan by which the selected assets are started again.
 
-    with (
-        shown_steps([step.uuid for step in plan.steps]) as report,
-        deployment_site(session.target, session.factory_url, session.store, report, timeout) as site,
-    ):
-        return work(site)
+    Raises:
+        Failure: none of them runs.
+    """
+    from openfactory.deploy.plan import plan_of_restart
+
+    running = session.target.instances()
+    instances = [instance for instance in running if is_wanted(instance.uuid, instance.app, wanted)]
+    if not instances:
+        raise Failure(not_running(session, wanted, {instance.uuid for instance in running}))
+    facts = facts_of(session, {instance.uuid for instance in instances}, with_users=False)
+    project, target = session.project.name, session.target.name
+    return plan_of_restart(project, target, instances, facts, deployed=session.deployed())
 
 
-def _earlier_releases(session: Session, wanted: Sequence[str], generation: int | None) -> list[Release]:
+def _return_of(session: Session, wanted: Sequence[str], generation: int | None) -> Plan:
+    """Return the plan by which the selected assets run an earlier release again.
+
+    Raises:
+        Failure: no asset has an earlier release.
+        MissingSecretError: the files do not have a secret of an earlier release any more.
+    """
+    from openfactory.deploy.plan import plan_of_return
+
+    instances, deployed = session.target.instances(), session.deployed()
+    releases = _earlier_releases(session, instances, deployed, wanted, generation)
+    facts = facts_of(session, {release.uuid for release in releases})
+    project, target = session.project.name, session.target.name
+    return plan_of_return(project, target, releases, instances, facts, deployed=deployed)
+
+
+def _earlier_releases(
+    session: Session,
+    instances: Sequence[Instance],
+    deployed: Mapping[str, Release],
+    wanted: Sequence[str],
+    generation: int | None,
+) -> list[Release]:
     """Return the releases to go back to.
 
     Raises:
         Failure: no asset has an earlier release.
         MissingSecretError: the files do not have a secret of an earlier release any more.
     """
-    running = {instance.uuid: instance for instance in session.target.instances()}
-    deployed = session.deployed()
+    running = {instance.uuid: instance for instance in instances}
     uuids = [uuid for uuid, release in deployed.items() if is_wanted(uuid, release.app.settings.uuid, wanted)]
     if not uuids:
         raise Failure(not_running(session, wanted, deployed))
