@@ -10,7 +10,8 @@ import pytest
 
 from openfactory.assets import Owner
 from openfactory.deploy.app import Release, UNSPlace
-from openfactory.deploy.plan import Action, Orphan, Step, plan_of_releases, plan_of_removal
+from openfactory.deploy.plan import Action, Orphan, Step
+from openfactory.deploy.planning import plan_of_releases, plan_of_removal
 from openfactory.deploy.registered import RegisteredAsset
 from openfactory.deploy.targets.base import Instance, InstanceState
 from plain_target import app_of

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from openfactory.deploy.app import Release
-from openfactory.deploy.plan import Plan, plan_of_releases, plan_of_removal
+from openfactory.deploy.plan import Plan
+from openfactory.deploy.planning import plan_of_releases, plan_of_removal
 from openfactory.deploy.registered import registered_assets
 from openfactory.deploy.releases import ReleaseStore
 from openfactory.deploy.results import Outcome, Result

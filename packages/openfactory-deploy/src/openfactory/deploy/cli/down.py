@@ -79,7 +79,7 @@ def removal_of(session: Session) -> Plan:
     Raises:
         InvalidFilesError: the session names files, and something is wrong in them.
     """
-    from openfactory.deploy.plan import plan_of_removal
+    from openfactory.deploy.planning import plan_of_removal
 
     instances, deployed = session.target.instances(), session.deployed()
     apps = None if any(path.is_dir() for path in session.paths) else _apps_of_files(session.paths, deployed.values())

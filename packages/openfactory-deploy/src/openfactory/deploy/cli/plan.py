@@ -69,7 +69,7 @@ def plan(
 
 
 def warn_of_ignored_keys(target: Target, releases: tuple[Release, ...]) -> None:
-    """Name the keys of the files that have no effect, once for each app; the target refuses none of them."""
+    """Name the keys of the files that have no effect, once for each app, of releases that the target can run."""
     lacks = {
         (release.app.settings.uuid, key): text
         for release in releases

@@ -223,7 +223,7 @@ def plan_of(session: Session, wanted: Wanted) -> Plan:
         EngineError, TargetError: the factory or the target cannot be read.
     """
     from openfactory.deploy.declared import declared_in, dropped
-    from openfactory.deploy.plan import plan_of_releases
+    from openfactory.deploy.planning import plan_of_releases
 
     instances, deployed = session.target.instances(), session.deployed()
     uuids = {*(release.uuid for release in wanted.releases), *(instance.uuid for instance in instances), *deployed}

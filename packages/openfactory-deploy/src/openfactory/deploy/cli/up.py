@@ -204,7 +204,7 @@ def _restart_of(session: Session, wanted: Sequence[str]) -> Plan:
     Raises:
         Failure: none of them runs.
     """
-    from openfactory.deploy.plan import plan_of_restart
+    from openfactory.deploy.planning import plan_of_restart
 
     running = session.target.instances()
     instances = [instance for instance in running if is_wanted(instance.uuid, instance.app, wanted)]
@@ -222,7 +222,7 @@ def _return_of(session: Session, wanted: Sequence[str], generation: int | None) 
         Failure: no asset has an earlier release.
         MissingSecretError: the files do not have a secret of an earlier release any more.
     """
-    from openfactory.deploy.plan import plan_of_return
+    from openfactory.deploy.planning import plan_of_return
 
     instances, deployed = session.target.instances(), session.deployed()
     releases = _earlier_releases(session, instances, deployed, wanted, generation)
