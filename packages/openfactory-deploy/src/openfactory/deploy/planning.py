@@ -13,33 +13,44 @@ from openfactory.deploy.registered import RegisteredAsset
 from openfactory.deploy.release_changes import changes
 from openfactory.deploy.targets.base import Instance, InstanceState
 
-__all__ = ["plan_of_releases", "plan_of_removal", "plan_of_restart", "plan_of_return"]
+__all__ = ["Known", "plan_of_releases", "plan_of_removal", "plan_of_restart", "plan_of_return"]
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The facts of which plans are made, beside the files.
+
+    Attributes:
+        project: name of the project.
+        target: name of the target.
+        instances: instances of the project on the target.
+        assets: facts of the factory, by UUID.
+        deployed: last release of each asset that has been up on the target, by UUID.
+    """
+
+    project: str
+    target: str
+    instances: Sequence[Instance]
+    assets: Mapping[str, RegisteredAsset]
+    deployed: Mapping[str, Release] = {}
 
 
 def plan_of_releases(
-    project: str,
-    target: str,
+    known: Known,
     releases: Sequence[Release],
-    instances: Iterable[Instance],
-    assets: Mapping[str, RegisteredAsset],
     *,
-    deployed: Mapping[str, Release] = {},
     elsewhere: Collection[str] = (),
     drops: Mapping[str, Sequence[str] | None] = {},
 ) -> Plan:
     """Return the plan by which the files become true.
 
     Args:
-        project: name of the project.
-        target: name of the target.
+        known: the facts.
         releases: all replicas of all apps of the files.
-        instances: instances of the project on the target.
-        assets: facts of the factory, by UUID.
-        deployed: last release of each asset that has been up on the target, by UUID.
         elsewhere: UUIDs of apps whose files were not read, which are left alone.
         drops: by UUID, what the new version drops; None if that is known after the start only.
     """
-    running = _by_uuid(instances)
+    assets, deployed = known.assets, known.deployed
+    running = _by_uuid(known.instances)
     apps = {release.app.settings.uuid: release.app for release in releases}
     steps = []
     for release in releases:
@@ -59,30 +70,19 @@ def plan_of_releases(
             steps.append(_unwanted(uuid, of_one, assets.get(uuid), deployed.get(uuid), is_replica=app in apps))
     planned = {*running, *(release.uuid for release in releases)}
     steps += [step for step in _leftovers(deployed, assets) if step.uuid not in planned and step.app not in elsewhere]
-    return Plan(project, target, tuple(steps))
+    return Plan(known.project, known.target, tuple(steps))
 
 
-def plan_of_removal(
-    project: str,
-    target: str,
-    instances: Iterable[Instance],
-    assets: Mapping[str, RegisteredAsset],
-    *,
-    deployed: Mapping[str, Release] = {},
-    apps: Collection[str] | None = None,
-) -> Plan:
+def plan_of_removal(known: Known, *, apps: Collection[str] | None = None) -> Plan:
     """Return the plan by which instances and their registrations vanish.
 
     Args:
-        project: name of the project.
-        target: name of the target.
-        instances: instances of the project on the target.
-        assets: facts of the factory, by UUID.
-        deployed: last release of each asset that has been up on the target, by UUID.
+        known: the facts.
         apps: UUIDs of the apps that vanish; all of the project by default.
     """
-    running = _by_uuid(instance for instance in instances if apps is None or instance.app in apps)
-    known = {release.app.settings.uuid: release.app for release in deployed.values()}
+    assets, deployed = known.assets, known.deployed
+    running = _by_uuid(instance for instance in known.instances if apps is None or instance.app in apps)
+    deployed_apps = {release.app.settings.uuid: release.app for release in deployed.values()}
     steps = []
     for uuid, of_one in sorted(running.items()):
         release, asset = deployed.get(uuid), assets.get(uuid)
@@ -96,7 +96,7 @@ def plan_of_removal(
                 instance=of_one[-1],
                 stale=of_one[:-1],
                 asset=asset,
-                depends_on=() if release is None else _needed(release.app, known.values()),
+                depends_on=() if release is None else _needed(release.app, deployed_apps.values()),
             )
         )
     steps += [
@@ -104,63 +104,25 @@ def plan_of_removal(
         for step in _leftovers(deployed, assets)
         if step.uuid not in running and (apps is None or step.app in apps)
     ]
-    return Plan(project, target, tuple(steps))
+    return Plan(known.project, known.target, tuple(steps))
 
 
-def plan_of_restart(
-    project: str,
-    target: str,
-    instances: Iterable[Instance],
-    assets: Mapping[str, RegisteredAsset],
-    *,
-    deployed: Mapping[str, Release] = {},
-) -> Plan:
-    """Return the plan by which instances are started again, in the order of their dependencies.
-
-    Args:
-        project: name of the project.
-        target: name of the target.
-        instances: the instances.
-        assets: facts of the factory, by UUID.
-        deployed: last release of each asset that has been up on the target, by UUID.
-    """
-    plan = plan_of_removal(project, target, instances, assets, deployed=deployed)
+def plan_of_restart(known: Known, uuids: Collection[str]) -> Plan:
+    """Return the plan by which instances of some assets are started again, in the order of their dependencies."""
+    plan = plan_of_removal(known)
     steps = (
         msgspec.structs.replace(step, action=Action.RESTART, reasons=("its restart is asked for",))
         for step in plan.steps
-        if step.instance is not None
+        if step.instance is not None and step.uuid in uuids
     )
     return msgspec.structs.replace(plan, steps=tuple(steps))
 
 
-def plan_of_return(
-    project: str,
-    target: str,
-    releases: Sequence[Release],
-    instances: Iterable[Instance],
-    assets: Mapping[str, RegisteredAsset],
-    *,
-    deployed: Mapping[str, Release] = {},
-) -> Plan:
-    """Return the plan by which earlier releases run again; assets without one are left alone.
-
-    Args:
-        project: name of the project.
-        target: name of the target.
-        releases: the earlier releases.
-        instances: instances of the project on the target.
-        assets: facts of the factory, by UUID.
-        deployed: last release of each asset that has been up on the target, by UUID.
-    """
+def plan_of_return(known: Known, releases: Sequence[Release]) -> Plan:
+    """Return the plan by which earlier releases run again; assets without one are left alone."""
+    plan = plan_of_releases(known, releases)
     uuids = {release.uuid for release in releases}
-    return plan_of_releases(
-        project,
-        target,
-        releases,
-        [instance for instance in instances if instance.uuid in uuids],
-        assets,
-        deployed={uuid: release for uuid, release in deployed.items() if uuid in uuids},
-    )
+    return msgspec.structs.replace(plan, steps=tuple(step for step in plan.steps if step.uuid in uuids))
 
 
 def _needed(app: App, apps: Iterable[App]) -> tuple[str, ...]:

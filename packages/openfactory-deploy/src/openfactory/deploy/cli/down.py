@@ -15,7 +15,7 @@ from openfactory.deploy.cli.locking import locked
 from openfactory.deploy.cli.options import no_wait_option, now_option, paths_argument, project_option, target_option
 from openfactory.deploy.cli.plan import plan_as_json, print_plan
 from openfactory.deploy.cli.results import print_results
-from openfactory.deploy.cli.session import apps_in, facts_of, open_session
+from openfactory.deploy.cli.session import apps_in, known_to, open_session
 from openfactory.deploy.cli.steps_shown import shown_site
 
 if TYPE_CHECKING:
@@ -81,10 +81,9 @@ def removal_of(session: Session) -> Plan:
     """
     from openfactory.deploy.planning import plan_of_removal
 
-    instances, deployed = session.target.instances(), session.deployed()
-    apps = None if any(path.is_dir() for path in session.paths) else _apps_of_files(session.paths, deployed.values())
-    facts = facts_of(session, {*(instance.uuid for instance in instances), *deployed})
-    return plan_of_removal(session.project.name, session.target.name, instances, facts, deployed=deployed, apps=apps)
+    known, paths = known_to(session), session.paths
+    apps = None if any(path.is_dir() for path in paths) else _apps_of_files(paths, known.deployed.values())
+    return plan_of_removal(known, apps=apps)
 
 
 def _apps_of_files(paths: Sequence[Path], deployed: Iterable[Release]) -> set[str]:

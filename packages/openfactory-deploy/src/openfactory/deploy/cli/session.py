@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from openfactory.deploy.app import App, Release
     from openfactory.deploy.factory_environment import FactoryEnvironment
     from openfactory.deploy.plan import Plan
+    from openfactory.deploy.planning import Known
     from openfactory.deploy.registered import RegisteredAsset
     from openfactory.deploy.releases import ReleaseStore
     from openfactory.deploy.targets.base import Project, Target
 
 __all__ = [
-    "Session", "Wanted", "apps_in", "check_releases", "facts_of", "is_wanted", "not_running", "open_session",
-    "plan_of", "project_of", "wanted_by",
+    "Session", "Wanted", "apps_in", "check_releases", "facts_of", "is_wanted", "known_to", "not_running",
+    "open_session", "plan_of", "project_of", "wanted_by",
 ]  # fmt: skip
 
 declare(VARIABLES)
@@ -216,6 +217,24 @@ def facts_of(session: Session, uuids: Collection[str], *, with_users: bool = Tru
         return registered_assets(reference.engine, uuids, with_users=with_users)
 
 
+def known_to(session: Session, uuids: Iterable[str] = (), *, with_users: bool = True) -> Known:
+    """Return the facts of which the plans of a session are made.
+
+    Args:
+        session: the session.
+        uuids: UUIDs of assets that neither run nor have been up here.
+        with_users: look for the users of the assets too, which takes the events of all assets.
+
+    Raises:
+        EngineError, TargetError: the factory or the target cannot be read.
+    """
+    from openfactory.deploy.planning import Known
+
+    instances, deployed = session.target.instances(), session.deployed()
+    facts = facts_of(session, {*uuids, *(instance.uuid for instance in instances), *deployed}, with_users=with_users)
+    return Known(session.project.name, session.target.name, instances, facts, deployed)
+
+
 def plan_of(session: Session, wanted: Wanted) -> Plan:
     """Return the plan of a deployment; the target can run all its releases, as `check_releases` has found.
 
@@ -225,19 +244,14 @@ def plan_of(session: Session, wanted: Wanted) -> Plan:
     from openfactory.deploy.declared import declared_in, dropped
     from openfactory.deploy.planning import plan_of_releases
 
-    instances, deployed = session.target.instances(), session.deployed()
-    uuids = {*(release.uuid for release in wanted.releases), *(instance.uuid for instance in instances), *deployed}
-    facts = facts_of(session, uuids)
+    known = known_to(session, (release.uuid for release in wanted.releases))
     declared_once = functools.cache(declared_in)  # replicas share a file
     drops: dict[str, tuple[str, ...] | None] = {}
     for release in wanted.releases:
-        file, asset = release.app.settings.file, facts.get(release.uuid)
+        file, asset = release.app.settings.file, known.assets.get(release.uuid)
         declared = None if file is None else declared_once(release.app.place.file.parent / file)
         drops[release.uuid] = () if asset is None else None if declared is None else dropped(asset, declared)
-    return plan_of_releases(
-        session.project.name, session.target.name, wanted.releases, instances, facts,
-        deployed=deployed, elsewhere=wanted.elsewhere, drops=drops,
-    )  # fmt: skip
+    return plan_of_releases(known, wanted.releases, elsewhere=wanted.elsewhere, drops=drops)
 
 
 def is_wanted(uuid: str, app: str, wanted: Sequence[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,8 @@ from openfactory.deploy.cli.plan import plan_as_json, print_plan, warn_of_ignore
 from openfactory.deploy.cli.results import print_results
 from openfactory.deploy.cli.session import (
     check_releases,
-    facts_of,
     is_wanted,
+    known_to,
     not_running,
     open_session,
     plan_of,
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from openfactory.deploy.app import Release
     from openfactory.deploy.cli.session import Session
     from openfactory.deploy.plan import Plan
+    from openfactory.deploy.planning import Known
     from openfactory.deploy.releases import KeptRelease
     from openfactory.deploy.results import Result
-    from openfactory.deploy.targets.base import Instance
 
 __all__ = ["restart", "roll_out_plan", "rollback", "up"]
 
@@ -206,13 +206,11 @@ def _restart_of(session: Session, wanted: Sequence[str]) -> Plan:
     """
     from openfactory.deploy.planning import plan_of_restart
 
-    running = session.target.instances()
-    instances = [instance for instance in running if is_wanted(instance.uuid, instance.app, wanted)]
-    if not instances:
-        raise Failure(not_running(session, wanted, {instance.uuid for instance in running}))
-    facts = facts_of(session, {instance.uuid for instance in instances}, with_users=False)
-    project, target = session.project.name, session.target.name
-    return plan_of_restart(project, target, instances, facts, deployed=session.deployed())
+    known = known_to(session, with_users=False)
+    uuids = {instance.uuid for instance in known.instances if is_wanted(instance.uuid, instance.app, wanted)}
+    if not uuids:
+        raise Failure(not_running(session, wanted, {instance.uuid for instance in known.instances}))
+    return plan_of_restart(known, uuids)
 
 
 def _return_of(session: Session, wanted: Sequence[str], generation: int | None) -> Plan:
@@ -224,27 +222,18 @@ def _return_of(session: Session, wanted: Sequence[str], generation: int | None) 
     """
     from openfactory.deploy.planning import plan_of_return
 
-    instances, deployed = session.target.instances(), session.deployed()
-    releases = _earlier_releases(session, instances, deployed, wanted, generation)
-    facts = facts_of(session, {release.uuid for release in releases})
-    project, target = session.project.name, session.target.name
-    return plan_of_return(project, target, releases, instances, facts, deployed=deployed)
+    known = known_to(session)
+    return plan_of_return(known, _earlier_releases(session, known, wanted, generation))
 
 
-def _earlier_releases(
-    session: Session,
-    instances: Sequence[Instance],
-    deployed: Mapping[str, Release],
-    wanted: Sequence[str],
-    generation: int | None,
-) -> list[Release]:
+def _earlier_releases(session: Session, known: Known, wanted: Sequence[str], generation: int | None) -> list[Release]:
     """Return the releases to go back to.
 
     Raises:
         Failure: no asset has an earlier release.
         MissingSecretError: the files do not have a secret of an earlier release any more.
     """
-    running = {instance.uuid: instance for instance in instances}
+    running, deployed = {instance.uuid: instance for instance in known.instances}, known.deployed
     uuids = [uuid for uuid, release in deployed.items() if is_wanted(uuid, release.app.settings.uuid, wanted)]
     if not uuids:
         raise Failure(not_running(session, wanted, deployed))
