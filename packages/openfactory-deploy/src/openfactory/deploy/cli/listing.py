@@ -150,13 +150,13 @@ def _steps(session: Session, wanted: tuple[str, ...], limit: int) -> list[Record
 
 
 def _columns(instance: Instance, asset: RegisteredAsset | None, now: float) -> dict[str, Any]:
-    owner = None if asset is None or not asset.has_owner or asset.owner is None else str(asset.owner)
+    owner = None if asset is None else asset.present_owner
     return {
         "uuid": instance.uuid,
         "app": instance.app,
         "availability": (None if asset is None else asset.availability) or "UNAVAILABLE",
         "registered": asset is not None and asset.type is not None,
-        "owner": owner,
+        "owner": None if owner is None else str(owner),
         "state": instance.state,
         "exit_status": instance.exit_status,
         "health": instance.health or None,

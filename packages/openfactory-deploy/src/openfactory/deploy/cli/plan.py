@@ -140,6 +140,7 @@ def _details(step: Step) -> list[str]:
 
 def _step_as_json(step: Step) -> dict[str, Any]:
     asset = step.asset
+    owner = None if asset is None else asset.present_owner
     return {
         "uuid": step.uuid,
         "app": step.app,
@@ -150,7 +151,7 @@ def _step_as_json(step: Step) -> dict[str, Any]:
         "drops": step.drops,
         "unknown_drops": step.unknown_drops,
         "generation": None if step.instance is None else step.instance.generation,
-        "owner": None if asset is None or asset.owner is None or not asset.has_owner else str(asset.owner),
+        "owner": None if owner is None else str(owner),
         "users": [] if asset is None else asset.users,
         "in_flight": [] if asset is None else asset.in_flight,
     }
