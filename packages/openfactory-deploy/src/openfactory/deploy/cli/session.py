@@ -248,9 +248,10 @@ def plan_of(session: Session, wanted: Wanted) -> Plan:
     declared_once = functools.cache(declared_in)  # replicas share a file
     drops: dict[str, tuple[str, ...] | None] = {}
     for release in wanted.releases:
-        file, asset = release.app.settings.file, known.assets.get(release.uuid)
-        declared = None if file is None else declared_once(release.app.place.file.parent / file)
-        drops[release.uuid] = () if asset is None else None if declared is None else dropped(asset, declared)
+        if (asset := known.assets.get(release.uuid)) is not None:
+            file = release.app.settings.file
+            declared = None if file is None else declared_once(release.app.place.file.parent / file)
+            drops[release.uuid] = None if declared is None else dropped(asset, declared)
     return plan_of_releases(known, wanted.releases, elsewhere=wanted.elsewhere, drops=drops)
 
 
@@ -272,7 +273,7 @@ def _folder_of(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([os.path.normpath(folder) for folder in folders]))
 
 
-def _load_settings(folders: Sequence[Path] | dict[Path, None]) -> None:
+def _load_settings(folders: Iterable[Path]) -> None:
     """Set the variables of the files .ofaenv that the environment does not have."""
     from openfactory.deploy.env_files import variables_in
 
