@@ -176,6 +176,19 @@ def test_a_rollback_runs_the_earlier_release(hall: Hall) -> None:
     assert "generation 9 is not kept. Write one of 1, 2, 3" in messages
 
 
+def test_a_rollback_needs_the_secrets_that_the_files_do_not_have_any_more(hall: Hall) -> None:
+    (hall.folder / "app_saw.yml").unlink()
+    text = (hall.folder / "app_press.yml").read_text()
+    (hall.folder / "app_press.yml").write_text(f"{text}    secrets: {{token: swordfish}}\n")
+    hall.ofa("up")
+    hall.write("x")
+    hall.ofa("up")
+    assert "PRESS needs token, which the files do not have any more" in hall.ofa("rollback", status=1)[1]
+    assert hall.listed()["PRESS"]["generation"] == 2
+    (hall.folder / "app_press.yml").write_text(f"{text}    secrets: {{token: marlin}}\n")
+    assert hall.outcomes("rollback") == {"PRESS": "up"}
+
+
 def test_a_restart_is_a_new_process_of_the_same_release(hall: Hall) -> None:
     hall.ofa("up")
     before = hall.listed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from openfactory.assets import Owner
 from openfactory.deploy.app import Release, UNSPlace
-from openfactory.deploy.plan import Action, Orphan, Step, plan_of_releases, plan_of_removal
+from openfactory.deploy.plan import Action, Orphan, Step
+from openfactory.deploy.planning import Known, plan_of_releases, plan_of_removal
 from openfactory.deploy.registered import RegisteredAsset
 from openfactory.deploy.targets.base import Instance, InstanceState
 from plain_target import app_of
@@ -33,14 +35,27 @@ def instance(of: Release, state: InstanceState = InstanceState.RUNNING, **facts:
 def asset(uuid: str = "MILL", *, ended: str | None = None, lives: bool = True, **facts: Any) -> RegisteredAsset:
     """An asset that is up."""
     owner = Owner("i", 7, 0, "host", 42, "2026-11-21T07:30:00.000Z", ended=ended)
-    known = {"type": "OpenFactoryApp", "availability": "AVAILABLE", "owner": owner, "lives": lives, **facts}
-    return RegisteredAsset(uuid, **known)
+    present = {"type": "OpenFactoryApp", "availability": "AVAILABLE", "owner": owner, "lives": lives, **facts}
+    return RegisteredAsset(uuid, **present)
 
 
-def only_step(releases: list[Release], instances: list[Instance], assets: list[RegisteredAsset], **more: Any) -> Step:
+def known(
+    instances: list[Instance], assets: Mapping[str, RegisteredAsset], deployed: Mapping[str, Release] = {}
+) -> Known:
+    """The facts of a project."""
+    return Known("hall", "process", instances, assets, deployed)
+
+
+def only_step(
+    releases: list[Release],
+    instances: list[Instance],
+    assets: list[RegisteredAsset],
+    deployed: Mapping[str, Release] = {},
+    **more: Any,
+) -> Step:
     """The only step of a plan."""
     facts = {found.uuid: found for found in assets}
-    (step,) = plan_of_releases("hall", "process", releases, instances, facts, **more).steps
+    (step,) = plan_of_releases(known(instances, facts, deployed), releases, **more).steps
     return step
 
 
@@ -118,38 +133,38 @@ def test_a_replica_too_many_vanishes_and_an_app_without_a_file_is_an_orphan() ->
     mill = release()
     replica = Instance("MILL-2", "MILL", "x", 1, InstanceState.RUNNING)
     saw = instance(release("SAW"))
-    plan = plan_of_releases("hall", "process", [mill], [instance(mill), replica, saw], {"MILL": asset()})
+    plan = plan_of_releases(known([instance(mill), replica, saw], {"MILL": asset()}), [mill])
     assert [(step.uuid, step.action, step.orphan) for step in plan.steps] == [
         ("MILL", Action.UNCHANGED, None),
         ("MILL-2", Action.VANISH, None),
         ("SAW", Action.ORPHAN, Orphan.INSTANCE_WITHOUT_FILE),
     ]
-    elsewhere = plan_of_releases("hall", "process", [mill], [instance(mill), saw], {"MILL": asset()}, elsewhere={"SAW"})
+    elsewhere = plan_of_releases(known([instance(mill), saw], {"MILL": asset()}), [mill], elsewhere={"SAW"})
     assert [step.uuid for step in elsewhere.steps] == ["MILL"]
     assert not elsewhere.differs
 
 
 @pytest.mark.parametrize(
-    ("known", "orphans"),
+    ("found", "orphans"),
     [
         (asset("SAW", ended="killed"), ["SAW"]),
         (asset("SAW"), []),  # another process runs it
         (asset("SAW", ended="stopped", type=None), []),
     ],
 )
-def test_a_registration_that_a_deployment_has_left_is_an_orphan(known: RegisteredAsset, orphans: list[str]) -> None:
-    plan = plan_of_releases("hall", "process", [], [], {"SAW": known}, deployed={"SAW": release("SAW")})
+def test_a_registration_that_a_deployment_has_left_is_an_orphan(found: RegisteredAsset, orphans: list[str]) -> None:
+    plan = plan_of_releases(known([], {"SAW": found}, {"SAW": release("SAW")}), [])
     assert [step.uuid for step in plan.steps] == orphans
     assert all(step.orphan is Orphan.REGISTRATION_WITHOUT_INSTANCE for step in plan.steps)
 
 
 def test_an_asset_that_was_never_deployed_here_is_no_orphan() -> None:
-    assert plan_of_releases("hall", "process", [], [], {"SAW": asset("SAW", ended="killed")}).steps == ()
+    assert plan_of_releases(known([], {"SAW": asset("SAW", ended="killed")}), []).steps == ()
 
 
 def test_dependencies_are_named_by_the_app_or_its_uuid() -> None:
     releases = [release("SAW", depends_on=["mill", "LATHE"]), release("MILL"), release("LATHE")]
-    plan = plan_of_releases("hall", "process", releases, [], {})
+    plan = plan_of_releases(known([], {}), releases)
     assert plan.steps[0].depends_on == ("MILL", "LATHE")
 
 
@@ -160,18 +175,11 @@ def test_what_is_dropped_stands_in_the_step() -> None:
     assert not only_step([OLD], [instance(OLD)], [asset()], drops={"MILL": None}).unknown_drops
 
 
-def test_a_release_that_the_target_refuses_is_blocked() -> None:
-    refused = {"MILL": "image: There are no containers here."}
-    assert only_step([OLD], [], [], refused=refused).blocked == refused["MILL"]
-    assert only_step([NEW], [instance(OLD)], [asset()], refused=refused).blocked == refused["MILL"]
-    assert not only_step([OLD], [instance(OLD)], [asset()], refused=refused).blocked
-
-
 def test_a_removal_has_the_instances_and_what_is_left_of_others() -> None:
     mill, saw = release("MILL"), release("SAW")
     facts = {"MILL": asset(), "SAW": asset("SAW", ended="killed")}
     deployed = {"MILL": mill, "SAW": saw}
-    plan = plan_of_removal("hall", "process", [instance(mill)], facts, deployed=deployed)
+    plan = plan_of_removal(known([instance(mill)], facts, deployed))
     assert [(step.uuid, step.action) for step in plan.steps] == [("MILL", Action.VANISH), ("SAW", Action.VANISH)]
-    plan = plan_of_removal("hall", "process", [instance(mill)], facts, deployed=deployed, apps={"MILL"})
+    plan = plan_of_removal(known([instance(mill)], facts, deployed), apps={"MILL"})
     assert [step.uuid for step in plan.steps] == ["MILL"]

@@ -50,6 +50,17 @@ def test_a_secret_that_is_gone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MissingSecretError, match="needs password, which the files do not have") as caught:
         kept.with_secrets_of(present)
     assert caught.value.names == ("password",)
+    with pytest.raises(MissingSecretError, match="needs password"):
+        kept.with_secrets_of(None)
+
+
+def test_a_release_without_secrets_needs_no_other(tmp_path: Path) -> None:
+    store = ReleaseStore(tmp_path, "process")
+    made = msgspec.structs.replace(release(tmp_path, 1, secrets={}), secrets={})
+    store.keep(made)
+    kept = store.last("MILL")
+    assert kept is not None
+    assert kept.with_secrets_of(None) == made
 
 
 def test_the_oldest_are_forgotten(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from openfactory.deploy.app import Release
-from openfactory.deploy.plan import Plan, plan_of_releases, plan_of_removal
+from openfactory.deploy.plan import Plan
+from openfactory.deploy.planning import Known, plan_of_releases, plan_of_removal
 from openfactory.deploy.registered import registered_assets
 from openfactory.deploy.releases import ReleaseStore
 from openfactory.deploy.results import Outcome, Result
@@ -27,10 +28,7 @@ class Deployer:
         self.timeout = 60.0
 
     def plan(self, *releases: Release, elsewhere: Collection[str] = ()) -> Plan:
-        return plan_of_releases(
-            "hall", "plain", releases, self.target.instances(), self._facts(releases),
-            deployed=self._deployed(), elsewhere=elsewhere,
-        )  # fmt: skip
+        return plan_of_releases(self._known(releases), releases, elsewhere=elsewhere)
 
     def up(self, *releases: Release, **options: Any) -> dict[str, Result]:
         plan = self.plan(*releases)
@@ -38,20 +36,19 @@ class Deployer:
             return {result.uuid: result for result in roll_out(site, plan, **options)}
 
     def down(self, **options: Any) -> dict[str, Result]:
-        plan = plan_of_removal("hall", "plain", self.target.instances(), self._facts(()), deployed=self._deployed())
+        plan = plan_of_removal(self._known(()))
         with deployment_site(self.target, self.url, self.store, self.say, self.timeout) as site:
             return {result.uuid: result for result in take_down(site, plan, **options)}
 
     def say(self, uuid: str, text: str) -> None:
         self.said.append((uuid, text))
 
-    def _deployed(self) -> Mapping[str, Release]:
-        return {uuid: kept.release for uuid, kept in self.store.all_last().items()}
-
-    def _facts(self, releases: Collection[Release]) -> dict[str, Any]:
-        uuids = {release.uuid for release in releases} | {i.uuid for i in self.target.instances()} | {*self._deployed()}
+    def _known(self, releases: Collection[Release]) -> Known:
+        instances = self.target.instances()
+        deployed = {uuid: kept.release for uuid, kept in self.store.all_last().items()}
+        uuids = {release.uuid for release in releases} | {instance.uuid for instance in instances} | {*deployed}
         with open_engine(self.url) as reference:
-            return registered_assets(reference.engine, uuids)
+            return Known("hall", "plain", instances, registered_assets(reference.engine, uuids), deployed)
 
 
 def outcomes(results: Mapping[str, Result]) -> dict[str, Outcome]:

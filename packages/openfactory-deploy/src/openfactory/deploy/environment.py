@@ -116,12 +116,8 @@ def _own_variables(app: App) -> dict[str, str]:
     for name in app.settings.env_file:
         variables |= variables_in(folder / name)
     for item in app.settings.environment:
-        name, separator, value = item.partition("=")
-        if not separator or not name.strip():
-            raise ConfigurationError(
-                f"{app.place}: environment: {item!r} is not NAME=value. Write {item.strip()}=value."
-            )
-        variables[name.strip()] = value.strip()
+        name, _, value = item.partition("=")  # the schema has checked it
+        variables[name] = value
     return variables
 
 

@@ -122,9 +122,14 @@ class RegisteredAsset(msgspec.Struct, frozen=True):
         return 0 if self.owner is None else self.owner.epoch
 
     @property
+    def present_owner(self) -> Owner | None:
+        """The owner, if its process is not known to have ended."""
+        return None if self.owner is None or self.owner.ended is not None or self.lives is False else self.owner
+
+    @property
     def has_owner(self) -> bool:
         """Whether a process owns the asset and is not known to have ended."""
-        return self.owner is not None and self.owner.ended is None and self.lives is not False
+        return self.present_owner is not None
 
     @property
     def is_up(self) -> bool:

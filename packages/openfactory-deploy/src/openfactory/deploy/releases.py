@@ -6,6 +6,7 @@ A release is kept without the values of its secrets. A rollback takes these from
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -49,14 +50,21 @@ class KeptRelease(msgspec.Struct, frozen=True):
     hash: str
     time: str
 
-    def with_secrets_of(self, present: Release) -> Release:
+    def with_secrets_of(self, present: Release | None) -> Release:
         """Return the release with the values that its secrets have in another release of its asset.
+
+        Args:
+            present: the other release; None if there is none.
 
         Raises:
             MissingSecretError: the other release does not have a secret of it.
         """
         release = self.release
-        if missing := tuple(sorted(release.secrets.keys() - present.secrets.keys())):
+        if not release.secrets:
+            return release
+        known = {} if present is None else present.secrets
+        missing = tuple(sorted(release.secrets.keys() - known.keys()))
+        if present is None or missing:
             raise MissingSecretError(
                 f"Generation {release.generation} of {release.uuid} needs {', '.join(missing)}, which the files do not "
                 "have any more. Add it to `secrets` again.",
@@ -122,12 +130,11 @@ class ReleaseStore:
 
     def of(self, uuid: str) -> list[KeptRelease]:
         """Return the kept releases of an asset, oldest first; a file that cannot be read is skipped."""
-        kept = (self._read(uuid, number) for number in self._generations(uuid))
-        return [release for release in kept if release is not None]
+        return list(self._newest_first(uuid))[::-1]
 
     def last(self, uuid: str) -> KeptRelease | None:
         """Return the newest kept release of an asset."""
-        return next(reversed(self.of(uuid)), None)
+        return next(self._newest_first(uuid), None)
 
     def all_last(self) -> dict[str, KeptRelease]:
         """Return the newest kept release of each asset, by UUID."""
@@ -146,6 +153,10 @@ class ReleaseStore:
 
     def _generations(self, uuid: str) -> list[int]:
         return sorted(int(file.stem) for file in self._folder_of(uuid).glob("*.json") if file.stem.isdigit())
+
+    def _newest_first(self, uuid: str) -> Iterator[KeptRelease]:
+        kept = (self._read(uuid, number) for number in reversed(self._generations(uuid)))
+        return (release for release in kept if release is not None)
 
     def _read(self, uuid: str, generation: int) -> KeptRelease | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,11 @@ from openfactory.deploy.cli.locking import locked
 from openfactory.deploy.cli.options import no_wait_option, now_option, paths_argument, project_option, target_option
 from openfactory.deploy.cli.plan import plan_as_json, print_plan
 from openfactory.deploy.cli.results import print_results
-from openfactory.deploy.cli.session import facts_of, open_session, wanted_by
-from openfactory.deploy.cli.steps_shown import shown_steps
+from openfactory.deploy.cli.session import apps_in, known_to, open_session
+from openfactory.deploy.cli.steps_shown import shown_site
 
 if TYPE_CHECKING:
+    from openfactory.deploy.app import Release
     from openfactory.deploy.cli.session import Session
     from openfactory.deploy.plan import Plan
     from openfactory.deploy.results import Result
@@ -77,31 +79,25 @@ def removal_of(session: Session) -> Plan:
     Raises:
         InvalidFilesError: the session names files, and something is wrong in them.
     """
-    from openfactory.deploy.plan import plan_of_removal
+    from openfactory.deploy.planning import plan_of_removal
 
-    apps = None if any(path.is_dir() for path in session.paths) else _apps_of_files(session)
-    instances, deployed = session.target.instances(), session.deployed()
-    facts = facts_of(session, list({*(instance.uuid for instance in instances), *deployed}))
-    return plan_of_removal(session.project.name, session.target.name, instances, facts, deployed=deployed, apps=apps)
+    known, paths = known_to(session), session.paths
+    apps = None if any(path.is_dir() for path in paths) else _apps_of_files(paths, known.deployed.values())
+    return plan_of_removal(known, apps=apps)
 
 
-def _apps_of_files(session: Session) -> set[str]:
+def _apps_of_files(paths: Sequence[Path], deployed: Iterable[Release]) -> set[str]:
     """Return the UUIDs of the apps of the files: those that were deployed from them, or else those in them now."""
-    files = {path.resolve() for path in session.paths}
-    deployed = [release.app for release in session.deployed().values()]
-    found = {app.settings.uuid for app in deployed if app.place.file.resolve() in files}
-    return found or {app.settings.uuid for app in wanted_by(session).apps}
+    files = {path.resolve() for path in paths}
+    found = {release.app.settings.uuid for release in deployed if release.app.place.file.resolve() in files}
+    return found or {app.settings.uuid for app in apps_in(paths)}
 
 
 def take_down_plan(session: Session, plan: Plan, *, now: bool) -> list[Result]:
     """Make all assets of a plan vanish, and show the progress."""
     from openfactory.deploy.rollout import take_down
-    from openfactory.deploy.site import deployment_site
 
     if not plan.steps:
         return []
-    with (
-        shown_steps([step.uuid for step in plan.steps]) as report,
-        deployment_site(session.target, session.factory_url, session.store, report, _TIMEOUT) as site,
-    ):
+    with shown_site(session, plan, _TIMEOUT) as site:
         return take_down(site, plan, now=now)

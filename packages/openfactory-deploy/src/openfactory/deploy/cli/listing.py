@@ -56,7 +56,7 @@ def list_apps(paths: tuple[Path, ...], target_name: str | None, project_name: st
         facts: dict[str, RegisteredAsset] = {}
         if instances:
             try:
-                facts = facts_of(session, [instance.uuid for instance in instances])
+                facts = facts_of(session, {instance.uuid for instance in instances}, with_users=False)
             except OpenFactoryError as error:
                 click.echo(f"The factory cannot be read, so availability is not known: {error}", err=True)
         now = time.time()
@@ -150,13 +150,13 @@ def _steps(session: Session, wanted: tuple[str, ...], limit: int) -> list[Record
 
 
 def _columns(instance: Instance, asset: RegisteredAsset | None, now: float) -> dict[str, Any]:
-    owner = None if asset is None or not asset.has_owner or asset.owner is None else str(asset.owner)
+    owner = None if asset is None else asset.present_owner
     return {
         "uuid": instance.uuid,
         "app": instance.app,
         "availability": (None if asset is None else asset.availability) or "UNAVAILABLE",
         "registered": asset is not None and asset.type is not None,
-        "owner": owner,
+        "owner": None if owner is None else str(owner),
         "state": instance.state,
         "exit_status": instance.exit_status,
         "health": instance.health or None,

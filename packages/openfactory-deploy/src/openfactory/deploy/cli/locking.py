@@ -24,6 +24,7 @@ def locked(session: Session, command: str, *, wait: bool) -> Generator[None]:
     from openfactory.deploy.lock import deployment_lock
     from openfactory.deploy.targets.process.layout import Layout
 
-    Layout(session.folder).create()
-    with deployment_lock(session.folder, command, wait=wait, report=lambda text: click.echo(text, err=True)):
+    folder = session.project.own_folder
+    Layout(folder).create()
+    with deployment_lock(folder, command, wait=wait, report=lambda text: click.echo(text, err=True)):
         yield

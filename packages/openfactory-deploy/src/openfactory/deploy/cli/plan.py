@@ -69,12 +69,11 @@ def plan(
 
 
 def warn_of_ignored_keys(target: Target, releases: tuple[Release, ...]) -> None:
-    """Name the keys of the files that have no effect, once for each app."""
+    """Name the keys of the files that have no effect, once for each app, of releases that the target can run."""
     lacks = {
         (release.app.settings.uuid, key): text
         for release in releases
         for key, text in (target.lacks(release) | _without_schema(release)).items()
-        if key not in target.refuses(release)
     }
     for (uuid, key), text in lacks.items():
         click.echo(one_line(f"{uuid}: {key}: {text}"), err=True)
@@ -141,6 +140,7 @@ def _details(step: Step) -> list[str]:
 
 def _step_as_json(step: Step) -> dict[str, Any]:
     asset = step.asset
+    owner = None if asset is None else asset.present_owner
     return {
         "uuid": step.uuid,
         "app": step.app,
@@ -151,7 +151,7 @@ def _step_as_json(step: Step) -> dict[str, Any]:
         "drops": step.drops,
         "unknown_drops": step.unknown_drops,
         "generation": None if step.instance is None else step.instance.generation,
-        "owner": None if asset is None or asset.owner is None or not asset.has_owner else str(asset.owner),
+        "owner": None if owner is None else str(owner),
         "users": [] if asset is None else asset.users,
         "in_flight": [] if asset is None else asset.in_flight,
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,20 +17,19 @@ from openfactory.settings import declare, setting
 
 if TYPE_CHECKING:
     from openfactory.deploy.app import App, Release
+    from openfactory.deploy.factory_environment import FactoryEnvironment
     from openfactory.deploy.plan import Plan
+    from openfactory.deploy.planning import Known
     from openfactory.deploy.registered import RegisteredAsset
     from openfactory.deploy.releases import ReleaseStore
     from openfactory.deploy.targets.base import Project, Target
 
 __all__ = [
-    "FOLDER", "Session", "Wanted", "apps_in", "check_releases", "facts_of", "is_wanted", "not_running", "open_session",
-    "plan_of", "project_of", "wanted_by",
+    "Session", "Wanted", "apps_in", "check_releases", "facts_of", "is_wanted", "known_to", "not_running",
+    "open_session", "plan_of", "project_of", "wanted_by",
 ]  # fmt: skip
 
 declare(VARIABLES)
-
-#: Folder beside the files in which a project keeps its own files.
-FOLDER = ".openfactory"
 
 # File with settings of the deployer, in the folder of the project or the working directory.
 _SETTINGS_FILE = ".ofaenv"
@@ -43,21 +43,14 @@ class Session(msgspec.Struct, frozen=True):
         project: the project.
         target: the target.
         store: the releases that have been up on the target.
-        url: URL of the factory; None if neither a setting nor the target names one.
-        target_url: URL that the target has for apps if no setting names one.
+        environment: the servers of the factory and the logins for them, as the apps get them.
     """
 
     paths: tuple[Path, ...]
     project: Project
     target: Target
     store: ReleaseStore
-    url: str | None
-    target_url: str | None
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the project's own files."""
-        return self.project.folder / FOLDER
+    environment: FactoryEnvironment
 
     @property
     def factory_url(self) -> str:
@@ -66,14 +59,15 @@ class Session(msgspec.Struct, frozen=True):
         Raises:
             Failure: no factory is named.
         """
-        if self.url is not None and self.url.startswith("memory:"):
-            raise Failure(f"{self.url} is visible only in one process. Set KSQLDB_URL to a file or a server.")
-        if self.url is None:
+        url = self.environment.variables.get("KSQLDB_URL")
+        if url is not None and url.startswith("memory:"):
+            raise Failure(f"{url} is visible only in one process. Set KSQLDB_URL to a file or a server.")
+        if url is None:
             raise Failure(
                 "The factory is not named. Set KSQLDB_URL to its location, such as kafka://broker:9092, "
                 f"in the environment or in {_SETTINGS_FILE}."
             )
-        return self.url
+        return url
 
     def deployed(self) -> dict[str, Release]:
         """Return the last release of each asset that has been up, by UUID."""
@@ -84,12 +78,10 @@ class Wanted(msgspec.Struct, frozen=True):
     """The apps of the files of a session.
 
     Attributes:
-        apps: the apps.
-        releases: all their replicas.
+        releases: all replicas of the apps.
         elsewhere: UUIDs of apps that were deployed from files which this command does not read.
     """
 
-    apps: tuple[App, ...]
     releases: tuple[Release, ...]
     elsewhere: frozenset[str]
 
@@ -115,9 +107,8 @@ def open_session(paths: Sequence[Path], target_name: str | None, project_name: s
     project = project_of(paths, project_name)
     target = open_target(target_name or setting("DEPLOYMENT_PLATFORM") or "process", project)
     try:
-        default = target.default_url
-        url = factory_environment(default).variables.get("KSQLDB_URL")
-        yield Session(paths, project, target, ReleaseStore(project.folder / FOLDER, target.name), url, default)
+        environment = factory_environment(target.default_url)
+        yield Session(paths, project, target, ReleaseStore(project.own_folder, target.name), environment)
     finally:
         target.close()
 
@@ -142,8 +133,12 @@ def project_of(paths: Sequence[Path], name: str | None) -> Project:
     return Project(normalised, folder)
 
 
-def apps_in(paths: Sequence[Path]) -> list[App]:
-    """Return the apps of files and folders, with their places in the unified namespace of the settings.
+def apps_in(paths: Sequence[Path], uns_file: str | None = None) -> list[App]:
+    """Return the apps of files and folders, with their places in the unified namespace.
+
+    Args:
+        paths: the files and folders.
+        uns_file: file of the unified namespace; that of the settings by default.
 
     Raises:
         InvalidFilesError: something is wrong in the files.
@@ -151,7 +146,7 @@ def apps_in(paths: Sequence[Path]) -> list[App]:
     from openfactory.deploy.reading import read_apps
     from openfactory.deploy.uns import UNSSchema
 
-    uns_file = setting("OPENFACTORY_UNS_SCHEMA")
+    uns_file = uns_file or setting("OPENFACTORY_UNS_SCHEMA")
     uns = UNSSchema.from_file(uns_file, os.environ) if uns_file else None
     return read_apps(paths, os.environ, uns)
 
@@ -161,17 +156,15 @@ def wanted_by(session: Session) -> Wanted:
 
     Raises:
         InvalidFilesError: something is wrong in the files.
-        ConfigurationError: an environment file or a setting is not valid.
+        ConfigurationError: an environment file is not valid.
     """
     from openfactory.deploy.environment import releases_of
-    from openfactory.deploy.factory_environment import factory_environment
 
-    apps = apps_in(session.paths)
-    factory, target = factory_environment(session.target_url), session.target
+    apps, target = apps_in(session.paths), session.target
     releases = tuple(
         release
         for app in apps
-        for release in releases_of(app, factory, target=target.name, secret_path=target.secret_path)
+        for release in releases_of(app, session.environment, target=target.name, secret_path=target.secret_path)
     )
     read = {app.place.file.resolve() for app in apps}
     elsewhere = {
@@ -179,7 +172,7 @@ def wanted_by(session: Session) -> Wanted:
         for release in session.deployed().values()
         if not _is_read(release.app.place.file, read, session.paths) and release.app.place.file.is_file()
     }
-    return Wanted(tuple(apps), releases, frozenset(elsewhere))
+    return Wanted(releases, frozenset(elsewhere))
 
 
 def check_releases(session: Session, releases: Sequence[Release]) -> None:
@@ -205,8 +198,14 @@ def check_releases(session: Session, releases: Sequence[Release]) -> None:
         raise InvalidFilesError(problems)
 
 
-def facts_of(session: Session, uuids: Sequence[str]) -> dict[str, RegisteredAsset]:
-    """Return the facts of the factory about some assets; a factory whose file does not exist yet has no facts."""
+def facts_of(session: Session, uuids: Collection[str], *, with_users: bool = True) -> dict[str, RegisteredAsset]:
+    """Return the facts of the factory about some assets; a factory whose file does not exist yet has no facts.
+
+    Args:
+        session: the session.
+        uuids: UUIDs of the assets.
+        with_users: look for the users of the assets too, which takes the events of all assets.
+    """
     from openfactory.apps.cli.target import file_of
     from openfactory.deploy.registered import registered_assets
     from openfactory.engines.registry import open_engine
@@ -215,40 +214,45 @@ def facts_of(session: Session, uuids: Sequence[str]) -> dict[str, RegisteredAsse
     if file is not None and not file.exists():
         return {}
     with open_engine(session.factory_url) as reference:
-        return registered_assets(reference.engine, uuids)
+        return registered_assets(reference.engine, uuids, with_users=with_users)
+
+
+def known_to(session: Session, uuids: Iterable[str] = (), *, with_users: bool = True) -> Known:
+    """Return the facts of which the plans of a session are made.
+
+    Args:
+        session: the session.
+        uuids: UUIDs of assets that neither run nor have been up here.
+        with_users: look for the users of the assets too, which takes the events of all assets.
+
+    Raises:
+        EngineError, TargetError: the factory or the target cannot be read.
+    """
+    from openfactory.deploy.planning import Known
+
+    instances, deployed = session.target.instances(), session.deployed()
+    facts = facts_of(session, {*uuids, *(instance.uuid for instance in instances), *deployed}, with_users=with_users)
+    return Known(session.project.name, session.target.name, instances, facts, deployed)
 
 
 def plan_of(session: Session, wanted: Wanted) -> Plan:
-    """Return the plan of a deployment.
+    """Return the plan of a deployment; the target can run all its releases, as `check_releases` has found.
 
     Raises:
         EngineError, TargetError: the factory or the target cannot be read.
     """
     from openfactory.deploy.declared import declared_in, dropped
-    from openfactory.deploy.plan import plan_of_releases
+    from openfactory.deploy.planning import plan_of_releases
 
-    instances, deployed = session.target.instances(), session.deployed()
-    uuids = dict.fromkeys([*(r.uuid for r in wanted.releases), *(instance.uuid for instance in instances), *deployed])
-    facts = facts_of(session, list(uuids))
+    known = known_to(session, (release.uuid for release in wanted.releases))
+    declared_once = functools.cache(declared_in)  # replicas share a file
     drops: dict[str, tuple[str, ...] | None] = {}
     for release in wanted.releases:
-        file, asset = release.app.settings.file, facts.get(release.uuid)
-        declared = None if file is None else declared_in(release.app.place.file.parent / file)
-        drops[release.uuid] = () if asset is None else None if declared is None else dropped(asset, declared)
-    return plan_of_releases(
-        session.project.name, session.target.name, wanted.releases, instances, facts,
-        deployed=deployed, elsewhere=wanted.elsewhere, drops=drops, refused=_refused(session, wanted),
-    )  # fmt: skip
-
-
-def _refused(session: Session, wanted: Wanted) -> dict[str, str]:
-    """Return why the target cannot run a release, by UUID."""
-    refused = {release.uuid: session.target.refuses(release) for release in wanted.releases}
-    return {
-        uuid: " ".join(f"{key}: {text}" for key, text in problems.items())
-        for uuid, problems in refused.items()
-        if problems
-    }
+        if (asset := known.assets.get(release.uuid)) is not None:
+            file = release.app.settings.file
+            declared = None if file is None else declared_once(release.app.place.file.parent / file)
+            drops[release.uuid] = None if declared is None else dropped(asset, declared)
+    return plan_of_releases(known, wanted.releases, elsewhere=wanted.elsewhere, drops=drops)
 
 
 def is_wanted(uuid: str, app: str, wanted: Sequence[str]) -> bool:
@@ -269,7 +273,7 @@ def _folder_of(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([os.path.normpath(folder) for folder in folders]))
 
 
-def _load_settings(folders: Sequence[Path] | dict[Path, None]) -> None:
+def _load_settings(folders: Iterable[Path]) -> None:
     """Set the variables of the files .ofaenv that the environment does not have."""
     from openfactory.deploy.env_files import variables_in
 

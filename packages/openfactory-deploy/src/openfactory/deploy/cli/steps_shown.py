@@ -16,7 +16,11 @@ from openfactory.apps.cli.output import has_color, one_line, terminal_width
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["shown_steps"]
+    from openfactory.deploy.cli.session import Session
+    from openfactory.deploy.plan import Plan
+    from openfactory.deploy.site import Site
+
+__all__ = ["shown_site"]
 
 # Changes of the table in a second.
 _CHANGES = 8
@@ -26,7 +30,29 @@ _SECONDS_WIDTH = 7
 
 
 @contextmanager
-def shown_steps(uuids: Sequence[str]) -> Generator[Callable[[str, str], None]]:
+def shown_site(session: Session, plan: Plan, timeout: float) -> Generator[Site]:
+    """Open the factory of a session for a deployment, and show the progress of its steps.
+
+    Args:
+        session: the session.
+        plan: the plan of the deployment.
+        timeout: seconds in which an app becomes AVAILABLE.
+
+    Raises:
+        Failure: no factory is named.
+        ConfigurationError, EngineUnavailableError: the factory cannot be opened.
+    """
+    from openfactory.deploy.site import deployment_site
+
+    with (
+        _shown_steps([step.uuid for step in plan.steps]) as report,
+        deployment_site(session.target, session.factory_url, session.store, report, timeout) as site,
+    ):
+        yield site
+
+
+@contextmanager
+def _shown_steps(uuids: Sequence[str]) -> Generator[Callable[[str, str], None]]:
     """Yield a function that shows the progress of an asset.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,19 +27,21 @@ from openfactory.deploy.cli.plan import plan_as_json, print_plan, warn_of_ignore
 from openfactory.deploy.cli.results import print_results
 from openfactory.deploy.cli.session import (
     check_releases,
-    facts_of,
     is_wanted,
+    known_to,
     not_running,
     open_session,
     plan_of,
     wanted_by,
 )
-from openfactory.deploy.cli.steps_shown import shown_steps
+from openfactory.deploy.cli.steps_shown import shown_site
 
 if TYPE_CHECKING:
     from openfactory.deploy.app import Release
     from openfactory.deploy.cli.session import Session
     from openfactory.deploy.plan import Plan
+    from openfactory.deploy.planning import Known
+    from openfactory.deploy.releases import KeptRelease
     from openfactory.deploy.results import Result
 
 __all__ = ["restart", "roll_out_plan", "rollback", "up"]
@@ -134,18 +136,10 @@ def restart(
 
     The files are not read: `ofa apps up` applies their changes. Exit status and --json are those of `ofa apps up`.
     """
-    from openfactory.deploy.plan import plan_of_restart
-
     interrupt_on_signals()
     with open_session(paths, target_name, project_name) as session:
         with locked(session, "ofa apps restart", wait=not no_wait):
-            instances = [found for found in session.target.instances() if is_wanted(found.uuid, found.app, wanted)]
-            if not instances:
-                raise Failure(not_running(session, wanted, {found.uuid for found in session.target.instances()}))
-            facts = facts_of(session, [instance.uuid for instance in instances])
-            project, target = session.project.name, session.target.name
-            plan = plan_of_restart(project, target, instances, facts, deployed=session.deployed())
-            results = roll_out_plan(session, plan, timeout, now=now)
+            results = roll_out_plan(session, _restart_of(session, wanted), timeout, now=now)
         succeeded = print_results(session, results, as_json=as_json)
     if not succeeded:
         context.exit(1)
@@ -179,18 +173,10 @@ def rollback(
     The last five releases of each asset are kept. Secrets have their present values. The files stay as they are, so the
     next `ofa apps up` brings the newer version back. Exit status and --json are those of `ofa apps up`.
     """
-    from openfactory.deploy.plan import plan_of_return
-
     interrupt_on_signals()
     with open_session(paths, target_name, project_name) as session:
         with locked(session, "ofa apps rollback", wait=not no_wait):
-            releases = _earlier_releases(session, wanted, generation)
-            facts = facts_of(session, [release.uuid for release in releases])
-            plan = plan_of_return(
-                session.project.name, session.target.name, releases, session.target.instances(), facts,
-                deployed=session.deployed(),
-            )  # fmt: skip
-            results = roll_out_plan(session, plan, timeout, now=now)
+            results = roll_out_plan(session, _return_of(session, wanted, generation), timeout, now=now)
         succeeded = print_results(session, results, as_json=as_json)
     if not succeeded:
         context.exit(1)
@@ -201,12 +187,9 @@ def roll_out_plan(
 ) -> list[Result]:
     """Make a plan true, and show the progress."""
     from openfactory.deploy.rollout import roll_out
-    from openfactory.deploy.site import Site
 
-    def work(site: Site) -> list[Result]:
+    with shown_site(session, plan, timeout) as site:
         return roll_out(site, plan, now=now, remove_orphans=remove_orphans)
-
-    return _at_site(session, plan, timeout, work)
 
 
 def _take_down(session: Session, *, now: bool) -> None:
@@ -215,53 +198,68 @@ def _take_down(session: Session, *, now: bool) -> None:
     print_results(session, take_down_plan(session, removal_of(session), now=now), as_json=False)
 
 
-def _at_site(session: Session, plan: Plan, timeout: float, work: Callable[..., list[Result]]) -> list[Result]:
-    from openfactory.deploy.site import deployment_site
+def _restart_of(session: Session, wanted: Sequence[str]) -> Plan:
+    """Return the plan by which the selected assets are started again.
 
-    with (
-        shown_steps([step.uuid for step in plan.steps]) as report,
-        deployment_site(session.target, session.factory_url, session.store, report, timeout) as site,
-    ):
-        return work(site)
+    Raises:
+        Failure: none of them runs.
+    """
+    from openfactory.deploy.planning import plan_of_restart
+
+    known = known_to(session, with_users=False)
+    uuids = {instance.uuid for instance in known.instances if is_wanted(instance.uuid, instance.app, wanted)}
+    if not uuids:
+        raise Failure(not_running(session, wanted, {instance.uuid for instance in known.instances}))
+    return plan_of_restart(known, uuids)
 
 
-def _earlier_releases(session: Session, wanted: Sequence[str], generation: int | None) -> list[Release]:
+def _return_of(session: Session, wanted: Sequence[str], generation: int | None) -> Plan:
+    """Return the plan by which the selected assets run an earlier release again.
+
+    Raises:
+        Failure: no asset has an earlier release.
+        MissingSecretError: the files do not have a secret of an earlier release any more.
+    """
+    from openfactory.deploy.planning import plan_of_return
+
+    known = known_to(session)
+    return plan_of_return(known, _earlier_releases(session, known, wanted, generation))
+
+
+def _earlier_releases(session: Session, known: Known, wanted: Sequence[str], generation: int | None) -> list[Release]:
     """Return the releases to go back to.
 
     Raises:
-        Failure: an asset does not have an earlier release, or secrets of it are missing.
+        Failure: no asset has an earlier release.
+        MissingSecretError: the files do not have a secret of an earlier release any more.
     """
-
-    running = {instance.uuid: instance for instance in session.target.instances()}
-    deployed = session.deployed()
+    running, deployed = {instance.uuid: instance for instance in known.instances}, known.deployed
     uuids = [uuid for uuid, release in deployed.items() if is_wanted(uuid, release.app.settings.uuid, wanted)]
     if not uuids:
         raise Failure(not_running(session, wanted, deployed))
     if generation is not None and len(uuids) > 1:
         raise Failure(f"--to is for one asset, and there are {len(uuids)}. Select one with --app.")
-    present = _present_releases(session, [deployed[uuid] for uuid in uuids])
-    found: list[Release] = []
+    found: list[KeptRelease] = []
     for uuid in uuids:
         kept = session.store.of(uuid)
         current = running[uuid].hash if uuid in running else kept[-1].hash
-        earlier = [
+        found += [
             release
             for release in kept
             if (release.hash != current if generation is None else release.release.generation == generation)
-        ]
-        if earlier:
-            found.append(earlier[-1].with_secrets_of(present.get(uuid, earlier[-1].release)))
+        ][-1:]
     if not found:
         names = ", ".join(uuids)
         if generation is None:
             raise Failure(f"{names}: no other release has been up. `ofa apps up` applies changes of the files.")
         kept_ones = ", ".join(str(kept.release.generation) for kept in session.store.of(uuids[0]))
         raise Failure(f"{names}: generation {generation} is not kept. Write one of {kept_ones} after --to.")
-    return found
+    present = _present_releases(session, found)
+    return [kept.with_secrets_of(present.get(kept.release.uuid)) for kept in found]
 
 
-def _present_releases(session: Session, deployed: Sequence[Release]) -> dict[str, Release]:
-    """Return the releases of the files, if a release has secrets: their values are not kept."""
-    if not any(release.secrets for release in deployed):
+def _present_releases(session: Session, found: Sequence[KeptRelease]) -> dict[str, Release]:
+    """Return the releases of the files, if an earlier release has secrets: their values are not kept."""
+    if not any(kept.release.secrets for kept in found):
         return {}
     return {release.uuid: release for release in wanted_by(session).releases}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +9,13 @@ import click
 
 from openfactory.apps.cli.options import json_option
 from openfactory.apps.cli.output import one_line, print_json, print_table
-from openfactory.deploy.settings import VARIABLES
-from openfactory.settings import declare, setting
+from openfactory.deploy.cli.session import apps_in
 
 if TYPE_CHECKING:
     from openfactory.deploy.app import App
     from openfactory.deploy.problems import Problem
 
 __all__ = ["schema", "validate"]
-
-declare(VARIABLES)
 
 
 @click.command()
@@ -41,15 +37,11 @@ def validate(context: click.Context, paths: tuple[Path, ...], uns_schema: str | 
     with "uns_id" as null without a namespace, and "line" as 0 for a file as a whole
     """
     from openfactory.deploy.problems import InvalidFilesError
-    from openfactory.deploy.reading import read_apps  # pydantic is slow to import
-    from openfactory.deploy.uns import UNSSchema
 
     apps: list[App] = []
     problems: tuple[Problem, ...] = ()
     try:
-        uns_file = uns_schema or setting("OPENFACTORY_UNS_SCHEMA")
-        uns = UNSSchema.from_file(uns_file, os.environ) if uns_file else None
-        apps = read_apps(paths, os.environ, uns)
+        apps = apps_in(paths, uns_schema)
     except InvalidFilesError as error:
         problems = error.problems
     if as_json:

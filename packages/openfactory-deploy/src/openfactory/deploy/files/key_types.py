@@ -21,19 +21,21 @@ __all__ = [
     "Levels",
     "LongTime",
     "Memory",
+    "Name",
     "OpenFiles",
     "PagePath",
     "Port",
-    "SecretName",
     "ShortTime",
     "Store",
-    "StoreName",
     "Text",
     "UserId",
 ]
 
 _NAME_AND_VALUE = {"type": "string", "pattern": "^[^=]+=", "examples": ["LOG_LEVEL=INFO"]}
 _SCALAR = {"type": ["string", "number", "boolean"]}
+_NAMES_AND_VALUES = {
+    "anyOf": [{"type": "array", "items": _NAME_AND_VALUE}, {"type": "object", "additionalProperties": _SCALAR}]
+}
 _DURATION = {"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", "examples": ["10s", "1m30s"]}
 
 Text = Annotated[str, Field(min_length=1), BeforeValidator(values.text_of)]
@@ -60,26 +62,12 @@ EnvironmentItem = Annotated[str, BeforeValidator(values.assignment)]
 Environment = Annotated[
     tuple[EnvironmentItem, ...],
     BeforeValidator(values.items_of),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "array", "items": _NAME_AND_VALUE},
-                {"type": "object", "additionalProperties": _SCALAR},
-            ]
-        }
-    ),
+    WithJsonSchema(_NAMES_AND_VALUES),
 ]
 Labels = Annotated[
     dict[str, str],
     BeforeValidator(values.labels_of),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "object", "additionalProperties": _SCALAR},
-                {"type": "array", "items": _NAME_AND_VALUE},
-            ]
-        }
-    ),
+    WithJsonSchema(_NAMES_AND_VALUES),
 ]
 Command = Annotated[
     tuple[str, ...],
@@ -108,14 +96,9 @@ Store = Annotated[
         }
     ),
 ]
-StoreName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$"), BeforeValidator(storages.storage_name_of)]
-SecretName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$"), BeforeValidator(storages.storage_name_of)]
+Name = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$"), BeforeValidator(storages.storage_name_of)]
 Levels = Annotated[
     dict[str, str],
     BeforeValidator(level_values),
     WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number"]}}),
 ]
-
-
-def _words(*words: str) -> BeforeValidator:
-    return BeforeValidator(values.one_of(*words))

@@ -30,13 +30,12 @@ from openfactory.deploy.files.key_types import (
     Levels,
     LongTime,
     Memory,
+    Name,
     OpenFiles,
     PagePath,
     Port,
-    SecretName,
     ShortTime,
     Store,
-    StoreName,
     Text,
     UserId,
 )
@@ -252,11 +251,11 @@ class AppFile(Section):
         BeforeValidator(values.one_or_more),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
     ] = Field(default=(), description="Files with further variables, beside this file.")
-    secrets: dict[SecretName, Secret] = Field(
+    secrets: dict[Name, Secret] = Field(
         default_factory=dict,
         description="Values that the app reads from a file, whose path is in the variable <NAME>_FILE.",
     )
-    storage: Annotated[dict[StoreName, Store], BeforeValidator(storages.storages_of)] = Field(
+    storage: Annotated[dict[Name, Store], BeforeValidator(storages.storages_of)] = Field(
         default_factory=dict, description="Storages of the app by name."
     )
     routing: Routing | None = Field(default=None, description="How the gateway reaches the web pages of the app.")

@@ -35,11 +35,16 @@ class Project(msgspec.Struct, frozen=True):
 
     Attributes:
         name: name of the project, by which a target tells its instances from those of others.
-        folder: folder of the files; a target that keeps files keeps them in `.openfactory` there.
+        folder: folder of the files; its own files are in `.openfactory` there.
     """
 
     name: str
     folder: Path
+
+    @property
+    def own_folder(self) -> Path:
+        """The folder of the project's own files, as an absolute path."""
+        return self.folder.absolute() / ".openfactory"
 
 
 class Instance(msgspec.Struct, frozen=True):

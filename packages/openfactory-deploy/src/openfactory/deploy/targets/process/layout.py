@@ -11,10 +11,7 @@ from urllib.parse import quote
 
 from openfactory.deploy.targets.process.log_files import remove_log
 
-__all__ = ["FOLDER", "Layout"]
-
-#: Name of the folder.
-FOLDER = ".openfactory"
+__all__ = ["Layout"]
 
 
 class Layout:

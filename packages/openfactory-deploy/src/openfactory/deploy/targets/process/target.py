@@ -15,7 +15,7 @@ from openfactory.deploy.targets.base import Instance, InstanceState, LogLine, Pr
 from openfactory.deploy.targets.process.base_environment import base_environment
 from openfactory.deploy.targets.process.connection import ask
 from openfactory.deploy.targets.process.gateway import ProcessGateway
-from openfactory.deploy.targets.process.layout import FOLDER, Layout
+from openfactory.deploy.targets.process.layout import Layout
 from openfactory.deploy.targets.process.log_files import LogReader
 from openfactory.deploy.targets.process.messages import Request
 from openfactory.deploy.targets.process.ports import chosen_port
@@ -42,7 +42,7 @@ class ProcessTarget(Target):
 
     def __init__(self, project: Project, *, log_bytes: int = 10 * 2**20) -> None:
         super().__init__(project)
-        self._layout = Layout(project.folder.absolute() / FOLDER)
+        self._layout = Layout(project.own_folder)
         self._log_bytes = log_bytes
         self._gateway = ProcessGateway(self._layout, project.name, self._ask)
         self._closed = threading.Event()
