@@ -136,8 +136,7 @@ class KubernetesTarget(Target):
 
     def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
         # The routes are objects of the releases, so they are there already.
-        routes = {release.uuid: self._addresses.route(release.app.settings) for release in releases}
-        return {uuid: route.url() for uuid, route in routes.items() if route is not None}
+        return self._addresses.urls(releases)
 
     def close(self) -> None:
         if "_cluster" in vars(self):
