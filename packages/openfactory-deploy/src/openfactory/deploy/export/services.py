@@ -59,9 +59,8 @@ def common_keys(release: Release) -> dict[str, Any]:
         }
     if release.secrets:
         keys["secrets"] = [{"source": secret_key(release, name), "target": name} for name in release.secrets]
-    limits = settings.deploy.resources.limits if settings.deploy.resources else None
-    if limits is not None and limits.open_files is not None:
-        keys["ulimits"] = {"nofile": {"soft": limits.open_files, "hard": limits.open_files}}
+    if (open_files := settings.deploy.limits.open_files) is not None:
+        keys["ulimits"] = {"nofile": {"soft": open_files, "hard": open_files}}
     keys["stop_grace_period"] = seconds_text(seconds_of(settings.stop_grace_period))
     return keys
 
@@ -107,13 +106,9 @@ def networks_of(releases: Sequence[Release]) -> dict[str, dict[str, Any]]:
 
 def resources_of(release: Release) -> dict[str, Any]:
     """Return limits and reservations; memory is in bytes, because Compose does not know `Mi` and `Gi`."""
-    resources = release.app.settings.deploy.resources
-    if resources is None:
-        return {}
+    deploy = release.app.settings.deploy
     found = {}
-    for kind, given in (("limits", resources.limits), ("reservations", resources.reservations)):
-        if given is None:
-            continue
+    for kind, given in (("limits", deploy.limits), ("reservations", deploy.reservations)):
         amount = {"cpus": f"{given.cpus:g}"} if given.cpus is not None else {}
         if given.memory is not None:
             amount["memory"] = str(bytes_of(given.memory))

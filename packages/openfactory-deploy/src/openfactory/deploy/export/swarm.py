@@ -65,8 +65,8 @@ def _service(release: Release, project: str, addresses: Addresses) -> dict[str, 
     deploy["restart_policy"] = {"condition": _RESTART[settings.restart]}
     if resources := resources_of(release):
         deploy["resources"] = resources
-    if settings.deploy.placement is not None and settings.deploy.placement.constraints:
-        deploy["placement"] = {"constraints": [_constraint(text) for text in settings.deploy.placement.constraints]}
+    if settings.deploy.constraints:
+        deploy["placement"] = {"constraints": list(settings.deploy.constraints)}
     environment = {name: _without_templates(value) for name, value in release.environment.items()}
     if settings.update.order == "start-first":
         # The new task runs beside the old one, and takes its UUID over.
@@ -79,11 +79,6 @@ def _service(release: Release, project: str, addresses: Addresses) -> dict[str, 
 def _without_templates(text: str) -> str:
     """Return a text in which Swarm replaces nothing, except for a fact of the task."""
     return text if _TASK_FACT.fullmatch(text) else text.replace("{{", '{{"{{"}}')
-
-
-def _constraint(text: str) -> str:
-    """Return a constraint in the spelling of Swarm: `node.role=manager` lacks one equals sign."""
-    return re.sub(r"\s*(==|!=|=)\s*", lambda found: f" {'!=' if found[1] == '!=' else '=='} ", text, count=1)
 
 
 def _secrets(releases: Sequence[Release]) -> list[str]:

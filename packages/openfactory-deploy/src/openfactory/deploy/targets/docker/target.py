@@ -183,9 +183,9 @@ def _ignored(release: Release) -> dict[str, str]:
     """Return the keys that mean nothing for one Docker; the app runs without them."""
     deploy = release.app.settings.deploy
     ignored = {}
-    if deploy.placement is not None and deploy.placement.constraints:
+    if deploy.constraints:
         ignored["deploy.placement"] = "one Docker has one node. Select the target swarm for several."
-    if deploy.resources is not None and deploy.resources.reservations and deploy.resources.reservations.cpus:
+    if deploy.reservations.cpus is not None:
         ignored["deploy.resources.reservations.cpus"] = "no CPU is reserved on one Docker. Select the target swarm."
     return ignored
 

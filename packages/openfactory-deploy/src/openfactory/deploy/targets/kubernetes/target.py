@@ -55,8 +55,7 @@ class KubernetesTarget(Target):
         lacking = self.refuses(release)
         if settings.restart not in ("always", "unless-stopped"):
             lacking["restart"] = f"A Deployment always restarts its pod, so `{settings.restart}` is not possible."
-        resources = settings.deploy.resources
-        if resources is not None and resources.limits is not None and resources.limits.open_files is not None:
+        if settings.deploy.limits.open_files is not None:
             lacking["deploy.resources.limits.open_files"] = "Kubernetes has no limit for files. Set it on the nodes."
         if unknown := unknown_constraints(settings):
             lacking["deploy.placement.constraints"] = (

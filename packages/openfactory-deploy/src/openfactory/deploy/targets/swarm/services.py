@@ -37,7 +37,7 @@ _STATES = {
 }
 # Swarm replaces these facts of a task, and refuses all other text between such braces.
 _FACT = re.compile(r"\{\{(?!\s*\.(?:Service|Node|Task)\.)")
-_ONE_NODE = re.compile(r"node\.(id|hostname|labels\.\S+)\s*==")
+_ONE_NODE = re.compile(r"node\.(id|hostname|labels\.\S+) ==")
 _NAME = re.compile(r"[a-z0-9]+(?:[-_]+[a-z0-9]+)*")
 #: Swarm's bound for the name of a service, less the characters of a generation.
 _LONGEST = 63 - len("-g99999")
@@ -52,7 +52,7 @@ def swarm_problems_of(release: Release, target: str) -> dict[str, str]:
             "with `-` or `_` between them."
         )
     has_folder = any(mount["Type"] == "bind" for mount in release.mounts)
-    if has_folder and not any(map(_ONE_NODE.match, _constraints(release))):
+    if has_folder and not any(map(_ONE_NODE.match, release.app.settings.deploy.constraints)):
         problems["storage"] = (
             "a folder of one machine does not follow the app to another. Use a storage of type nfs, or bind the app "
             "to the machine: deploy.placement.constraints: [node.hostname==NAME]."
@@ -99,7 +99,7 @@ def service_of(
     task: dict[str, Any] = {
         "ContainerSpec": container,
         "Networks": [_network(release, network) for network in settings.networks],
-        "Placement": {"Constraints": list(_constraints(release))},
+        "Placement": {"Constraints": list(settings.deploy.constraints)},
         "Resources": _resources(release),
         "RestartPolicy": {"Condition": _RESTART[settings.restart], "Delay": 10**9},
     }
@@ -189,11 +189,6 @@ def _address(container: Mapping[str, Any], task: Mapping[str, Any] | None) -> st
     return None
 
 
-def _constraints(release: Release) -> tuple[str, ...]:
-    placement = release.app.settings.deploy.placement
-    return placement.constraints if placement is not None else ()
-
-
 def _network(release: Release, network: str) -> dict[str, Any]:
     return {"Target": network} if network == "host" else {"Target": network, "Aliases": [release.name]}
 
@@ -208,11 +203,9 @@ def _secret(name: str, id: str, name_in_swarm: str) -> dict[str, Any]:
 
 
 def _resources(release: Release) -> dict[str, Any]:
-    resources = release.app.settings.deploy.resources
-    if resources is None:
-        return {}
-    parts = {"Limits": resources.limits, "Reservations": resources.reservations}
-    return {name: _amounts(part) for name, part in parts.items() if part is not None}
+    deploy = release.app.settings.deploy
+    parts = {"Limits": _amounts(deploy.limits), "Reservations": _amounts(deploy.reservations)}
+    return {name: amounts for name, amounts in parts.items() if amounts}
 
 
 def _amounts(part: Reservations) -> dict[str, int]:
