@@ -115,7 +115,10 @@ class ProcessTarget(Target):
         if "PORT" not in program.ports or all(record.program.uuid != program.uuid for record in records):
             return program
         reserved = {int(port) for record in records for port in record.ports.values()}
-        port = chosen_port(int(program.environment["PORT"]), reserved)
+        try:
+            port = chosen_port(int(program.environment["PORT"]), reserved)
+        except OSError as error:
+            raise TargetError(f"{release.uuid} cannot be started: {error}") from error
         if not port or not self._gateway.announce(release, _address(program, port)):
             return program
         return msgspec.structs.replace(program, environment={**program.environment, "PORT": str(port)})
