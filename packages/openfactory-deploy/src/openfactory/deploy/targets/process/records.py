@@ -27,7 +27,6 @@ class Program(msgspec.Struct, frozen=True):
         folder: working directory.
         environment: all environment variables, without secrets.
         ports: names of the variables with ports of this machine; another port is free if theirs is taken.
-        secrets: variable with the path of each secret, by the name of the secret.
         restart: when it is started again: `no`, `on-failure`, `always`, `unless-stopped`.
         grace: seconds between SIGTERM and SIGKILL.
         uid: user id, or None for that of the supervisor.
@@ -47,7 +46,6 @@ class Program(msgspec.Struct, frozen=True):
     folder: str
     environment: dict[str, str]
     ports: list[str] = []
-    secrets: dict[str, str] = {}
     restart: str = "unless-stopped"
     grace: float = 10.0
     uid: int | None = None
