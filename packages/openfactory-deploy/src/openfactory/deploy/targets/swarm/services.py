@@ -23,9 +23,19 @@ from openfactory.deploy.targets.docker.containers import (
 )
 from openfactory.deploy.targets.identity import APP, GENERATION, HASH, UUID, identity_labels
 
-__all__ = ["grace_of", "instance_of", "newest_of", "secret_name", "service_of", "swarm_problems_of"]
+__all__ = [
+    "RESTART_CONDITIONS",
+    "grace_of",
+    "instance_of",
+    "newest_of",
+    "secret_name",
+    "service_of",
+    "swarm_problems_of",
+    "without_templates",
+]
 
-_RESTART = {"no": "none", "on-failure": "on-failure", "always": "any", "unless-stopped": "any"}
+#: Condition of Swarm for each restart policy of Docker.
+RESTART_CONDITIONS = {"no": "none", "on-failure": "on-failure", "always": "any", "unless-stopped": "any"}
 _STATES = {
     "running": InstanceState.RUNNING,
     "complete": InstanceState.EXITED,
@@ -83,7 +93,7 @@ def service_of(
     labels = labels_of(release, project, addresses)
     container: dict[str, Any] = {
         "Image": image,
-        "Env": [_FACT.sub('{{"{{"}}', variable) for variable in environment_of(release, beside=beside)],
+        "Env": [without_templates(variable) for variable in environment_of(release, beside=beside)],
         "Labels": identity_labels(project, release),
         "Mounts": [_literal(mount) for mount in release.mounts],
         "StopGracePeriod": grace_period(release) * 10**9,
@@ -101,7 +111,7 @@ def service_of(
         "Networks": [_network(release, network) for network in settings.networks],
         "Placement": {"Constraints": list(settings.deploy.constraints)},
         "Resources": _resources(release),
-        "RestartPolicy": {"Condition": _RESTART[settings.restart], "Delay": 10**9},
+        "RestartPolicy": {"Condition": RESTART_CONDITIONS[settings.restart], "Delay": 10**9},
     }
     # For updates by hand, and for restarts: a task that starts first would wait for the UUID of the other.
     update = {"Parallelism": 1, "Order": "stop-first", "Monitor": round(seconds_of(settings.update.monitor) * 1e9)}
@@ -114,6 +124,11 @@ def service_of(
         # There is one task, so its name needs no load balancer, which would cut connections that are quiet for long.
         "endpoint_spec": {"Mode": "dnsrr"},
     }
+
+
+def without_templates(text: str) -> str:
+    """Return a text in which Swarm replaces nothing but the facts of a task."""
+    return _FACT.sub('{{"{{"}}', text)
 
 
 def secret_name(service: str, name: str) -> str:
@@ -194,7 +209,7 @@ def _network(release: Release, network: str) -> dict[str, Any]:
 
 
 def _literal(mount: Mapping[str, Any]) -> dict[str, Any]:
-    return {**mount, "Source": _FACT.sub('{{"{{"}}', mount["Source"])}
+    return {**mount, "Source": without_templates(mount["Source"])}
 
 
 def _secret(name: str, id: str, name_in_swarm: str) -> dict[str, Any]:
