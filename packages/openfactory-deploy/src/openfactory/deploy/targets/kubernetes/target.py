@@ -88,8 +88,7 @@ class KubernetesTarget(Target):
         release: Release,
         wait_until_up: Callable[[Instance], None],
     ) -> Instance:
-        before = self._objects_of(release.uuid, release.app.settings.uuid)
-        self._apply(release)
+        before = self._apply(release)
         started = self._find(release)
         try:
             wait_until_up(started)
@@ -164,13 +163,13 @@ class KubernetesTarget(Target):
         return self._cluster.objects(selector, ["Pod"])
 
     def _find(self, release: Release) -> Instance:
-        for instance in self.instances():
-            if (instance.uuid, instance.generation) == (release.uuid, release.generation):
-                return instance
+        made = self._deployment(release.uuid)
+        if made is not None and _generation(made) == release.generation:
+            return _instance(made, self._pods(self._of_uuid(release.uuid)))
         raise TargetError(f"{release.uuid} was deleted while it was made. Deploy it again.")
 
-    def _apply(self, release: Release) -> None:
-        """Apply the objects of a release. If one of them is refused, all are as they were before."""
+    def _apply(self, release: Release) -> list[Object]:
+        """Apply the objects of a release, and return those before. If one is refused, all are as they were before."""
         before = self._objects_of(release.uuid, release.app.settings.uuid)
         try:
             for item in manifests(release, self._place):
@@ -178,6 +177,7 @@ class KubernetesTarget(Target):
         except BaseException:
             self._restore(before, release)
             raise
+        return before
 
     def _restore(self, before: Sequence[Object], release: Release) -> None:
         known = {_key(item) for item in before}
