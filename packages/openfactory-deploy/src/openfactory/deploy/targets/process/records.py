@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from openfactory.concurrency.process_identity import is_running, machine
+from openfactory.concurrency.process_identity import exists, is_running, machine
 
 __all__ = ["Program", "Record", "read_records", "write_records"]
 
@@ -92,7 +92,7 @@ class Record(msgspec.Struct):
         if self.pid is None:
             return False
         running = is_running(self.machine, self.pid, self.start)
-        return _exists(self.pid) if running is None and not machine() else bool(running)
+        return exists(self.pid) if running is None and not machine() else bool(running)
 
 
 def read_records(file: Path) -> list[Record]:
@@ -118,12 +118,3 @@ def write_records(file: Path, records: Iterable[Record]) -> None:
         stream.flush()
         os.fsync(descriptor)
     temporary.replace(file)
-
-
-def _exists(pid: int) -> bool:
-    """Return whether a process exists, on systems that do not tell its start."""
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
