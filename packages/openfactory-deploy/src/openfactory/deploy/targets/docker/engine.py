@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openfactory.deploy.app import Release
 from openfactory.deploy.gateway.routes import Addresses
-from openfactory.deploy.targets.base import LogLine, Project, Target
-from openfactory.deploy.targets.docker.connection import check_client, connect
+from openfactory.deploy.targets.base import LogLine, Project, Target, TargetError
+from openfactory.deploy.targets.docker.connection import check_client, connect, refusals
 from openfactory.deploy.targets.docker.logs import Frames, followed_logs, merged_logs
 from openfactory.deploy.targets.identity import PROJECT, UUID
 
@@ -56,6 +56,28 @@ class EngineTarget(Target):
             if self._client is not None:
                 self._client.close()
                 self._client = None
+
+    def _network(self, release: Release, network: str, create: str) -> dict[str, Any]:
+        """Return the description of a network that a release needs.
+
+        Args:
+            release: the release.
+            network: name of the network.
+            create: command that creates it, without the name.
+
+        Raises:
+            TargetError: it does not exist.
+        """
+        from docker.errors import NotFound
+
+        with refusals(f"Asset {release.uuid} cannot be started", "Look at the log of the engine."):
+            try:
+                return dict(self._api.inspect_network(network))
+            except NotFound as error:
+                raise TargetError(
+                    f"Asset {release.uuid} cannot be started: the network {network!r} does not exist. "
+                    f"Create it: {create} {network}."
+                ) from error
 
     def _filters(self, uuid: str | None = None) -> dict[str, list[str]]:
         """Return the filters that find the parts of the project, or of one asset, on the engine."""

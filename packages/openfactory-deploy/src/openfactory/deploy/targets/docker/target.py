@@ -49,7 +49,8 @@ class DockerTarget(EngineTarget):
             )
         assert settings.image is not None
         have_image(self._api, settings.image, always=settings.image_pull_policy == "always")
-        self._check_networks(release)
+        for network in settings.networks:
+            self._network(release, network, "docker network create")
         new_volumes = self._absent_volumes(release)
         name = f"{release.name}.g{release.generation}" if others else release.name
         description = container_of(release, self.project.name, self._addresses, beside=bool(others))
@@ -99,19 +100,6 @@ class DockerTarget(EngineTarget):
             if _generation(container) == instance.generation:
                 return container
         return None
-
-    def _check_networks(self, release: Release) -> None:
-        from docker.errors import NotFound
-
-        for network in release.app.settings.networks:
-            with refusals(f"Asset {release.uuid} cannot be started", _LOOK):
-                try:
-                    self._api.inspect_network(network)
-                except NotFound as error:
-                    raise TargetError(
-                        f"Asset {release.uuid} cannot be started: the network {network!r} does not exist. "
-                        f"Create it: docker network create {network}."
-                    ) from error
 
     def _absent_volumes(self, release: Release) -> list[str]:
         """Return the volumes that the engine makes with the container."""

@@ -80,7 +80,7 @@ class SwarmTarget(EngineTarget):
                 )
                 service = self._api.create_service(name=name, **description)["ID"]
                 self._until_begun(release, service)
-                return instance_of(self._api.inspect_service(service), self._tasks()[service])
+                return instance_of(self._api.inspect_service(service), self._tasks_of(service))
             except BaseException:
                 self._undo(service, secrets)
                 raise
@@ -95,7 +95,7 @@ class SwarmTarget(EngineTarget):
         if service is None:
             raise TargetError(f"Asset {instance.uuid} has no service any more. Start it: ofa apps up.")
         task = service["Spec"]["TaskTemplate"]
-        before = newest_of(self._tasks()[service["ID"]])
+        before = newest_of(self._tasks_of(service["ID"]))
         with refusals(f"Asset {instance.uuid} cannot be restarted", _LOOK):
             self._api.update_service(
                 service["ID"],
@@ -105,7 +105,7 @@ class SwarmTarget(EngineTarget):
                 fetch_current_spec=True,
             )
         deadline = time.monotonic() + grace_of(service) + _PATIENCE
-        while newest_of(self._tasks()[service["ID"]]) == before and time.monotonic() < deadline:
+        while newest_of(self._tasks_of(service["ID"])) == before and time.monotonic() < deadline:
             time.sleep(_PAUSE)
 
     def _services(self, uuid: str | None = None) -> list[dict[str, Any]]:
@@ -121,6 +121,11 @@ class SwarmTarget(EngineTarget):
                 found[task["ServiceID"]].append(task)
         return found
 
+    def _tasks_of(self, service: str) -> list[dict[str, Any]]:
+        """Return the tasks of a service that exists."""
+        with refusals("The tasks of the service cannot be listed", _LOOK):
+            return list(self._api.tasks(filters={"service": service}))
+
     def _service(self, instance: Instance) -> dict[str, Any] | None:
         for service in self._services(instance.uuid):
             if _generation(service) == instance.generation:
@@ -128,17 +133,8 @@ class SwarmTarget(EngineTarget):
         return None
 
     def _check_networks(self, release: Release) -> None:
-        from docker.errors import NotFound
-
         for network in release.app.settings.networks:
-            with refusals(f"Asset {release.uuid} cannot be started", _LOOK):
-                try:
-                    found = self._api.inspect_network(network)
-                except NotFound as error:
-                    raise TargetError(
-                        f"Asset {release.uuid} cannot be started: the network {network!r} does not exist. "
-                        f"Create it: docker network create --driver overlay --attachable {network}."
-                    ) from error
+            found = self._network(release, network, "docker network create --driver overlay --attachable")
             if network != "host" and found["Scope"] != "swarm":
                 raise TargetError(
                     f"Asset {release.uuid} cannot be started: the network {network!r} is on one machine alone. "
@@ -159,7 +155,7 @@ class SwarmTarget(EngineTarget):
         """
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
-            for task in self._tasks()[service]:
+            for task in self._tasks_of(service):
                 status = task["Status"]
                 if status["State"] in _BEGUN:
                     return
