@@ -11,8 +11,8 @@ from openfactory.deploy.app import Release
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.targets.base import LogLine, Project, Target, TargetError
 from openfactory.deploy.targets.docker.connection import check_client, connect, refusals
-from openfactory.deploy.targets.docker.logs import Frames, followed_logs, merged_logs
 from openfactory.deploy.targets.identity import PROJECT, UUID
+from openfactory.deploy.targets.logs import Frames, followed_logs, merged_logs
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -11,8 +11,8 @@ from openfactory.deploy.targets.base import Instance, TargetError
 from openfactory.deploy.targets.docker.connection import have_image, refusals
 from openfactory.deploy.targets.docker.containers import container_of, instance_of, problems_of, secrets_archive
 from openfactory.deploy.targets.docker.engine import EngineTarget
-from openfactory.deploy.targets.docker.logs import Frames, seconds_before
 from openfactory.deploy.targets.identity import GENERATION, UUID
+from openfactory.deploy.targets.logs import Frames, seconds_before
 
 __all__ = ["DockerTarget"]
 

@@ -12,8 +12,8 @@ from openfactory.deploy.app import Release
 from openfactory.deploy.targets.base import Instance, TargetError
 from openfactory.deploy.targets.docker.connection import pinned_image, refusals
 from openfactory.deploy.targets.docker.engine import EngineTarget
-from openfactory.deploy.targets.docker.logs import Frames, seconds_before
 from openfactory.deploy.targets.identity import GENERATION, UUID, identity_labels
+from openfactory.deploy.targets.logs import Frames, seconds_before
 from openfactory.deploy.targets.swarm.service_logs import service_frames
 from openfactory.deploy.targets.swarm.services import (
     grace_of,
