@@ -82,10 +82,10 @@ class Supervisor:
         for pid in strays(self._layout.logs.resolve(), running):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        for app in list(self._apps.values()):
+        apps = list(self._apps.values())
+        for app in apps:
             app.resume()
-            if app.record.stopping:
-                self._background = asyncio.create_task(self._stop(app))
+        self._stops = [asyncio.create_task(self._stop(app)) for app in apps if app.record.stopping]
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._end.is_set():  # the command asks the next supervisor
