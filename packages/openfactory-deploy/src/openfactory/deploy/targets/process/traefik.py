@@ -102,8 +102,9 @@ class Traefik:
             TargetError: it has not taken the routes in time.
         """
         wanted = {route.name: set(servers) for route, servers in routes.items() if servers}
+        api = self._ports().api
         deadline = time.monotonic() + _TAKEN_SECONDS
-        while (taken := self._taken()) != wanted:
+        while (taken := _taken(api)) != wanted:
             if beside_others and taken is not None and wanted.items() <= taken.items():
                 return
             if time.monotonic() > deadline:
@@ -112,20 +113,6 @@ class Traefik:
                     f"{self.folder.parent / 'logs'}."
                 )
             time.sleep(0.02)
-
-    def _taken(self) -> dict[str, set[str]] | None:
-        """Return the servers of each service that Traefik has, or None if it does not answer."""
-        try:
-            url = f"http://127.0.0.1:{self._ports().api}/api/http/services?per_page=10000"
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                services = json.load(answer)
-        except OSError:
-            return None
-        return {
-            service["name"].removesuffix("@file"): {server["url"] for server in service["loadBalancer"]["servers"]}
-            for service in services
-            if service["name"].endswith("@file") and "loadBalancer" in service
-        }
 
     def _ports(self) -> Ports:
         if (ports := self._kept_ports()) is None:
@@ -142,6 +129,21 @@ class Traefik:
         ports = Ports(host, int(web), int(points["traefik"]["address"].rpartition(":")[2]))
         wanted = environment("OPENFACTORY_GATEWAY")
         return ports if wanted is None or _host_and_port(wanted) == (ports.host, ports.web) else None
+
+
+def _taken(api: int) -> dict[str, set[str]] | None:
+    """Return the servers of each service that the Traefik with an API port has, or None if it does not answer."""
+    try:
+        url = f"http://127.0.0.1:{api}/api/http/services?per_page=10000"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            services = json.load(answer)
+    except OSError:
+        return None
+    return {
+        service["name"].removesuffix("@file"): {server["url"] for server in service["loadBalancer"]["servers"]}
+        for service in services
+        if service["name"].endswith("@file") and "loadBalancer" in service
+    }
 
 
 def _static_settings(ports: Ports, routes: Path, version: tuple[int, ...]) -> dict[str, Any]:
