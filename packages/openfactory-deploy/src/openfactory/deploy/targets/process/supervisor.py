@@ -32,6 +32,9 @@ __all__ = ["main"]
 # Seconds between two looks at the sizes of the logs.
 _LOG_LOOK = 1.0
 
+# Answer to a command of another version.
+_UNKNOWN = "The supervisor does not know the request ({}). Stop the apps with the version that has started them."
+
 # Seconds that a supervisor without apps waits for its first request.
 _FIRST_REQUEST = 10.0
 
@@ -98,7 +101,7 @@ class Supervisor:
             writer.write(msgspec.json.encode(answer))
             await writer.drain()
         except msgspec.MsgspecError as error:
-            writer.write(msgspec.json.encode(Answer(f"The supervisor does not know the request ({error}).")))
+            writer.write(msgspec.json.encode(Answer(_UNKNOWN.format(error))))
         except ConnectionError:
             pass  # the command was interrupted
         except Exception as error:  # noqa: BLE001 - a defect of one request must not end the supervisor
