@@ -132,6 +132,14 @@ def test_a_stack_is_a_compose_file_with_its_labels_below_deploy(composed: Compos
     assert "correct horse" not in text
 
 
+def test_facts_of_a_task_stay_in_the_texts_of_a_stack(composed: Composed) -> None:
+    environment = ("NODE=at {{.Node.Hostname}}", "SLOT={{ .Task.Slot }}", "OTHER={{.x}}")
+    text = stack_text(releases(uuid="a1", image="i", environment=environment), "p", ADDRESSES)
+    found = composed(text)["services"]["a1"]["environment"]
+    assert (found["NODE"], found["SLOT"]) == ("at {{.Node.Hostname}}", "{{ .Task.Slot }}")
+    assert found["OTHER"] == '{{"{{"}}.x}}'
+
+
 def test_docker_takes_a_stack_as_it_is(tmp_path: Path) -> None:
     try:
         docker = program("docker", "docker.io")

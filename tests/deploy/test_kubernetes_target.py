@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from kubernetes_stand_in import StandIn, stand_in
 from openfactory.deploy.app import Release
 from openfactory.deploy.gateway.routes import Addresses
-from openfactory.deploy.targets.base import InstanceState, Project, TargetError
+from openfactory.deploy.targets.base import InstanceState, LogLine, Project, TargetError
 from openfactory.deploy.targets.kubernetes import KubernetesTarget
 from openfactory.deploy.targets.kubernetes.manifests import Place, manifests
 from openfactory.exceptions import MissingDistributionError
@@ -273,15 +274,37 @@ def test_the_state_of_an_instance_is_that_of_its_pod(target: KubernetesTarget, s
 
 @pytest.mark.parametrize("follow", [False, True])
 def test_logs_are_those_of_the_pods(target: KubernetesTarget, server: StandIn, follow: bool) -> None:
+    def logs(count: int, *uuids: str) -> list[LogLine]:
+        lines = target.logs(uuids, follow=follow)
+        return list(islice(lines, count) if follow else lines)
+
     target.start(release())
     target.start(release(uuid="other"))
     server.logs = {"mill-1-pod-1": "one\nzwei ü\nthree", "other-pod-1": "else\n"}
-    assert [(line.uuid, line.text) for line in target.logs(["Mill_1"], follow=follow)] == [
+    assert [(line.uuid, line.text) for line in logs(3, "Mill_1")] == [
         ("Mill_1", "one"),
         ("Mill_1", "zwei ü"),
         ("Mill_1", "three"),
     ]
-    assert {line.uuid for line in target.logs(follow=follow)} == {"Mill_1", "other"}
+    assert sorted(line.uuid for line in logs(4)) == ["Mill_1", "Mill_1", "Mill_1", "other"]
+
+
+def test_logs_go_on_with_a_later_pod_until_the_target_is_closed(target: KubernetesTarget, server: StandIn) -> None:
+    running = target.start(release())
+    server.logs = {"mill-1-pod-1": "one\n", "mill-1-pod-2": "two\n"}
+    lines = target.logs(follow=True)
+    assert next(lines) == LogLine("Mill_1", "one")
+    target.replace(running, release(2, image="mill:2"), lambda _: None)
+    assert next(lines) == LogLine("Mill_1", "two")
+    target.close()
+    assert list(lines) == []
+
+
+def test_the_last_lines_of_a_log_are_in_the_order_of_their_times(target: KubernetesTarget, server: StandIn) -> None:
+    target.start(release())
+    target.start(release(uuid="other"))
+    server.logs = {"mill-1-pod-1": "one\ntwo\nthree\n", "other-pod-1": "1\n2\n3\n"}
+    assert [line.text for line in target.logs(tail=2)] == ["two", "2", "three", "3"]
 
 
 def test_keys_that_kubernetes_lacks_are_told(target: KubernetesTarget) -> None:

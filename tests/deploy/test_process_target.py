@@ -20,6 +20,9 @@ import pytest
 from openfactory.concurrency.process_identity import start_of
 from openfactory.deploy.targets.base import InstanceState, Project, Target, TargetError
 from openfactory.deploy.targets.process import ProcessTarget
+from openfactory.deploy.targets.process.connection import ask
+from openfactory.deploy.targets.process.layout import FOLDER, Layout
+from openfactory.deploy.targets.process.messages import Request
 from servers.ports import free_port
 from target_conformance import (
     REPORTER,
@@ -176,6 +179,14 @@ class TestProcessTarget(TargetConformance):
         assert start_of(before.pid or 0) is None
         until(lambda: running_in(target))
         until(lambda: len(reports_of(target, "MILL-1")) == 2)
+
+    def test_a_supervisor_refuses_the_action_of_another_version(self, target: Target, program: Settings) -> None:
+        started = target.start(self.release(target, program))
+        layout = Layout(target.project.folder / FOLDER)
+        unknown = Request("pause", project=target.project.name, uuid=started.uuid, generation=1)  # type: ignore[arg-type]
+        with pytest.raises(TargetError, match="does not know the request"):
+            ask(layout, unknown, {})
+        assert [instance.pid for instance in target.instances()] == [started.pid]
 
     def test_supervisor_and_apps_are_apart_from_the_terminal(self, target: Target, program: Settings) -> None:
         target.start(self.release(target, program))

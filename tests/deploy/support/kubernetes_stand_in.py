@@ -128,7 +128,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._answer(404, {"message": "the server could not find the requested resource"})
         kind, name = found["kind"], found["name"]
         if found["log"]:
-            return self._answer(200, self.state.logs.get(name, "").encode())
+            assert query["timestamps"] == "true"
+            lines = self.state.logs.get(name, "").splitlines(keepends=True)
+            timed = (f"2026-01-01T00:00:00.{number:09}Z {line}" for number, line in enumerate(lines))
+            return self._answer(200, "".join(timed).encode())
         if self.command == "GET":
             with self.state.lock:
                 items = [

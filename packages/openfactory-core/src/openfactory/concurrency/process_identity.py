@@ -11,7 +11,7 @@ from functools import cache
 
 from openfactory.concurrency.boot_clock import boot_id
 
-__all__ = ["is_running", "machine", "start_of"]
+__all__ = ["exists", "is_running", "machine", "start_of"]
 
 # Place of the start among the fields from the state on.
 _START = 19
@@ -40,7 +40,7 @@ def is_running(on_machine: str, pid: int, start: int | None) -> bool | None:
         return None
     fields = _fields_of(pid)
     if fields is None:
-        return None if _exists(pid) else False
+        return None if exists(pid) else False
     return not _is_dead(fields) and int(fields[_START]) == start
 
 
@@ -57,7 +57,7 @@ def _is_dead(fields: list[bytes]) -> bool:
     return fields[0] in (b"Z", b"X")
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
     """Return whether a process exists, also one that this user may not look at."""
     try:
         os.kill(pid, 0)

@@ -9,18 +9,15 @@ from openfactory.deploy.app import Release
 from openfactory.deploy.export.services import (
     checked_releases,
     common_keys,
-    doubled,
+    document_of,
     mounts_of,
-    networks_of,
     resources_of,
-    secret_key,
-    volumes_of,
+    secret_keys,
 )
 from openfactory.deploy.export.text import yaml_text
-from openfactory.deploy.gateway.labels import gateway_labels
 from openfactory.deploy.gateway.routes import Addresses
+from openfactory.deploy.targets.docker.containers import labels_of
 from openfactory.deploy.targets.health import health_check
-from openfactory.deploy.targets.identity import identity_labels
 
 __all__ = ["compose_file", "compose_text"]
 
@@ -41,21 +38,15 @@ def compose_file(releases: Sequence[Release], project: str, addresses: Addresses
     """Return a Compose file as a value. The values of secrets are not in it."""
     names = _services_of_apps(checked_releases(releases, "compose"))
     services = {release.name: _service(release, project, addresses, names) for release in releases}
-    document: dict[str, Any] = {"name": project, "services": services}
-    if networks := networks_of(releases):
-        document["networks"] = networks
-    if volumes := volumes_of(releases):
-        document["volumes"] = volumes
-    if secrets := _secret_variables(releases):
-        document["secrets"] = {key: {"environment": variable} for key, variable in secrets.items()}
-    return dict(doubled(document))
+    secrets = {key: {"environment": variable} for key, variable in _secret_variables(releases).items()}
+    return document_of({"name": project, "services": services}, releases, secrets)
 
 
 def _service(
     release: Release, project: str, addresses: Addresses, names: Mapping[str, Sequence[Release]]
 ) -> dict[str, Any]:
     settings = release.app.settings
-    labels = {**gateway_labels(release, addresses), **settings.labels, **identity_labels(project, release)}
+    labels = labels_of(release, project, addresses)
     service = {"container_name": release.name, **common_keys(release)}
     service |= {"environment": dict(release.environment), "labels": labels, "restart": settings.restart}
     if settings.image_pull_policy == "always":
@@ -83,5 +74,6 @@ def _services_of_apps(releases: Sequence[Release]) -> dict[str, list[Release]]:
 
 def _secret_variables(releases: Sequence[Release]) -> dict[str, str]:
     """Return the environment variable of each secret, which the user sets for Compose."""
-    keys = [secret_key(release, name) for release in releases for name in release.secrets]
-    return {key: "".join(letter if letter.isalnum() else "_" for letter in key).upper() for key in keys}
+    return {
+        key: "".join(letter if letter.isalnum() else "_" for letter in key).upper() for key in secret_keys(releases)
+    }

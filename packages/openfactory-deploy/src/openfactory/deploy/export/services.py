@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openfactory.deploy.app import Release
@@ -15,13 +15,10 @@ from openfactory.exceptions import ConfigurationError
 __all__ = [
     "checked_releases",
     "common_keys",
-    "doubled",
+    "document_of",
     "mounts_of",
-    "networks_of",
     "resources_of",
-    "seconds_text",
-    "secret_key",
-    "volumes_of",
+    "secret_keys",
 ]
 
 
@@ -52,17 +49,16 @@ def common_keys(release: Release) -> dict[str, Any]:
     if (check := health_check(release)) is not None:
         keys["healthcheck"] = {
             "test": ["CMD", *check.command],
-            "interval": seconds_text(check.interval),
-            "timeout": seconds_text(check.timeout),
+            "interval": _seconds_text(check.interval),
+            "timeout": _seconds_text(check.timeout),
             "retries": check.retries,
-            "start_period": seconds_text(check.start_period),
+            "start_period": _seconds_text(check.start_period),
         }
     if release.secrets:
-        keys["secrets"] = [{"source": secret_key(release, name), "target": name} for name in release.secrets]
-    limits = settings.deploy.resources.limits if settings.deploy.resources else None
-    if limits is not None and limits.open_files is not None:
-        keys["ulimits"] = {"nofile": {"soft": limits.open_files, "hard": limits.open_files}}
-    keys["stop_grace_period"] = seconds_text(seconds_of(settings.stop_grace_period))
+        keys["secrets"] = [{"source": _secret_key(release, name), "target": name} for name in release.secrets]
+    if (open_files := settings.deploy.limits.open_files) is not None:
+        keys["ulimits"] = {"nofile": {"soft": open_files, "hard": open_files}}
+    keys["stop_grace_period"] = _seconds_text(seconds_of(settings.stop_grace_period))
     return keys
 
 
@@ -84,7 +80,39 @@ def mounts_of(release: Release, *, bind_options: Mapping[str, Any] | None = None
     return found
 
 
-def volumes_of(releases: Sequence[Release]) -> dict[str, dict[str, Any]]:
+def resources_of(release: Release) -> dict[str, Any]:
+    """Return limits and reservations; memory is in bytes, because Compose does not know `Mi` and `Gi`."""
+    deploy = release.app.settings.deploy
+    found = {}
+    for kind, given in (("limits", deploy.limits), ("reservations", deploy.reservations)):
+        amount = {"cpus": f"{given.cpus:g}"} if given.cpus is not None else {}
+        if given.memory is not None:
+            amount["memory"] = str(bytes_of(given.memory))
+        if amount:
+            found[kind] = amount
+    return found
+
+
+def secret_keys(releases: Sequence[Release]) -> list[str]:
+    """Return the names of the secrets of all releases."""
+    return [_secret_key(release, name) for release in releases for name in release.secrets]
+
+
+def document_of(
+    head: Mapping[str, Any], releases: Sequence[Release], secrets: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the whole document, in which Compose replaces no variable: each `$` is doubled.
+
+    Args:
+        head: first keys, with the services.
+        releases: all releases, whose networks and volumes follow.
+        secrets: declarations of their secrets.
+    """
+    shared = {"networks": _networks_of(releases), "volumes": _volumes_of(releases), "secrets": secrets}
+    return dict(_doubled({**head, **{key: named for key, named in shared.items() if named}}))
+
+
+def _volumes_of(releases: Sequence[Release]) -> dict[str, dict[str, Any]]:
     """Return the volumes that the mounts of all releases name."""
     volumes = {}
     for release in releases:
@@ -99,52 +127,29 @@ def volumes_of(releases: Sequence[Release]) -> dict[str, dict[str, Any]]:
     return volumes
 
 
-def networks_of(releases: Sequence[Release]) -> dict[str, dict[str, Any]]:
+def _networks_of(releases: Sequence[Release]) -> dict[str, dict[str, Any]]:
     """Return the networks of all releases; they must exist."""
     names = dict.fromkeys(name for release in releases for name in release.app.settings.networks)
     return {name: {"external": True} for name in names}
 
 
-def resources_of(release: Release) -> dict[str, Any]:
-    """Return limits and reservations; memory is in bytes, because Compose does not know `Mi` and `Gi`."""
-    resources = release.app.settings.deploy.resources
-    if resources is None:
-        return {}
-    found = {}
-    for kind, given in (("limits", resources.limits), ("reservations", resources.reservations)):
-        if given is None:
-            continue
-        amount = {"cpus": f"{given.cpus:g}"} if given.cpus is not None else {}
-        if given.memory is not None:
-            amount["memory"] = str(bytes_of(given.memory))
-        if amount:
-            found[kind] = amount
-    return found
-
-
-def secret_key(release: Release, name: str) -> str:
+def _secret_key(release: Release, name: str) -> str:
     """Return the name of a secret among those of all apps."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{release.name}_{name}")
 
 
-def seconds_text(seconds: float) -> str:
+def _seconds_text(seconds: float) -> str:
     """Return a time as Compose has it."""
     return f"{round(seconds * 1000)}ms" if seconds % 1 else f"{seconds:g}s"
 
 
-def doubled(value: Any, change: Callable[[str], str] = lambda text: text) -> Any:
-    """Return a document in which Compose replaces no variable: each `$` is doubled.
-
-    Args:
-        value: the document.
-        change: further change of each text.
-    """
+def _doubled(value: Any) -> Any:
     if isinstance(value, str):
-        return change(value).replace("$", "$$")
+        return value.replace("$", "$$")
     if isinstance(value, Mapping):
-        return {key: doubled(below, change) for key, below in value.items()}
+        return {key: _doubled(below) for key, below in value.items()}
     if isinstance(value, Sequence):
-        return [doubled(below, change) for below in value]
+        return [_doubled(below) for below in value]
     return value
 
 

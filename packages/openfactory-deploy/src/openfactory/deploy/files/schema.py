@@ -166,6 +166,21 @@ class Deploy(Section):
     resources: Resources | None = Field(default=None, description="CPUs, memory and open files.")
     placement: Placement | None = Field(default=None, description="Nodes of a swarm on which the app may run.")
 
+    @property
+    def limits(self) -> Limits:
+        """The limits of each replica; without any in the file, a value without limits."""
+        return (self.resources.limits if self.resources is not None else None) or Limits()
+
+    @property
+    def reservations(self) -> Reservations:
+        """The reservations of each replica; without any in the file, a value without reservations."""
+        return (self.resources.reservations if self.resources is not None else None) or Reservations()
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """The constraints on the nodes, each with its operator between blanks."""
+        return self.placement.constraints if self.placement is not None else ()
+
 
 class Health(Section):
     """When the app counts as healthy, beside its availability as an asset."""

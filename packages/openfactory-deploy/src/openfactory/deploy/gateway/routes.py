@@ -6,11 +6,12 @@ configuration as labels, and `file_provider` writes it for plain processes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from openfactory.deploy.app import Release
 from openfactory.deploy.files.schema import AppFile
 from openfactory.deploy.names import normalised_name, path_prefix
 from openfactory.deploy.settings import VARIABLES
@@ -82,6 +83,11 @@ class Addresses(msgspec.Struct, frozen=True):
         hosts = tuple(dict.fromkeys(f"{label}.{self.domain}" for label in labels)) if self.domain else ()
         prefix = path_prefix(app.uuid) if self.has_prefixes or not self.domain else ""
         return Route(f"ofa-{labels[0]}", hosts, prefix, app.deploy.replicas)
+
+    def urls(self, releases: Iterable[Release]) -> dict[str, str]:
+        """Return the URL of each asset whose pages are exposed, by a gateway on port 80."""
+        routes = {release.uuid: self.route(release.app.settings) for release in releases}
+        return {uuid: route.url() for uuid, route in routes.items() if route is not None}
 
 
 def load_balancer(servers: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Containers of one Docker, or of an engine with its interface, such as Podman.
 
-Start with `target`. `containers` describes a container as values, `connection` finds the engine and gives its refusals
-a remedy, and `logs` merges the output of several containers.
+Start with `target`, and with `engine`, which it shares with the swarm target. `containers` describes a container as
+values, and `connection` finds the engine and gives its refusals a remedy.
 """
 
 from openfactory.deploy.targets.docker.target import DockerTarget

@@ -121,10 +121,8 @@ def health_of(release: Release) -> dict[str, Any] | None:
 
 def ulimits_of(release: Release) -> list[dict[str, Any]]:
     """Return the limit of open files."""
-    resources = release.app.settings.deploy.resources
-    if resources is None or resources.limits is None or resources.limits.open_files is None:
-        return []
-    return [{"Name": "nofile", "Soft": resources.limits.open_files, "Hard": resources.limits.open_files}]
+    open_files = release.app.settings.deploy.limits.open_files
+    return [] if open_files is None else [{"Name": "nofile", "Soft": open_files, "Hard": open_files}]
 
 
 def _restart_policy(settings: AppFile) -> str:
@@ -136,15 +134,14 @@ def _restart_policy(settings: AppFile) -> str:
 
 
 def _resources(release: Release) -> dict[str, Any]:
-    resources = release.app.settings.deploy.resources
+    limits, reservations = release.app.settings.deploy.limits, release.app.settings.deploy.reservations
     found: dict[str, Any] = {}
-    if resources is not None and (limits := resources.limits) is not None:
-        if limits.cpus is not None:
-            found["NanoCpus"] = round(limits.cpus * 1e9)
-        if limits.memory is not None:
-            # Without the second, the app gets as much again as swap.
-            found["Memory"] = found["MemorySwap"] = bytes_of(limits.memory)
-    if resources is not None and (reservations := resources.reservations) is not None and reservations.memory:
+    if limits.cpus is not None:
+        found["NanoCpus"] = round(limits.cpus * 1e9)
+    if limits.memory is not None:
+        # Without the second, the app gets as much again as swap.
+        found["Memory"] = found["MemorySwap"] = bytes_of(limits.memory)
+    if reservations.memory is not None:
         found["MemoryReservation"] = bytes_of(reservations.memory)
     return found
 

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from openfactory.deploy.app import Release
-from openfactory.deploy.gateway.routes import Addresses
-from openfactory.deploy.targets.base import Instance, LogLine, Project, Target, TargetError
-from openfactory.deploy.targets.docker.connection import check_client, connect, have_image, refusals
-from openfactory.deploy.targets.docker.containers import (
-    container_of,
-    instance_of,
-    problems_of,
-    secrets_archive,
-)
-from openfactory.deploy.targets.docker.logs import Frames, followed_logs, merged_logs, seconds_before
-from openfactory.deploy.targets.identity import GENERATION, PROJECT, UUID
-
-if TYPE_CHECKING:
-    from docker import APIClient
+from openfactory.deploy.targets.base import Instance, TargetError
+from openfactory.deploy.targets.docker.connection import have_image, refusals
+from openfactory.deploy.targets.docker.containers import container_of, instance_of, problems_of, secrets_archive
+from openfactory.deploy.targets.docker.engine import EngineTarget
+from openfactory.deploy.targets.identity import GENERATION, UUID
+from openfactory.deploy.targets.logs import Frames, seconds_before
 
 __all__ = ["DockerTarget"]
 
 _LOOK = "Look at the log of the engine."
 
 
-class DockerTarget(Target):
+class DockerTarget(EngineTarget):
     """Containers of the Docker that DOCKER_HOST names, or of that of this machine.
 
     A container has the UUID of its asset in lower case as its name; while two generations run beside each other, the
@@ -36,21 +27,6 @@ class DockerTarget(Target):
     """
 
     name: ClassVar[str] = "docker"
-
-    def __init__(self, project: Project) -> None:
-        super().__init__(project)
-        check_client()
-        self._addresses = Addresses.from_settings()
-        self._client: APIClient | None = None
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
-
-    @property
-    def _api(self) -> APIClient:
-        with self._lock:
-            if self._client is None:
-                self._client = connect()
-            return self._client
 
     def lacks(self, release: Release) -> dict[str, str]:
         return self.refuses(release) | _ignored(release)
@@ -67,13 +43,14 @@ class DockerTarget(Target):
             raise TargetError(f"Asset {release.uuid} cannot be started: {problem}")
         settings = release.app.settings
         others = self._containers(release.uuid)
-        if any(instance_of(other).generation == release.generation for other in others):
+        if any(_generation(other) == release.generation for other in others):
             raise TargetError(
                 f"Asset {release.uuid} has a container of generation {release.generation} already. Stop it first."
             )
         assert settings.image is not None
         have_image(self._api, settings.image, always=settings.image_pull_policy == "always")
-        self._check_networks(release)
+        for network in settings.networks:
+            self._network(release, network, "docker network create")
         new_volumes = self._absent_volumes(release)
         name = f"{release.name}.g{release.generation}" if others else release.name
         description = container_of(release, self.project.name, self._addresses, beside=bool(others))
@@ -105,38 +82,13 @@ class DockerTarget(Target):
         with refusals(f"Asset {instance.uuid} cannot be restarted", _LOOK):
             self._api.restart(container["Id"], timeout=_grace_of(container))
 
-    def logs(self, uuids: Collection[str] = (), *, follow: bool = False, tail: int | None = None) -> Iterator[LogLine]:
-        def sources() -> dict[str, tuple[str, object]]:
-            return {
-                container["Id"]: (uuid, container["State"]["StartedAt"])
-                for container in self._containers()
-                if (uuid := container["Config"]["Labels"][UUID]) in uuids or not uuids
-            }
-
-        if follow:
-            return followed_logs(sources, self._read, tail, self._ended)
-        return merged_logs({name: uuid for name, (uuid, _) in sources().items()}, self._read, tail)
-
-    def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
-        """Return the URL of each asset with web pages; Traefik finds the containers by their labels."""
-        routes = {release.uuid: self._addresses.route(release.app.settings) for release in releases}
-        return {uuid: route.url() for uuid, route in routes.items() if route is not None}
-
-    def close(self) -> None:
-        self._ended.set()
-        with self._lock:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
-
     def _containers(self, uuid: str | None = None) -> list[dict[str, Any]]:
         """Return the descriptions of the containers of the project, or of one asset, by the engine."""
         from docker.errors import NotFound
 
-        labels = [f"{PROJECT}={self.project.name}", *([f"{UUID}={uuid}"] if uuid is not None else [])]
         found = []
         with refusals("The containers of the project cannot be listed", _LOOK):
-            for listed in self._api.containers(all=True, filters={"label": labels}):
+            for listed in self._api.containers(all=True, filters=self._filters(uuid)):
                 with suppress(NotFound):  # removed meanwhile
                     container = self._api.inspect_container(listed["Id"])
                     if container["State"]["Status"] != "removing":
@@ -144,24 +96,10 @@ class DockerTarget(Target):
         return found
 
     def _container(self, instance: Instance) -> dict[str, Any] | None:
-        generation = str(instance.generation)
         for container in self._containers(instance.uuid):
-            if container["Config"]["Labels"][GENERATION] == generation:
+            if _generation(container) == instance.generation:
                 return container
         return None
-
-    def _check_networks(self, release: Release) -> None:
-        from docker.errors import NotFound
-
-        for network in release.app.settings.networks:
-            with refusals(f"Asset {release.uuid} cannot be started", _LOOK):
-                try:
-                    self._api.inspect_network(network)
-                except NotFound as error:
-                    raise TargetError(
-                        f"Asset {release.uuid} cannot be started: the network {network!r} does not exist. "
-                        f"Create it: docker network create {network}."
-                    ) from error
 
     def _absent_volumes(self, release: Release) -> list[str]:
         """Return the volumes that the engine makes with the container."""
@@ -210,6 +148,19 @@ class DockerTarget(Target):
             with suppress(APIError):  # another one still has it
                 self._api.rename(container["Id"], name)
 
+    def _sources(self) -> dict[str, str]:
+        with refusals("The containers of the project cannot be listed", _LOOK):
+            listed = self._api.containers(all=True, filters=self._filters())
+        return {found["Id"]: found["Labels"][UUID] for found in listed if found["State"] != "removing"}
+
+    def _run_of(self, name: str) -> object:
+        """Return the last start of a container, or an empty text if it is gone."""
+        from docker.errors import NotFound
+
+        with refusals("The log cannot be read", _LOOK), suppress(NotFound):
+            return self._api.inspect_container(name)["State"]["StartedAt"]
+        return ""
+
     def _read(self, name: str, *, follow: bool, tail: int | None, since: str | None) -> Frames:
         options = {"tail": "all" if tail is None else tail, "since": seconds_before(since) if since else None}
         with refusals("The log cannot be read", _LOOK):
@@ -220,11 +171,15 @@ def _ignored(release: Release) -> dict[str, str]:
     """Return the keys that mean nothing for one Docker; the app runs without them."""
     deploy = release.app.settings.deploy
     ignored = {}
-    if deploy.placement is not None and deploy.placement.constraints:
+    if deploy.constraints:
         ignored["deploy.placement"] = "one Docker has one node. Select the target swarm for several."
-    if deploy.resources is not None and deploy.resources.reservations and deploy.resources.reservations.cpus:
+    if deploy.reservations.cpus is not None:
         ignored["deploy.resources.reservations.cpus"] = "no CPU is reserved on one Docker. Select the target swarm."
     return ignored
+
+
+def _generation(container: Mapping[str, Any]) -> int:
+    return int(container["Config"]["Labels"][GENERATION])
 
 
 def _grace_of(container: Mapping[str, Any]) -> int:

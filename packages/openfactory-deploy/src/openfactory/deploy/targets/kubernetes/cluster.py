@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from openfactory.deploy.targets.base import TargetError
 from openfactory.exceptions import MissingDistributionError
 
-__all__ = ["KINDS", "Cluster", "Object"]
+__all__ = ["KINDS", "Cluster", "Object", "PodLog"]
 
 #: An object of Kubernetes as JSON has it.
 Object = dict[str, Any]
@@ -41,6 +41,28 @@ _OF_CLUSTER = ("PersistentVolume",)
 
 # Seconds in which the server answers.
 _TIMEOUT = 30.0
+
+
+class PodLog:
+    """The log of a pod: its lines, each with the time in front, until it ends or is closed."""
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        from urllib3.exceptions import HTTPError
+
+        rest = b""
+        with suppress(HTTPError, OSError, ValueError, AttributeError):  # it is closed at this moment
+            for data in self._response.stream():
+                *lines, rest = (rest + data).split(b"\n")
+                yield from (line + b"\n" for line in lines)
+        if rest:
+            yield rest
+
+    def close(self) -> None:
+        """End the log."""
+        self._response.close()
 
 
 class Cluster:
@@ -114,29 +136,25 @@ class Cluster:
                 found += [{**item, "kind": kind, "apiVersion": _ALL_KINDS[kind][0]} for item in listed["items"]]
         return found
 
-    def log(self, pod: str, *, follow: bool, tail: int | None, on_open: Callable[[Any], None]) -> Iterator[str]:
-        """Yield the lines of the log of a pod.
+    def log(self, name: str, *, follow: bool, tail: int | None, since: str | None) -> PodLog:
+        """Return the log of a pod, with times.
 
         Args:
-            pod: name of the pod.
+            name: name of the pod.
             follow: go on until the pod ends.
             tail: number of last lines to begin with.
-            on_open: receives the response, which can be closed from another thread.
+            since: time from which on; the server cuts it to seconds.
         """
-        query = [("follow", "true")] if follow else []
+        query = [("timestamps", "true")]
+        if follow:
+            query.append(("follow", "true"))
         if tail is not None:
             query.append(("tailLines", str(tail)))
-        with self._told(f"read the log of {pod}"):
-            path = f"{_path('Pod', self.namespace)}/{pod}/log"
-            response = self._client.request("get", path, serialize=False, query_params=query)
-            on_open(response)
-            rest = b""
-            for data in response.stream():
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    yield line.decode("utf-8", "replace")
-            if rest:
-                yield rest.decode("utf-8", "replace")
+        if since is not None:
+            query.append(("sinceTime", since))
+        with self._told(f"read the log of {name}"):
+            path = f"{_path('Pod', self.namespace)}/{name}/log"
+            return PodLog(self._client.request("get", path, serialize=False, query_params=query))
 
     def close(self) -> None:
         """Close the connections."""

@@ -221,14 +221,9 @@ def _seconds(seconds: float) -> int:
 
 
 def _resources(release: Release) -> dict[str, Any]:
-    resources = release.app.settings.deploy.resources
-    if resources is None:
-        return {}
-    amounts = {"limits": resources.limits, "requests": resources.reservations}
+    deploy = release.app.settings.deploy
     found = {}
-    for kind, given in amounts.items():
-        if given is None:
-            continue
+    for kind, given in (("limits", deploy.limits), ("requests", deploy.reservations)):
         amount = {"cpu": f"{round(given.cpus * 1000)}m"} if given.cpus is not None else {}
         if given.memory is not None:
             amount["memory"] = str(bytes_of(given.memory))

@@ -9,7 +9,7 @@ from openfactory.deploy.files.schema import AppFile
 
 __all__ = ["scheduling", "unknown_constraints"]
 
-_CONSTRAINT = re.compile(r"\s*(node\.\S+?)\s*(==?|!=)\s*(.+?)\s*")
+_CONSTRAINT = re.compile(r"(node\.\S+) (==|!=) (.+)")
 
 # Facts of a node that Kubernetes has as labels; a label of the node has its own name.
 _LABELS = {
@@ -21,21 +21,16 @@ _LABELS = {
 
 def unknown_constraints(settings: AppFile) -> list[str]:
     """Return the constraints that have no counterpart in Kubernetes, such as `node.role == manager`."""
-    return [text for text in _constraints(settings) if _requirement(text) is None]
+    return [text for text in settings.deploy.constraints if _requirement(text) is None]
 
 
 def scheduling(settings: AppFile) -> dict[str, Any]:
     """Return the keys of a pod that keep it on the nodes of its constraints."""
-    requirements = [found for text in _constraints(settings) if (found := _requirement(text)) is not None]
+    requirements = [found for text in settings.deploy.constraints if (found := _requirement(text)) is not None]
     if not requirements:
         return {}
     term = {"nodeSelectorTerms": [{"matchExpressions": requirements}]}
     return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": term}}}
-
-
-def _constraints(settings: AppFile) -> tuple[str, ...]:
-    placement = settings.deploy.placement
-    return () if placement is None else placement.constraints
 
 
 def _requirement(text: str) -> dict[str, Any] | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar
@@ -19,6 +17,7 @@ from openfactory.deploy.targets.identity import APP, GENERATION, HASH, PROJECT, 
 from openfactory.deploy.targets.kubernetes.cluster import Cluster, Object
 from openfactory.deploy.targets.kubernetes.manifests import Place, manifests
 from openfactory.deploy.targets.kubernetes.placement import unknown_constraints
+from openfactory.deploy.targets.logs import followed_logs, merged_logs
 
 __all__ = ["KubernetesTarget"]
 
@@ -41,6 +40,7 @@ class KubernetesTarget(Target):
     def __init__(self, project: Project) -> None:
         super().__init__(project)
         self._addresses = Addresses.from_settings()
+        self._ended = threading.Event()
 
     @cached_property
     def _cluster(self) -> Cluster:
@@ -55,8 +55,7 @@ class KubernetesTarget(Target):
         lacking = self.refuses(release)
         if settings.restart not in ("always", "unless-stopped"):
             lacking["restart"] = f"A Deployment always restarts its pod, so `{settings.restart}` is not possible."
-        resources = settings.deploy.resources
-        if resources is not None and resources.limits is not None and resources.limits.open_files is not None:
+        if settings.deploy.limits.open_files is not None:
             lacking["deploy.resources.limits.open_files"] = "Kubernetes has no limit for files. Set it on the nodes."
         if unknown := unknown_constraints(settings):
             lacking["deploy.placement.constraints"] = (
@@ -89,8 +88,7 @@ class KubernetesTarget(Target):
         release: Release,
         wait_until_up: Callable[[Instance], None],
     ) -> Instance:
-        before = self._objects_of(release.uuid, release.app.settings.uuid)
-        self._apply(release)
+        before = self._apply(release)
         started = self._find(release)
         try:
             wait_until_up(started)
@@ -123,23 +121,27 @@ class KubernetesTarget(Target):
 
     def logs(self, uuids: Collection[str] = (), *, follow: bool = False, tail: int | None = None) -> Iterator[LogLine]:
         wanted = {normalised_name(uuid) for uuid in uuids}
-        pods = [
-            pod for pod in self._pods(self._of_project) if not wanted or pod["metadata"]["labels"].get(UUID) in wanted
-        ]
+        runs: dict[str, str] = {}
+
+        def sources() -> dict[str, str]:
+            pods = {pod["metadata"]["name"]: pod for pod in self._pods(self._of_project)}
+            runs.update({name: _run(pod) for name, pod in pods.items()})
+            return {
+                name: _uuid(pod)
+                for name, pod in pods.items()
+                if not wanted or pod["metadata"]["labels"].get(UUID) in wanted
+            }
+
         if follow:
-            yield from self._followed(pods, tail)
-            return
-        for pod in pods:
-            lines = self._cluster.log(pod["metadata"]["name"], follow=False, tail=tail, on_open=lambda _: None)
-            for text in lines:
-                yield LogLine(_uuid(pod), text)
+            return followed_logs(sources, runs.__getitem__, self._cluster.log, tail, self._ended)
+        return merged_logs(sources(), self._cluster.log, tail)
 
     def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
         # The routes are objects of the releases, so they are there already.
-        routes = {release.uuid: self._addresses.route(release.app.settings) for release in releases}
-        return {uuid: route.url() for uuid, route in routes.items() if route is not None}
+        return self._addresses.urls(releases)
 
     def close(self) -> None:
+        self._ended.set()
         if "_cluster" in vars(self):
             self._cluster.close()
 
@@ -166,13 +168,13 @@ class KubernetesTarget(Target):
         return self._cluster.objects(selector, ["Pod"])
 
     def _find(self, release: Release) -> Instance:
-        for instance in self.instances():
-            if (instance.uuid, instance.generation) == (release.uuid, release.generation):
-                return instance
+        made = self._deployment(release.uuid)
+        if made is not None and _generation(made) == release.generation:
+            return _instance(made, self._pods(self._of_uuid(release.uuid)))
         raise TargetError(f"{release.uuid} was deleted while it was made. Deploy it again.")
 
-    def _apply(self, release: Release) -> None:
-        """Apply the objects of a release. If one of them is refused, all are as they were before."""
+    def _apply(self, release: Release) -> list[Object]:
+        """Apply the objects of a release, and return those before. If one is refused, all are as they were before."""
         before = self._objects_of(release.uuid, release.app.settings.uuid)
         try:
             for item in manifests(release, self._place):
@@ -180,6 +182,7 @@ class KubernetesTarget(Target):
         except BaseException:
             self._restore(before, release)
             raise
+        return before
 
     def _restore(self, before: Sequence[Object], release: Release) -> None:
         known = {_key(item) for item in before}
@@ -196,33 +199,6 @@ class KubernetesTarget(Target):
             if _key(item) not in wanted:
                 self._cluster.delete(item)
 
-    def _followed(self, pods: Sequence[Object], tail: int | None) -> Iterator[LogLine]:
-        lines: queue.SimpleQueue[LogLine | None] = queue.SimpleQueue()
-        responses: list[Any] = []
-
-        def follow(pod: Object) -> None:
-            try:
-                with suppress(TargetError):
-                    for text in self._cluster.log(
-                        pod["metadata"]["name"], follow=True, tail=tail, on_open=responses.append
-                    ):
-                        lines.put(LogLine(_uuid(pod), text))
-            finally:
-                lines.put(None)
-
-        for pod in pods:
-            threading.Thread(target=follow, args=(pod,), name="openfactory-log", daemon=True).start()
-        try:
-            ended = 0
-            while ended < len(pods):
-                if (line := lines.get()) is None:
-                    ended += 1
-                else:
-                    yield line
-        finally:
-            for response in responses:
-                response.close()
-
 
 def _key(item: Object) -> tuple[str, str]:
     return item["kind"], item["metadata"]["name"]
@@ -234,6 +210,14 @@ def _generation(item: Object) -> int:
 
 def _uuid(item: Object) -> str:
     return str(item["metadata"]["annotations"][UUID])
+
+
+def _run(pod: Object) -> str:
+    """Return a text that changes with each start of the container of a pod."""
+    status = _container_status(pod)
+    state = status.get("state") or {}
+    begun = (state.get("running") or state.get("terminated") or {}).get("startedAt")
+    return f"{status.get('restartCount') or 0} {begun}"
 
 
 def _instance(deployment: Object, pods: Sequence[Object]) -> Instance:

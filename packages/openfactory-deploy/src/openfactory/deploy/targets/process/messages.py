@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from openfactory.deploy.targets.process.records import Program, Record
 
-__all__ = ["Answer", "Request"]
+__all__ = ["Action", "Answer", "Request"]
+
+#: What the supervisor does.
+Action = Literal["list", "start", "stop", "restart"]
 
 
 class Request(msgspec.Struct, frozen=True):
     """A request to the supervisor.
 
     Attributes:
-        action: `list`, `start`, `stop` or `restart`.
+        action: the action; the supervisor refuses any other.
         program: the program to start.
         secrets: values of the secrets of the program, by name.
         project: project of the instance to stop or restart.
@@ -21,7 +26,7 @@ class Request(msgspec.Struct, frozen=True):
         generation: number of its release.
     """
 
-    action: str
+    action: Action
     program: Program | None = None
     secrets: dict[str, str] = {}
     project: str = ""

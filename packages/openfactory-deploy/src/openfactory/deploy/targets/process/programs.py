@@ -36,7 +36,7 @@ def program_of(release: Release, project: str, layout: Layout, log_bytes: int) -
     for key, text in refused_keys(release).items():
         raise TargetError(f"{release.uuid} cannot run as a process: {key}: {text}")
     folder = release.app.place.file.parent.absolute()
-    limits = _limits_of(release)
+    limits = settings.deploy.limits
     if settings.file is not None:
         title = str(folder / settings.file)
         arguments = [sys.executable, "-m", "openfactory.apps.cli", "run", title]
@@ -91,7 +91,7 @@ def refused_keys(release: Release) -> dict[str, str]:
             f"only root can run an app as the user {settings.runtime_uid}. Remove runtime_uid and runtime_gid, or run "
             "the command as root."
         )
-    refused |= _refused_limits(_limits_of(release))
+    refused |= _refused_limits(settings.deploy.limits)
     for name, store in settings.storage.items():
         if problem := _refused_storage(store):
             refused[f"storage.{name}"] = problem
@@ -110,20 +110,15 @@ def ignored_keys(release: Release) -> dict[str, str]:
     """Return the keys that mean nothing for processes of one machine; the app runs without them."""
     settings = release.app.settings
     ignored = {}
-    if _limits_of(release).cpus is not None:
+    if settings.deploy.limits.cpus is not None:
         ignored["deploy.resources.limits.cpus"] = "the CPU of a process is not limited. Select the target docker."
     if settings.deploy.resources is not None and settings.deploy.resources.reservations is not None:
         ignored["deploy.resources.reservations"] = "nothing is reserved for a process. Select the target swarm."
-    if settings.deploy.placement is not None and settings.deploy.placement.constraints:
+    if settings.deploy.constraints:
         ignored["deploy.placement"] = "a process runs on this machine. Select the target swarm for several."
     if settings.networks:
         ignored["networks"] = "a process is in the network of this machine. Select the target docker for others."
     return ignored
-
-
-def _limits_of(release: Release) -> Limits:
-    resources = release.app.settings.deploy.resources
-    return (resources.limits if resources is not None else None) or Limits()
 
 
 def _refused_limits(limits: Limits) -> dict[str, str]:

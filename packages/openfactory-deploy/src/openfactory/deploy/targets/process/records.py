@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from openfactory.concurrency.process_identity import is_running, machine
+from openfactory.concurrency.process_identity import exists, is_running, machine
 
 __all__ = ["Program", "Record", "read_records", "write_records"]
 
@@ -27,7 +27,6 @@ class Program(msgspec.Struct, frozen=True):
         folder: working directory.
         environment: all environment variables, without secrets.
         ports: names of the variables with ports of this machine; another port is free if theirs is taken.
-        secrets: variable with the path of each secret, by the name of the secret.
         restart: when it is started again: `no`, `on-failure`, `always`, `unless-stopped`.
         grace: seconds between SIGTERM and SIGKILL.
         uid: user id, or None for that of the supervisor.
@@ -47,7 +46,6 @@ class Program(msgspec.Struct, frozen=True):
     folder: str
     environment: dict[str, str]
     ports: list[str] = []
-    secrets: dict[str, str] = {}
     restart: str = "unless-stopped"
     grace: float = 10.0
     uid: int | None = None
@@ -94,7 +92,7 @@ class Record(msgspec.Struct):
         if self.pid is None:
             return False
         running = is_running(self.machine, self.pid, self.start)
-        return _exists(self.pid) if running is None and not machine() else bool(running)
+        return exists(self.pid) if running is None and not machine() else bool(running)
 
 
 def read_records(file: Path) -> list[Record]:
@@ -120,12 +118,3 @@ def write_records(file: Path, records: Iterable[Record]) -> None:
         stream.flush()
         os.fsync(descriptor)
     temporary.replace(file)
-
-
-def _exists(pid: int) -> bool:
-    """Return whether a process exists, on systems that do not tell its start."""
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True

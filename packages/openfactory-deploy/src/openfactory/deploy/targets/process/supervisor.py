@@ -32,6 +32,9 @@ __all__ = ["main"]
 # Seconds between two looks at the sizes of the logs.
 _LOG_LOOK = 1.0
 
+# Answer to a command of another version.
+_UNKNOWN = "The supervisor does not know the request ({}). Stop the apps with the version that has started them."
+
 # Seconds that a supervisor without apps waits for its first request.
 _FIRST_REQUEST = 10.0
 
@@ -82,10 +85,10 @@ class Supervisor:
         for pid in strays(self._layout.logs.resolve(), running):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        for app in list(self._apps.values()):
+        apps = list(self._apps.values())
+        for app in apps:
             app.resume()
-            if app.record.stopping:
-                self._background = asyncio.create_task(self._stop(app))
+        self._stops = [asyncio.create_task(self._stop(app)) for app in apps if app.record.stopping]
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._end.is_set():  # the command asks the next supervisor
@@ -98,7 +101,7 @@ class Supervisor:
             writer.write(msgspec.json.encode(answer))
             await writer.drain()
         except msgspec.MsgspecError as error:
-            writer.write(msgspec.json.encode(Answer(f"The supervisor does not know the request ({error}).")))
+            writer.write(msgspec.json.encode(Answer(_UNKNOWN.format(error))))
         except ConnectionError:
             pass  # the command was interrupted
         except Exception as error:  # noqa: BLE001 - a defect of one request must not end the supervisor

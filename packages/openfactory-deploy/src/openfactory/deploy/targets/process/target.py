@@ -17,7 +17,7 @@ from openfactory.deploy.targets.process.connection import ask
 from openfactory.deploy.targets.process.gateway import ProcessGateway
 from openfactory.deploy.targets.process.layout import Layout
 from openfactory.deploy.targets.process.log_files import LogReader
-from openfactory.deploy.targets.process.messages import Request
+from openfactory.deploy.targets.process.messages import Action, Request
 from openfactory.deploy.targets.process.ports import chosen_port
 from openfactory.deploy.targets.process.programs import ignored_keys, program_of, refused_keys
 from openfactory.deploy.targets.process.records import Program, Record, read_records
@@ -115,7 +115,10 @@ class ProcessTarget(Target):
         if "PORT" not in program.ports or all(record.program.uuid != program.uuid for record in records):
             return program
         reserved = {int(port) for record in records for port in record.ports.values()}
-        port = chosen_port(int(program.environment["PORT"]), reserved)
+        try:
+            port = chosen_port(int(program.environment["PORT"]), reserved)
+        except OSError as error:
+            raise TargetError(f"{release.uuid} cannot be started: {error}") from error
         if not port or not self._gateway.announce(release, _address(program, port)):
             return program
         return msgspec.structs.replace(program, environment={**program.environment, "PORT": str(port)})
@@ -123,7 +126,7 @@ class ProcessTarget(Target):
     def _ask(self, request: Request) -> list[Record]:
         return ask(self._layout, request, base_environment())
 
-    def _request(self, action: str, instance: Instance) -> Request:
+    def _request(self, action: Action, instance: Instance) -> Request:
         return Request(action, project=self.project.name, uuid=instance.uuid, generation=instance.generation)
 
     def _own(self, records: Sequence[Record]) -> list[Record]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -19,6 +17,7 @@ import msgspec
 from openfactory.deploy.gateway.file_provider import RouteFiles
 from openfactory.deploy.gateway.routes import ENTRY_POINT, Route
 from openfactory.deploy.targets.base import TargetError
+from openfactory.deploy.targets.process.ports import free_port, is_free
 from openfactory.settings import environment, setting
 
 __all__ = ["Traefik", "traefik_program"]
@@ -29,9 +28,6 @@ _DROPS_ALIASES = (3, 7, 12)
 
 # Seconds until a changed file counts as taken, on a busy machine.
 _TAKEN_SECONDS = 20.0
-
-# Below the range from which systems give ports to outgoing connections.
-_PORTS = range(20_000, 32_000)
 
 
 def traefik_program() -> str | None:
@@ -86,7 +82,7 @@ class Traefik:
             TargetError: its port is in use, or the program does not run.
         """
         ports = self._kept_ports()
-        if ports is None or not (runs or (_is_free(ports.host, ports.web) and _is_free("127.0.0.1", ports.api))):
+        if ports is None or not (runs or (is_free(ports.host, ports.web) and is_free("127.0.0.1", ports.api))):
             ports = _chosen_ports()
         self.routes.folder.mkdir(parents=True, exist_ok=True)
         settings = json.dumps(_static_settings(ports, self.routes.folder, _version(self._program)), indent=2) + "\n"
@@ -106,8 +102,9 @@ class Traefik:
             TargetError: it has not taken the routes in time.
         """
         wanted = {route.name: set(servers) for route, servers in routes.items() if servers}
+        api = self._ports().api
         deadline = time.monotonic() + _TAKEN_SECONDS
-        while (taken := self._taken()) != wanted:
+        while (taken := _taken(api)) != wanted:
             if beside_others and taken is not None and wanted.items() <= taken.items():
                 return
             if time.monotonic() > deadline:
@@ -116,20 +113,6 @@ class Traefik:
                     f"{self.folder.parent / 'logs'}."
                 )
             time.sleep(0.02)
-
-    def _taken(self) -> dict[str, set[str]] | None:
-        """Return the servers of each service that Traefik has, or None if it does not answer."""
-        try:
-            url = f"http://127.0.0.1:{self._ports().api}/api/http/services?per_page=10000"
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                services = json.load(answer)
-        except OSError:
-            return None
-        return {
-            service["name"].removesuffix("@file"): {server["url"] for server in service["loadBalancer"]["servers"]}
-            for service in services
-            if service["name"].endswith("@file") and "loadBalancer" in service
-        }
 
     def _ports(self) -> Ports:
         if (ports := self._kept_ports()) is None:
@@ -146,6 +129,21 @@ class Traefik:
         ports = Ports(host, int(web), int(points["traefik"]["address"].rpartition(":")[2]))
         wanted = environment("OPENFACTORY_GATEWAY")
         return ports if wanted is None or _host_and_port(wanted) == (ports.host, ports.web) else None
+
+
+def _taken(api: int) -> dict[str, set[str]] | None:
+    """Return the servers of each service that the Traefik with an API port has, or None if it does not answer."""
+    try:
+        url = f"http://127.0.0.1:{api}/api/http/services?per_page=10000"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            services = json.load(answer)
+    except OSError:
+        return None
+    return {
+        service["name"].removesuffix("@file"): {server["url"] for server in service["loadBalancer"]["servers"]}
+        for service in services
+        if service["name"].endswith("@file") and "loadBalancer" in service
+    }
 
 
 def _static_settings(ports: Ports, routes: Path, version: tuple[int, ...]) -> dict[str, Any]:
@@ -183,7 +181,7 @@ def _version(program: str) -> tuple[int, ...]:
 
 def _chosen_ports() -> Ports:
     host, web = _host_and_port(setting("OPENFACTORY_GATEWAY") or "")
-    if not _is_free(host, web):
+    if not is_free(host, web):
         if environment("OPENFACTORY_GATEWAY") is not None:
             raise TargetError(
                 f"Port {web} for the gateway is in use. Stop the program that has it, or set OPENFACTORY_GATEWAY to "
@@ -193,27 +191,15 @@ def _chosen_ports() -> Ports:
     return Ports(host, web, _free_port("127.0.0.1"))
 
 
+def _free_port(host: str) -> int:
+    try:
+        return free_port(host)
+    except OSError as error:
+        raise TargetError(f"The gateway cannot be started: {error}") from error
+
+
 def _host_and_port(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
         raise TargetError(f"OPENFACTORY_GATEWAY={address!r} is not an address. Set host:port, such as 0.0.0.0:80.")
     return host, int(port)
-
-
-def _free_port(host: str) -> int:
-    for port in random.sample(_PORTS, 100):
-        if _is_free(host, port):
-            return port
-    raise TargetError(f"100 ports between {_PORTS.start} and {_PORTS.stop} are all in use. Stop what holds them.")
-
-
-def _is_free(host: str, port: int) -> bool:
-    bare = host.strip("[]")
-    with socket.socket(socket.AF_INET6 if ":" in bare else socket.AF_INET) as probe:
-        # As servers do: closed connections that the system still remembers do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((bare, port))
-        except OSError:
-            return False
-        return True

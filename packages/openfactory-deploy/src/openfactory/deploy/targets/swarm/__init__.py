@@ -1,6 +1,6 @@
 """Services of a Docker Swarm.
 
-Start with `target`. `services` describes a service as values. The connection, the images and the logs are those of the
+Start with `target`. `services` describes a service as values. The client, the images and the logs are those of the
 docker target.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from openfactory.deploy.targets.docker.logs import Frames
+from openfactory.deploy.targets.logs import Frames
 
 if TYPE_CHECKING:
     from docker import APIClient

@@ -23,9 +23,19 @@ from openfactory.deploy.targets.docker.containers import (
 )
 from openfactory.deploy.targets.identity import APP, GENERATION, HASH, UUID, identity_labels
 
-__all__ = ["grace_of", "instance_of", "newest_of", "secret_name", "service_of", "swarm_problems_of"]
+__all__ = [
+    "RESTART_CONDITIONS",
+    "grace_of",
+    "instance_of",
+    "newest_of",
+    "secret_name",
+    "service_of",
+    "swarm_problems_of",
+    "without_templates",
+]
 
-_RESTART = {"no": "none", "on-failure": "on-failure", "always": "any", "unless-stopped": "any"}
+#: Condition of Swarm for each restart policy of Docker.
+RESTART_CONDITIONS = {"no": "none", "on-failure": "on-failure", "always": "any", "unless-stopped": "any"}
 _STATES = {
     "running": InstanceState.RUNNING,
     "complete": InstanceState.EXITED,
@@ -37,7 +47,7 @@ _STATES = {
 }
 # Swarm replaces these facts of a task, and refuses all other text between such braces.
 _FACT = re.compile(r"\{\{(?!\s*\.(?:Service|Node|Task)\.)")
-_ONE_NODE = re.compile(r"node\.(id|hostname|labels\.\S+)\s*==")
+_ONE_NODE = re.compile(r"node\.(id|hostname|labels\.\S+) ==")
 _NAME = re.compile(r"[a-z0-9]+(?:[-_]+[a-z0-9]+)*")
 #: Swarm's bound for the name of a service, less the characters of a generation.
 _LONGEST = 63 - len("-g99999")
@@ -52,7 +62,7 @@ def swarm_problems_of(release: Release, target: str) -> dict[str, str]:
             "with `-` or `_` between them."
         )
     has_folder = any(mount["Type"] == "bind" for mount in release.mounts)
-    if has_folder and not any(map(_ONE_NODE.match, _constraints(release))):
+    if has_folder and not any(map(_ONE_NODE.match, release.app.settings.deploy.constraints)):
         problems["storage"] = (
             "a folder of one machine does not follow the app to another. Use a storage of type nfs, or bind the app "
             "to the machine: deploy.placement.constraints: [node.hostname==NAME]."
@@ -83,7 +93,7 @@ def service_of(
     labels = labels_of(release, project, addresses)
     container: dict[str, Any] = {
         "Image": image,
-        "Env": [_FACT.sub('{{"{{"}}', variable) for variable in environment_of(release, beside=beside)],
+        "Env": [without_templates(variable) for variable in environment_of(release, beside=beside)],
         "Labels": identity_labels(project, release),
         "Mounts": [_literal(mount) for mount in release.mounts],
         "StopGracePeriod": grace_period(release) * 10**9,
@@ -99,9 +109,9 @@ def service_of(
     task: dict[str, Any] = {
         "ContainerSpec": container,
         "Networks": [_network(release, network) for network in settings.networks],
-        "Placement": {"Constraints": list(_constraints(release))},
+        "Placement": {"Constraints": list(settings.deploy.constraints)},
         "Resources": _resources(release),
-        "RestartPolicy": {"Condition": _RESTART[settings.restart], "Delay": 10**9},
+        "RestartPolicy": {"Condition": RESTART_CONDITIONS[settings.restart], "Delay": 10**9},
     }
     # For updates by hand, and for restarts: a task that starts first would wait for the UUID of the other.
     update = {"Parallelism": 1, "Order": "stop-first", "Monitor": round(seconds_of(settings.update.monitor) * 1e9)}
@@ -114,6 +124,11 @@ def service_of(
         # There is one task, so its name needs no load balancer, which would cut connections that are quiet for long.
         "endpoint_spec": {"Mode": "dnsrr"},
     }
+
+
+def without_templates(text: str) -> str:
+    """Return a text in which Swarm replaces nothing but the facts of a task."""
+    return _FACT.sub('{{"{{"}}', text)
 
 
 def secret_name(service: str, name: str) -> str:
@@ -189,17 +204,12 @@ def _address(container: Mapping[str, Any], task: Mapping[str, Any] | None) -> st
     return None
 
 
-def _constraints(release: Release) -> tuple[str, ...]:
-    placement = release.app.settings.deploy.placement
-    return placement.constraints if placement is not None else ()
-
-
 def _network(release: Release, network: str) -> dict[str, Any]:
     return {"Target": network} if network == "host" else {"Target": network, "Aliases": [release.name]}
 
 
 def _literal(mount: Mapping[str, Any]) -> dict[str, Any]:
-    return {**mount, "Source": _FACT.sub('{{"{{"}}', mount["Source"])}
+    return {**mount, "Source": without_templates(mount["Source"])}
 
 
 def _secret(name: str, id: str, name_in_swarm: str) -> dict[str, Any]:
@@ -208,11 +218,9 @@ def _secret(name: str, id: str, name_in_swarm: str) -> dict[str, Any]:
 
 
 def _resources(release: Release) -> dict[str, Any]:
-    resources = release.app.settings.deploy.resources
-    if resources is None:
-        return {}
-    parts = {"Limits": resources.limits, "Reservations": resources.reservations}
-    return {name: _amounts(part) for name, part in parts.items() if part is not None}
+    deploy = release.app.settings.deploy
+    parts = {"Limits": _amounts(deploy.limits), "Reservations": _amounts(deploy.reservations)}
+    return {name: amounts for name, amounts in parts.items() if amounts}
 
 
 def _amounts(part: Reservations) -> dict[str, int]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from openfactory.deploy.app import Release
-from openfactory.deploy.gateway.routes import Addresses
-from openfactory.deploy.targets.base import Instance, LogLine, Project, Target, TargetError
-from openfactory.deploy.targets.docker.connection import check_client, connect, pinned_image, refusals
-from openfactory.deploy.targets.docker.logs import Frames, followed_logs, merged_logs, seconds_before
-from openfactory.deploy.targets.identity import GENERATION, PROJECT, UUID, identity_labels
+from openfactory.deploy.targets.base import Instance, TargetError
+from openfactory.deploy.targets.docker.connection import pinned_image, refusals
+from openfactory.deploy.targets.docker.engine import EngineTarget
+from openfactory.deploy.targets.identity import GENERATION, UUID, identity_labels
+from openfactory.deploy.targets.logs import Frames, seconds_before
 from openfactory.deploy.targets.swarm.service_logs import service_frames
 from openfactory.deploy.targets.swarm.services import (
     grace_of,
@@ -24,9 +23,6 @@ from openfactory.deploy.targets.swarm.services import (
     service_of,
     swarm_problems_of,
 )
-
-if TYPE_CHECKING:
-    from docker import APIClient
 
 __all__ = ["SwarmTarget"]
 
@@ -38,7 +34,7 @@ _PAUSE = 0.1
 _BEGUN = ("starting", "running", "complete", "failed", "shutdown")
 
 
-class SwarmTarget(Target):
+class SwarmTarget(EngineTarget):
     """Services of the swarm to which the Docker that DOCKER_HOST names belongs, as a manager.
 
     Each replica is a service of its own with one task, because it is an asset of its own. A service has the UUID of its
@@ -47,21 +43,6 @@ class SwarmTarget(Target):
     """
 
     name: ClassVar[str] = "swarm"
-
-    def __init__(self, project: Project) -> None:
-        super().__init__(project)
-        check_client()
-        self._addresses = Addresses.from_settings()
-        self._client: APIClient | None = None
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
-
-    @property
-    def _api(self) -> APIClient:
-        with self._lock:
-            if self._client is None:
-                self._client = connect()
-            return self._client
 
     def lacks(self, release: Release) -> dict[str, str]:
         return self.refuses(release)
@@ -99,7 +80,7 @@ class SwarmTarget(Target):
                 )
                 service = self._api.create_service(name=name, **description)["ID"]
                 self._until_begun(release, service)
-                return instance_of(self._api.inspect_service(service), self._tasks()[service])
+                return instance_of(self._api.inspect_service(service), self._tasks_of(service))
             except BaseException:
                 self._undo(service, secrets)
                 raise
@@ -114,7 +95,7 @@ class SwarmTarget(Target):
         if service is None:
             raise TargetError(f"Asset {instance.uuid} has no service any more. Start it: ofa apps up.")
         task = service["Spec"]["TaskTemplate"]
-        before = newest_of(self._tasks()[service["ID"]])
+        before = newest_of(self._tasks_of(service["ID"]))
         with refusals(f"Asset {instance.uuid} cannot be restarted", _LOOK):
             self._api.update_service(
                 service["ID"],
@@ -124,38 +105,13 @@ class SwarmTarget(Target):
                 fetch_current_spec=True,
             )
         deadline = time.monotonic() + grace_of(service) + _PATIENCE
-        while newest_of(self._tasks()[service["ID"]]) == before and time.monotonic() < deadline:
+        while newest_of(self._tasks_of(service["ID"])) == before and time.monotonic() < deadline:
             time.sleep(_PAUSE)
-
-    def logs(self, uuids: Collection[str] = (), *, follow: bool = False, tail: int | None = None) -> Iterator[LogLine]:
-        def sources() -> dict[str, tuple[str, object]]:
-            return {
-                service["ID"]: (uuid, None)
-                for service in self._services()
-                if (uuid := service["Spec"]["Labels"][UUID]) in uuids or not uuids
-            }
-
-        if follow:
-            return followed_logs(sources, self._read, tail, self._ended)
-        return merged_logs({name: uuid for name, (uuid, _) in sources().items()}, self._read, tail)
-
-    def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
-        """Return the URL of each asset with web pages; Traefik finds the services by their labels."""
-        routes = {release.uuid: self._addresses.route(release.app.settings) for release in releases}
-        return {uuid: route.url() for uuid, route in routes.items() if route is not None}
-
-    def close(self) -> None:
-        self._ended.set()
-        with self._lock:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
 
     def _services(self, uuid: str | None = None) -> list[dict[str, Any]]:
         """Return the descriptions of the services of the project, or of one asset, by the engine."""
-        labels = [f"{PROJECT}={self.project.name}", *([f"{UUID}={uuid}"] if uuid is not None else [])]
         with refusals("The services of the project cannot be listed", _LOOK):
-            return list(self._api.services(filters={"label": labels}))
+            return list(self._api.services(filters=self._filters(uuid)))
 
     def _tasks(self) -> dict[str, list[dict[str, Any]]]:
         """Return the tasks of the swarm by the ids of their services; no filter finds those of a removed service."""
@@ -165,6 +121,11 @@ class SwarmTarget(Target):
                 found[task["ServiceID"]].append(task)
         return found
 
+    def _tasks_of(self, service: str) -> list[dict[str, Any]]:
+        """Return the tasks of a service that exists."""
+        with refusals("The tasks of the service cannot be listed", _LOOK):
+            return list(self._api.tasks(filters={"service": service}))
+
     def _service(self, instance: Instance) -> dict[str, Any] | None:
         for service in self._services(instance.uuid):
             if _generation(service) == instance.generation:
@@ -172,17 +133,8 @@ class SwarmTarget(Target):
         return None
 
     def _check_networks(self, release: Release) -> None:
-        from docker.errors import NotFound
-
         for network in release.app.settings.networks:
-            with refusals(f"Asset {release.uuid} cannot be started", _LOOK):
-                try:
-                    found = self._api.inspect_network(network)
-                except NotFound as error:
-                    raise TargetError(
-                        f"Asset {release.uuid} cannot be started: the network {network!r} does not exist. "
-                        f"Create it: docker network create --driver overlay --attachable {network}."
-                    ) from error
+            found = self._network(release, network, "docker network create --driver overlay --attachable")
             if network != "host" and found["Scope"] != "swarm":
                 raise TargetError(
                     f"Asset {release.uuid} cannot be started: the network {network!r} is on one machine alone. "
@@ -203,7 +155,7 @@ class SwarmTarget(Target):
         """
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
-            for task in self._tasks()[service]:
+            for task in self._tasks_of(service):
                 status = task["Status"]
                 if status["State"] in _BEGUN:
                     return
@@ -238,6 +190,9 @@ class SwarmTarget(Target):
         for secret in used:
             with suppress(NotFound):
                 self._api.remove_secret(secret["SecretID"])
+
+    def _sources(self) -> dict[str, str]:
+        return {service["ID"]: service["Spec"]["Labels"][UUID] for service in self._services()}
 
     def _read(self, name: str, *, follow: bool, tail: int | None, since: str | None) -> Frames:
         with refusals("The log cannot be read", _LOOK):

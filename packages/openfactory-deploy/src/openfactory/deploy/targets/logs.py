@@ -1,4 +1,4 @@
-"""The output of several containers or services as one sequence of lines."""
+"""The output of several containers, services or pods as one sequence of lines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Frames(Protocol):
 
 
 class Read(Protocol):
-    """A function that reads the output of one container or service."""
+    """A function that reads the output of one container, service or pod."""
 
     def __call__(self, name: str, *, follow: bool, tail: int | None, since: str | None) -> Frames:
         """Return the output from a time on."""
@@ -40,7 +40,7 @@ def merged_logs(sources: Mapping[str, str], read: Read, tail: int | None) -> Ite
     """Yield the lines that are there, in the order of their times.
 
     Args:
-        sources: UUIDs of assets by the names of their containers or services.
+        sources: UUIDs of assets by the names of their containers, services or pods.
         read: reads one of them.
         tail: number of last lines of each asset; None for all.
     """
@@ -57,13 +57,18 @@ def merged_logs(sources: Mapping[str, str], read: Read, tail: int | None) -> Ite
 
 
 def followed_logs(
-    sources: Callable[[], Mapping[str, tuple[str, object]]], read: Read, tail: int | None, ended: threading.Event
+    sources: Callable[[], Mapping[str, str]],
+    run_of: Callable[[str], object],
+    read: Read,
+    tail: int | None,
+    ended: threading.Event,
 ) -> Iterator[LogLine]:
     """Yield lines as they are written, also of containers that are made later, until the iterator is closed.
 
     Args:
-        sources: returns UUIDs of assets by the names of their containers or services, each with a value that changes
-            when its output goes on after an end; None if it goes on at any time.
+        sources: returns UUIDs of assets by the names of their containers, services or pods.
+        run_of: returns a value that changes when the output of one of them goes on after an end; None if it goes on at
+            any time. It is asked of those alone that are new, or whose output has ended.
         read: reads one of them.
         tail: number of last lines of each to begin with; None for all.
         ended: set when the lines shall end.
@@ -73,11 +78,11 @@ def followed_logs(
     first = True
     try:
         while not ended.is_set():
-            for name, (uuid, run) in sources().items():
+            for name, uuid in sources().items():
                 reader = readers.get(name)
                 if reader is None:
-                    readers[name] = _Reader(uuid, name, run, read, lines, tail if first else None)
-                elif reader.has_ended and (run is None or run != reader.run):
+                    readers[name] = _Reader(uuid, name, run_of(name), read, lines, tail if first else None)
+                elif reader.has_ended and ((run := run_of(name)) is None or run != reader.run):
                     reader.go_on(run)
             first = False
             with suppress(queue.Empty):
@@ -132,17 +137,15 @@ class _Reader:
         self._thread.start()
 
     def _run(self) -> None:
-        try:
+        with suppress(TargetError):  # it is gone
             self._frames = self._read(self._name, follow=True, tail=self._tail, since=self._last)
-        except TargetError:  # it is gone
-            return
-        if self._closed:
-            self.close()
-        known = self._last or ""
-        for time, text in _lines_of(self._frames):
-            if time > known:
-                self._last = max(time, self._last or "")
-                self._lines.put(LogLine(self._uuid, text))
+            if self._closed:
+                self.close()
+            known = self._last or ""
+            for time, text in _lines_of(self._frames):
+                if time > known:
+                    self._last = max(time, self._last or "")
+                    self._lines.put(LogLine(self._uuid, text))
 
 
 def _lines_of(frames: Iterable[bytes]) -> Iterator[tuple[str, str]]:
