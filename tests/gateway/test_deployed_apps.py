@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from distributions import ROOT
+from needed import needed
 from openfactory.assets import Factory
 from openfactory.concurrency.process_identity import start_of
 from openfactory.deploy.app import App, Release
@@ -27,7 +28,7 @@ from openfactory.deploy.targets.base import Project
 from openfactory.deploy.targets.process import ProcessTarget
 from openfactory.settings import VARIABLES
 from openfactory.testing import eventually
-from servers import NotOnThisMachineError, free_port
+from servers import free_port
 from servers.pinned import traefik
 from servers.ports import HOST
 
@@ -115,10 +116,8 @@ def factory(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_example_runs_the_apps_of_the_demo(factory: Path) -> None:
-    try:
+    with needed("Traefik"):
         programs = str(traefik().parent)
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"Traefik cannot be fetched here. {error}")
     gateway = free_port()
     settings = {"PATH": os.pathsep.join((programs, os.environ["PATH"])), "OPENFACTORY_GATEWAY": f"{HOST}:{gateway}"}
     began = time.monotonic()

@@ -22,6 +22,7 @@ import msgspec
 import pytest
 from websockets.sync.client import connect
 
+from needed import needed
 from openfactory.deploy.app import App, Release
 from openfactory.deploy.environment import releases_of
 from openfactory.deploy.factory_environment import FactoryEnvironment
@@ -29,7 +30,7 @@ from openfactory.deploy.files.schema import AppFile
 from openfactory.deploy.problems import Place
 from openfactory.deploy.targets.base import Instance, Project, TargetError
 from openfactory.deploy.targets.process import ProcessTarget
-from servers import NotOnThisMachineError, free_port
+from servers import free_port
 from servers.pinned import traefik
 from servers.ports import HOST, answers
 
@@ -81,10 +82,8 @@ if __name__ == "__main__":
 @pytest.fixture(autouse=True)
 def installed_traefik(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traefik is on the PATH, and has a port of this test."""
-    try:
+    with needed("Traefik"):
         program = traefik()
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"Traefik cannot be fetched here. {error}")
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     monkeypatch.setenv("OPENFACTORY_GATEWAY", f"{HOST}:{free_port()}")
 
