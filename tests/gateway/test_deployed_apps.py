@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ import pytest
 
 from distributions import ROOT
 from needed import needed
+from ofa_apps import ofa_apps
 from openfactory.assets import Factory
 from openfactory.concurrency.process_identity import start_of
 from openfactory.deploy.app import App, Release
@@ -26,7 +25,6 @@ from openfactory.deploy.files.schema import AppFile
 from openfactory.deploy.problems import Place
 from openfactory.deploy.targets.base import Project
 from openfactory.deploy.targets.process import ProcessTarget
-from openfactory.settings import VARIABLES
 from openfactory.testing import eventually
 from servers import free_port
 from servers.pinned import traefik
@@ -98,12 +96,6 @@ def test_a_real_app_has_its_uuid_port_root_path_and_storage(
         target.stop(running)
         assert start_of(running.pid or 0) is None
         assert factory.availability().get("MILL-1") in (None, "UNAVAILABLE")
-
-
-def ofa_apps(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES} | variables
-    command = [sys.executable, "-m", "openfactory.apps.cli", "apps", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
 
 @pytest.fixture
