@@ -145,7 +145,8 @@ def test_no_request_fails_while_an_app_is_replaced(
                     target.replace(old, release(2, "v2", "raise SystemExit(3)"), until_exited)
                 broken = len(clients.answers)
                 target.replace(old, release(3, "v3"), until_it_answers)
-                time.sleep(1)
+                replaced = len(clients.answers)
+                eventually(lambda: len(clients.answers) > replaced + 50)
         finally:
             for instance in target.instances():
                 target.stop(instance)
