@@ -18,14 +18,12 @@ from needed import needed
 from ofa_apps import ofa_apps
 from openfactory.assets import Factory
 from openfactory.concurrency.process_identity import start_of
-from openfactory.deploy.app import App, Release
-from openfactory.deploy.environment import releases_of
+from openfactory.deploy.app import Release
 from openfactory.deploy.factory_environment import factory_environment
-from openfactory.deploy.files.schema import AppFile
-from openfactory.deploy.problems import Place
 from openfactory.deploy.targets.base import Project
 from openfactory.deploy.targets.process import ProcessTarget
 from openfactory.testing import eventually
+from releases_for_tests import releases_on
 from servers import free_port
 from servers.pinned import traefik
 from servers.ports import HOST
@@ -60,16 +58,14 @@ def deployed(tmp_path: Path) -> Iterator[tuple[ProcessTarget, Release]]:
     (tmp_path / "data").mkdir()
     target = ProcessTarget(Project("hall-2", tmp_path))
     store = {"type": "local", "local_path": str(tmp_path / "data"), "mount_point": "/mnt/of-the-container"}
-    settings = {
+    settings: dict[str, Any] = {
         "uuid": "MILL-1",
         "file": "mill.py",
         "routing": {"port": free_port()},
         "storage": {"parts": store},
         "environment": ["APPLICATION_VERSION=7.1"],
     }
-    app = App("mill", Place(tmp_path / "app_mill.yml", 2), AppFile.model_validate(settings))
-    factory = factory_environment(target.default_url)
-    (release,) = releases_of(app, factory, target=target.name, secret_path=target.secret_path)
+    (release,) = releases_on(target, factory_environment(target.default_url), **settings)
     yield target, release
     for instance in target.instances():
         target.stop(instance)

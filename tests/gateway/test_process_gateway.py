@@ -23,13 +23,11 @@ import pytest
 from websockets.sync.client import connect
 
 from needed import needed
-from openfactory.deploy.app import App, Release
-from openfactory.deploy.environment import releases_of
+from openfactory.deploy.app import Release
 from openfactory.deploy.factory_environment import FactoryEnvironment
-from openfactory.deploy.files.schema import AppFile
-from openfactory.deploy.problems import Place
 from openfactory.deploy.targets.base import Instance, Project, TargetError
 from openfactory.deploy.targets.process import ProcessTarget
+from releases_for_tests import releases_on
 from servers import free_port
 from servers.pinned import traefik
 from servers.ports import HOST, answers
@@ -99,13 +97,8 @@ def target(tmp_path: Path) -> Iterator[ProcessTarget]:
 
 def release(target: ProcessTarget, version: str, generation: int = 1, uuid: str = "PANEL", **keys: Any) -> Release:
     settings = {"uuid": uuid, "file": "panel.py", "routing": {"expose": True, "port": free_port()}, **keys}
-    app = App(
-        uuid,
-        Place(target.project.folder / "app_panel.yml", 2),
-        AppFile(**settings, environment=(f"VERSION={version}",)),
-    )
     factory = FactoryEnvironment({"KSQLDB_URL": target.default_url, "OPENFACTORY_HOST": HOST}, {})
-    [found] = releases_of(app, factory, target=target.name, secret_path=target.secret_path)
+    [found] = releases_on(target, factory, **settings, environment=(f"VERSION={version}",))
     return msgspec.structs.replace(found, generation=generation)
 
 

@@ -19,12 +19,10 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from openfactory.deploy.app import App, Release
-from openfactory.deploy.environment import releases_of
+from openfactory.deploy.app import Release
 from openfactory.deploy.factory_environment import FactoryEnvironment
-from openfactory.deploy.files.schema import AppFile
-from openfactory.deploy.problems import Place
 from openfactory.deploy.targets.base import Instance, InstanceState, Project, Target, TargetError
+from releases_for_tests import releases_on
 
 #: Reports its environment in one line, then does the task in `TASK`, and ends at SIGTERM with status 0.
 REPORTER = r"""
@@ -125,9 +123,8 @@ class TargetConformance:
         """Return the replicas of an app with the given keys."""
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]
         keys = {"uuid": "MILL-1", "stop_grace_period": "5s", **settings, "environment": variables}
-        app = App("app", Place(target.project.folder / "app_test.yml", 2), AppFile.model_validate(keys))
         factory = FactoryEnvironment({"KSQLDB_URL": "memory://none", "OPENFACTORY_LOG_BACKEND": "text"}, {})
-        return releases_of(app, factory, target=target.name, secret_path=target.secret_path)
+        return releases_on(target, factory, **keys)
 
     def release(self, target: Target, settings: Settings, generation: int = 1, **environment: str) -> Release:
         """Return the only replica of an app with the given keys."""
