@@ -69,7 +69,7 @@ class Clients:
         self._ended = threading.Event()
 
     def ask(self) -> str:
-        """The page, or what went wrong."""
+        """Return the page, or the error of the request."""
         try:
             with closing(HTTPConnection("127.0.0.1", 80)) as connection:
                 connection.sock = self._engine.connect("127.0.0.1", 80)

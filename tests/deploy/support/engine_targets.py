@@ -57,7 +57,7 @@ def waiting_release(image: str, generation: int = 1, **keys: Any) -> Release:
 
 
 class EngineConformance(TargetConformance):
-    """The conformance suite on an engine: a subclass overrides `kind`, the fixtures `engine` and `program`."""
+    """The conformance suite on an engine: a subclass sets `kind`, and overrides the fixture `program`."""
 
     #: The target under test.
     kind: ClassVar[type[Target]]
