@@ -76,7 +76,7 @@ class DockerEngine(Server):
 
     @property
     def daemon_pid(self) -> int:
-        """The process of the daemon, which becomes another one by `kill_daemon`."""
+        """The process of the daemon, which is another one after `kill_daemon`."""
         for pid in _children(self.init_pid):
             with suppress(OSError):
                 if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip() == self.daemon:
@@ -99,7 +99,7 @@ class DockerEngine(Server):
         run(program("nsenter", "util-linux"), *namespaces, "--", "kill", f"-{number.value}", str(pid))
 
     def docker(self, *arguments: str | Path, timeout: float = 300.0) -> str:
-        """What a command of its client says.
+        """Run a command of its client, and return its output.
 
         Raises:
             NotOnThisMachineError: it failed, or did not end in time.
@@ -143,14 +143,14 @@ class DockerEngine(Server):
             raise NotOnThisMachineError(f"`docker load` of {tag} failed. Try it by hand. It said:\n{said}")
 
     def inside(self, *command: str) -> list[str]:
-        """The command that runs another one in its network: `subprocess.run(engine.inside("ip", "addr"))`."""
+        """Return the command that runs another one in its network: `subprocess.run(engine.inside("ip", "addr"))`."""
         return [program("nsenter", "util-linux"), f"--target={self.init_pid}", "--net", "--", *command]
 
     def connect(self, host: str, port: int, timeout: float = 30.0) -> socket.socket:
-        """A connection to an address in its network, that of a container say.
+        """Return a connection to an address in its network, such as that of a container.
 
         Raises:
-            OSError: nobody answers there.
+            OSError: nothing answers there.
         """
         outcome: list[socket.socket | OSError] = []
 

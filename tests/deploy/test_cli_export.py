@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from openfactory.settings import VARIABLES
+from ofa_apps import ofa_apps
 
 OVEN = """
 apps:
@@ -23,12 +20,6 @@ apps:
       expose: true
       port: 4000
 """
-
-
-def ofa_apps(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES} | variables
-    command = [sys.executable, "-m", "openfactory.apps.cli", "apps", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
 
 @pytest.fixture

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from ofa_apps import ofa_apps
 from openfactory.deploy.cli import apps
 from openfactory.deploy.files.json_schema import json_schema
 
@@ -143,10 +141,7 @@ def test_the_schema_is_printed(ofa: Any) -> None:
 
 def test_the_command_is_a_part_of_ofa(tmp_path: Path) -> None:
     (tmp_path / "app_bad.yml").write_text(BAD, encoding="utf-8")
-    result = subprocess.run(
-        [sys.executable, "-P", "-m", "openfactory.apps.cli", "apps", "validate", "."],
-        cwd=tmp_path, env=os.environ | {"PYTHONWARNINGS": "error"}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    result = ofa_apps("validate", tmp_path)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 3
     assert "Traceback" not in result.stderr

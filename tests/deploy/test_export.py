@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from needed import needed
 from openfactory.deploy.app import Release
 from openfactory.deploy.export.compose import compose_text
 from openfactory.deploy.export.kubernetes import kubernetes_text
@@ -19,7 +20,6 @@ from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.targets.kubernetes.manifests import Place
 from openfactory.exceptions import ConfigurationError
 from releases_for_tests import WHOLE_APP, releases
-from servers import NotOnThisMachineError
 from servers.fetching import program
 from servers.pinned import docker_compose
 
@@ -44,10 +44,8 @@ def all_releases(target: str) -> list[Release]:
 @pytest.fixture
 def composed(tmp_path: Path) -> Composed:
     """A Compose file as Docker Compose understands it."""
-    try:
+    with needed("Docker Compose"):
         compose = docker_compose()
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"Docker Compose cannot be fetched here. {error}")
 
     def understood_by_compose(text: str) -> dict[str, Any]:
         path = tmp_path / "compose.yml"
@@ -141,10 +139,8 @@ def test_facts_of_a_task_stay_in_the_texts_of_a_stack(composed: Composed) -> Non
 
 
 def test_docker_takes_a_stack_as_it_is(tmp_path: Path) -> None:
-    try:
+    with needed("docker"):
         docker = program("docker", "docker.io")
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"A stack cannot be checked here. {error}")
     path = tmp_path / "stack.yml"
     path.write_text(stack_text(all_releases("swarm"), "hall-2", ADDRESSES), encoding="utf-8")
     done = subprocess.run(

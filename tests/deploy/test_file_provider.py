@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from needed import needed
 from openfactory.deploy.gateway.file_provider import RouteFiles
 from openfactory.deploy.gateway.routes import Addresses, Route
 from openfactory.deploy.targets.base import TargetError
 from openfactory.deploy.targets.process.traefik import Traefik
 from releases_for_tests import settings
-from servers import NotOnThisMachineError, free_port
+from servers import free_port
 from servers.pinned import traefik
 from servers.ports import HOST
 
@@ -50,7 +51,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -91,10 +92,8 @@ def ask(gateway: Traefik, host: str, path: str, **headers: str) -> Answer:
 
 @pytest.fixture
 def program() -> str:
-    try:
+    with needed("Traefik"):
         return str(traefik())
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"Traefik cannot be fetched here. {error}")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -141,9 +141,13 @@ class TestProcessTarget(TargetConformance):
         folder = target.project.folder / ".openfactory"
         with open(folder / "logs" / "MILL-1.log", "ab") as log:
             stray = subprocess.Popen(["/bin/sleep", "600"], stdout=log, process_group=0)
-        (running,) = running_in(target)
-        assert stray.wait(60) == -signal.SIGKILL
-        assert running.restarts == 0
+        try:
+            (running,) = running_in(target)
+            assert stray.wait(60) == -signal.SIGKILL
+            assert running.restarts == 0
+        finally:
+            stray.kill()
+            stray.wait()
 
     def test_a_stop_that_a_killed_supervisor_has_begun_is_completed(self, target: Target, program: Settings) -> None:
         started = target.start(self.release(target, program | {"stop_grace_period": "2s"}, TASK="deaf"))
@@ -222,10 +226,12 @@ class TestProcessTarget(TargetConformance):
     def test_a_deep_folder_is_no_limit(self, program: Settings, public_folder: Path) -> None:
         folder = public_folder / ("deep" * 20) / ("deep" * 20)
         folder.mkdir(parents=True)
-        target = ProcessTarget(Project("hall-2", folder))
-        target.start(self.release(target, program))
-        assert len(running_in(target)) == 1
-        stop_all(target)
+        with closing(ProcessTarget(Project("hall-2", folder))) as target:
+            try:
+                target.start(self.release(target, program))
+                assert len(running_in(target)) == 1
+            finally:
+                stop_all(target)
 
     def test_a_damaged_state_is_an_error_with_its_remedy(self, target: Target) -> None:
         folder = target.project.folder / ".openfactory"

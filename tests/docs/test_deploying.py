@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ from typing import Any
 import pytest
 
 from distributions import ROOT
+from needed import needed
 from openfactory.deploy.targets.base import Project
 from openfactory.deploy.targets.process import ProcessTarget
-from servers import NotOnThisMachineError, free_port
+from servers import free_port
+from servers.fetching import program
 from servers.pinned import traefik
 from servers.ports import HOST
 
@@ -29,11 +30,9 @@ def installs(block: Any) -> bool:
 @pytest.fixture
 def with_traefik(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traefik is installed, as the page asks for."""
-    try:
-        program = traefik()
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"Traefik cannot be fetched here. {error}")
-    monkeypatch.setenv("PATH", os.pathsep.join((str(program.parent), os.environ["PATH"])))
+    with needed("Traefik"):
+        programs = traefik().parent
+    monkeypatch.setenv("PATH", os.pathsep.join((str(programs), os.environ["PATH"])))
 
 
 @pytest.fixture
@@ -53,8 +52,8 @@ def test_the_installation_brings_the_command(follow: Follow, installing: dict[st
 
 @pytest.mark.usefixtures("ended", "with_traefik")
 def test_every_other_block_runs_in_the_order_of_the_page(follow: Follow) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip(reason="curl is not installed. Install it: apt-get install curl")
+    with needed("curl"):
+        program("curl", "curl")
     gateway, panel = free_port(), free_port()
     page = PAGE.replace("localhost:8080", f"localhost:{gateway}").replace("port: 4000", f"port: {panel}")
     follow(page, lambda block: not installs(block), OPENFACTORY_GATEWAY=f"{HOST}:{gateway}", OPENFACTORY_HOST=HOST)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from distributions import ROOT
-from servers import NotOnThisMachineError, free_port
+from needed import needed
+from servers import free_port
 from servers.fetching import program
 from servers.ports import HOST
 
@@ -17,10 +16,8 @@ PAGE = (ROOT / "docs" / "fastapi.md").read_text(encoding="utf-8")
 
 
 def test_every_block_runs_in_the_order_of_the_page(follow: Follow) -> None:
-    try:
+    with needed("curl"):
         program("curl", "curl")
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"The page cannot be run here. {error}")
     port = free_port()
     page = PAGE.replace("0.0.0.0:4000", f"{HOST}:{port}").replace("localhost:4000", f"localhost:{port}")
     follow(page, lambda block: True, OPENFACTORY_HOST=HOST, PORT=str(port))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from distributions import ROOT
-from servers import KafkaBroker, NotOnThisMachineError
+from needed import running
+from servers import KafkaBroker
 
 Follow = Callable[..., None]
 
@@ -30,10 +31,7 @@ def test_every_other_block_runs_in_the_order_of_the_page(follow: Follow) -> None
 
 @pytest.mark.thorough  # tests/kafka/test_apps_on_kafka.py runs the examples there
 def test_every_other_block_runs_on_a_kafka_too(follow: Follow) -> None:
-    try:
-        with KafkaBroker() as broker:
-            url = f"kafka://{broker.bootstrap_servers}"
-            page = TUTORIAL.replace("sqlite:///…/factory.db", url)
-            follow(page, lambda block: not installs(block), KSQLDB_URL=url)
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"kafka cannot be started here. {error}")
+    with running(KafkaBroker()) as broker:
+        url = f"kafka://{broker.bootstrap_servers}"
+        page = TUTORIAL.replace("sqlite:///…/factory.db", url)
+        follow(page, lambda block: not installs(block), KSQLDB_URL=url)

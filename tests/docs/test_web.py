@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from distributions import ROOT
+from needed import needed
 from openfactory.apps import OpenFactoryFlaskApp
 from openfactory.settings import VARIABLES
 from openfactory.testing import eventually
-from servers import NotOnThisMachineError, Server, free_port
+from servers import Server, free_port
 from servers.fetching import program
 from servers.ports import HOST, answers
 
@@ -152,7 +153,5 @@ def _oven(blocks: Blocks, folder: Path) -> Iterator[int]:
 
 
 def _needs(name: str, package: str, *other_names: str) -> str:
-    try:
+    with needed(name):
         return program(name, package, *other_names)
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"Part of the page cannot be run here. {error}")

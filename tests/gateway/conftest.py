@@ -16,10 +16,11 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
+from needed import needed
 from openfactory.deploy.gateway import routes
 from openfactory.settings import VARIABLES
 from openfactory.testing import eventually
-from servers import Gateway, NginxServer, NotOnThisMachineError, Route, TraefikServer, free_port
+from servers import Gateway, NginxServer, Route, TraefikServer, free_port
 from servers.fetching import program
 from servers.ports import HOST
 
@@ -214,11 +215,9 @@ def stopped_app(folder: Path) -> Iterator[AppProcess]:
 def gateway_kind(request: pytest.FixtureRequest) -> type[Gateway]:
     """Which gateway it is; a machine that lacks it skips the test."""
     kind: type[Gateway] = request.param
-    try:
-        with kind([]):
-            return kind
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"{kind.name} cannot be started here. {error}")
+    with needed(kind.name), kind([]):
+        pass
+    return kind
 
 
 @pytest.fixture(scope="module")
@@ -267,10 +266,8 @@ def browser(folder: Path) -> Iterator[Browser]:
     """A browser for the tests of a file. Not for all tests: while it runs, no other event loop can in this thread."""
     from playwright.sync_api import sync_playwright
 
-    try:
+    with needed("A browser"):
         path = program("chromium", "chromium", "google-chrome")
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"There is no browser here. {error}")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=path,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,18 +14,17 @@ from typing import Any
 import pytest
 
 from distributions import ROOT
+from needed import needed
+from ofa_apps import ofa_apps
 from openfactory.assets import Factory
 from openfactory.concurrency.process_identity import start_of
-from openfactory.deploy.app import App, Release
-from openfactory.deploy.environment import releases_of
+from openfactory.deploy.app import Release
 from openfactory.deploy.factory_environment import factory_environment
-from openfactory.deploy.files.schema import AppFile
-from openfactory.deploy.problems import Place
 from openfactory.deploy.targets.base import Project
 from openfactory.deploy.targets.process import ProcessTarget
-from openfactory.settings import VARIABLES
 from openfactory.testing import eventually
-from servers import NotOnThisMachineError, free_port
+from releases_for_tests import releases_on
+from servers import free_port
 from servers.pinned import traefik
 from servers.ports import HOST
 
@@ -61,16 +58,14 @@ def deployed(tmp_path: Path) -> Iterator[tuple[ProcessTarget, Release]]:
     (tmp_path / "data").mkdir()
     target = ProcessTarget(Project("hall-2", tmp_path))
     store = {"type": "local", "local_path": str(tmp_path / "data"), "mount_point": "/mnt/of-the-container"}
-    settings = {
+    settings: dict[str, Any] = {
         "uuid": "MILL-1",
         "file": "mill.py",
         "routing": {"port": free_port()},
         "storage": {"parts": store},
         "environment": ["APPLICATION_VERSION=7.1"],
     }
-    app = App("mill", Place(tmp_path / "app_mill.yml", 2), AppFile.model_validate(settings))
-    factory = factory_environment(target.default_url)
-    (release,) = releases_of(app, factory, target=target.name, secret_path=target.secret_path)
+    (release,) = releases_on(target, factory_environment(target.default_url), **settings)
     yield target, release
     for instance in target.instances():
         target.stop(instance)
@@ -99,12 +94,6 @@ def test_a_real_app_has_its_uuid_port_root_path_and_storage(
         assert factory.availability().get("MILL-1") in (None, "UNAVAILABLE")
 
 
-def ofa_apps(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES} | variables
-    command = [sys.executable, "-m", "openfactory.apps.cli", "apps", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-
-
 @pytest.fixture
 def factory(tmp_path: Path) -> Iterator[Path]:
     """A copy of the examples, where files may be written."""
@@ -115,10 +104,8 @@ def factory(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_example_runs_the_apps_of_the_demo(factory: Path) -> None:
-    try:
+    with needed("Traefik"):
         programs = str(traefik().parent)
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"Traefik cannot be fetched here. {error}")
     gateway = free_port()
     settings = {"PATH": os.pathsep.join((programs, os.environ["PATH"])), "OPENFACTORY_GATEWAY": f"{HOST}:{gateway}"}
     began = time.monotonic()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import pytest
-
 from distributions import ROOT
-from servers import NginxServer, NotOnThisMachineError
+from needed import running
+from servers import NginxServer
 
 if TYPE_CHECKING:
     from tests.gateway.conftest import AppProcess, Entrance
@@ -28,12 +27,7 @@ def documented(page: str, app: AppProcess) -> str:
 
 @contextmanager
 def nginx(configuration: str) -> Iterator[NginxServer]:
-    server = NginxServer([], configuration=configuration)
-    try:
-        server.start()
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"nginx cannot be started here. {error}")
-    with closing(server):
+    with running(NginxServer([], configuration=configuration)) as server:
         yield server
 
 

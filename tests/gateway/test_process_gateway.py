@@ -22,14 +22,13 @@ import msgspec
 import pytest
 from websockets.sync.client import connect
 
-from openfactory.deploy.app import App, Release
-from openfactory.deploy.environment import releases_of
+from needed import needed
+from openfactory.deploy.app import Release
 from openfactory.deploy.factory_environment import FactoryEnvironment
-from openfactory.deploy.files.schema import AppFile
-from openfactory.deploy.problems import Place
 from openfactory.deploy.targets.base import Instance, Project, TargetError
 from openfactory.deploy.targets.process import ProcessTarget
-from servers import NotOnThisMachineError, free_port
+from releases_for_tests import releases_on
+from servers import free_port
 from servers.pinned import traefik
 from servers.ports import HOST, answers
 
@@ -81,10 +80,8 @@ if __name__ == "__main__":
 @pytest.fixture(autouse=True)
 def installed_traefik(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traefik is on the PATH, and has a port of this test."""
-    try:
+    with needed("Traefik"):
         program = traefik()
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"Traefik cannot be fetched here. {error}")
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
     monkeypatch.setenv("OPENFACTORY_GATEWAY", f"{HOST}:{free_port()}")
 
@@ -100,13 +97,8 @@ def target(tmp_path: Path) -> Iterator[ProcessTarget]:
 
 def release(target: ProcessTarget, version: str, generation: int = 1, uuid: str = "PANEL", **keys: Any) -> Release:
     settings = {"uuid": uuid, "file": "panel.py", "routing": {"expose": True, "port": free_port()}, **keys}
-    app = App(
-        uuid,
-        Place(target.project.folder / "app_panel.yml", 2),
-        AppFile(**settings, environment=(f"VERSION={version}",)),
-    )
     factory = FactoryEnvironment({"KSQLDB_URL": target.default_url, "OPENFACTORY_HOST": HOST}, {})
-    [found] = releases_of(app, factory, target=target.name, secret_path=target.secret_path)
+    [found] = releases_on(target, factory, **settings, environment=(f"VERSION={version}",))
     return msgspec.structs.replace(found, generation=generation)
 
 

@@ -21,9 +21,10 @@ import pytest
 from ends import EndsRun
 from history import Stop
 from machines import Way
+from needed import needed
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
 from owner_history import OwnerHistory, seconds_until_known, violations_of_owners
-from servers import KafkaBroker, NotOnThisMachineError, Proxy, Toxiproxy
+from servers import KafkaBroker, Proxy, Toxiproxy
 from servers.ports import HOST, free_port
 
 if TYPE_CHECKING:
@@ -66,11 +67,9 @@ def broker_and_proxy() -> Iterator[tuple[KafkaBroker, Proxy]]:
     """A broker of this test, and a proxy through which one machine alone reaches it."""
     second = free_port()
     with ExitStack() as servers:
-        try:
+        with needed("A Kafka beside toxiproxy"):
             proxy = servers.enter_context(Toxiproxy()).proxy(f"{HOST}:{second}")
             broker = servers.enter_context(KafkaBroker(further=(second, proxy.address)))
-        except NotOnThisMachineError as error:
-            pytest.skip(reason=f"A Kafka beside toxiproxy cannot be started here. {error}")
         yield broker, proxy
 
 

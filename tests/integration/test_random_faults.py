@@ -22,8 +22,9 @@ from factory_run import FactoryRun
 from faults import faults_of_broker, faults_of_disk, faults_of_processes, inject, small_disk
 from foreign_log import read_file_log, read_topic_log
 from history import figures, violations
+from needed import needed
 from openfactory.engines.kafka_engine.topics import TOPICS, create_topics
-from servers import KafkaBroker, NotOnThisMachineError, Proxy, Toxiproxy
+from servers import KafkaBroker, Proxy, Toxiproxy
 from servers.ports import HOST, free_port
 
 if TYPE_CHECKING:
@@ -83,11 +84,9 @@ def broker_and_proxy() -> Iterator[tuple[KafkaBroker, Proxy]]:
     """A broker of this test, which clients reach through a proxy."""
     port = free_port()
     with ExitStack() as servers:
-        try:
+        with needed("A Kafka behind toxiproxy"):
             proxy = servers.enter_context(Toxiproxy()).proxy(f"{HOST}:{port}")
             broker = servers.enter_context(KafkaBroker(port=port, advertised=proxy.address))
-        except NotOnThisMachineError as error:
-            pytest.skip(reason=f"A Kafka behind toxiproxy cannot be started here. {error}")
         yield broker, proxy
 
 

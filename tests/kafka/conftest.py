@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
 from uuid import uuid4
 
 import pytest
 
-from servers import KafkaBroker, NatsServer, NotOnThisMachineError, Server, Toxiproxy, shared_broker
+from needed import needed, running
+from servers import KafkaBroker, NatsServer, Toxiproxy, shared_broker
 from topic_deletion import delete_topics
-
-AnyServer = TypeVar("AnyServer", bound=Server)
-
-
-@contextmanager
-def running(server: AnyServer) -> Iterator[AnyServer]:
-    """The server, started; a machine that lacks it skips the test."""
-    try:
-        server.start()
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"{server.name} cannot be started here. {error}")
-    try:
-        yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="session")
@@ -35,10 +20,8 @@ def kafka_broker(request: pytest.FixtureRequest, run_folder: Path) -> KafkaBroke
     # Not stopped by a fixture: the worker that started it waits for the others, and no test's timeout bounds them.
     stack = ExitStack()
     request.config.add_cleanup(stack.close)
-    try:
+    with needed("kafka"):
         return stack.enter_context(shared_broker(run_folder))
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=f"kafka cannot be started here. {error}")
 
 
 @pytest.fixture

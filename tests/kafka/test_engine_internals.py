@@ -552,7 +552,7 @@ def test_what_is_published_while_the_delivery_ends_is_settled() -> None:
     failed: list[AssetEvent] = []
     delivery.on_delivery_error(lambda event, _: failed.append(event))
     receipt = delivery.publish("t", "MILL", b"1", event(1))
-    waiting = threading.Thread(target=receipt.settles, args=(600,))
+    waiting = threading.Thread(target=receipt.settles, args=(600,), daemon=True)
     waiting.start()
     eventually(lambda: bool(delivery._awaited))
     delivery._closed = True

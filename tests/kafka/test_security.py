@@ -23,6 +23,7 @@ from click.testing import CliRunner
 
 from ksqldb_factory import KsqlDBFactory
 from ksqldb_stand_in import _Handler
+from needed import running
 from oidc_stand_in import OidcStandIn
 from openfactory.apps import OpenFactoryApp, SampleAttribute, ofa_method
 from openfactory.apps.cli.root import ofa
@@ -35,7 +36,7 @@ from openfactory.kafka import KSQLDBClient
 from openfactory.settings.credentials import Credentials
 from openfactory.testing import AppClient, eventually
 from router_stand_in import RouterStandIn
-from servers import KafkaBroker, NatsServer, NotOnThisMachineError, Server, make_certificates
+from servers import KafkaBroker, NatsServer, make_certificates
 from servers.fetching import program, run
 from servers.kafka_broker import Security
 from topic_deletion import delete_topics
@@ -98,19 +99,6 @@ class Plant:
     def close(self) -> None:
         self._running.close()
         delete_topics(self.broker.bootstrap_servers, self.prefix)
-
-
-@contextmanager
-def running(server: Server) -> Iterator[None]:
-    """Starts a server; a machine that lacks it skips the test."""
-    try:
-        server.start()
-    except NotOnThisMachineError as error:
-        pytest.skip(reason=str(error))
-    try:
-        yield
-    finally:
-        server.close()
 
 
 class Way(NamedTuple):

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from needed import needed
+from needed import needed, running
 from servers import DockerEngine
 from servers.python_image import apps_layers
 
@@ -18,9 +18,7 @@ IMAGE = "openfactory-apps:tests"
 @pytest.fixture(scope="session")
 def empty_engine() -> Iterator[DockerEngine]:
     """A Docker without images."""
-    with ExitStack() as stack:
-        with needed("Docker"):
-            engine = stack.enter_context(DockerEngine())
+    with running(DockerEngine()) as engine:
         yield engine
 
 

@@ -103,7 +103,7 @@ def run(engine: DockerEngine, program: Path, *words: str) -> str:
 
 
 def get(engine: DockerEngine, port: int, path: str) -> tuple[int, bytes]:
-    """What a port answers that compose.yml opens to its machine."""
+    """Return the answer of a port that compose.yml opens to its machine."""
     with closing(HTTPConnection("127.0.0.1", port)) as connection:
         connection.sock = engine.connect("127.0.0.1", port)
         connection.request("GET", path)

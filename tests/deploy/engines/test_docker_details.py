@@ -7,36 +7,20 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from engine_targets import MILL, WAITING, target_of_engine, waiting_release
 from openfactory.assets import Factory
-from openfactory.deploy.app import Release
 from openfactory.deploy.targets.base import Instance, InstanceState, Project, TargetError
 from openfactory.deploy.targets.docker import DockerTarget
-from releases_for_tests import releases
 from servers import DockerEngine, free_port
 
 Eventually = Callable[..., None]
-
-WAITING = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done")
-
-APP = """
-import os, time
-from openfactory.apps import OpenFactoryApp
-from openfactory.kafka import KSQLDBClient
-
-class Mill(OpenFactoryApp):
-    def main_loop(self):
-        while True:
-            time.sleep(1)
-
-Mill(ksqlClient=KSQLDBClient(os.environ["KSQLDB_URL"])).run()
-"""
 
 REGISTRY = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -61,11 +45,8 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Registry).serve_forever()
 
 @pytest.fixture
 def target(engine: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DockerTarget]:
-    monkeypatch.setenv("DOCKER_HOST", engine.host)
-    with closing(DockerTarget(Project("hall-2", tmp_path))) as target:
+    with target_of_engine(DockerTarget, engine, Project("hall-2", tmp_path), monkeypatch) as target:
         yield target
-        for instance in target.instances():
-            target.stop(instance)
     assert engine.docker("ps", "--all", "--quiet") == ""
     assert engine.docker("volume", "ls", "--quiet") == ""
 
@@ -78,11 +59,6 @@ def networks(engine: DockerEngine) -> Iterator[tuple[str, str]]:
         engine.docker("network", "create", name)
     yield names
     engine.docker("network", "rm", *names)
-
-
-def release_of(image: str, generation: int = 1, **keys: Any) -> Release:
-    (release,) = releases(**{"uuid": "MILL-1", "image": image, "command": WAITING, **keys})
-    return msgspec.structs.replace(release, generation=generation)
 
 
 def inspected(engine: DockerEngine, name: str) -> dict[str, Any]:
@@ -107,18 +83,20 @@ def registry(engine: DockerEngine, eventually: Eventually) -> Iterator[str]:
     """Yield the address of a registry without images, in the network of an engine."""
     port = free_port()
     with subprocess.Popen(engine.inside("python3", "-c", REGISTRY, str(port))) as process:
-        eventually(lambda: answers(engine, port))
-        yield f"127.0.0.1:{port}"
-        process.kill()
+        try:
+            eventually(lambda: answers(engine, port))
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.kill()
 
 
 # --- Names
 
 
 def test_a_container_has_the_name_of_its_asset(target: DockerTarget, engine: DockerEngine, image: str) -> None:
-    old = target.start(release_of(image))
+    old = target.start(waiting_release(image))
     assert names(engine) == ["mill-1"]
-    target.replace(old, release_of(image, 2), lambda new: assert_names(engine, ["mill-1", "mill-1.g2"]))
+    target.replace(old, waiting_release(image, 2), lambda new: assert_names(engine, ["mill-1", "mill-1.g2"]))
     assert names(engine) == ["mill-1"]
     (running,) = target.instances()
     assert running.generation == 2
@@ -132,7 +110,7 @@ def test_a_container_of_another_keeps_its_name(target: DockerTarget, engine: Doc
     engine.docker("run", "--detach", "--name=mill-1", image, *WAITING)
     try:
         with pytest.raises(TargetError, match=r"docker rm --force mill-1\."):
-            target.start(release_of(image, secrets={"password": "correct horse"}))
+            target.start(waiting_release(image, secrets={"password": "correct horse"}))
         assert names(engine) == ["mill-1"]
         assert inspected(engine, "mill-1")["State"]["Running"]
         assert target.instances() == []
@@ -153,7 +131,7 @@ def test_an_app_is_in_its_networks_by_the_name_of_its_asset(
         "command": server,
         "stop_grace_period": "1s",
     }
-    old = target.start(release_of(image, **keys))
+    old = target.start(waiting_release(image, **keys))
     assert set(inspected(engine, "mill-1")["NetworkSettings"]["Networks"]) == set(networks)
 
     def answers(network: str) -> bool:
@@ -170,17 +148,17 @@ def test_an_app_is_in_its_networks_by_the_name_of_its_asset(
         target.stop(old)
         eventually(lambda: answers(networks[1]))
 
-    target.replace(old, release_of(image, 2, **keys), is_up)
+    target.replace(old, waiting_release(image, 2, **keys), is_up)
 
 
 def test_a_network_that_is_absent_is_named(target: DockerTarget, engine: DockerEngine, image: str) -> None:
     with pytest.raises(TargetError, match=r"'nowhere'.*docker network create nowhere\."):
-        target.start(release_of(image, networks=("nowhere",)))
+        target.start(waiting_release(image, networks=("nowhere",)))
     assert names(engine) == []
 
 
 def test_an_app_can_be_in_the_network_of_the_host(target: DockerTarget, engine: DockerEngine, image: str) -> None:
-    started = target.start(release_of(image, networks=("host",), routing={"port": 4000}))
+    started = target.start(waiting_release(image, networks=("host",), routing={"port": 4000}))
     assert started.address == "http://127.0.0.1:4000"
     assert list(inspected(engine, "mill-1")["NetworkSettings"]["Networks"]) == ["host"]
 
@@ -192,9 +170,9 @@ def test_an_absent_tag_and_a_registry_that_is_away_are_two_errors(
     target: DockerTarget, engine: DockerEngine, eventually: Eventually
 ) -> None:
     with registry(engine, eventually) as address, pytest.raises(TargetError) as absent:
-        target.start(release_of(f"{address}/mill:2"))
+        target.start(waiting_release(f"{address}/mill:2"))
     with pytest.raises(TargetError) as away:
-        target.start(release_of(f"{address}/mill:2"))
+        target.start(waiting_release(f"{address}/mill:2"))
     assert "does not have it" in str(absent.value)
     assert str(absent.value).endswith("docker login.")
     assert "cannot be reached" in str(away.value)
@@ -204,10 +182,10 @@ def test_an_absent_tag_and_a_registry_that_is_away_are_two_errors(
 def test_an_image_is_pulled_always_if_the_file_says_so(target: DockerTarget, engine: DockerEngine, image: str) -> None:
     local = f"127.0.0.1:{free_port()}/mill:1"
     engine.docker("tag", image, local)
-    started = target.start(release_of(local))
+    started = target.start(waiting_release(local))
     target.stop(started)
     with pytest.raises(TargetError, match="cannot be reached"):
-        target.start(release_of(local, image_pull_policy="always"))
+        target.start(waiting_release(local, image_pull_policy="always"))
     engine.docker("rmi", local)
 
 
@@ -220,14 +198,14 @@ def test_a_storage_that_cannot_be_mounted_leaves_nothing(
     store = {"type": "nfs", "server": "127.0.0.1", "remote_path": "/e/d", "mount_point": "/mnt/d"}
     for _ in range(2):
         with pytest.raises(TargetError, match="MILL-1"):
-            target.start(release_of(image, storage={"data": store}))
+            target.start(waiting_release(image, storage={"data": store}))
         assert names(engine) == []
         assert engine.docker("volume", "ls", "--quiet") == ""
 
 
 def test_a_program_that_the_image_lacks_leaves_nothing(target: DockerTarget, engine: DockerEngine, image: str) -> None:
     with pytest.raises(TargetError, match="no-such-program"):
-        target.start(release_of(image, command=("no-such-program",)))
+        target.start(waiting_release(image, command=("no-such-program",)))
     assert names(engine) == []
 
 
@@ -237,7 +215,7 @@ def test_a_program_that_the_image_lacks_leaves_nothing(target: DockerTarget, eng
 def test_limits_and_time_out_are_those_of_the_file(target: DockerTarget, engine: DockerEngine, image: str) -> None:
     limits = {"limits": {"cpus": 0.5, "memory": "64Mi", "open_files": 321}}
     shown = ("sh", "-c", "ulimit -n; trap 'exit 0' TERM; while :; do sleep 0.1; done")
-    target.start(release_of(image, deploy={"resources": limits}, command=shown, stop_grace_period="42s"))
+    target.start(waiting_release(image, deploy={"resources": limits}, command=shown, stop_grace_period="42s"))
     found = inspected(engine, "mill-1")
     assert (found["HostConfig"]["NanoCpus"], found["HostConfig"]["Memory"]) == (500_000_000, 64 * 2**20)
     assert found["Config"]["StopTimeout"] == 42
@@ -247,7 +225,7 @@ def test_limits_and_time_out_are_those_of_the_file(target: DockerTarget, engine:
 def test_a_secret_is_not_in_the_description_of_a_container(
     target: DockerTarget, engine: DockerEngine, image: str
 ) -> None:
-    target.start(release_of(image, secrets={"db_password": "correct horse"}))
+    target.start(waiting_release(image, secrets={"db_password": "correct horse"}))
     assert "correct horse" not in json.dumps(inspected(engine, "mill-1"))
     assert engine.docker("exec", "mill-1", "cat", "/run/secrets/db_password") == "correct horse"
     target.restart(target.instances()[0])
@@ -258,11 +236,11 @@ def test_the_health_of_an_app_is_that_of_its_page(target: DockerTarget, image: s
     server = ("python", "-m", "http.server", "4000")
     quick = {"interval": "1s", "timeout": "2s", "retries": 1}
     keys: dict[str, Any] = {"routing": {"port": 4000}, "command": server, "stop_grace_period": "1s"}
-    started = target.start(release_of(image, health={"path": "/", **quick}, **keys))
+    started = target.start(waiting_release(image, health={"path": "/", **quick}, **keys))
     assert started.health == "starting"
     eventually(lambda: target.instances()[0].health == "healthy")
     target.stop(target.instances()[0])
-    target.start(release_of(image, health={"path": "/no-such-page", "start_period": "1s", **quick}, **keys))
+    target.start(waiting_release(image, health={"path": "/no-such-page", "start_period": "1s", **quick}, **keys))
     eventually(lambda: target.instances()[0].health == "unhealthy")
 
 
@@ -273,7 +251,7 @@ def test_a_killed_app_is_available_again_within_seconds(
     target: DockerTarget, engine: DockerEngine, image: str, tmp_path: Path, eventually: Eventually
 ) -> None:
     store = {"data": {"type": "local", "local_path": str(tmp_path), "mount_point": "/data"}}
-    release = release_of(image, storage=store, command=("python", "-c", APP), stop_grace_period="2s")
+    release = waiting_release(image, storage=store, command=("python", "-c", MILL), stop_grace_period="2s")
     release = msgspec.structs.replace(
         release, environment={**release.environment, "KSQLDB_URL": "sqlite:////data/factory.db"}
     )
@@ -301,7 +279,7 @@ def test_a_killed_app_is_available_again_within_seconds(
 def test_apps_come_back_with_a_killed_daemon(
     target: DockerTarget, engine: DockerEngine, image: str, eventually: Eventually
 ) -> None:
-    target.start(release_of(image))
+    target.start(waiting_release(image))
     engine.kill_daemon()
     eventually(lambda: [instance.state for instance in target.instances()] == [InstanceState.RUNNING])
     assert target.instances()[0].uuid == "MILL-1"

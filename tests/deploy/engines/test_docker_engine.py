@@ -38,6 +38,7 @@ def test_the_image_has_the_distributions_and_their_command(engine: DockerEngine,
     assert {"openfactory-apps", "openfactory-fanout", "openfactory-flask", "openfactory-storage"} <= set(said.split())
 
 
+@pytest.mark.thorough  # the apps of the docker target come back with a killed daemon too
 def test_a_container_answers_and_comes_back_with_a_killed_daemon(
     engine: DockerEngine, image: str, eventually: Eventually
 ) -> None:
@@ -73,7 +74,8 @@ def test_nothing_is_left_of_an_engine(eventually: Eventually) -> None:
         engine.daemon_pid  # noqa: B018
 
 
-def test_a_kept_folder_has_the_containers_after_a_stop(tmp_path: Path, engine: DockerEngine, image: str) -> None:
+@pytest.mark.thorough  # two more starts of a daemon; no other test keeps the folder of one
+def test_a_kept_folder_has_the_volumes_after_a_stop(tmp_path: Path) -> None:
     other = DockerEngine(tmp_path)
     with other:
         other.docker("volume", "create", "kept")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from engine_targets import MILL
 from images_of_dockerfile import load_images
 from needed import needed
 from servers import DockerEngine, NotOnThisMachineError
@@ -18,21 +19,6 @@ from servers import DockerEngine, NotOnThisMachineError
 pytestmark = pytest.mark.thorough  # a build takes most of a minute
 
 Eventually = Callable[..., None]
-
-APP = """
-import os
-import time
-
-from openfactory.apps import OpenFactoryApp
-from openfactory.kafka import KSQLDBClient
-
-class Mill(OpenFactoryApp):
-    def main_loop(self):
-        while True:
-            time.sleep(1)
-
-Mill(ksqlClient=KSQLDBClient(os.environ["KSQLDB_URL"])).run()
-"""
 
 # The check of the image, at shorter intervals.
 QUICK = ("--health-interval=1s", "--health-timeout=2s", "--health-retries=2", "--health-start-period=60s")
@@ -88,7 +74,7 @@ def test_the_images_have_the_distributions_that_they_promise(images: DockerEngin
 def test_an_app_is_healthy_by_its_own_page_and_unhealthy_when_it_is_frozen(
     images: DockerEngine, tmp_path: Path, eventually: Eventually
 ) -> None:
-    (tmp_path / "mill.py").write_text(APP, encoding="utf-8")
+    (tmp_path / "mill.py").write_text(MILL, encoding="utf-8")
     (tmp_path / "Dockerfile").write_text('FROM openfactory-apps\nCOPY mill.py .\nCMD ["run", "mill.py"]\n')
     images.docker("build", "--tag=mill", tmp_path)
     settings = ("--env=APP_UUID=MILL-1", "--env=KSQLDB_URL=sqlite:///factory.db")

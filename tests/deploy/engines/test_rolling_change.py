@@ -69,7 +69,7 @@ class Clients:
         self._ended = threading.Event()
 
     def ask(self) -> str:
-        """The page, or what went wrong."""
+        """Return the page, or the error of the request."""
         try:
             with closing(HTTPConnection("127.0.0.1", 80)) as connection:
                 connection.sock = self._engine.connect("127.0.0.1", 80)
@@ -145,7 +145,8 @@ def test_no_request_fails_while_an_app_is_replaced(
                     target.replace(old, release(2, "v2", "raise SystemExit(3)"), until_exited)
                 broken = len(clients.answers)
                 target.replace(old, release(3, "v3"), until_it_answers)
-                time.sleep(1)
+                replaced = len(clients.answers)
+                eventually(lambda: len(clients.answers) > replaced + 50)
         finally:
             for instance in target.instances():
                 target.stop(instance)

@@ -8,36 +8,24 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from openfactory.deploy.app import Release
+from engine_targets import target_of_engine, waiting_release
 from openfactory.deploy.targets.base import Instance, Project, TargetError
 from openfactory.deploy.targets.swarm import SwarmTarget
-from releases_for_tests import releases
 from servers import DockerEngine, free_port
 
 pytestmark = pytest.mark.thorough  # the docker target proves most of it, and the services of a swarm are slow
 
 Eventually = Callable[..., None]
 
-WAITING = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done")
-
 
 @pytest.fixture
 def target(swarm: DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SwarmTarget]:
-    monkeypatch.setenv("DOCKER_HOST", swarm.host)
-    with closing(SwarmTarget(Project("hall-2", tmp_path))) as target:
+    with target_of_engine(SwarmTarget, swarm, Project("hall-2", tmp_path), monkeypatch) as target:
         yield target
-        for instance in target.instances():
-            target.stop(instance)
     assert swarm.docker("service", "ls", "--quiet") == ""
     assert swarm.docker("secret", "ls", "--quiet") == ""
-
-
-def release_of(image: str, generation: int = 1, **keys: Any) -> Release:
-    (release,) = releases(**{"uuid": "MILL-1", "image": image, "command": WAITING, **keys})
-    return msgspec.structs.replace(release, generation=generation)
 
 
 def services(swarm: DockerEngine) -> list[str]:
@@ -58,11 +46,11 @@ def test_generations_have_names_of_their_own_while_both_run(
 
         return check
 
-    first = target.start(release_of(swarm_image))
+    first = target.start(waiting_release(swarm_image))
     assert services(swarm) == ["mill-1"]
-    second = target.replace(first, release_of(swarm_image, 2), names_are("mill-1", "mill-1-g2"))
+    second = target.replace(first, waiting_release(swarm_image, 2), names_are("mill-1", "mill-1-g2"))
     assert services(swarm) == ["mill-1-g2"]
-    target.replace(second, release_of(swarm_image, 3), names_are("mill-1", "mill-1-g2"))
+    target.replace(second, waiting_release(swarm_image, 3), names_are("mill-1", "mill-1-g2"))
     assert services(swarm) == ["mill-1"]
 
 
@@ -72,7 +60,7 @@ def test_a_service_is_described_as_its_file_says(target: SwarmTarget, swarm: Doc
         "placement": {"constraints": ("node.role=manager", "node.labels.hall!=9")},
     }
     shown = ("sh", "-c", "ulimit -n; trap 'exit 0' TERM; while :; do sleep 0.1; done")
-    target.start(release_of(swarm_image, deploy=deploy, command=shown, stop_grace_period="42s"))
+    target.start(waiting_release(swarm_image, deploy=deploy, command=shown, stop_grace_period="42s"))
     task = inspected(swarm, "mill-1")["Spec"]["TaskTemplate"]
     assert task["Placement"]["Constraints"] == ["node.role == manager", "node.labels.hall != 9"]
     assert task["Resources"]["Limits"] == {"NanoCPUs": 500_000_000, "MemoryBytes": 64 * 2**20}
@@ -85,16 +73,16 @@ def test_a_constraint_that_no_node_meets_is_an_error_and_leaves_nothing(
 ) -> None:
     nowhere = {"placement": {"constraints": ("node.labels.hall==2",)}}
     with pytest.raises(TargetError, match=r"no suitable node.*deploy\.placement"):
-        target.start(release_of(swarm_image, deploy=nowhere, secrets={"password": "correct horse"}))
+        target.start(waiting_release(swarm_image, deploy=nowhere, secrets={"password": "correct horse"}))
     assert services(swarm) == []
     assert swarm.docker("secret", "ls", "--quiet") == ""
 
 
 def test_a_secret_is_one_of_the_swarm(target: SwarmTarget, swarm: DockerEngine, swarm_image: str) -> None:
-    first = target.start(release_of(swarm_image, secrets={"db_password": "correct horse"}))
+    first = target.start(waiting_release(swarm_image, secrets={"db_password": "correct horse"}))
     assert swarm.docker("secret", "ls", "--format={{.Name}}").split() == ["mill-1_db_password"]
     assert "correct horse" not in json.dumps(inspected(swarm, "mill-1"))
-    target.replace(first, release_of(swarm_image, 2, secrets={"db_password": "battery"}), lambda new: None)
+    target.replace(first, waiting_release(swarm_image, 2, secrets={"db_password": "battery"}), lambda new: None)
     assert swarm.docker("secret", "ls", "--format={{.Name}}").split() == ["mill-1-g2_db_password"]
 
 
@@ -102,9 +90,9 @@ def test_a_network_of_one_machine_is_refused(target: SwarmTarget, swarm: DockerE
     swarm.docker("network", "create", "plant-net")
     try:
         with pytest.raises(TargetError, match=r"'plant-net' is on one machine alone.*--driver overlay"):
-            target.start(release_of(swarm_image, networks=("plant-net",)))
+            target.start(waiting_release(swarm_image, networks=("plant-net",)))
         with pytest.raises(TargetError, match=r"'nowhere' does not exist.*--driver overlay"):
-            target.start(release_of(swarm_image, networks=("nowhere",)))
+            target.start(waiting_release(swarm_image, networks=("nowhere",)))
     finally:
         swarm.docker("network", "rm", "plant-net")
 
@@ -122,9 +110,9 @@ def test_an_app_is_found_on_its_network_by_the_name_of_its_asset(
         words = ("run", "--rm", "--network=factory-net", swarm_image)
         return swarm.docker(*words, "python", "-c", f"try: {ask}\nexcept OSError: pass").strip() == "200"
 
-    first = target.start(release_of(swarm_image, **keys))
+    first = target.start(waiting_release(swarm_image, **keys))
     eventually(answers)
-    second = target.replace(first, release_of(swarm_image, 2, **keys), lambda new: None)
+    second = target.replace(first, waiting_release(swarm_image, 2, **keys), lambda new: None)
     eventually(answers)
     target.stop(second)
     eventually(lambda: not swarm.docker("ps", "--all", "--quiet"))
@@ -132,16 +120,16 @@ def test_an_app_is_found_on_its_network_by_the_name_of_its_asset(
 
 
 def test_an_app_can_be_in_the_network_of_the_host(target: SwarmTarget, swarm: DockerEngine, swarm_image: str) -> None:
-    target.start(release_of(swarm_image, networks=("host",), routing={"port": 4000}))
+    target.start(waiting_release(swarm_image, networks=("host",), routing={"port": 4000}))
     assert target.instances()[0].address == "http://127.0.0.1:4000"
 
 
 def test_an_image_of_a_registry_that_is_away_is_an_error(target: SwarmTarget, swarm: DockerEngine) -> None:
     away = f"127.0.0.1:{free_port()}/mill:1"
     with pytest.raises(TargetError, match="cannot be reached"):
-        target.start(release_of(away, image_pull_policy="always"))
+        target.start(waiting_release(away, image_pull_policy="always"))
     with pytest.raises(TargetError, match=r"No such image.*registry that all nodes reach"):
-        target.start(release_of(away))
+        target.start(waiting_release(away))
     assert services(swarm) == []
 
 

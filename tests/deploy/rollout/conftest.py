@@ -21,12 +21,6 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    """The factory of the project."""
-    return f"sqlite:///{tmp_path / 'factory.db'}"
-
-
-@pytest.fixture
 def plain(project: Project) -> Iterator[PlainTarget]:
     """A target whose processes end with the test."""
     target = PlainTarget(project)
@@ -35,17 +29,17 @@ def plain(project: Project) -> Iterator[PlainTarget]:
 
 
 @pytest.fixture
-def factory(url: str) -> Iterator[Factory]:
+def factory(file_url: str) -> Iterator[Factory]:
     """The factory, as its users see it."""
-    with Factory(url) as factory:
+    with Factory(file_url) as factory:
         yield factory
 
 
 @pytest.fixture
-def release(project: Project, url: str) -> Callable[..., Release]:
+def release(project: Project, file_url: str) -> Callable[..., Release]:
     """Makes releases: of a UUID, of a way to behave, and of further settings."""
 
     def made(uuid: str, way: str = "", **settings: object) -> Release:
-        return release_of(project.folder, url, uuid, way, **settings)
+        return release_of(project.folder, file_url, uuid, way, **settings)
 
     return made

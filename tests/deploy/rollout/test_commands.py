@@ -10,17 +10,16 @@ import re
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from openfactory.settings import VARIABLES
+from ofa_apps import OFA_APPS, clean_environment
 from openfactory.testing import eventually
 from plain_target import APP
 
@@ -49,19 +48,23 @@ class Hall:
         (folder / "press.py").write_text(APP)
         self.write("x")
         (folder / "app_saw.yml").write_text(SAW)
-        mine = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-        self.environment = {**mine, "PYTHONWARNINGS": "error"}
+        self.environment = clean_environment()
 
     def write(self, way: str) -> None:
         """Write the file of the press, which behaves in a way."""
         (self.folder / "app_press.yml").write_text(PRESS.format(way=way))
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start `ofa apps` with arguments."""
-        command = [sys.executable, "-P", "-m", "openfactory.apps.cli", "apps", *arguments]
-        return subprocess.Popen(
+    @contextmanager
+    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Start `ofa apps` with arguments. What still runs at the end of the block is killed."""
+        command = [*OFA_APPS, *arguments]
+        with subprocess.Popen(
             command, cwd=self.folder, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def ofa(self, *arguments: str, status: int = 0) -> tuple[str, str]:
         """Run `ofa apps` with arguments, and return its output and its messages."""
@@ -205,10 +208,10 @@ def test_logs_stand_behind_their_assets(hall: Hall) -> None:
     output, _ = hall.ofa("logs", "--tail", "1")
     assert [line.split("|")[0] for line in output.splitlines()] == ["PRESS ", "SAW   "]
     assert all("Starting the main loop" in line for line in output.splitlines())
-    with hall.start("logs", "-f", "--tail", "0", "--app", "PRESS") as following:
-        time.sleep(1)
-        os.kill(hall.listed()["PRESS"]["pid"], signal.SIGTERM)
+    with hall.start("logs", "-f", "--tail", "1", "--app", "PRESS") as following:
         assert following.stdout is not None
+        assert "Starting the main loop" in following.stdout.readline()
+        os.kill(hall.listed()["PRESS"]["pid"], signal.SIGTERM)
         line = following.stdout.readline()
         following.send_signal(signal.SIGINT)
         following.communicate(timeout=60)
@@ -252,7 +255,10 @@ def test_in_the_foreground_the_logs_are_shown_and_a_signal_takes_all_down(hall: 
     with hall.start("up", "--foreground") as process:
         assert process.stdout is not None
         eventually(lambda: len(hall.listed()) == 2 and hall.listed()["SAW"]["availability"] == "AVAILABLE")
-        time.sleep(1)
+        while not re.match("SAW +up ", process.stdout.readline()):  # the last row, after which the logs come
+            assert process.poll() is None
+        os.kill(hall.listed()["PRESS"]["pid"], signal.SIGTERM)
+        assert process.stdout.readline().startswith("PRESS |")
         process.send_signal(signal.SIGINT)
         output, messages = process.communicate(timeout=120)
     assert process.returncode == 0, messages
@@ -283,7 +289,7 @@ def test_a_terminal_shows_a_table_that_changes(hall: Hall) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     hall.environment["TERM"] = "xterm"
     hall.write("exit")
-    command = [sys.executable, "-P", "-m", "openfactory.apps.cli", "apps", "up"]
+    command = [*OFA_APPS, "up"]
     process = subprocess.Popen(command, cwd=hall.folder, env=hall.environment, stdout=subprocess.PIPE, stderr=terminal)
     os.close(terminal)
     shown = b""

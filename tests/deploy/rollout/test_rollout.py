@@ -25,8 +25,8 @@ Make = Callable[..., Release]
 
 
 @pytest.fixture
-def deployer(plain: PlainTarget, url: str, factory: Factory) -> Deployer:
-    return Deployer(plain, url)
+def deployer(plain: PlainTarget, file_url: str, factory: Factory) -> Deployer:
+    return Deployer(plain, file_url)
 
 
 def test_apps_come_up_in_the_order_of_their_dependencies(
@@ -250,11 +250,11 @@ def test_an_instance_without_a_file_is_named_and_removed_on_request(
 
 
 def test_a_registration_without_an_instance_is_named_and_removed_on_request(
-    deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory, url: str
+    deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory, file_url: str
 ) -> None:
     deployer.up(release("PRESS"), release("SAW"))
     plain.stop(plain.instances()[0])
-    register_asset("PRESS", None, "OpenFactoryApp", KSQLDBClient(url))
+    register_asset("PRESS", None, "OpenFactoryApp", KSQLDBClient(file_url))
     plan = deployer.plan(release("SAW"))
     assert [(step.uuid, step.orphan) for step in plan.steps] == [
         ("SAW", None), ("PRESS", Orphan.REGISTRATION_WITHOUT_INSTANCE),
@@ -265,10 +265,10 @@ def test_a_registration_without_an_instance_is_named_and_removed_on_request(
 
 
 def test_an_instance_without_a_registration_is_registered_again(
-    deployer: Deployer, release: Make, factory: Factory, url: str
+    deployer: Deployer, release: Make, factory: Factory, file_url: str
 ) -> None:
     deployer.up(release("PRESS"))
-    deregister_asset("PRESS", KSQLDBClient(url))
+    deregister_asset("PRESS", KSQLDBClient(file_url))
     assert deployer.plan(release("PRESS")).steps[0].orphan is Orphan.INSTANCE_WITHOUT_REGISTRATION
     assert deployer.up(release("PRESS"))["PRESS"].outcome is Outcome.REGISTERED
     assert factory.assets()["PRESS"] == "OpenFactoryApp"

@@ -159,7 +159,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_PATCH = do_DELETE = _handle  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @contextmanager

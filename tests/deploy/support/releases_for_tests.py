@@ -11,8 +11,9 @@ from openfactory.deploy.environment import releases_of
 from openfactory.deploy.factory_environment import FactoryEnvironment
 from openfactory.deploy.files.schema import AppFile
 from openfactory.deploy.problems import Place
+from openfactory.deploy.targets.base import Target
 
-__all__ = ["WHOLE_APP", "releases", "settings"]
+__all__ = ["WHOLE_APP", "releases", "releases_on", "settings"]
 
 #: An app that uses every key which a target or a gateway reads.
 WHOLE_APP: Mapping[str, Any] = {
@@ -62,3 +63,9 @@ def releases(name: str = "panel", /, *, target: str = "docker", **keys: Any) -> 
     app = App(name, Place(Path("app_test.yml"), 2), settings(**keys))
     factory = FactoryEnvironment({"KSQLDB_URL": "kafka://kafka:9092", "OPENFACTORY_LOG_BACKEND": "text"}, {})
     return releases_of(app, factory, target=target)
+
+
+def releases_on(target: Target, factory: FactoryEnvironment, **keys: Any) -> list[Release]:
+    """The replicas of an app with the given keys, whose file is in the project of a target."""
+    app = App("app", Place(target.project.folder / "app_test.yml", 2), settings(**keys))
+    return releases_of(app, factory, target=target.name, secret_path=target.secret_path)

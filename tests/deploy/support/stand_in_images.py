@@ -1,4 +1,4 @@
-"""Images for the servers of compose.yml whose own ones are in registries that a test does not ask.
+"""Images for the servers of compose.yml whose own images are in registries, which a test does not ask.
 
 Each has the real server, from the programs of this machine and of the tests, below the names that compose.yml uses.
 What they do not show: that the image of the maker takes the same variables and has the same commands.

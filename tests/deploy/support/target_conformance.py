@@ -19,12 +19,10 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from openfactory.deploy.app import App, Release
-from openfactory.deploy.environment import releases_of
+from openfactory.deploy.app import Release
 from openfactory.deploy.factory_environment import FactoryEnvironment
-from openfactory.deploy.files.schema import AppFile
-from openfactory.deploy.problems import Place
 from openfactory.deploy.targets.base import Instance, InstanceState, Project, Target, TargetError
+from releases_for_tests import releases_on
 
 #: Reports its environment in one line, then does the task in `TASK`, and ends at SIGTERM with status 0.
 REPORTER = r"""
@@ -125,9 +123,8 @@ class TargetConformance:
         """Return the replicas of an app with the given keys."""
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]
         keys = {"uuid": "MILL-1", "stop_grace_period": "5s", **settings, "environment": variables}
-        app = App("app", Place(target.project.folder / "app_test.yml", 2), AppFile.model_validate(keys))
         factory = FactoryEnvironment({"KSQLDB_URL": "memory://none", "OPENFACTORY_LOG_BACKEND": "text"}, {})
-        return releases_of(app, factory, target=target.name, secret_path=target.secret_path)
+        return releases_on(target, factory, **keys)
 
     def release(self, target: Target, settings: Settings, generation: int = 1, **environment: str) -> Release:
         """Return the only replica of an app with the given keys."""
@@ -148,6 +145,7 @@ class TargetConformance:
         assert (running.uuid, running.app, running.generation, running.hash) == ("MILL-1", "MILL-1", 3, release.hash)
         assert running.restarts == 0
         assert abs(time.time() - (running.started or 0)) < PATIENCE
+        report_of(target, "MILL-1")  # before that, it would be deaf to the signal that ends the test
 
     def test_an_app_finds_the_environment_of_its_release(self, target: Target, program: Settings) -> None:
         odd = {"ODD": "a 'b' \"c\" %d $E {{f}} \\", "EQUALS": "a=b=c", "UMLAUT": "ü"}
@@ -185,6 +183,7 @@ class TargetConformance:
         assert sum(isinstance(outcome, Instance) for outcome in outcomes) == 1, outcomes
         assert all(isinstance(outcome, Instance | TargetError) for outcome in outcomes), outcomes
         assert len(target.instances()) == 1
+        report_of(target, "MILL-1")
 
     def test_starts_at_once_of_several_apps_lose_none(self, target: Target, program: Settings) -> None:
         uuids = [f"MILL-{number}" for number in range(4)]
@@ -199,6 +198,8 @@ class TargetConformance:
         outcomes = at_once(start, len(uuids))
         assert all(isinstance(outcome, Instance) for outcome in outcomes), outcomes
         assert [instance.uuid for instance in target.instances()] == uuids
+        for uuid in uuids:
+            report_of(target, uuid)
 
     def test_a_failed_start_leaves_nothing(self, target: Target, missing_program: Settings) -> None:
         release = self.release(target, missing_program | {"secrets": {"password": _SECRET}})
@@ -316,6 +317,7 @@ class TargetConformance:
         assert self.left_by(target) == []
         target.stop(started)  # it is gone already
         target.start(self.release(target, program))
+        report_of(target, "MILL-1")
 
     def test_an_app_ends_by_itself_when_it_is_stopped(self, target: Target, program: Settings) -> None:
         started = target.start(self.release(target, program))
