@@ -21,7 +21,7 @@ from openfactory.concurrency.process_identity import start_of
 from openfactory.deploy.targets.base import InstanceState, Project, Target, TargetError
 from openfactory.deploy.targets.process import ProcessTarget
 from openfactory.deploy.targets.process.connection import ask
-from openfactory.deploy.targets.process.layout import FOLDER, Layout
+from openfactory.deploy.targets.process.layout import Layout
 from openfactory.deploy.targets.process.messages import Request
 from servers.ports import free_port
 from target_conformance import (
@@ -186,7 +186,7 @@ class TestProcessTarget(TargetConformance):
 
     def test_a_supervisor_refuses_the_action_of_another_version(self, target: Target, program: Settings) -> None:
         started = target.start(self.release(target, program))
-        layout = Layout(target.project.folder / FOLDER)
+        layout = Layout(target.project.own_folder)
         unknown = Request("pause", project=target.project.name, uuid=started.uuid, generation=1)  # type: ignore[arg-type]
         with pytest.raises(TargetError, match="does not know the request"):
             ask(layout, unknown, {})
