@@ -176,14 +176,15 @@ class SwarmTarget(EngineTarget):
                 self._api.remove_secret(secret)
 
     def _remove(self, service: dict[str, Any]) -> None:
-        """Remove a service, and return when its tasks are gone."""
+        """Remove a service, and return when its tasks are gone, and its containers from this machine."""
         from docker.errors import NotFound
 
         used = service["Spec"]["TaskTemplate"]["ContainerSpec"].get("Secrets") or ()
         with suppress(NotFound):  # removed meanwhile
             self._api.remove_service(service["ID"])
         deadline = time.monotonic() + grace_of(service) + _PATIENCE
-        while self._tasks()[service["ID"]]:
+        containers = {"label": f"com.docker.swarm.service.id={service['ID']}"}  # they go a moment after their tasks
+        while self._tasks()[service["ID"]] or self._api.containers(all=True, quiet=True, filters=containers):
             if time.monotonic() > deadline:
                 raise TargetError(f"The tasks of the service {service['Spec']['Name']} do not end. {_LOOK}")
             time.sleep(_PAUSE)
