@@ -223,8 +223,8 @@ class DockerEngine(Server):
         ]
 
     def _environment(self) -> dict[str, str]:
-        # Where Debian puts the programs that the daemon starts.
-        return {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+        # Where Debian puts the programs that the daemon starts; and a place for the dumps that containerd leaves.
+        return {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin", "TMPDIR": str(self.folder)}
 
     def _is_ready(self) -> bool:
         try:
