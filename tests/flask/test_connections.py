@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -146,6 +148,28 @@ def test_a_stop_closes_kept_alive_connections_at_once(make_site: MakeSite, stack
     assert answer.endswith(b"held")
     assert b"Connection: close" in answer
     assert site.log == ""
+
+
+def test_a_stop_answers_the_requests_whose_connections_have_not_been_accepted_yet(
+    make_site: MakeSite, stack: ExitStack, eventually: Eventually
+) -> None:
+    site = make_site()
+    standing, go_on = threading.Event(), threading.Event()
+
+    def stand(record: logging.LogRecord) -> bool:
+        standing.set()
+        return go_on.wait(PATIENCE)
+
+    site.logger.addFilter(stand)
+    stack.enter_context(site.connect(b"nonsense\r\n\r\n"))  # which the loop logs
+    assert standing.wait(PATIENCE)
+    arrived = [stack.enter_context(site.connect(head("/"))) for _ in range(3)]
+    stopping = threading.Thread(target=site.server.stop, args=(PATIENCE,))
+    stopping.start()
+    eventually(lambda: not site.server.serving)
+    go_on.set()
+    assert [rest(connection).endswith(b"here") for connection in arrived] == [True] * 3
+    stopping.join(PATIENCE)
 
 
 # The memory of bodies

@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -143,12 +142,12 @@ class HttpServer:
         """
         deadline = time.monotonic() + timeout
         self._stopping.set()
-        _shut_down(self.socket)  # closing is not enough if a forked process has the socket too
         self._loop.stop()
         if self._thread is None:
             self._loop.run()  # which ends at once, and closes the port
         else:
             self._thread.join(timeout)
+        self._loop.shut_down()  # if the loop is held up
         try:
             if before_waiting is not None:
                 before_waiting()
@@ -296,9 +295,3 @@ class HttpServer:
 
 
 _COME_BACK = "All connections are taken. Come back later."
-
-
-def _shut_down(listener: socket.socket) -> None:
-    """Refuse new connections."""
-    with suppress(OSError):  # it is closed already, or the system closes it only by `close`
-        listener.shutdown(socket.SHUT_RDWR)

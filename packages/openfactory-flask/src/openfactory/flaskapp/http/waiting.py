@@ -26,11 +26,15 @@ _LOOK_SECONDS = 0.1
 _DRAIN_SECONDS = 60.0
 _PAUSE_SECONDS = 5.0
 
+# A client that has connected just before the end has so long to send its request, in seconds.
+_LAST_SECONDS = 0.1
+
 # Pause of the loop when the machine is short of files or memory, in seconds.
 _SHORTAGE_SECONDS = 0.5
 
-# So many connections are accepted before the others get their turn.
+# So many connections are accepted before the others get their turn, and at the end: more than wait for it.
 _ACCEPTED_AT_ONCE = 64
+_BACKLOG = 4096
 
 # The listening socket is closed or broken: the server cannot accept connections any more.
 _FATAL = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP})
@@ -101,8 +105,11 @@ class WaitingLoop:
             self._listener.setblocking(False)
             self._selector.register(self._listener, selectors.EVENT_READ)
             self._selector.register(self._wake_receiver, selectors.EVENT_READ)
+            is_stopped = self._stopping
             while not self._stopping:
                 self._turn(_LOOK_SECONDS)
+            if not is_stopped:
+                self._accept_all(_BACKLOG)  # clients that are connected already would be cut off, and not refused
         finally:
             self._end()
 
@@ -110,6 +117,11 @@ class WaitingLoop:
         """Let the loop end. Any thread may call it."""
         self._stopping = True
         self._wake()
+
+    def shut_down(self) -> None:
+        """Refuse new connections. Any thread may call it."""
+        with suppress(OSError):  # it is closed already, or the system closes it only by `close`
+            self._listener.shutdown(socket.SHUT_RDWR)
 
     def watch(self, connection: Connection, *, answered: bool = False) -> None:
         """Watch a connection until its next request. Any thread may call it.
@@ -169,7 +181,7 @@ class WaitingLoop:
                 if key.data in self._watched:  # not closed by one of the events before
                     self._read_safely(key.data)
             elif key.fileobj is self._listener:
-                self._accept_all()
+                self._accept_all(_ACCEPTED_AT_ONCE)
             else:
                 with suppress(BlockingIOError):
                     self._wake_receiver.recv(4_096)
@@ -185,8 +197,8 @@ class WaitingLoop:
             self._look_at = now + _LOOK_SECONDS
             self._look(now)
 
-    def _accept_all(self) -> None:
-        for _ in range(_ACCEPTED_AT_ONCE):
+    def _accept_all(self, most: int) -> None:
+        for _ in range(most):
             try:
                 accepted, address = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -265,13 +277,19 @@ class WaitingLoop:
         """Answer the requests that have arrived, and close all that waits."""
         with suppress(KeyError, OSError, ValueError):  # it is not registered while the machine is short of files
             self._selector.unregister(self._listener)
+        self.shut_down()  # closing is not enough if a forked process has the socket too
         self._listener.close()
         with self._lock:
             self._ended = True
         try:
             self._look_at = float("inf")
+            watched = set(self._watched)
             self._turn(0)  # takes those that are handed over
+            new = self._watched - watched
+            until = time.monotonic() + _LAST_SECONDS
             self._turn(0)  # and their requests
+            while new & self._watched and time.monotonic() < until:
+                self._turn(_LAST_SECONDS / 10)
         finally:
             for connection in list(self._watched):
                 self._close_watched(connection, "")
