@@ -54,10 +54,25 @@ class Echo(http.server.BaseHTTPRequestHandler):
         """Log nothing."""
 
 
+class EchoServer(http.server.ThreadingHTTPServer):
+    """Answers the requests that have arrived before it closes, as an app does."""
+
+    timeout = 0
+    has_requests = True
+
+    def server_close(self) -> None:
+        while self.has_requests:
+            self.handle_request()
+        super().server_close()
+
+    def handle_timeout(self) -> None:
+        self.has_requests = False
+
+
 @contextmanager
 def echo(name: str, port: int = 0) -> Iterator[str]:
     """A server that is no app; its URL."""
-    with http.server.ThreadingHTTPServer((HOST, port), Echo) as server:
+    with EchoServer((HOST, port), Echo) as server:
         server.name = name  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

