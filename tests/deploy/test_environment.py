@@ -56,6 +56,22 @@ def test_web_pages_have_a_port_and_a_prefix(tmp_path: Path) -> None:
     assert "OPERATIONS_PORT" not in environment  # the metrics are among the web pages
 
 
+@pytest.mark.parametrize(
+    ("keys", "target", "seconds"),
+    [
+        ({}, "docker", "1"),
+        ({"health": {"interval": "10s", "timeout": "2500ms"}}, "docker", "18"),
+        ({"health": {"interval": "10s", "timeout": "2500ms"}}, "process", "1"),
+    ],
+)
+def test_an_app_serves_until_the_gateway_leads_to_the_next_one(
+    tmp_path: Path, keys: dict[str, Any], target: str, seconds: str
+) -> None:
+    settings = {"routing": {"port": 4004, "expose": True}, **keys}
+    assert environment_of(tmp_path, settings, target=target)["HANDOVER_SECONDS"] == seconds
+    assert "HANDOVER_SECONDS" not in environment_of(tmp_path, {"routing": {"port": 4004}, **keys}, target=target)
+
+
 def test_a_factory_with_a_domain_has_no_prefixes(tmp_path: Path) -> None:
     factory = FactoryEnvironment({}, {}, prefixes=False)
     assert "OPENFACTORY_ROOT_PATH" not in environment_of(tmp_path, {"routing": {"port": 4004}}, factory)

@@ -169,13 +169,26 @@ class LifecyclePromises:
     def test_an_app_that_is_taken_over_serves_until_the_gateway_has_followed(
         self, start_app: StartApp, file_url: str
     ) -> None:
-        older = start_app(self.framework.gate, STOP_TIMEOUT="100", HANDOVER_SECONDS="4")
+        older = start_app(self.framework.gate, STOP_TIMEOUT="2", HANDOVER_SECONDS="4")
         assert older.ask("/").text == "here"
         with KSQLDBClient(file_url) as client:
             newer = self.framework.app_class(client, app_uuid="PANEL", take_over=True)
-            time.sleep(2)  # without the setting, the port is closed by now
+            time.sleep(3)  # without the setting, the port is closed by now, and within a stop it would be too
             assert older.ask("/").text == "here"
+            assert older.ask("/health/live").status == 200
             assert older.ends() == 1
+            newer.shutdown()
+
+    def test_a_signal_shortens_the_handover_of_an_app(self, start_app: StartApp, file_url: str) -> None:
+        older = start_app(self.framework.gate, STOP_TIMEOUT="5", HANDOVER_SECONDS="600")
+        assert older.ask("/").text == "here"
+        with KSQLDBClient(file_url) as client:
+            newer = self.framework.app_class(client, app_uuid="PANEL", take_over=True)
+            older.eventually(lambda: "PANEL was taken over by process" in older.log)
+            assert older.ask("/").text == "here"
+            older.process.send_signal(signal.SIGTERM)
+            assert older.ends() == 1
+            assert "did not end within" not in older.log
             newer.shutdown()
 
     def test_an_app_that_is_taken_over_ends_its_process_also_if_its_main_loop_does_not_end(

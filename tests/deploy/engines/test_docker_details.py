@@ -244,6 +244,31 @@ def test_the_health_of_an_app_is_that_of_its_page(target: DockerTarget, image: s
     eventually(lambda: target.instances()[0].health == "unhealthy")
 
 
+def test_a_container_that_is_replaced_is_not_started_again_by_the_engine(
+    target: DockerTarget, engine: DockerEngine, image: str
+) -> None:
+    def policy(name: str) -> str:
+        return engine.docker("inspect", "--format={{.HostConfig.RestartPolicy.Name}}", name).strip()
+
+    def fails(started: Instance) -> None:
+        assert policy("mill-1") == "no"
+        assert policy("mill-1.g2") == "on-failure"
+        raise TargetError("it does not come up. Correct it.")
+
+    keys: dict[str, Any] = {"restart": "on-failure", "stop_grace_period": "1s"}
+    old = target.start(waiting_release(image, **keys))
+    with pytest.raises(TargetError, match="it does not come up"):
+        target.replace(old, waiting_release(image, 2, **keys), fails)
+    assert policy("mill-1") == "on-failure"
+    with pytest.raises(TargetError, match=r"registry\.invalid"):
+        target.replace(old, waiting_release("registry.invalid/none:1", 2, **keys), fails)
+    assert policy("mill-1") == "on-failure"
+    engine.docker("update", "--restart=no", "mill-1")  # as by a deployment that was killed
+    beside = target.start(waiting_release(image, 2, **keys))
+    target.stop(beside)
+    assert policy("mill-1") == "on-failure"
+
+
 # --- Real apps
 
 

@@ -1,8 +1,4 @@
-"""A web app on the docker target behind a real Traefik: no request fails while it is replaced.
-
-The app has no `health`: with it, Traefik takes a new container for healthy only after the old process has given the
-UUID away and ended.
-"""
+"""A web app on the docker target behind a real Traefik: no request fails while it is replaced."""
 
 from __future__ import annotations
 
@@ -98,12 +94,14 @@ class Clients:
                 thread.join()
 
 
+@pytest.mark.parametrize("health", [{}, {"health": {"interval": "5s"}}], ids=["without health", "with health"])
 def test_no_request_fails_while_an_app_is_replaced(
     gateway: DockerEngine,
     image: str,
     tmp_path: Path,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
+    health: dict[str, Any],
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", gateway.host)
     monkeypatch.setenv("OPENFACTORY_BASE_DOMAIN", "factory.test")
@@ -117,6 +115,7 @@ def test_no_request_fails_while_an_app_is_replaced(
             "storage": {"data": {"type": "local", "local_path": str(tmp_path), "mount_point": "/data"}},
             "routing": {"expose": True, "port": 4000},
             "networks": ("factory-net",),
+            **health,
         }
         (found,) = releases(**keys)
         return msgspec.structs.replace(found, generation=generation)
@@ -125,7 +124,7 @@ def test_no_request_fails_while_an_app_is_replaced(
     with closing(DockerTarget(Project("hall-2", tmp_path))) as target:
 
         def until_it_answers(new: Instance) -> None:
-            eventually(lambda: clients.ask() == f"v{new.generation}")
+            eventually(lambda: found(new).is_ready and clients.ask() == f"v{new.generation}")
 
         def until_exited(new: Instance) -> None:
             eventually(lambda: state(new) is not InstanceState.RUNNING)

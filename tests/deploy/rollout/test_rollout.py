@@ -95,6 +95,27 @@ def test_a_new_version_that_does_not_come_up_is_rolled_back(
     assert outcomes(deployer.up(release("PRESS"))) == {"PRESS": Outcome.UNCHANGED}
 
 
+def test_the_old_version_goes_on_until_the_new_one_is_healthy(
+    deployer: Deployer, plain: PlainTarget, release: Make
+) -> None:
+    deployer.up(release("PRESS"))
+    plain.is_ready = lambda asked: asked.generation == 1
+    deployer.timeout = 5.0
+    result = deployer.up(release("PRESS", "smaller"))["PRESS"]
+    assert (result.outcome, result.generation) == (Outcome.ROLLED_BACK, 1)
+    assert "PRESS is AVAILABLE, and was not healthy within 5 s. Correct the key health" in result.text
+    looks: list[list[tuple[str, str, int]]] = []
+
+    def from_the_third_look_on(asked: Release) -> bool:
+        looks.append(list(plain.calls))
+        return asked.generation == 1 or sum(calls[-1][0] == "start" for calls in looks) > 2
+
+    plain.is_ready = from_the_third_look_on
+    deployer.timeout = 60.0
+    assert deployer.up(release("PRESS", "smaller"))["PRESS"].outcome is Outcome.UP
+    assert plain.calls[-2:] == [("start", "PRESS", 2), ("stop", "PRESS", 1)]
+
+
 def test_a_new_version_that_ends_soon_after_is_rolled_back(
     deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory
 ) -> None:

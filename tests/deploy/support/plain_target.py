@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -75,6 +75,7 @@ class PlainTarget(Target):
 
     Attributes:
         calls: the starts, stops and restarts so far.
+        is_ready: whether a gateway sends requests to an instance of a release.
     """
 
     name = "plain"
@@ -82,6 +83,7 @@ class PlainTarget(Target):
     def __init__(self, project: Project) -> None:
         super().__init__(project)
         self.calls: list[tuple[str, str, int]] = []
+        self.is_ready: Callable[[Release], bool] = lambda release: True
         self._running: dict[tuple[str, int], tuple[Release, subprocess.Popen[bytes]]] = {}
         self._lock = threading.Lock()
 
@@ -153,6 +155,7 @@ class PlainTarget(Target):
             release.generation,
             InstanceState.RUNNING if status is None else InstanceState.EXITED,
             exit_status=status,
+            is_ready=self.is_ready(release),
             pid=process.pid,
         )
 

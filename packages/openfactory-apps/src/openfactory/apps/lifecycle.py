@@ -31,6 +31,10 @@ _OUTPUT_SECONDS = 0.2
 # The main loop has this share of the time limit to end by itself.
 _PATIENCE = 0.3
 
+# A handover has this share of the time limit after a signal, and looks for one so often, in seconds.
+_HANDOVER_SHARE = 0.2
+_LOOK_SECONDS = 0.05
+
 
 class StopRequested(SystemExit):
     """A request to end the main loop after a signal; `except Exception` does not catch it."""
@@ -47,6 +51,8 @@ class Lifecycle:
         budget: seconds that the whole stop may take.
         signal_handler: ends the main loop of the app when Python handles a signal.
         logger: logger of the app.
+        handover: returns the seconds that `hand_over` waits, which the budget does not count. After a signal it waits
+            for a fifth of the budget at most, which counts.
 
     Attributes:
         last_writes: receipts of the writes that tell others of the end of the app, once they are published.
@@ -60,10 +66,12 @@ class Lifecycle:
         budget: float,
         signal_handler: Callable[[int, FrameType | None], None],
         logger: logging.Logger,
+        handover: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.signal_handler = signal_handler
         self._logger = logger
         self._steps = steps
+        self._handover = handover
         self.budget = budget
         self._process = os.getpid()
         self._lock = threading.Lock()
@@ -116,13 +124,26 @@ class Lifecycle:
         with self._lock:
             first, self._begun = not self._begun, True
         if not first:
-            self._done.wait(self.budget)
+            self._done.wait(self.budget + self._handover() if self._deadline is None else self._left())
             return
         try:
-            self._steps(self.budget if self._deadline is None else max(self._deadline - time.monotonic(), 0.5))
+            self._steps(self._left())
         finally:
             self._done.set()
             self.cancel_main_loop()  # it still runs if `shutdown` was called from elsewhere
+
+    def hand_over(self) -> float:
+        """Wait while another process takes the work over, and return the seconds that are left for the stop then."""
+        end = time.monotonic() + self._handover()
+        while (left := end - time.monotonic()) > 0:
+            if self._deadline is not None:
+                end = min(end, self._deadline - self.budget * (1 - _HANDOVER_SHARE))
+            time.sleep(min(left, _LOOK_SECONDS))
+        return self._left()
+
+    def _left(self) -> float:
+        """Return the seconds until the time limit."""
+        return self.budget if self._deadline is None else max(self._deadline - time.monotonic(), 0.5)
 
     def cancel_main_loop(self) -> None:
         """Cancel a main loop that runs as a task. Any thread may call it."""
@@ -168,20 +189,20 @@ class Lifecycle:
         It runs on a thread of its own.
         """
         self.failed = True
-        deadline = time.monotonic() + self.budget
+        begun = time.monotonic()
         self.cancel_main_loop()
         in_main_thread = self._task is None and self._runner is threading.main_thread()
         if self.ends_process and in_main_thread and callable(signal.getsignal(signal.SIGTERM)):
             os.kill(os.getpid(), signal.SIGTERM)  # only a signal interrupts a main thread that sleeps
-        self._stop_by(deadline, 0 if self._runner is None else _PATIENCE)
+        self._stop_by(begun + (0 if self._runner is None else _PATIENCE) * self.budget)
         if self.ends_process:
-            time.sleep(max(deadline - time.monotonic(), 0))
+            time.sleep(max(begun + self._handover() + self.budget - time.monotonic(), 0))
             end_process(self.status)
 
     def _watch(self, deadline: float) -> None:
         """Stop the app if the main loop does not end, and end the process at the deadline."""
         ends_by_itself = self._task is not None or self._runner in (None, threading.main_thread())
-        self._stop_by(deadline, _PATIENCE if ends_by_itself else 0)
+        self._stop_by(deadline - self.budget * (1 - (_PATIENCE if ends_by_itself else 0)))
         time.sleep(max(deadline - time.monotonic(), 0))
         if self.status and not self.done:
             with suppress(Exception):  # a full pipe may have no reader
@@ -195,10 +216,9 @@ class Lifecycle:
             self.budget,
         )
 
-    def _stop_by(self, deadline: float, patience: float) -> None:
-        """Stop the app, after the main loop has had a share of the time to end by itself."""
-        give_up = deadline - self.budget * (1 - patience)
-        while not self._begun and time.monotonic() < give_up:
+    def _stop_by(self, latest: float) -> None:
+        """Stop the app, after the main loop has had until a time to end by itself."""
+        while not self._begun and time.monotonic() < latest:
             time.sleep(0.02)
         self.stop()
 

@@ -194,7 +194,7 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self._operations_port = operations_port_of(operations_port)
         self._operations_server: OperationsServer | None = None
         self.logger = configure_prefixed_logger(asset_uuid, level=loglevel, prefix=asset_uuid.upper())
-        self._lifecycle = Lifecycle(self._stop, stop_timeout, self.signal_handler, self.logger)
+        self._lifecycle = Lifecycle(self._stop, stop_timeout, self.signal_handler, self.logger, self._handover_seconds)
         methods = checked_methods(type(self))
         self._commands = CommandHandler(
             self,
@@ -468,13 +468,21 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         Serving, the commands and the hook have a fifth of the time each. Writing and closing have all that is left.
         """
         share = seconds / 5
+        steps = [
+            ("stop serving", lambda: self._stop_serving(share)),
+            ("finish commands", lambda: self._commands.stop(share)),
+        ]
+        if self._handover_seconds():  # only the pages go on
+            self._run_step(*steps.pop())
+            seconds = self._lifecycle.hand_over()
+            share = seconds / 5
         deadline = time.monotonic() + seconds
 
         def left(reserve: float = 0) -> float:
             return max(deadline - time.monotonic() - reserve, 0)
 
-        self._run_step("stop serving", lambda: self._stop_serving(share))
-        self._run_step("finish commands", lambda: self._commands.stop(share))
+        for step in steps:
+            self._run_step(*step)
         if self._ownership_or_none() is None:
             self._lifecycle.last_writes = ()
         else:
@@ -501,6 +509,10 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
     def _flush_unless_late(self, timeout: float) -> None:
         with suppress(DeliveryTimeout):  # writing goes on while the hook runs, and the stop flushes again
             super().flush(timeout)
+
+    def _handover_seconds(self) -> float:
+        """Return the seconds that the web pages are served after another process has taken over; 0 without them."""
+        return 0.0
 
     def _stop_serving(self, timeout: float) -> None:
         """Stop the server of the operations port, and the web server of an app with web pages."""

@@ -5,6 +5,7 @@ One function gives it for every target, so that an app finds the same on a lapto
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import msgspec
 from openfactory.deploy.app import App, Release
 from openfactory.deploy.env_files import variables_in
 from openfactory.deploy.factory_environment import FactoryEnvironment
+from openfactory.deploy.files.durations import seconds_of
 from openfactory.deploy.names import path_prefix, replica_uuids
 from openfactory.exceptions import ConfigurationError
 from openfactory.storage import mount_specs_from_environment
@@ -39,8 +41,9 @@ _OF_SWARM = {
     "SWARM_REPLICAS": "1",
 }
 
-# Seconds for which the old version of an app goes on to serve its pages, until the gateway leads to the new one.
-_HANDOVER = "1"
+# Seconds that a gateway takes to follow, and that an engine takes to ask the health of a container that is due.
+_GATEWAY_SECONDS = 1
+_ENGINE_SECONDS = 5
 
 
 def container_secret_path(uuid: str, name: str) -> str:  # noqa: ARG001 - a plain process needs the UUID
@@ -83,6 +86,8 @@ def releases_of(
     releases = []
     for replica, uuid in enumerate(replica_uuids(app.settings.uuid, app.settings.deploy.replicas), start=1):
         injected = _injected(app, uuid, factory, storage)
+        if app.settings.routing is not None and app.settings.routing.expose:
+            injected["HANDOVER_SECONDS"] = str(_handover(app, target))
         if target == "swarm":
             injected |= _OF_SWARM
         _refuse_changes(app, injected, own)
@@ -98,8 +103,6 @@ def _injected(app: App, uuid: str, factory: FactoryEnvironment, storage: str | N
     routing, metrics = app.settings.routing, app.settings.metrics
     if routing is not None and routing.port is not None:
         variables["PORT"] = str(routing.port)
-    if routing is not None and routing.expose:
-        variables["HANDOVER_SECONDS"] = _HANDOVER
     if routing is not None and factory.prefixes:
         variables["OPENFACTORY_ROOT_PATH"] = path_prefix(app.settings.uuid)  # the replicas share the route of the app
     if metrics is not None and (routing is None or metrics.port != routing.port):
@@ -107,6 +110,17 @@ def _injected(app: App, uuid: str, factory: FactoryEnvironment, storage: str | N
     if storage is not None:
         variables["STORAGE"] = storage
     return variables
+
+
+def _handover(app: App, target: str) -> int:
+    """Return the seconds for which the old version of an app serves its pages until the gateway leads to the new one.
+
+    With `health`, containers have no route before their first check. The target stops the old version then.
+    """
+    health = app.settings.health
+    if health is None or target == "process":
+        return _GATEWAY_SECONDS
+    return _ENGINE_SECONDS + math.ceil(seconds_of(health.interval) + seconds_of(health.timeout))
 
 
 def _own_variables(app: App) -> dict[str, str]:

@@ -120,6 +120,7 @@ def earlier_release(site: Site, step: Step) -> Release | None:
 
 def _wait_and_route(site: Site, instance: Instance, epoch: int, release: Release) -> None:
     site.wait_until_up(instance, epoch)
+    site.wait_until_ready(instance)
     site.route(release)
 
 

@@ -150,8 +150,25 @@ class Site:
                 )  # fmt: skip
             self.arrivals.wait(_WAIT_SECONDS)
 
-    def check_runs(self, instance: Instance, *, patient: bool = False) -> None:
-        """Raise an error if an instance has ended since it was made.
+    def wait_until_ready(self, instance: Instance) -> None:
+        """Wait until the gateway sends requests to an instance that is up; its health may be asked later.
+
+        Raises:
+            NotUpError: the instance has ended, or was not healthy in time.
+            DeploymentCancelledError: the deployment was interrupted.
+        """
+        deadline = time.monotonic() + self.timeout
+        while not self.check_runs(instance).is_ready:
+            self.check()
+            if time.monotonic() >= deadline:
+                raise self.not_up(
+                    instance, f"{instance.uuid} is AVAILABLE, and was not healthy within {self.timeout:g} s. "
+                    "Correct the key health, or what its page tells, or give it more time with --timeout.",
+                )  # fmt: skip
+            self._cancelled.wait(_LOOK_SECONDS)
+
+    def check_runs(self, instance: Instance, *, patient: bool = False) -> Instance:
+        """Return an instance as it is now, unless it has ended since it was made.
 
         Raises:
             NotUpError: it has ended, or is gone.
@@ -163,6 +180,7 @@ class Site:
         if found.state is InstanceState.EXITED or (restarted and not patient):
             status = "" if found.exit_status is None else f" with status {found.exit_status}"
             raise self.not_up(found, f"{instance.uuid} has ended{status}. Its log has the reason.")
+        return found
 
     def not_up(self, instance: Instance, text: str) -> NotUpError:
         """Return the error of an app that is not up, with the last lines of its log."""

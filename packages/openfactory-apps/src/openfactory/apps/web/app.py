@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
@@ -283,10 +282,14 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         self._server_failure = error
         self._lifecycle.cancel_main_loop()
 
+    def _handover_seconds(self) -> float:
+        # Requests of the gateway still arrive.
+        ownership = self._ownership_or_none()
+        if self._server is None or ownership is None or ownership.lost_to is None:
+            return 0.0
+        return seconds("HANDOVER_SECONDS")
+
     def _stop_serving(self, timeout: float) -> None:
         if self._server is not None:
-            ownership = self._ownership_or_none()
-            if ownership is not None and ownership.lost_to is not None:
-                time.sleep(min(seconds("HANDOVER_SECONDS"), timeout))  # requests of the gateway still arrive
             self._server.stop(timeout, before_waiting=self.open_streams.end)
         super()._stop_serving(timeout)

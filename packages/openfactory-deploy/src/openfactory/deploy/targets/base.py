@@ -62,6 +62,7 @@ class Instance(msgspec.Struct, frozen=True):
         program: image, file or command.
         address: URL of its web pages as the gateway reaches them, or None.
         health: what the target says of its health, or an empty text.
+        is_ready: whether a gateway sends requests to it; with `health`, not before its first check.
         pid: its process id on this machine, or None.
     """
 
@@ -76,6 +77,7 @@ class Instance(msgspec.Struct, frozen=True):
     program: str = ""
     address: str | None = None
     health: str = ""
+    is_ready: bool = True
     pid: int | None = None
 
 

@@ -18,7 +18,7 @@ from openfactory.deploy.gateway.labels import gateway_labels
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.targets.base import Instance, InstanceState
 from openfactory.deploy.targets.health import health_check
-from openfactory.deploy.targets.identity import APP, GENERATION, HASH, UUID, identity_labels
+from openfactory.deploy.targets.identity import APP, GENERATION, HASH, RESTART, UUID, identity_labels
 
 __all__ = [
     "container_of",
@@ -64,13 +64,14 @@ def container_of(release: Release, project: str, addresses: Addresses, *, beside
     """
     settings = release.app.settings
     networks = settings.networks[:1]
+    restart_policy = _restart_policy(settings)
     container: dict[str, Any] = {
         "Image": settings.image,
         "Env": environment_of(release, beside=beside),
-        "Labels": labels_of(release, project, addresses),
+        "Labels": {**labels_of(release, project, addresses), RESTART: restart_policy},
         "StopTimeout": grace_period(release),
         "HostConfig": {
-            "RestartPolicy": {"Name": _restart_policy(settings)},
+            "RestartPolicy": {"Name": restart_policy},
             "Mounts": [dict(mount) for mount in release.mounts],
             "NetworkMode": networks[0] if networks else "default",
             "Ulimits": ulimits_of(release),
@@ -165,6 +166,7 @@ def instance_of(found: Mapping[str, Any]) -> Instance:
     """Return the instance of a container, from its description by the engine."""
     labels, state = found["Config"]["Labels"], found["State"]
     running = _STATES.get(state["Status"], InstanceState.EXITED)
+    health = state.get("Health", {}).get("Status", "")
     return Instance(
         uuid=labels[UUID],
         app=labels[APP],
@@ -176,7 +178,8 @@ def instance_of(found: Mapping[str, Any]) -> Instance:
         started=time_of(state.get("StartedAt", "")),
         program=found["Config"]["Image"],
         address=_address(found),
-        health=state.get("Health", {}).get("Status", ""),
+        health=health,
+        is_ready=health in ("", "none", "healthy"),
         pid=state.get("Pid") or None,
     )
 

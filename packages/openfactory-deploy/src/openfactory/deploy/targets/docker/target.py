@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, cast
 
@@ -11,7 +11,7 @@ from openfactory.deploy.targets.base import Instance, TargetError
 from openfactory.deploy.targets.docker.connection import have_image, refusals
 from openfactory.deploy.targets.docker.containers import container_of, instance_of, problems_of, secrets_archive
 from openfactory.deploy.targets.docker.engine import EngineTarget
-from openfactory.deploy.targets.identity import GENERATION, UUID
+from openfactory.deploy.targets.identity import GENERATION, RESTART, UUID
 from openfactory.deploy.targets.logs import Frames, seconds_before
 
 __all__ = ["DockerTarget"]
@@ -68,12 +68,22 @@ class DockerTarget(EngineTarget):
                 self._undo(container, new_volumes)
                 raise
 
+    def replace(self, running: Instance, release: Release, wait_until_up: Callable[[Instance], None]) -> Instance:
+        # It ends when the release has taken its UUID. Started again, it would take it back.
+        with refusals(f"Asset {running.uuid} cannot be replaced", _LOOK):
+            if (container := self._container(running)) is not None:
+                self._set_restart_policy(container, "no")
+        try:
+            return super().replace(running, release, wait_until_up)
+        except BaseException:
+            self._settle(running.uuid)
+            raise
+
     def stop(self, instance: Instance) -> None:
         with refusals(f"Asset {instance.uuid} cannot be stopped", _LOOK):
             if (container := self._container(instance)) is not None:
                 self._stop(container)
-            for other in self._containers(instance.uuid):
-                self._give_name(other)
+        self._settle(instance.uuid)
 
     def restart(self, instance: Instance) -> None:
         container = self._container(instance)
@@ -139,14 +149,27 @@ class DockerTarget(EngineTarget):
             if error.status_code not in (404, 409):  # removed meanwhile, or being removed
                 raise
 
-    def _give_name(self, container: Mapping[str, Any]) -> None:
-        """Give a container that is left alone the name of its asset."""
+    def _settle(self, uuid: str) -> None:
+        """Give a container that is left alone the name of its asset, and the restart policy that it was made with.
+
+        A deployment that was killed while it replaced the container has not done so; the next one does.
+        """
         from docker.errors import APIError
 
-        name = container["Config"]["Labels"][UUID].lower()
-        if container["Name"] != f"/{name}":
-            with suppress(APIError):  # another one still has it
-                self._api.rename(container["Id"], name)
+        with refusals(f"The containers of {uuid} cannot be changed", _LOOK):
+            for container in self._containers(uuid):
+                self._set_restart_policy(container, container["Config"]["Labels"].get(RESTART, ""))
+                name = container["Config"]["Labels"][UUID].lower()
+                if container["Name"] != f"/{name}":
+                    with suppress(APIError):  # another one still has it
+                        self._api.rename(container["Id"], name)
+
+    def _set_restart_policy(self, container: Mapping[str, Any], policy: str) -> None:
+        from docker.errors import APIError
+
+        if policy not in ("", container["HostConfig"]["RestartPolicy"]["Name"]):
+            with suppress(APIError):  # it is gone, or the engine changes no policy, such as Podman 4
+                self._api.update_container(container["Id"], restart_policy={"Name": policy})
 
     def _sources(self) -> dict[str, str]:
         with refusals("The containers of the project cannot be listed", _LOOK):

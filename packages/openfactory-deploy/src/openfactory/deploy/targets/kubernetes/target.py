@@ -250,6 +250,7 @@ def _instance(deployment: Object, pods: Sequence[Object]) -> Instance:
         program=container["image"],
         address=f"http://{deployment['metadata']['name']}:{ports[0]}" if ports else None,
         health="ready" if status.get("ready") else str(waiting.get("reason") or ""),
+        is_ready=bool(status.get("ready")),
     )
 
 

@@ -169,6 +169,7 @@ def instance_of(service: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) 
         program=container["Image"],
         address=_address(container, newest),
         health=str(status.get("Err", "")),
+        is_ready=running,  # a task runs when it is healthy
         pid=_container_status(newest).get("PID") or None if newest is not None and running else None,
     )
 
