@@ -258,7 +258,8 @@ def test_in_the_foreground_the_logs_are_shown_and_a_signal_takes_all_down(hall: 
         while not re.match("SAW +up ", process.stdout.readline()):  # the last row, after which the logs come
             assert process.poll() is None
         os.kill(hall.listed()["PRESS"]["pid"], signal.SIGTERM)
-        assert process.stdout.readline().startswith("PRESS |")
+        while not process.stdout.readline().startswith("PRESS |"):  # SAW may tell of its start yet
+            assert process.poll() is None
         process.send_signal(signal.SIGINT)
         output, messages = process.communicate(timeout=120)
     assert process.returncode == 0, messages

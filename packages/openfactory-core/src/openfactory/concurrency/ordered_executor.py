@@ -1,4 +1,7 @@
-"""Lanes: the tasks of a lane run in order, lanes run in parallel, and an idle lane uses no thread."""
+"""Lanes: the tasks of a lane run in order, lanes run in parallel, and an idle lane uses no thread.
+
+A thread that submits tasks, and has nothing else to do, can run them itself, which saves the way to another thread.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
 
-__all__ = ["Lane", "OrderedExecutor"]
+__all__ = ["Lane", "OrderedExecutor", "collected_lanes", "run_lanes"]
 
 _logger = logging.getLogger("openfactory.concurrency")
 
@@ -25,6 +29,37 @@ _BLOCKED_LANES = 8
 
 # A lane logs a warning at this backlog, and again whenever the backlog is ten times larger.
 _BACKLOG_TO_WARN_AT = 10_000
+
+
+class _Collected(threading.local):
+    """The lanes that have got tasks on this thread, while it collects them."""
+
+    lanes: list[Lane] | None = None
+
+
+_collected = _Collected()
+
+
+@contextmanager
+def collected_lanes() -> Generator[list[Lane]]:
+    """Yield a list that gets the lanes which this thread makes busy in the block, in place of their executors.
+
+    They wait until the caller passes them to `run_lanes`, or to `start` of each.
+    """
+    lanes: list[Lane] = []
+    _collected.lanes = lanes
+    try:
+        yield lanes
+    finally:
+        _collected.lanes = None
+
+
+def run_lanes(lanes: list[Lane]) -> None:
+    """Run the tasks of the first lane on this thread, beside those of the others on the threads of their executors."""
+    for lane in lanes[1:]:
+        lane.start()
+    if lanes and lanes[0].run_some():
+        lanes[0].start()
 
 
 class Lane:
@@ -52,7 +87,10 @@ class Lane:
             backlog = len(self._tasks)
             was_active, self._active = self._active, True
         if not was_active:
-            self._start(self)
+            if _collected.lanes is None:
+                self._start(self)
+            else:
+                _collected.lanes.append(self)
         if backlog >= self._warn_at:
             self._warn_at = backlog * 10
             _logger.warning(
@@ -62,8 +100,12 @@ class Lane:
                 backlog,
             )
 
+    def start(self) -> None:
+        """Run the waiting tasks on the threads of the executor; for a lane that was collected."""
+        self._start(self)
+
     def run_some(self) -> bool:
-        """Run the waiting tasks, up to a fair share; for the threads of the executor.
+        """Run the waiting tasks, up to a fair share; for the threads of the executor, and for `run_lanes`.
 
         Returns:
             whether tasks are left.

@@ -1,4 +1,4 @@
-"""The consumer that follows the log, on a thread of its own."""
+"""The consumer that follows the log, on threads of its own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from openfactory.concurrency import Lane, collected_lanes
+from openfactory.concurrency.turns import Turns
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.interest import Interest
 from openfactory.engines.kafka_engine.log_reader import NO_GROUP_RIGHTS, LogReader, Partition, new_consumer
@@ -48,6 +50,10 @@ _RUN = 16
 
 # A record that comes after such a pause, in seconds, mostly comes alone, if the one before did.
 _SPACED_SECONDS = 0.0005
+
+# After so few records, the thread that has received them runs their callbacks. More are handed to other threads one by
+# one, so that the first callback does not wait for the last record.
+_FEW_RECORDS = 8
 
 # When this number of records arrives at once, but not a full batch, more are on their way. The feed pauses to take them
 # together.
@@ -119,7 +125,8 @@ class LogFeed:
         self._base = 0
         self._restarted = False
         self._started = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._topics: tuple[str, ...] = ()
+        self._turns = Turns("openfactory-log", self._begin, self._turn, lambda: self._consumer.close())
         self._outage = Outage(
             _logger, meanwhile="Reading is retried until it succeeds.", over="The log can be read again."
         )
@@ -129,14 +136,14 @@ class LogFeed:
 
     def connect(self, *topics: str) -> None:
         """Start the thread of the feed, which asks for the leaders of some topics while `start` is awaited."""
-        self._thread = threading.Thread(target=self._run, args=topics, name="openfactory-log", daemon=True)
-        self._thread.start()
+        self._topics = topics
+        self._turns.start()
 
     def start(self, offsets: Mapping[Partition, int]) -> None:
         """Start to follow partitions, each from an offset."""
         self.restart(offsets)
         self._restarted = bool(offsets)  # else there is nothing to assign
-        if self._thread is None:
+        if not self._turns.are_started:
             self.connect()
         self._started.set()
 
@@ -182,8 +189,8 @@ class LogFeed:
         return self._restarted
 
     def is_current(self) -> bool:
-        """Return whether the calling thread is that of the feed, which delivers the records."""
-        return threading.current_thread() is self._thread
+        """Return whether the calling thread delivers the records now."""
+        return self._turns.is_in_loop()
 
     def has_passed(self, offsets: Mapping[Partition, int]) -> bool:
         """Return whether the records before some offsets are delivered."""
@@ -238,57 +245,59 @@ class LogFeed:
         return True
 
     def close(self, timeout: float) -> None:
-        """Stop the thread and close the consumer.
+        """Stop the threads and close the consumer.
 
         Args:
-            timeout: seconds to wait for the thread.
+            timeout: seconds to wait for the threads.
         """
         self._closed = True
         self._started.set()
         self._wake_waiters()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
-        elif self._thread is None:
+        self._turns.stop(timeout)
+        if not self._turns.are_started:
             self._consumer.close()
 
-    def _run(self, *topics: str) -> None:
+    def _begin(self) -> None:
         from confluent_kafka import KafkaException
 
         with suppress(KafkaException):  # the reader reports it
-            for topic in topics:
+            for topic in self._topics:
                 self._consumer.list_topics(topic, timeout=_CONNECT_SECONDS)
         self._started.wait()
-        while not self._closed:
-            count = 0
-            try:
-                if self._restarted:
-                    self._on_restart()
-                    self._assign()
-                    self._wake_waiters()
-                if self._changed.is_set():
-                    self._change_assignment()
-                messages = self._next_messages()
-                if messages:
-                    count = len(messages)
-                    self._is_skipping = not self._deliver(messages)
-                if self._lost:
-                    for partition in list(self._lost):
-                        self._skip_lost_records(partition)
-                if (now := time.monotonic()) >= self._idle_at + _POLL_SECONDS:
-                    self._idle_at = now
-                    self._tick()
-            except (EngineUnavailableError, EngineClosedError) as error:
-                if not self._closed:
-                    self._begin_outage(error)
-                    time.sleep(_POLL_SECONDS)
-            except Exception:
-                _logger.exception("The consumer of the log raised an exception. It is retried.")
-                time.sleep(_POLL_SECONDS)
-            if self._waiters:
+
+    def _turn(self) -> list[Lane]:
+        """Deliver the records that arrive next, and return the lanes with the callbacks of a few."""
+        count = 0
+        lanes: list[Lane] = []
+        try:
+            if self._restarted:
+                self._on_restart()
+                self._assign()
                 self._wake_waiters()
-            elif _BUSY_RECORDS <= count < _BATCH and not self._is_skipping:
-                time.sleep(_PAUSE_SECONDS)
-        self._consumer.close()
+            if self._changed.is_set():
+                self._change_assignment()
+            if (now := time.monotonic()) >= self._idle_at + _POLL_SECONDS:
+                self._idle_at = now
+                self._tick()
+            messages = self._next_messages()
+            if count := len(messages):
+                with collected_lanes() if count <= _FEW_RECORDS else nullcontext(lanes) as lanes:
+                    self._is_skipping = not self._deliver(messages)
+            if self._lost:
+                for partition in list(self._lost):
+                    self._skip_lost_records(partition)
+        except (EngineUnavailableError, EngineClosedError) as error:
+            if not self._closed:
+                self._begin_outage(error)
+                time.sleep(_POLL_SECONDS)
+        except Exception:
+            _logger.exception("The consumer of the log raised an exception. It is retried.")
+            time.sleep(_POLL_SECONDS)
+        if self._waiters:
+            self._wake_waiters()
+        elif _BUSY_RECORDS <= count < _BATCH and not self._is_skipping:
+            time.sleep(_PAUSE_SECONDS)
+        return lanes
 
     def _next_messages(self) -> list[Message]:
         """Return the records that have arrived, or that arrive soon."""
