@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -111,6 +114,54 @@ def test_a_record_of_another_process_between_many_own_writes_is_heard_in_its_pla
     eventually(lambda: heard == [0.5, *map(float, range(100))])
     assert writing.decoded == ["other"]
     assert writing.mill.x.value == "other"
+
+
+def test_a_process_that_writes_as_fast_as_it_can_does_not_read_it_back_and_hears_others(writing: Writing) -> None:
+    writing.mill.add_attribute(AssetAttribute(id="y", value=0.0, type="Samples", tag="Test"))
+    written, end = [0.0], threading.Event()
+
+    def write() -> None:
+        while not end.is_set():
+            for _ in range(100):
+                written.append(written[-1] + 1)
+                writing.mill.x = written[-1]
+        writing.mill.flush(60)
+
+    def read() -> int:
+        return int(writing.engine.health().counters["records_read"])
+
+    def skips_most(before: int, begun: int) -> bool:
+        return len(written) > begun + 5_000 and read() - before < (len(written) - begun) / 2
+
+    def has_heard(number: int) -> bool:
+        return bool(writing.mill.y.value == float(number))
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        try:
+            for number in range(1, 3):
+                before, begun = read(), len(written)
+                eventually(partial(skips_most, before, begun))
+                writing.elsewhere.publish(new_event("MILL", "y", float(number), "Samples", "Test")).wait(60)
+                eventually(partial(has_heard, number))
+        finally:
+            end.set()
+        writer.result(60)
+    assert writing.write(-1.0) == writing.subscription.position
+    assert writing.mill.x.value == -1.0
+    eventually(lambda: writing.elsewhere.snapshot(["MILL"]) == writing.engine.snapshot(["MILL"]))
+
+
+def test_who_subscribes_while_a_process_writes_as_fast_as_it_can_hears_the_rest_in_order(writing: Writing) -> None:
+    heard: list[float] = []
+    for number in range(20_000):
+        writing.mill.x = float(number)
+        if number == 10_000:
+            writing.mill.subscribe_to_attribute("x", lambda _, message: heard.append(message["VALUE"]))
+    writing.mill.flush(60)
+    eventually(lambda: heard[-1:] == [19_999.0])
+    assert heard == [float(number) for number in range(20_000 - len(heard), 20_000)]
+    assert len(heard) >= 9_999
 
 
 def test_an_own_write_yields_to_what_stands_after_it_and_only_to_that(writing: Writing) -> None:

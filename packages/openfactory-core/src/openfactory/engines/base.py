@@ -121,7 +121,8 @@ class Subscription:
         position: position of the last delivered event, at first the position after which delivery starts.
         closed: whether the subscription is closed.
         knows: returns whether the subscriber has nothing to do for the echo of a write of this process. It is called
-            with the receipt of the write, on the engine's delivery thread; None if each echo is delivered.
+            with the receipt of the write, on the engine's delivery thread, and not again for a next write to the asset
+            that is shown by the same state; None if each echo is delivered.
     """
 
     __slots__ = (

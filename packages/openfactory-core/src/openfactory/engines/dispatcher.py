@@ -125,32 +125,32 @@ class Dispatcher:
         Returns:
             the number of echoes that were passed.
         """
-        if None in self._subscriptions:
-            return 0
         count = 0
         last: dict[str, Receipt] = {}
-        subscriptions: tuple[Subscription, ...] = ()
         asset_uuid: str | None = None
+        shown_by: object = None
         for receipt in receipts:
             event = receipt.event
-            if event is None or not has_plain_echo(event):
+            if event is None or event.attributes is not None or event.tag in _HANDLED_TAGS:  # as `has_plain_echo` tells
                 break
-            if event.asset_uuid is not asset_uuid:
-                asset_uuid = event.asset_uuid
-                subscriptions = self._subscriptions.get(asset_uuid, ())
-            for subscription in subscriptions:
-                if subscription.knows is None or not subscription.knows(receipt):
+            if event.asset_uuid is not asset_uuid or receipt.shown_by is not shown_by:  # else the answer is the same
+                asset_uuid, shown_by = event.asset_uuid, receipt.shown_by
+                if not self.is_known(receipt):
                     break
-            else:
-                last[asset_uuid] = receipt
-                count += 1
-                continue
-            break
+            last[asset_uuid] = receipt
+            count += 1
         for asset_uuid, receipt in last.items():
             assert receipt.position is not None
             for subscription in self._subscriptions.get(asset_uuid, ()):
                 subscription.pass_by(receipt.position, partition)
         return count
+
+    def is_known(self, receipt: Receipt) -> bool:
+        """Return whether no subscriber has anything to do for the echo of an own write. The caller holds the lock."""
+        if receipt.event is None or None in self._subscriptions:
+            return False
+        subscriptions = self._subscriptions.get(receipt.event.asset_uuid, ())
+        return all(one.knows is not None and one.knows(receipt) for one in subscriptions)
 
     def call(self, subscription: Subscription, event: AssetEvent, partition: int = 0, place: int | None = None) -> None:
         """Deliver an event to one subscription, unless the subscription has received it.

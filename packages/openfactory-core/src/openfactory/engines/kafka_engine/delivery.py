@@ -171,7 +171,7 @@ class Delivery:
             if positions.base and event is not None:  # written perhaps before partitions were added
                 position = positions.of_record(event.asset_uuid, Partition(*partition), place - 1)  # type: ignore[arg-type]
             receipt.position = position
-            if position == place:
+            if position == place and offset is not None:
                 self.echoes.note(partition, place, receipt, message)  # type: ignore[arg-type]
             self._written += 1
             if self._connection.outage.reason:

@@ -17,8 +17,11 @@ __all__ = ["Echoes"]
 
 # Number of own writes of a partition to remember until they are read back, and the bytes that each may have. The others
 # are decoded like any record.
-_MAX_WRITES = 20_000
+_MAX_WRITES = 100_000
 _MAX_BYTES = 1_024
+
+# With so many reported writes that are still to be read back, the feed is behind, and would remain so.
+_MANY_WRITES = 2_000
 
 
 # The bytes and the receipt of an own write that has a delivery report.
@@ -30,13 +33,14 @@ class _ReadPartition:
 
     Attributes:
         read: place of the last record that was read: its offset plus one, from the base of the log.
+        reported: the highest place of a delivery report.
         written: by place, the own writes that were not read yet. Several threads note them, in any order.
     """
 
-    __slots__ = ("read", "written")
+    __slots__ = ("read", "reported", "written")
 
     def __init__(self) -> None:
-        self.read = 0
+        self.read = self.reported = 0
         self.written: dict[int, _Written] = {}
 
 
@@ -77,6 +81,7 @@ class Echoes:
         known, event = self._partitions.get(partition), receipt.event
         if known is None or place <= known.read:
             return
+        known.reported = max(place, known.reported)
         value: Any = message.value() or b""
         if len(value) > FLAT_LENGTH and (len(value) > _MAX_BYTES or brackets_in(value) > MAX_DEPTH):
             return
@@ -92,7 +97,7 @@ class Echoes:
         known = self._partitions.get(partition)
         if known is None:
             known = self._partitions[partition] = _ReadPartition()
-        if place not in known.written:
+        if place > known.reported and place not in known.written:
             self._take_reports()
         known.read = max(place, known.read)  # records that have waited come late
         write = known.written.pop(place, None)
@@ -122,6 +127,27 @@ class Echoes:
                 break
             run.append(write[1])
         return run
+
+    def reported_from(self, partition: tuple[str, int], place: int) -> list[Receipt]:
+        """Return the own writes whose delivery reports tell consecutive places, from one on."""
+        run: list[Receipt] = []
+        if (known := self._partitions.get(partition)) is not None:
+            while (write := known.written.get(place + len(run))) is not None:
+                run.append(write[1])
+        return run
+
+    def first_of_many(self, partition: tuple[str, int], place: int) -> Receipt | None:
+        """Return the own write at a place, if the reading of many own writes is behind their reports."""
+        known = self._partitions.get(partition)
+        if known is None or len(known.written) < _MANY_WRITES:
+            return None
+        write = known.written.get(place)
+        return None if write is None else write[1]
+
+    def has_reports(self, partition: tuple[str, int]) -> bool:
+        """Return whether own writes were reported whose echoes are not handled yet."""
+        known = self._partitions.get(partition)
+        return known is not None and bool(known.written)
 
     def forget(self, partition: tuple[str, int], place: int, count: int) -> None:
         """Forget consecutive own writes whose echoes are handled."""

@@ -113,6 +113,8 @@ class KafkaEngine(LogEngine):
                 self._on_idle,
                 expects_own=self._expects_own,
                 on_run=self._pass_own,
+                on_reported=self._pass_reported,
+                is_behind=self._is_behind,
             )
             opened.callback(feed.close, 0)  # its thread ends with its request
             assets, uns_map = (location.prefix + name for name in NEEDED_TOPICS)
@@ -300,6 +302,9 @@ class KafkaEngine(LogEngine):
 
     def _may_pass(self, partition: Partition) -> bool:
         return super()._may_pass(partition) and self._state.may_let_go()
+
+    def _may_leave_unread(self, partition: Partition) -> bool:
+        return self._may_pass(partition) and not self._tables.owns_file  # which has the mark of the last record
 
     def _apply_known(self, event: AssetEvent) -> None:
         self._apply_event(event)

@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -327,25 +327,57 @@ class LogEngine(SharedEngine):
         echoes = self._delivery.echoes
         writes = echoes.run_at(partition, offset + 1, messages)
         passed = writes[: self._dispatcher.pass_known(writes, partition.number)]
-        if not passed:
-            return 0
-        echoes.forget(partition, offset + 1, len(passed))
-        last: dict[tuple[str, str], AssetEvent] = {}
-        for write in reversed(passed):
+        if passed:
+            self._apply_passed(partition, offset, passed)
+            self._note_last(partition, messages[len(passed) - 1])
+        return len(passed)
+
+    def _is_behind(self, partition: Partition, offset: int) -> bool:
+        """Return whether many records from an offset on could be passed by `_pass_reported`."""
+        write = self._delivery.echoes.first_of_many(partition, offset + 1)
+        if write is None or not self._may_leave_unread(partition):
+            return False
+        with self._dispatcher.lock:
+            return self._dispatcher.is_known(write)
+
+    def _pass_reported(self, partition: Partition, offset: int) -> int | None:
+        """Pass the next records of a partition, as far as delivery reports show that this process has written them.
+
+        The caller owns the dispatcher's lock.
+
+        Args:
+            offset: the offset of the next record, from the base of the log.
+
+        Returns:
+            the number of records that are passed, or None if the next one may have to be read.
+        """
+        if not self._may_leave_unread(partition):
+            return None
+        echoes = self._delivery.echoes
+        writes = echoes.reported_from(partition, offset + 1)
+        passed = writes[: self._dispatcher.pass_known(writes, partition.number)]
+        if passed:
+            self._apply_passed(partition, offset, passed)
+        return len(passed) if passed or not echoes.has_reports(partition) else None
+
+    def _apply_passed(self, partition: Partition, offset: int, writes: Sequence[Receipt]) -> None:
+        """Apply the last event of each attribute among consecutive own writes, and forget the writes."""
+        self._delivery.echoes.forget(partition, offset + 1, len(writes))
+        last = {(event.asset_uuid, event.id): write for write in writes if (event := write.event) is not None}
+        for write in sorted(last.values(), key=attrgetter("position")):
             event, position = write.event, write.position
             assert event is not None
             assert position is not None
-            if (event.asset_uuid, event.id) not in last:
-                last[event.asset_uuid, event.id] = event.with_position(position)
-        for event in reversed(last.values()):
             if self._interest.wants(partition, key_of_asset(event.asset_uuid)):
-                self._apply_known(event)
-        self._note_last(partition, messages[len(passed) - 1])
-        return len(passed)
+                self._apply_known(event.with_position(position))
 
     def _may_pass(self, partition: Partition) -> bool:
         """Return whether echoes in a partition may be passed. The caller owns the dispatcher's lock."""
         return partition.topic == self._topics.assets
+
+    def _may_leave_unread(self, partition: Partition) -> bool:
+        """Return whether echoes in a partition may be passed without their records."""
+        return self._may_pass(partition)
 
     def _apply_known(self, event: AssetEvent) -> None:
         """Apply an event of this process that no subscription has to receive."""

@@ -15,6 +15,7 @@ from openfactory.concurrency.turns import Turns
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.interest import Interest
 from openfactory.engines.kafka_engine.log_reader import NO_GROUP_RIGHTS, LogReader, Partition, new_consumer
+from openfactory.engines.kafka_engine.own_stretch import OwnStretch
 from openfactory.exceptions import EngineClosedError, EngineUnavailableError
 from openfactory.logs.outage import Outage
 
@@ -79,6 +80,10 @@ class LogFeed:
         expects_own: returns whether records may arrive that this process has written.
         on_run: called under the lock with a partition, an offset and the consecutive records from there; it returns the
             number of those at the beginning that this process has written and that need not be delivered.
+        on_reported: called under the lock with a partition and an offset; it passes the records from there that this
+            process has written as its delivery reports tell, and returns their number, or None if the next record may
+            have to be read.
+        is_behind: returns whether many records from an offset on could be passed by `on_reported`.
 
     Attributes:
         positions: by partition, the offset after the last record, from the base; read it under the lock.
@@ -98,6 +103,8 @@ class LogFeed:
         on_idle: Callable[[], object] = lambda: None,
         expects_own: Callable[[], bool] = lambda: False,
         on_run: Callable[[Partition, int, Sequence[Message]], int] = lambda *_: 0,
+        on_reported: Callable[[Partition, int], int | None] = lambda *_: None,
+        is_behind: Callable[[Partition, int], bool] = lambda *_: False,
     ) -> None:
         self.positions: dict[Partition, int] = {}
         self.counters = {"read": 0, "skipped": 0}
@@ -107,6 +114,9 @@ class LogFeed:
         self._on_record = on_record
         self._expects_own = expects_own
         self._on_run = on_run
+        self._on_reported = on_reported
+        self._is_behind = is_behind
+        self._stretch = OwnStretch()
         self._on_lost = on_lost
         self._on_rewritten = on_rewritten
         self._interest = interest
@@ -274,15 +284,19 @@ class LogFeed:
                 self._on_restart()
                 self._assign()
                 self._wake_waiters()
+            if self._stretch.partition is not None and not self._pass_reported(self._stretch.partition):
+                self._read_again(self._stretch.partition)
             if self._changed.is_set():
                 self._change_assignment()
             if (now := time.monotonic()) >= self._idle_at + _POLL_SECONDS:
                 self._idle_at = now
                 self._tick()
-            messages = self._next_messages()
+            messages = self._next_messages() if self._stretch.partition is None else []
             if count := len(messages):
                 with collected_lanes() if count <= _FEW_RECORDS else nullcontext(lanes) as lanes:
                     self._is_skipping = not self._deliver(messages)
+                if len(self._partitions) == 1:
+                    self._read_no_more_if_own()
             if self._lost:
                 for partition in list(self._lost):
                     self._skip_lost_records(partition)
@@ -461,10 +475,42 @@ class LogFeed:
             count = self._on_run(partition, offset, run)
             self.positions[partition] = offset + count
             self.counters["read"] += count
+        self._stretch.note(len(run), count)
         if count:
             self._on_answer()
             self._note_newest(run[count - 1], now=True)
         return count
+
+    def _read_no_more_if_own(self) -> None:
+        """Stop reading the only partition, if only this process seems to write there."""
+        from confluent_kafka import TopicPartition
+
+        [partition] = self._partitions.values()
+        if not (self._stretch.is_due or self._is_behind(partition, self.positions.get(partition, 0))):
+            return
+        self._consumer.incremental_unassign([TopicPartition(*partition)])
+        self._stretch.begin(partition)
+
+    def _read_again(self, partition: Partition) -> None:
+        """Read a partition from its position on."""
+        from confluent_kafka import TopicPartition
+
+        with self._lock():
+            if not self._restarted and partition in self.positions:
+                start = TopicPartition(*partition, self.positions[partition] - self._base)
+                self._consumer.incremental_assign([start])
+            self._stretch.end()
+        self._is_spaced = True  # the record of another process mostly comes alone
+
+    def _pass_reported(self, partition: Partition) -> bool:
+        """Pass the own records that are reported since the last time, and return whether to go on so."""
+        self._stretch.wait()
+        with self._lock():
+            if self._waiters or self._closed or self._restarted or self._changed.is_set():
+                return False
+            passed = self._on_reported(partition, self.positions[partition])
+            self.positions[partition] += passed or 0
+        return self._stretch.goes_on(passed, are_expected=self._expects_own())
 
     def _pass(self, messages: list[Message], newest: Message) -> None:
         """Move the positions behind the last records of a batch. The caller owns the lock."""

@@ -218,6 +218,8 @@ class KsqlDBEngine(LogEngine):
                     on_idle=self._let_go,
                     expects_own=self._expects_own,
                     on_run=self._pass_own,
+                    on_reported=self._pass_reported,
+                    is_behind=self._is_behind,
                 )
                 self._feed.start({})
             return self._feed
