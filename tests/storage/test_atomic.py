@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from openfactory.storage import LocalBackend
-from openfactory.storage.atomic_replace import copy_ownership
+from openfactory.storage.atomic_replace import copy_ownership, replace_file
 from openfactory.storage.mounted import confinement
 
 WORKERS = Path(__file__).parent / "workers"
@@ -107,6 +107,23 @@ def test_a_new_file_has_the_permissions_that_any_has(
     storage.write_text("plain.txt", "new")
     for name in ("a.txt", "link", "plain.txt"):
         assert stat.S_IMODE((storage.root / name).lstat().st_mode) == mode
+
+
+def test_a_file_that_is_written_with_permissions_has_them_in_place_of_those_before(
+    tmp_path: Path, umask: Callable[[int], None]
+) -> None:
+    file = tmp_path / "state.json"
+    file.write_text("old")
+    file.chmod(0o644)
+    umask(0o022)
+
+    def new() -> Iterator[bytes]:
+        (part,) = tmp_path.glob(".ofa-*.tmp")
+        assert stat.S_IMODE(part.stat().st_mode) == 0o600  # before it has any content
+        yield b"new"
+
+    replace_file(str(file), None, new(), "state.json", mode=0o600)
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == ("new", 0o600)
 
 
 def test_the_owner_of_a_file_that_is_replaced_is_kept_as_far_as_one_may(storage: LocalBackend) -> None:

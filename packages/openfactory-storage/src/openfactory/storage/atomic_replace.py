@@ -54,20 +54,25 @@ def lstat(name: str, folder: int | None, path: str) -> os.stat_result | None:
         return None
 
 
-def replace_file(name: str, folder: int | None, chunks: Iterable[bytes], path: str) -> None:
+def replace_file(
+    name: str, folder: int | None, chunks: Iterable[bytes], path: str, *, mode: int | None = None
+) -> None:
     """Replace the content of a file in one step, or create the file.
 
-    An existing file keeps its owner and permissions. A symbolic link is replaced; its target stays as it is.
+    An existing file keeps its owner and permissions, unless `mode` is given. A symbolic link is replaced; its target
+    stays as it is.
 
     Args:
         name: name of the file in `folder`, or its full path if `folder` is None.
         folder: descriptor of the folder of the file.
         chunks: the new content. If the iterable raises an error, the old file stays as it is.
         path: path of the file in error messages.
+        mode: permissions of the file, less those that the umask removes. The temporary file has them from the start.
     """
     unfinished = unfinished_name(name)
     try:
-        _write_synced(unfinished, folder, chunks, path, lstat(name, folder, path))
+        replaced = lstat(name, folder, path) if mode is None else None
+        _write_synced(unfinished, folder, chunks, path, replaced, 0o666 if mode is None else mode)
         with errors_naming(path):
             os.replace(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
@@ -102,12 +107,12 @@ def sync_folder(descriptor: int) -> None:
 
 
 def _write_synced(
-    name: str, folder: int | None, chunks: Iterable[bytes], path: str, replaced: os.stat_result | None
+    name: str, folder: int | None, chunks: Iterable[bytes], path: str, replaced: os.stat_result | None, mode: int
 ) -> None:
     """Write a new file and flush it to disk."""
     if replaced is not None and not stat.S_ISREG(replaced.st_mode):
         replaced = None  # the permissions of a symbolic link mean nothing
-    mode = 0o666 if replaced is None else stat.S_IMODE(replaced.st_mode)
+    mode = mode if replaced is None else stat.S_IMODE(replaced.st_mode)
     with errors_naming(path):
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, mode, dir_fd=folder)
     try:
