@@ -19,6 +19,7 @@ from openfactory.deploy.gateway.file_provider import RouteFiles
 from openfactory.deploy.gateway.routes import Addresses, Route
 from openfactory.deploy.targets.base import TargetError
 from openfactory.deploy.targets.process.traefik import Traefik
+from openfactory.storage.atomic_replace import unfinished_name
 from releases_for_tests import settings
 from servers import free_port
 from servers.pinned import traefik
@@ -273,5 +274,42 @@ def test_files_are_replaced_whole_and_left_alone_if_nothing_changes(tmp_path: Pa
     assert path.stat().st_ino == written
     files.apply({route("one"): ["http://127.0.0.1:2"]})
     assert path.stat().st_ino != written
+    files.apply({})
+    assert list(files.folder.iterdir()) == []
+
+
+DAMAGED = [b"", b'{"http": {"serv', b'{"http": {}}', b"[]", b"\xff\x00", b'{"entryPoints": {"web": {"address": 5}}}']
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_route_counts_as_not_written_and_is_written_anew(tmp_path: Path, content: bytes) -> None:
+    files = RouteFiles(tmp_path / "routes")
+    routes = {route("one"): ["http://127.0.0.1:1"]}
+    files.apply(routes)
+    [path] = files.folder.iterdir()
+    path.write_bytes(content)
+    assert files.servers(route("one")) == []
+    files.apply(routes)
+    assert files.servers(route("one")) == ["http://127.0.0.1:1"]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_damaged_settings_are_written_anew(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setenv("OPENFACTORY_GATEWAY", f"{HOST}:{free_port()}")
+    gateway = Traefik(tmp_path, program)
+    gateway.prepare()
+    port = gateway.port
+    (tmp_path / "traefik.yaml").write_bytes(content)
+    assert (gateway.has_settings, gateway.has_port) == (False, False)
+    assert gateway.prepare()
+    assert (gateway.has_settings, gateway.port) == (True, port)
+
+
+def test_a_part_that_a_killed_command_has_left_is_removed(tmp_path: Path) -> None:
+    files = RouteFiles(tmp_path / "routes")
+    files.folder.mkdir()
+    (files.folder / unfinished_name("")).write_bytes(b"{")
     files.apply({})
     assert list(files.folder.iterdir()) == []

@@ -19,10 +19,11 @@ import pytest
 
 from openfactory.concurrency.process_identity import start_of
 from openfactory.deploy.targets.base import InstanceState, Project, Target, TargetError
-from openfactory.deploy.targets.process import ProcessTarget
+from openfactory.deploy.targets.process import ProcessTarget, connection
 from openfactory.deploy.targets.process.connection import ask
 from openfactory.deploy.targets.process.layout import Layout
 from openfactory.deploy.targets.process.messages import Request
+from openfactory.deploy.targets.process.records import read_records
 from servers.ports import free_port
 from target_conformance import (
     REPORTER,
@@ -184,6 +185,52 @@ class TestProcessTarget(TargetConformance):
         until(lambda: running_in(target))
         until(lambda: len(reports_of(target, "MILL-1")) == 2)
 
+    @pytest.mark.parametrize("content", [b"", b'[{"program": {"proj', b"\xff\x00", b'[{"state": "asleep"}]'])
+    def test_damaged_records_do_not_matter_to_a_supervisor_that_runs(
+        self, target: Target, program: Settings, content: bytes
+    ) -> None:
+        started = target.start(self.release(target, program))
+        state = target.project.folder / ".openfactory" / "state.json"
+        state.write_bytes(content)
+        assert [instance.pid for instance in target.instances()] == [started.pid]
+        newer = target.start(self.release(target, program, 2))
+        assert len(read_records(state)) == 2
+        state.write_bytes(content)
+        target.stop(newer)
+        assert len(read_records(state)) == 1
+
+    def test_damaged_records_are_put_aside_and_the_processes_that_they_named_end(
+        self, target: Target, program: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        started = target.start(self.release(target, program))
+        report_of(target, "MILL-1")
+        kill_supervisor(target)
+        folder = target.project.folder / ".openfactory"
+        (folder / "state.json").write_bytes(b"[{")
+        assert target.instances() == []
+        assert "was damaged" in caplog.text
+        assert "Start them with `ofa apps up`" in caplog.text
+        until(lambda: start_of(started.pid or 0) is None)
+        aside = folder / "state.damaged.json"
+        assert aside.read_bytes() == b"[{"
+        again = target.start(self.release(target, program))
+        assert again.pid is not None
+        aside.unlink()
+
+    def test_an_answer_that_is_cut_off_is_asked_for_again(
+        self, target: Target, program: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        started = target.start(self.release(target, program))
+        whole, cut = connection._received, [1]
+
+        def received(of: socket.socket) -> Iterator[bytes]:
+            content = b"".join(whole(of))
+            yield content[:10] if cut and cut.pop() else content
+
+        monkeypatch.setattr(connection, "_received", received)
+        assert [instance.pid for instance in target.instances()] == [started.pid]
+        assert cut == []
+
     def test_a_supervisor_refuses_the_action_of_another_version(self, target: Target, program: Settings) -> None:
         started = target.start(self.release(target, program))
         layout = Layout(target.project.own_folder)
@@ -232,14 +279,6 @@ class TestProcessTarget(TargetConformance):
                 assert len(running_in(target)) == 1
             finally:
                 stop_all(target)
-
-    def test_a_damaged_state_is_an_error_with_its_remedy(self, target: Target) -> None:
-        folder = target.project.folder / ".openfactory"
-        folder.mkdir()
-        (folder / "state.json").write_text("{")
-        with pytest.raises(TargetError, match=r"state\.json cannot be read"):
-            target.instances()
-        (folder / "state.json").unlink()
 
     def test_commands_on_one_app_at_once_leave_no_process(self, target: Target, program: Settings) -> None:
         started = target.start(self.release(target, program | {"stop_grace_period": "1s"}, TASK="deaf"))

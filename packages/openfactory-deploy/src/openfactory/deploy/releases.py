@@ -5,7 +5,6 @@ A release is kept without the values of its secrets. A rollback takes these from
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import msgspec
 
 from openfactory.deploy.app import App, Release, UNSPlace
 from openfactory.deploy.files.schema import AppFile
+from openfactory.deploy.own_files import remove_unfinished, write_own_file
 from openfactory.deploy.problems import Place
 from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import OpenFactoryError
@@ -119,12 +119,9 @@ class ReleaseStore:
             settings, release.uns, release.uuid, release.replica, dict(release.environment),
             sorted(release.secrets), [dict(mount) for mount in release.mounts],
         )  # fmt: skip
-        file = folder / f"{release.generation}.json"
-        temporary = file.with_suffix(".new")
         # An environment may contain passwords, so the file is for its owner alone.
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-            stream.write(msgspec.json.encode(stored))
-        temporary.replace(file)
+        write_own_file(folder / f"{release.generation}.json", msgspec.json.encode(stored))
+        remove_unfinished(folder)
         for number in self._generations(release.uuid)[:-KEPT]:
             (folder / f"{number}.json").unlink(missing_ok=True)
 

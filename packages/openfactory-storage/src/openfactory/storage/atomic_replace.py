@@ -54,9 +54,7 @@ def lstat(name: str, folder: int | None, path: str) -> os.stat_result | None:
         return None
 
 
-def replace_file(
-    name: str, folder: int | None, chunks: Iterable[bytes], path: str, *, mode: int | None = None
-) -> None:
+def replace_file(name: str, folder: int | None, chunks: Iterable[bytes], path: str, *, mode: int | None = None) -> None:
     """Replace the content of a file in one step, or create the file.
 
     An existing file keeps its owner and permissions, unless `mode` is given. A symbolic link is replaced; its target

@@ -66,9 +66,15 @@ def _exchange(layout: Layout, request: bytes) -> Answer:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         content = b"".join(_received(connection))
-    if not content:
-        raise ConnectionResetError("it ended before it answered")
-    return msgspec.json.decode(content, type=Answer)
+    try:
+        return msgspec.json.decode(content, type=Answer)
+    except msgspec.ValidationError as error:
+        raise TargetError(
+            f"The supervisor of {layout.folder} is of another version ({error}). Stop the apps with the version that "
+            "has started them."
+        ) from error
+    except msgspec.DecodeError as error:
+        raise ConnectionResetError("it ended before it answered") from error
 
 
 def _received(connection: socket.socket) -> Iterator[bytes]:

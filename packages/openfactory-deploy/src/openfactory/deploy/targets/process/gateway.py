@@ -86,7 +86,8 @@ class ProcessGateway:
         if (route := self._addresses.route(release.app.settings)) is None:
             return False
         with self._lock:
-            if (traefik := self._traefik()) is None or not (servers := traefik.routes.servers(route)):
+            traefik = self._traefik()
+            if traefik is None or not traefik.has_port or not (servers := traefik.routes.servers(route)):
                 return False
             servers = list(dict.fromkeys([*servers, address]))
             traefik.routes.put(route, servers)
@@ -119,6 +120,9 @@ class ProcessGateway:
     def _run(self, traefik: Traefik) -> None:
         """Have the supervisor run Traefik, with its present settings."""
         runs = any(record.has_process() for record in self._records())
+        if runs and not traefik.has_settings:  # they are damaged, and it has the port that the new ones shall name
+            self._stop()
+            runs = False
         if traefik.prepare(runs=runs) or not runs:
             self._stop()
             program = Program(

@@ -24,6 +24,7 @@ class Layout:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.records = folder / "state.json"
+        self.damaged_records = folder / "state.damaged.json"
         self.socket = folder / "supervisor.sock"
         self.lock = folder / "supervisor.lock"
         self.supervisor_log = folder / "supervisor.log"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from openfactory.concurrency.process_identity import exists, is_running, machine
+from openfactory.deploy.own_files import write_own_file
 
 __all__ = ["Program", "Record", "read_records", "write_records"]
 
@@ -73,7 +74,7 @@ class Record(msgspec.Struct):
 
     program: Program
     ports: dict[str, str] = {}
-    state: str = "running"
+    state: Literal["running", "restarting", "exited"] = "running"
     pid: int | None = None
     start: int | None = None
     machine: str = ""
@@ -111,10 +112,4 @@ def read_records(file: Path) -> list[Record]:
 
 def write_records(file: Path, records: Iterable[Record]) -> None:
     """Replace the records in a file at once, so that a reader finds the old ones or the new ones."""
-    temporary = file.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as stream:
-        stream.write(msgspec.json.format(msgspec.json.encode(list(records))))
-        stream.flush()
-        os.fsync(descriptor)
-    temporary.replace(file)
+    write_own_file(file, msgspec.json.format(msgspec.json.encode(list(records))))

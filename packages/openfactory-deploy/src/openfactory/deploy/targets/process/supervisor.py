@@ -7,6 +7,7 @@ them again. When it is killed, the apps go on, and the next command starts anoth
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from openfactory.concurrency.file_lock import FileLock
+from openfactory.deploy.own_files import remove_unfinished
 from openfactory.deploy.targets.process.layout import Layout
 from openfactory.deploy.targets.process.log_files import rotate
 from openfactory.deploy.targets.process.messages import Answer, Request
@@ -28,6 +30,8 @@ from openfactory.deploy.targets.process.socket_path import short_path
 from openfactory.deploy.targets.process.supervised import Supervised
 
 __all__ = ["main"]
+
+_logger = logging.getLogger("openfactory.deploy")
 
 # Seconds between two looks at the sizes of the logs.
 _LOG_LOOK = 1.0
@@ -78,7 +82,7 @@ class Supervisor:
 
     def _take_over(self) -> None:
         """Take over the apps of a supervisor that was killed."""
-        records = read_records(self._layout.records)
+        records = self._read_records()
         for record in records:
             self._apps[record.key] = self._supervised(record)
         running = {record.pid for record in records if record.pid is not None and record.has_process()}
@@ -89,6 +93,19 @@ class Supervisor:
         for app in apps:
             app.resume()
         self._stops = [asyncio.create_task(self._stop(app)) for app in apps if app.record.stopping]
+
+    def _read_records(self) -> list[Record]:
+        """Return the records of an earlier supervisor; a damaged file is put aside, and its apps are not known."""
+        remove_unfinished(self._layout.folder)
+        try:
+            return read_records(self._layout.records)
+        except msgspec.MsgspecError as error:
+            self._layout.records.replace(self._layout.damaged_records)
+            _logger.warning(
+                "%s is damaged (%s). Its apps are not known any more, and end. Its content is in %s.",
+                self._layout.records, error, self._layout.damaged_records.name,
+            )  # fmt: skip
+            return []
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._end.is_set():  # the command asks the next supervisor

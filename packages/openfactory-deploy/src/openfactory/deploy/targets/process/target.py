@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -23,6 +24,8 @@ from openfactory.deploy.targets.process.programs import ignored_keys, program_of
 from openfactory.deploy.targets.process.records import Program, Record, read_records
 
 __all__ = ["ProcessTarget"]
+
+_logger = logging.getLogger("openfactory.deploy")
 
 # Seconds between two looks at logs that are followed.
 _LOOK = 0.1
@@ -134,12 +137,24 @@ class ProcessTarget(Target):
         return sorted(own, key=lambda record: record.key)
 
     def _records_on_disk(self) -> list[Record]:
+        """Return the records, without a start of the supervisor if there are none.
+
+        A supervisor that runs knows the apps of a damaged file. One that is started puts the file aside.
+        """
         try:
             return read_records(self._layout.records)
-        except (OSError, msgspec.MsgspecError) as error:
+        except OSError as error:
             raise TargetError(
-                f"{self._layout.records} cannot be read ({error}). End the apps, and remove the file."
+                f"{self._layout.records} cannot be read ({error}). Run the command as the user who started the apps."
             ) from error
+        except msgspec.MsgspecError as error:
+            records = self._ask(Request("list"))
+            if not self._layout.records.exists():
+                _logger.warning(
+                    "%s was damaged (%s), and is %s now. The apps that it named do not run any more. Start them with "
+                    "`ofa apps up`.", self._layout.records, error, self._layout.damaged_records.name,
+                )  # fmt: skip
+            return records
 
     def _uuids(self, wanted: Collection[str]) -> list[str]:
         uuids = dict.fromkeys(record.program.uuid for record in self._own(self._records_on_disk()))

@@ -16,6 +16,7 @@ import msgspec
 
 from openfactory.deploy.gateway.file_provider import RouteFiles
 from openfactory.deploy.gateway.routes import ENTRY_POINT, Route
+from openfactory.deploy.own_files import remove_unfinished, write_own_file
 from openfactory.deploy.targets.base import TargetError
 from openfactory.deploy.targets.process.ports import free_port, is_free
 from openfactory.settings import environment, setting
@@ -68,6 +69,16 @@ class Traefik:
         return self._ports().web
 
     @property
+    def has_settings(self) -> bool:
+        """Whether its settings were written before, and can be read."""
+        return self._written_ports() is not None
+
+    @property
+    def has_port(self) -> bool:
+        """Whether its port is known: it has settings, and OPENFACTORY_GATEWAY does not name another address now."""
+        return self._kept_ports() is not None
+
+    @property
     def command(self) -> list[str]:
         """The command that runs it."""
         return [self._program, f"--configfile={self._settings_file}"]
@@ -86,9 +97,10 @@ class Traefik:
             ports = _chosen_ports()
         self.routes.folder.mkdir(parents=True, exist_ok=True)
         settings = json.dumps(_static_settings(ports, self.routes.folder, _version(self._program)), indent=2) + "\n"
-        if self._settings_file.exists() and self._settings_file.read_text(encoding="utf-8") == settings:
+        if self._settings_file.exists() and self._settings_file.read_bytes() == settings.encode():
             return False
-        self._settings_file.write_text(settings, encoding="utf-8")
+        write_own_file(self._settings_file, settings.encode(), private=False)
+        remove_unfinished(self.folder)
         return True
 
     def wait_until_taken(self, routes: Mapping[Route, Sequence[str]], *, beside_others: bool = False) -> None:
@@ -120,15 +132,20 @@ class Traefik:
         return ports
 
     def _kept_ports(self) -> Ports | None:
-        """Return the ports of the last start, unless the settings name another one now."""
-        try:
-            points = json.loads(self._settings_file.read_text(encoding="utf-8"))["entryPoints"]
-        except FileNotFoundError:
+        """Return the ports of the last start, unless OPENFACTORY_GATEWAY names another one now."""
+        ports, wanted = self._written_ports(), environment("OPENFACTORY_GATEWAY")
+        if ports is None or (wanted is not None and _host_and_port(wanted) != (ports.host, ports.web)):
             return None
-        host, _, web = points[ENTRY_POINT]["address"].rpartition(":")
-        ports = Ports(host, int(web), int(points["traefik"]["address"].rpartition(":")[2]))
-        wanted = environment("OPENFACTORY_GATEWAY")
-        return ports if wanted is None or _host_and_port(wanted) == (ports.host, ports.web) else None
+        return ports
+
+    def _written_ports(self) -> Ports | None:
+        """Return the ports in its settings, or None if these are absent or damaged."""
+        try:
+            points = json.loads(self._settings_file.read_bytes())["entryPoints"]
+            host, _, web = points[ENTRY_POINT]["address"].rpartition(":")
+            return Ports(host, int(web), int(points["traefik"]["address"].rpartition(":")[2]))
+        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+            return None
 
 
 def _taken(api: int) -> dict[str, set[str]] | None:
