@@ -29,8 +29,11 @@ __all__ = ["SwarmTarget"]
 _LOOK = "Look at the log of the engine: it must be a manager of a swarm (docker swarm init)."
 #: Seconds that Swarm itself may take, beside the app.
 _PATIENCE = 60.0
+#: Seconds in which a node has the image of a task.
+_PULL_PATIENCE = 600.0
 _PAUSE = 0.1
-#: States of a task whose container has been made.
+#: States of a task whose node fetches its image, and of one whose container has been made.
+_PREPARED = ("preparing", "ready")
 _BEGUN = ("starting", "running", "complete", "failed", "shutdown")
 
 
@@ -79,7 +82,7 @@ class SwarmTarget(EngineTarget):
                     release, self.project.name, self._addresses, image=image, secrets=secrets, beside=bool(others)
                 )
                 service = self._api.create_service(name=name, **description)["ID"]
-                self._until_begun(release, service)
+                self._until_begun(release, service, name)
                 return instance_of(self._api.inspect_service(service), self._tasks_of(service))
             except BaseException:
                 self._undo(service, secrets)
@@ -95,7 +98,7 @@ class SwarmTarget(EngineTarget):
         if service is None:
             raise TargetError(f"Asset {instance.uuid} has no service any more. Start it: ofa apps up.")
         task = service["Spec"]["TaskTemplate"]
-        before = newest_of(self._tasks_of(service["ID"]))
+        before = self._newest_task(service["ID"])
         with refusals(f"Asset {instance.uuid} cannot be restarted", _LOOK):
             self._api.update_service(
                 service["ID"],
@@ -104,8 +107,14 @@ class SwarmTarget(EngineTarget):
                 task_template={**task, "ForceUpdate": task.get("ForceUpdate", 0) + 1},
                 fetch_current_spec=True,
             )
-        deadline = time.monotonic() + grace_of(service) + _PATIENCE
-        while newest_of(self._tasks_of(service["ID"])) == before and time.monotonic() < deadline:
+        patience = grace_of(service) + _PATIENCE
+        deadline = time.monotonic() + patience
+        while self._newest_task(service["ID"]) == before:
+            if time.monotonic() > deadline:
+                raise TargetError(
+                    f"Asset {instance.uuid} was not restarted: Swarm has no new task for it after {patience:g} s. "
+                    f"{_look_at_tasks(service['Spec']['Name'])}"
+                )
             time.sleep(_PAUSE)
 
     def _services(self, uuid: str | None = None) -> list[dict[str, Any]]:
@@ -125,6 +134,11 @@ class SwarmTarget(EngineTarget):
         """Return the tasks of a service that exists."""
         with refusals("The tasks of the service cannot be listed", _LOOK):
             return list(self._api.tasks(filters={"service": service}))
+
+    def _newest_task(self, service: str) -> str | None:
+        """Return the id of the task of a service that was made last; its state may change."""
+        newest = newest_of(self._tasks_of(service))
+        return None if newest is None else str(newest["ID"])
 
     def _service(self, instance: Instance) -> dict[str, Any] | None:
         for service in self._services(instance.uuid):
@@ -147,20 +161,29 @@ class SwarmTarget(EngineTarget):
             name_in_swarm = secret_name(service, name)
             made[name] = self._api.create_secret(name_in_swarm, value.encode(), labels)["ID"], name_in_swarm
 
-    def _until_begun(self, release: Release, service: str) -> None:
+    def _until_begun(self, release: Release, service: str, name: str) -> None:
         """Wait until Swarm has begun to run a task, or says why it can't: an image, a mount, a constraint.
 
         Raises:
-            TargetError: no node can run it.
+            TargetError: no node can run it, or none has begun in time.
         """
-        deadline = time.monotonic() + _PATIENCE
-        while time.monotonic() < deadline:
-            for task in self._tasks_of(service):
+        began = time.monotonic()
+        while True:
+            tasks = self._tasks_of(service)
+            for task in tasks:
                 status = task["Status"]
                 if status["State"] in _BEGUN:
                     return
                 if status["State"] == "rejected" or (status["State"] == "pending" and status.get("Err")):
                     raise _refusal(release, str(status.get("Err", "")))
+            states = [str(task["Status"]["State"]) for task in tasks]
+            patience = _PULL_PATIENCE if any(state in _PREPARED for state in states) else _PATIENCE
+            if time.monotonic() - began > patience:
+                state = f"its task is {states[-1]}" if states else "it has no task"
+                raise TargetError(
+                    f"Asset {release.uuid} cannot be started: Swarm has not begun it within {patience:g} s, {state}. "
+                    f"{_look_at_tasks(name)}"
+                )
             time.sleep(_PAUSE)
 
     def _undo(self, service: str | None, secrets: Mapping[str, tuple[str, str]]) -> None:
@@ -204,6 +227,10 @@ class SwarmTarget(EngineTarget):
 
 def _generation(service: Mapping[str, Any]) -> int:
     return int(service["Spec"]["Labels"][GENERATION])
+
+
+def _look_at_tasks(service: str) -> str:
+    return f"Its tasks tell why: docker service ps --no-trunc {service}."
 
 
 def _refusal(release: Release, said: str) -> TargetError:
