@@ -40,9 +40,21 @@ def test_an_unknown_target_is_an_error_with_the_nearest_name() -> None:
 
 
 @pytest.mark.usefixtures("others")
-def test_a_target_that_cannot_be_loaded_is_an_error_with_its_installation() -> None:
-    with pytest.raises(MissingDistributionError, match=r"pip install 'openfactory-deploy\[cloud\]'"):
+def test_a_target_that_cannot_be_loaded_is_an_error_with_its_class() -> None:
+    with pytest.raises(MissingDistributionError, match=r"the distribution of cloud_of_nowhere:CloudTarget anew"):
         registry.target_class("cloud")
+
+
+def test_a_target_that_cannot_be_loaded_is_an_error_with_its_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "plant_cloud-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: plant-cloud\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[openfactory.targets]\nplant = plant_cloud:CloudTarget\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingDistributionError, match=r"pip install --force-reinstall plant-cloud\.$"):
+        registry.target_class("plant")
 
 
 @pytest.mark.parametrize("name", ["docker", "swarm"])

@@ -34,9 +34,8 @@ def target_class(name: str) -> type[Target]:
     try:
         loaded = known[name].load()
     except (ImportError, AttributeError) as error:
-        raise MissingDistributionError(
-            f"The target {name} cannot be loaded ({error}). Install it: pip install 'openfactory-deploy[{name}]'."
-        ) from error
+        remedy = _remedy(known[name])
+        raise MissingDistributionError(f"The target {name} cannot be loaded ({error}). {remedy}") from error
     if not (isinstance(loaded, type) and issubclass(loaded, Target)):
         raise ConfigurationError(f"{known[name].value} is not a target. Name a class that derives from Target there.")
     return loaded
@@ -51,6 +50,14 @@ def open_target(name: str, project: Project) -> Target:
         TargetError: the target cannot be reached.
     """
     return target_class(name)(project)
+
+
+def _remedy(entry_point: EntryPoint) -> str:
+    """Return how the distribution of a target becomes whole; its own extras are not known here."""
+    if entry_point.dist is None:
+        return f"Install the distribution of {entry_point.value} anew, with all that it needs."
+    name = entry_point.dist.name
+    return f"Install {name} anew, with all that it needs: pip install --force-reinstall {name}."
 
 
 def _entry_points() -> dict[str, EntryPoint]:
