@@ -101,9 +101,10 @@ def test_who_refers_and_who_commands(engine: Engine, mill: Mill, memory_url: str
     assert (users["CELL"].refers, users["CELL"].commands) == (True, 0)
     assert (users["HMI"].refers, users["HMI"].methods, users["HMI"].commands) == (False, ("start",), 2)
     assert users["HMI"].age is not None
+    assert users["HMI"].age == round(users["HMI"].age, 3)
     eventually(lambda: len(facts(engine).in_flight) == 1)
     (waiting,) = facts(engine).in_flight
-    assert (waiting.method, waiting.sender) == ("start", "HMI")
+    assert (waiting.method, waiting.sender, waiting.age) == ("start", "HMI", round(waiting.age, 3))
     go_on.set()
     eventually(lambda: facts(engine).in_flight == ())
 

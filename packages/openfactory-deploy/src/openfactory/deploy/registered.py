@@ -244,6 +244,7 @@ def _commands(
         if age is None:
             instant = instant_of(event.timestamp)
             age = 0.0 if instant is None else max(now - instant / 1e9, 0.0)
+        age = round(age, 3)
         user = users.get(sender, User(sender))
         methods = tuple(sorted({*user.methods, method}))
         users[sender] = msgspec.structs.replace(user, methods=methods, commands=user.commands + 1, age=age)
