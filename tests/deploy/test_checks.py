@@ -162,3 +162,12 @@ def test_a_dependency_on_an_app_with_problems_is_no_problem_of_its_own(tmp_path:
     write(tmp_path, app_x="apps:\n  mill: 3\n" + app("saw", "depends_on: [mill]"))
     [problem] = problems(tmp_path)
     assert problem.startswith("app_x.yml:2: apps.mill: It is 3.")
+
+
+def test_a_name_of_a_secret_that_kubernetes_does_not_take_is_a_problem(tmp_path: Path) -> None:
+    def named(length: int) -> Path:
+        return write(tmp_path, app_x="apps:\n" + app("mill", f"secrets: {{{'x' * length}: a}}"))
+
+    [problem] = problems(named(254))
+    assert "The name has 254 characters. Write at most 253" in problem
+    assert read_apps([named(253)], {})

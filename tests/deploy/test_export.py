@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from openfactory.deploy.export.kubernetes import kubernetes_text
 from openfactory.deploy.export.swarm import stack_text
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.targets.kubernetes.manifests import Place
+from openfactory.deploy.targets.swarm.services import secret_name
 from openfactory.exceptions import ConfigurationError
 from releases_for_tests import WHOLE_APP, releases
 from servers.fetching import program
@@ -175,3 +177,33 @@ def test_apps_without_an_image_are_refused_all_at_once(text: Callable[..., str])
         "app_test.yml:2: one",
         "app_test.yml:2: two",
     ]
+
+
+def test_names_of_secrets_are_no_longer_than_docker_takes_and_differ() -> None:
+    longest = "x" * 60
+    secrets = {f"{longest}_1": "a", f"{longest}_2": "b", "key_": "c", "key": "d"}
+    first = releases("one", uuid="mi_1", image="i", secrets=secrets)
+    apps = [*first, *releases("two", uuid="mi", image="i", secrets={"1_key": "e"})]
+    text = stack_text(apps, "p", ADDRESSES)
+    document = yaml.safe_load(text)
+    names = list(document["secrets"])
+    assert len(names) == 5
+    assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}[A-Za-z0-9]", name) for name in names), names
+    assert {secret["target"] for secret in document["services"]["mi_1"]["secrets"]} == secrets.keys()
+    assert all(f"docker secret create {name} FILE" in text for name in names)
+    compose = yaml.safe_load(compose_text(apps, "p", ADDRESSES))
+    assert len({secret["environment"] for secret in compose["secrets"].values()}) == 5
+    assert stack_text(apps, "p", ADDRESSES) == text
+
+
+def test_names_of_secrets_that_only_differ_in_their_variables_differ_in_compose() -> None:
+    secrets = {"db-key": "a", "db_key": "b"}
+    compose = yaml.safe_load(compose_text(releases(uuid="mi", image="i", secrets=secrets), "p", ADDRESSES))
+    assert len({secret["environment"] for secret in compose["secrets"].values()}) == 2
+
+
+def test_generations_of_an_asset_have_secrets_of_their_own_in_a_swarm() -> None:
+    name = "x" * 80
+    assert len({secret_name(service, name) for service in ("mill", "mill-g2", "mill_x", "mill_xx")}) == 4
+    assert secret_name("mill", "a_key") == "mill_a_key"
+    assert secret_name("mill_a", "key") != "mill_a_key"

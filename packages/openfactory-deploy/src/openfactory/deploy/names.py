@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
-__all__ = ["MAX_LABEL", "normalised_name", "path_prefix", "replica_uuids"]
+__all__ = ["MAX_LABEL", "normalised_name", "path_prefix", "replica_uuids", "secret_key"]
 
 #: Number of characters that a label of a host name may have.
 MAX_LABEL = 63
+
+# Docker's bound for the name of a secret, and the characters that it may have.
+_MAX_SECRET = 64
+_SECRET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
+_HASH_DIGITS = 12
 
 
 def normalised_name(text: str) -> str:
@@ -33,3 +39,25 @@ def replica_uuids(uuid: str, replicas: int) -> tuple[str, ...]:
     (('mill',), ('mill-1', 'mill-2'))
     """
     return (uuid,) if replicas == 1 else tuple(f"{uuid}-{number}" for number in range(1, replicas + 1))
+
+
+def secret_key(service: str, name: str, *, distinct: bool = False) -> str:
+    """Return the name of a secret among those of all services, as Docker takes it.
+
+    A hash of both names keeps names apart that are too long, or have other characters. A `_` in the name of the service
+    may make two equal too.
+
+    >>> secret_key("mill", "password"), secret_key("mill_2", "password", distinct=True)
+    ('mill_password', 'mill_2_password-f4005805cc10')
+
+    Args:
+        service: name of the service.
+        name: name of the secret in the file of the app.
+        distinct: have the hash in any case.
+    """
+    text = f"{service}_{name}"
+    if not distinct and len(text) <= _MAX_SECRET and _SECRET.fullmatch(text):
+        return text
+    digest = hashlib.sha256(f"{service}/{name}".encode()).hexdigest()[:_HASH_DIGITS]
+    shortened = re.sub(r"[^A-Za-z0-9_.-]", "_", text)[: _MAX_SECRET - _HASH_DIGITS - 1]
+    return f"{shortened.strip('_.-')}-{digest}"

@@ -13,6 +13,7 @@ from openfactory.deploy.export.services import (
     mounts_of,
     resources_of,
     secret_keys,
+    variable_of_secret,
 )
 from openfactory.deploy.export.text import yaml_text
 from openfactory.deploy.gateway.routes import Addresses
@@ -37,17 +38,24 @@ def compose_text(releases: Sequence[Release], project: str, addresses: Addresses
 def compose_file(releases: Sequence[Release], project: str, addresses: Addresses) -> dict[str, Any]:
     """Return a Compose file as a value. The values of secrets are not in it."""
     names = _services_of_apps(checked_releases(releases, "compose"))
-    services = {release.name: _service(release, project, addresses, names) for release in releases}
-    secrets = {key: {"environment": variable} for key, variable in _secret_variables(releases).items()}
-    return document_of({"name": project, "services": services}, releases, secrets)
+    secrets = secret_keys(releases)
+    services = {
+        release.name: _service(release, project, addresses, names, secrets[release.uuid]) for release in releases
+    }
+    declared = {key: {"environment": variable} for key, variable in _secret_variables(releases).items()}
+    return document_of({"name": project, "services": services}, releases, declared)
 
 
 def _service(
-    release: Release, project: str, addresses: Addresses, names: Mapping[str, Sequence[Release]]
+    release: Release,
+    project: str,
+    addresses: Addresses,
+    names: Mapping[str, Sequence[Release]],
+    secrets: Mapping[str, str],
 ) -> dict[str, Any]:
     settings = release.app.settings
     labels = labels_of(release, project, addresses)
-    service = {"container_name": release.name, **common_keys(release)}
+    service = {"container_name": release.name, **common_keys(release, secrets)}
     service |= {"environment": dict(release.environment), "labels": labels, "restart": settings.restart}
     if settings.image_pull_policy == "always":
         service["pull_policy"] = "always"
@@ -74,6 +82,4 @@ def _services_of_apps(releases: Sequence[Release]) -> dict[str, list[Release]]:
 
 def _secret_variables(releases: Sequence[Release]) -> dict[str, str]:
     """Return the environment variable of each secret, which the user sets for Compose."""
-    return {
-        key: "".join(letter if letter.isalnum() else "_" for letter in key).upper() for key in secret_keys(releases)
-    }
+    return {key: variable_of_secret(key) for keys in secret_keys(releases).values() for key in keys.values()}

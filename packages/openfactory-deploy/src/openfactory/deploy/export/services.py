@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openfactory.deploy.app import Release
 from openfactory.deploy.files.durations import seconds_of
 from openfactory.deploy.files.sizes import bytes_of
+from openfactory.deploy.names import secret_key
 from openfactory.deploy.targets.health import health_check
 from openfactory.exceptions import ConfigurationError
 
@@ -19,6 +20,7 @@ __all__ = [
     "mounts_of",
     "resources_of",
     "secret_keys",
+    "variable_of_secret",
 ]
 
 
@@ -36,8 +38,13 @@ def checked_releases(releases: Sequence[Release], target: str) -> Sequence[Relea
     return releases
 
 
-def common_keys(release: Release) -> dict[str, Any]:
-    """Return the keys of the program itself: image, command, user, network, health."""
+def common_keys(release: Release, secrets: Mapping[str, str]) -> dict[str, Any]:
+    """Return the keys of the program itself: image, command, user, network, health.
+
+    Args:
+        release: the release.
+        secrets: names of its secrets among those of all apps, by the name in its file.
+    """
     settings = release.app.settings
     keys: dict[str, Any] = {"image": settings.image}
     if settings.command:
@@ -55,7 +62,7 @@ def common_keys(release: Release) -> dict[str, Any]:
             "start_period": _seconds_text(check.start_period),
         }
     if release.secrets:
-        keys["secrets"] = [{"source": _secret_key(release, name), "target": name} for name in release.secrets]
+        keys["secrets"] = [{"source": secrets[name], "target": name} for name in release.secrets]
     if (open_files := settings.deploy.limits.open_files) is not None:
         keys["ulimits"] = {"nofile": {"soft": open_files, "hard": open_files}}
     keys["stop_grace_period"] = _seconds_text(seconds_of(settings.stop_grace_period))
@@ -93,9 +100,21 @@ def resources_of(release: Release) -> dict[str, Any]:
     return found
 
 
-def secret_keys(releases: Sequence[Release]) -> list[str]:
-    """Return the names of the secrets of all releases."""
-    return [_secret_key(release, name) for release in releases for name in release.secrets]
+def secret_keys(releases: Sequence[Release]) -> dict[str, dict[str, str]]:
+    """Return the names of all secrets by the UUIDs of the releases and the names in their files; no two are equal."""
+    plain = (secret_key(release.name, name) for release in releases for name in release.secrets)
+    numbers = Counter(map(variable_of_secret, plain))
+
+    def key(release: Release, name: str) -> str:
+        found = secret_key(release.name, name)
+        return secret_key(release.name, name, distinct=True) if numbers[variable_of_secret(found)] > 1 else found
+
+    return {release.uuid: {name: key(release, name) for name in release.secrets} for release in releases}
+
+
+def variable_of_secret(key: str) -> str:
+    """Return the environment variable from which Compose reads a secret."""
+    return "".join(letter if letter.isalnum() else "_" for letter in key).upper()
 
 
 def document_of(
@@ -131,11 +150,6 @@ def _networks_of(releases: Sequence[Release]) -> dict[str, dict[str, Any]]:
     """Return the networks of all releases; they must exist."""
     names = dict.fromkeys(name for release in releases for name in release.app.settings.networks)
     return {name: {"external": True} for name in names}
-
-
-def _secret_key(release: Release, name: str) -> str:
-    """Return the name of a secret among those of all apps."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{release.name}_{name}")
 
 
 def _seconds_text(seconds: float) -> str:

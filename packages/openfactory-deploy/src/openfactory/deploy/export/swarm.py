@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openfactory.deploy.app import Release
@@ -29,19 +29,23 @@ def stack_text(releases: Sequence[Release], project: str, addresses: Addresses) 
         ConfigurationError: an app has no image.
     """
     comment = ["Written by `ofa apps export --target swarm`.", f"docker stack deploy -c FILE {project}"]
-    if secrets := secret_keys(releases):
+    if secrets := [key for keys in secret_keys(releases).values() for key in keys.values()]:
         comment += ["", "Create the secrets before:", *(f"docker secret create {key} FILE" for key in secrets)]
     return yaml_text([stack_file(releases, project, addresses)], comment)
 
 
 def stack_file(releases: Sequence[Release], project: str, addresses: Addresses) -> dict[str, Any]:
     """Return a stack file as a value. Each replica is a service of its own, because it is an asset of its own."""
-    services = {release.name: _service(release, project, addresses) for release in checked_releases(releases, "swarm")}
-    secrets = {key: {"external": True} for key in secret_keys(releases)}
-    return document_of({"version": "3.8", "services": services}, releases, secrets)
+    secrets = secret_keys(releases)
+    services = {
+        release.name: _service(release, project, addresses, secrets[release.uuid])
+        for release in checked_releases(releases, "swarm")
+    }
+    declared = {key: {"external": True} for keys in secrets.values() for key in keys.values()}
+    return document_of({"version": "3.8", "services": services}, releases, declared)
 
 
-def _service(release: Release, project: str, addresses: Addresses) -> dict[str, Any]:
+def _service(release: Release, project: str, addresses: Addresses, secrets: Mapping[str, str]) -> dict[str, Any]:
     settings = release.app.settings
     labels = labels_of(release, project, addresses)
     deploy: dict[str, Any] = {"replicas": 1, "labels": labels}
@@ -57,6 +61,6 @@ def _service(release: Release, project: str, addresses: Addresses) -> dict[str, 
     if settings.update.order == "start-first":
         # The new task runs beside the old one, and takes its UUID over.
         environment.setdefault("APP_TAKE_OVER", "1")
-    service = {**common_keys(release), "environment": environment, "deploy": deploy}
+    service = {**common_keys(release, secrets), "environment": environment, "deploy": deploy}
     mounts = [{**mount, "source": without_templates(mount["source"])} for mount in mounts_of(release)]
     return {**service, "volumes": mounts} if mounts else service

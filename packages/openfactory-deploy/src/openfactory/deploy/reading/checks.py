@@ -19,6 +19,9 @@ __all__ = ["problems_of"]
 _PROGRAMS = ("image", "file", "command")
 _PROGRAM = "Write exactly one of image (a container), file (a Python file) and command (any program)"
 
+# Kubernetes' bound for the key of a secret; a file system takes hardly more.
+_MAX_SECRET = 253
+
 
 def problems_of(draft: Draft) -> Iterator[Problem]:
     """Yield the problems of an app, apart from those that the schema finds."""
@@ -94,6 +97,9 @@ def _environment(draft: Draft, settings: AppFile) -> Iterator[Problem]:
             yield draft.problem(("environment", number), f"{name} is there twice. Remove one.")
         seen.add(name)
     for name in settings.secrets:
+        if len(name) > _MAX_SECRET:
+            text = f"The name has {len(name)} characters. Write at most {_MAX_SECRET}, the bound of Kubernetes."
+            yield draft.problem(("secrets", name), text)
         if f"{name}_FILE".upper() in seen:
             text = f"{name.upper()}_FILE is also set in environment, and the secret sets it. Remove one."
             yield draft.problem(("secrets", name), text)

@@ -11,6 +11,7 @@ from openfactory.deploy.files.durations import seconds_of
 from openfactory.deploy.files.schema import Reservations
 from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.gateway.routes import Addresses
+from openfactory.deploy.names import secret_key
 from openfactory.deploy.targets.base import Instance, InstanceState
 from openfactory.deploy.targets.docker.containers import (
     environment_of,
@@ -133,7 +134,7 @@ def without_templates(text: str) -> str:
 
 def secret_name(service: str, name: str) -> str:
     """Return the name of a secret in the swarm; two generations of an asset have secrets of their own."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{service}_{name}")[-64:].lstrip("_.-")
+    return secret_key(service, name, distinct="_" in service)
 
 
 def grace_of(service: Mapping[str, Any]) -> float:
