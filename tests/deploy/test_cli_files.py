@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from ofa_apps import ofa_apps
 from openfactory.deploy.cli import apps
 from openfactory.deploy.files.json_schema import json_schema
+from openfactory.exceptions import ConfigurationError
 
 pytestmark = pytest.mark.smoke
 
@@ -130,9 +131,30 @@ def test_variables_and_the_namespace_come_from_the_environment(ofa: Any, monkeyp
     ]
     monkeypatch.setenv("OPENFACTORY_UNS_SCHEMA", "uns.yml")
     assert json.loads(ofa("validate", "app_x.yml", "--json").stdout)["apps"][0]["uns_id"] == "A/B/mill"
-    result = ofa("validate", "app_x.yml", "--uns-schema", "github://a:b@c/d")
-    assert result.exit_code == 1
-    assert "Only a file of this machine can be read." in result.stderr
+    with pytest.raises(ConfigurationError, match=r"^github://c/d: Only a file of this machine can be read\."):
+        ofa("validate", "app_x.yml", "--uns-schema", "github://a:b@c/d")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("validate", "github://org/repo/app_x.yml"),
+        ("up", "github://org/repo/app_x.yml"),
+        ("init", "github://org/repo/app_x.yml"),
+        ("export", "--target=compose", "github://org/repo/app_x.yml"),
+        ("export", "--target=compose", "-o", "github://org/repo/app_x.yml"),
+    ],
+)
+def test_an_address_is_refused_as_it_was_written(ofa: Any, words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigurationError, match=r"^github://org/repo/app_x\.yml: Only a file of this"):
+        ofa(*words)
+
+
+def test_an_address_is_an_error_of_the_command() -> None:
+    result = ofa_apps("ls", "https://plant.test/app_x.yml")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "https://plant.test/app_x.yml: Only a file of this machine can be read. Fetch it" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_the_schema_is_printed(ofa: Any) -> None:

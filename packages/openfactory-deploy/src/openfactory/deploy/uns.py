@@ -21,6 +21,7 @@ import msgspec
 
 from openfactory.deploy.app import UNSPlace
 from openfactory.deploy.files.document import Document, KeyPath, Value, read_document
+from openfactory.deploy.files.folders import local_path
 from openfactory.deploy.files.values import kind_of, nearest, text_of
 from openfactory.deploy.problems import InvalidFilesError, Place, Problem
 
@@ -66,12 +67,10 @@ class UNSSchema(msgspec.Struct, frozen=True):
             environ: the variables that the file may name.
 
         Raises:
+            ConfigurationError: the path is the address of a file elsewhere.
             InvalidFilesError: the file cannot be used; it has all problems.
         """
-        if re.match(r"[a-z0-9+]+:/", str(path)):
-            text = "Only a file of this machine can be read. Fetch it, such as with git clone, and write its path."
-            raise InvalidFilesError([Problem(Place(Path(path), 0), "", text)])
-        document = read_document(Path(path), environ or {})
+        document = read_document(local_path(str(path)), environ or {})
         problems = list(document.problems)
         if not problems:
             levels, problems = _levels_in(document)

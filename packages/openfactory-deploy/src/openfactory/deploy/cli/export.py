@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from openfactory.apps.cli.failure import Failure
-from openfactory.deploy.cli.options import project_option
+from openfactory.deploy.cli.options import LocalPath, project_option
 from openfactory.deploy.cli.session import apps_in, project_of
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ _ENVIRONMENTS = {"compose": "docker", "swarm": "swarm", "kubernetes": "kubernete
 
 
 @click.command()
-@click.argument("paths", metavar="[PATH]…", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[PATH]…", nargs=-1, type=LocalPath())
 @click.option("--target", type=click.Choice(list(_ENVIRONMENTS)), required=True, help="Tool that reads the file.")
 @project_option
 @click.option("--namespace", default="default", show_default=True, help="Namespace of Kubernetes.")
-@click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
+@click.option("-o", "--output", metavar="FILE", type=LocalPath(dir_okay=False), help="Write it there.")
 def export(paths: tuple[Path, ...], target: str, project_name: str | None, namespace: str, output: Path | None) -> None:
     """Write a Compose file, a Swarm stack or the objects of Kubernetes.
 

@@ -10,6 +10,7 @@ import click
 
 from openfactory.apps.app_name import app_uuid_of
 from openfactory.apps.cli.failure import Failure
+from openfactory.deploy.cli.options import LocalPath
 
 __all__ = ["init"]
 
@@ -59,7 +60,7 @@ apps:
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=LocalPath(exists=True, dir_okay=False))
 @click.option("--uuid", help="UUID of the app.  [default: the name of the file]")
 def init(file: Path, uuid: str | None) -> None:
     """Write a commented example for a Python file: app_<uuid>.yml beside it.

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    import os
+
 __all__ = [
+    "LocalPath",
     "app_option",
     "no_wait_option",
     "now_option",
@@ -16,7 +21,22 @@ __all__ = [
     "timeout_option",
 ]
 
-paths_argument = click.argument("paths", metavar="[PATH]…", nargs=-1, type=click.Path(path_type=Path))
+
+class LocalPath(click.Path):
+    """A path of this machine; an address such as `github://…` is refused as it was written."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        from openfactory.deploy.files.folders import local_path
+
+        return super().convert(local_path(value) if isinstance(value, str) else value, param, ctx)
+
+
+paths_argument = click.argument("paths", metavar="[PATH]…", nargs=-1, type=LocalPath())
 
 target_option = click.option(
     "--target", "target_name", metavar="NAME", help="Where the apps run.  [default: $DEPLOYMENT_PLATFORM, else process]"

@@ -9,6 +9,7 @@ import click
 
 from openfactory.apps.cli.options import json_option
 from openfactory.apps.cli.output import one_line, print_json, print_table
+from openfactory.deploy.cli.options import LocalPath
 from openfactory.deploy.cli.session import apps_in
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ __all__ = ["schema", "validate"]
 
 
 @click.command()
-@click.argument("paths", metavar="PATH…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="PATH…", nargs=-1, required=True, type=LocalPath())
 @click.option(
     "--uns-schema", metavar="FILE", help="File of the unified namespace.  [default: $OPENFACTORY_UNS_SCHEMA, else none]"
 )

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 from openfactory.deploy.problems import Place, Problem
+from openfactory.exceptions import ConfigurationError
+from openfactory.settings.redaction import redacted
 
-__all__ = ["app_files"]
+__all__ = ["app_files", "local_path"]
+
+# A drive of Windows has one letter.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 _PATTERNS = ("app_*.yml", "app_*.yaml")
+
+
+def local_path(text: str) -> Path:
+    """Return a path from its text; a `Path` that is made of an address such as `github://…` has lost a slash.
+
+    Raises:
+        ConfigurationError: the text is the address of a file elsewhere.
+    """
+    if _ADDRESS.match(text):
+        raise ConfigurationError(
+            f"{redacted(text)}: Only a file of this machine can be read. Fetch it, such as with git clone, and write "
+            "its path."
+        )
+    return Path(text)
 
 
 def app_files(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
