@@ -456,3 +456,16 @@ def test_an_old_version_that_does_not_come_up_either_is_told(
     assert result.outcome is Outcome.FAILED
     assert "The old version did not come up again either: PRESS has ended with status 1." in result.text
     assert "the file is broken" in result.log
+
+
+def test_the_routes_of_assets_that_a_deployment_does_not_touch_stay(
+    deployer: Deployer, plain: PlainTarget, release: Make
+) -> None:
+    deployer.up(release("PRESS"), release("SAW"), release("LATHE"))
+    results = deployer.up(release("PRESS", "smaller"))
+    assert outcomes(results) == {"PRESS": Outcome.UP, "SAW": Outcome.LEFT, "LATHE": Outcome.LEFT}
+    assert plain.routes == {"PRESS": 2, "SAW": 1, "LATHE": 1}
+    deployer.down(apps={"PRESS"})
+    assert plain.routes == {"SAW": 1, "LATHE": 1}
+    deployer.down()
+    assert plain.routes == {}

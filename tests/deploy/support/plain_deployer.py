@@ -35,8 +35,8 @@ class Deployer:
         with deployment_site(self.target, self.url, self.store, self.say, self.timeout) as site:
             return {result.uuid: result for result in roll_out(site, plan, **options)}
 
-    def down(self, **options: Any) -> dict[str, Result]:
-        plan = plan_of_removal(self._known(()))
+    def down(self, apps: Collection[str] | None = None, **options: Any) -> dict[str, Result]:
+        plan = plan_of_removal(self._known(()), apps=apps)
         with deployment_site(self.target, self.url, self.store, self.say, self.timeout) as site:
             return {result.uuid: result for result in take_down(site, plan, **options)}
 

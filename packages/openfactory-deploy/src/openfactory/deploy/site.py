@@ -251,4 +251,9 @@ def deployment_site(target: Target, url: str, store: ReleaseStore, report: Repor
     """
     with Factory(url) as factory, open_engine(url) as reference, Arrivals(factory) as arrivals:
         record = DeploymentRecord(factory, target.project.name)
-        yield Site(target, factory, reference.engine, arrivals, store, record, report, timeout)
+        site = Site(target, factory, reference.engine, arrivals, store, record, report, timeout)
+        running = {instance.uuid for instance in target.instances()}
+        for uuid, kept in store.all_last().items():
+            if uuid in running:  # the routes of assets that the deployment does not touch stay
+                site.note_routed(kept.release)
+        yield site
