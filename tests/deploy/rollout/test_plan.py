@@ -12,7 +12,7 @@ import pytest
 from openfactory.assets import Owner
 from openfactory.deploy.app import Release, UNSPlace
 from openfactory.deploy.plan import Action, Orphan, Step
-from openfactory.deploy.planning import Known, plan_of_releases, plan_of_removal
+from openfactory.deploy.planning import Known, current_instances, plan_of_releases, plan_of_removal, plan_of_restart
 from openfactory.deploy.registered import RegisteredAsset
 from openfactory.deploy.targets.base import Instance, InstanceState
 from plain_target import app_of
@@ -32,9 +32,11 @@ def instance(of: Release, state: InstanceState = InstanceState.RUNNING, **facts:
     return msgspec.structs.replace(made, **facts)
 
 
-def asset(uuid: str = "MILL", *, ended: str | None = None, lives: bool = True, **facts: Any) -> RegisteredAsset:
+def asset(
+    uuid: str = "MILL", *, ended: str | None = None, lives: bool = True, pid: int = 42, **facts: Any
+) -> RegisteredAsset:
     """An asset that is up."""
-    owner = Owner("i", 7, 0, "host", 42, "2026-11-21T07:30:00.000Z", ended=ended)
+    owner = Owner("i", 7, 0, "host", pid, "2026-11-21T07:30:00.000Z", ended=ended)
     present = {"type": "OpenFactoryApp", "availability": "AVAILABLE", "owner": owner, "lives": lives, **facts}
     return RegisteredAsset(uuid, **present)
 
@@ -127,6 +129,41 @@ def test_the_release_that_was_up_is_the_one_that_is_kept_after_an_interrupted_de
     instances = [instance(OLD), instance(NEW, generation=2)]
     step = only_step([NEW], instances, [asset()], deployed={"MILL": OLD})
     assert (step.instance, step.stale) == (instances[0], (instances[1],))
+
+
+@pytest.mark.parametrize(
+    ("states", "found", "deployed", "expected"),
+    [
+        ("running running", asset(), 1, 1),  # the one that was up last
+        ("running running", asset(), None, 2),  # the newest
+        ("running running", asset(pid=12), 1, 2),  # the one that owns the asset
+        ("running running", asset(pid=12, availability="UNAVAILABLE"), 1, 1),
+        ("running running", asset(pid=12, ended="killed"), 1, 1),
+        ("restarting running", asset(), 1, 2),  # the new one has taken the asset over, and is not kept yet
+        ("exited running", asset(), 1, 2),
+        ("exited running", asset(availability="UNAVAILABLE"), 1, 1),
+        ("exited running", None, 1, 1),
+        ("running exited", asset(), None, 1),
+    ],
+)
+def test_all_commands_agree_on_the_instance_that_an_interrupted_deployment_has_left_at_work(
+    states: str, found: RegisteredAsset | None, deployed: int | None, expected: int
+) -> None:
+    first, second = map(InstanceState, states.split())
+    instances = [instance(OLD, first, pid=11), instance(NEW, second, generation=2, pid=12)]
+    kept = {} if deployed is None else {"MILL": release(generation=deployed)}
+    facts = known(instances, {} if found is None else {"MILL": found}, kept)
+    plans = [
+        plan_of_releases(facts, [NEW]),
+        plan_of_releases(facts, []),  # an orphan
+        plan_of_restart(facts, ["MILL"]),
+        plan_of_removal(facts),
+    ]
+    for plan in plans:
+        (step,) = plan.steps
+        assert step.instance is not None
+        assert (step.instance.generation, [other.generation for other in step.stale]) == (expected, [3 - expected])
+    assert current_instances(facts)["MILL"].generation == expected
 
 
 def test_a_replica_too_many_vanishes_and_an_app_without_a_file_is_an_orphan() -> None:

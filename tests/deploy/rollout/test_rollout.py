@@ -469,3 +469,19 @@ def test_the_routes_of_assets_that_a_deployment_does_not_touch_stay(
     assert plain.routes == {"SAW": 1, "LATHE": 1}
     deployer.down()
     assert plain.routes == {}
+
+
+def test_a_new_version_that_has_taken_over_before_an_interruption_stays(
+    deployer: Deployer, plain: PlainTarget, release: Make, factory: Factory
+) -> None:
+    deployer.up(release("PRESS"))
+    new = msgspec.structs.replace(release("PRESS", "smaller"), generation=2)
+    started = plain.start(new)  # by a deployment that was killed then
+    eventually(lambda: [instance.state for instance in plain.instances()] == ["exited", "running"])
+    eventually(lambda: factory.availability()["PRESS"] == "AVAILABLE")
+    result = deployer.up(release("PRESS", "smaller"))["PRESS"]
+    assert (result.outcome, result.generation) == (Outcome.UP, 2)
+    assert [instance.pid for instance in plain.instances()] == [started.pid]
+    kept = deployer.store.last("PRESS")
+    assert kept is not None
+    assert (kept.release.generation, kept.hash) == (2, new.hash)

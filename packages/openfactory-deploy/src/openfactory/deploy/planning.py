@@ -13,7 +13,7 @@ from openfactory.deploy.registered import RegisteredAsset
 from openfactory.deploy.release_changes import changes
 from openfactory.deploy.targets.base import Instance, InstanceState
 
-__all__ = ["Known", "plan_of_releases", "plan_of_removal", "plan_of_restart", "plan_of_return"]
+__all__ = ["Known", "current_instances", "plan_of_releases", "plan_of_removal", "plan_of_restart", "plan_of_return"]
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -32,6 +32,16 @@ class Known(msgspec.Struct, frozen=True):
     instances: Sequence[Instance]
     assets: Mapping[str, RegisteredAsset]
     deployed: Mapping[str, Release] = {}
+
+
+def current_instances(known: Known) -> dict[str, Instance]:
+    """Return the instance of each asset that is at work, by UUID; an interrupted deployment may have left others."""
+    found = {}
+    for uuid, of_one in _by_uuid(known.instances).items():
+        current, _ = _current(of_one, known.deployed.get(uuid), known.assets.get(uuid))
+        if current is not None:
+            found[uuid] = current
+    return found
 
 
 def plan_of_releases(
@@ -86,6 +96,7 @@ def plan_of_removal(known: Known, *, apps: Collection[str] | None = None) -> Pla
     steps = []
     for uuid, of_one in sorted(running.items()):
         release, asset = deployed.get(uuid), assets.get(uuid)
+        instance, stale = _current(of_one, release, asset)
         steps.append(
             Step(
                 uuid=uuid,
@@ -93,8 +104,8 @@ def plan_of_removal(known: Known, *, apps: Collection[str] | None = None) -> Pla
                 action=Action.VANISH,
                 reasons=("it is taken down",),
                 release=release,
-                instance=of_one[-1],
-                stale=of_one[:-1],
+                instance=instance,
+                stale=stale,
                 asset=asset,
                 depends_on=() if release is None else _needed(release.app, deployed_apps.values()),
             )
@@ -143,7 +154,7 @@ def _wanted(
 ) -> Step:
     """Return the step of an asset that a file has."""
     action, reasons, orphan, blocked = Action.UNCHANGED, [], None, ""
-    instance, stale = _current(instances, last)
+    instance, stale = _current(instances, last, asset)
     if instance is None:
         action, reasons, blocked = Action.APPEAR, *_appearance(asset)
     elif instance.hash != release.hash:
@@ -184,12 +195,23 @@ def _unregistered(release: Release, asset: RegisteredAsset) -> str:
     return ""
 
 
-def _current(instances: tuple[Instance, ...], last: Release | None) -> tuple[Instance | None, tuple[Instance, ...]]:
-    """Return the instance of the release that has been up last, or else the newest one, and the other instances."""
+def _current(
+    instances: tuple[Instance, ...], last: Release | None, asset: RegisteredAsset | None
+) -> tuple[Instance | None, tuple[Instance, ...]]:
+    """Return the instance that an interrupted deployment has left at work, and the other instances.
+
+    It is the one whose process owns the asset which is AVAILABLE, as far as that is known: else the one of the release
+    that has been up last, unless only another one runs; else the newest one.
+    """
     if not instances:
         return None, ()
-    up = [instance for instance in instances if last is not None and instance.generation == last.generation]
-    current = up[-1] if up else instances[-1]
+    is_up = asset is not None and asset.is_up
+    running = [instance for instance in instances if is_up and instance.state is InstanceState.RUNNING]
+    owner = None if asset is None or asset.owner is None else asset.owner.pid
+    owning = [instance for instance in running if instance.pid is not None and instance.pid == owner]
+    kept = [instance for instance in instances if last is not None and instance.generation == last.generation]
+    working = [instance for instance in kept if not running or instance in running]
+    current = (owning or working or running or kept or instances)[-1]
     return current, tuple(instance for instance in instances if instance is not current)
 
 
@@ -213,6 +235,7 @@ def _unwanted(
 ) -> Step:
     """Return the step of an instance that no file has."""
     reason = "its app has fewer replicas now" if is_replica else "it runs, and no file describes it"
+    instance, stale = _current(instances, last, asset)
     return Step(
         uuid=uuid,
         app=instances[-1].app,
@@ -220,8 +243,8 @@ def _unwanted(
         orphan=None if is_replica else Orphan.INSTANCE_WITHOUT_FILE,
         reasons=(reason,),
         release=last,
-        instance=instances[-1],
-        stale=instances[:-1],
+        instance=instance,
+        stale=stale,
         asset=asset,
     )
 

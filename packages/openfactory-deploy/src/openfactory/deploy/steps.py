@@ -98,7 +98,9 @@ class StepRunner:
         self._wait_for_condition(step)
         self._stop_all(step.stale)
         if running.hash == wanted.hash:
-            return self._restart_unless_up(step, "the interrupted deployment is cleaned up")
+            result = self._restart_unless_up(step, "the interrupted deployment is cleaned up")
+            self._site.store.keep(msgspec.structs.replace(wanted, generation=running.generation))
+            return result
         release = self._numbered(step)
         try:
             started = replace(self._site, step, running, release)

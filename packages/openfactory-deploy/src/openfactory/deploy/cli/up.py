@@ -233,7 +233,9 @@ def _earlier_releases(session: Session, known: Known, wanted: Sequence[str], gen
         Failure: no asset has an earlier release.
         MissingSecretError: the files do not have a secret of an earlier release any more.
     """
-    running, deployed = {instance.uuid: instance for instance in known.instances}, known.deployed
+    from openfactory.deploy.planning import current_instances
+
+    running, deployed = current_instances(known), known.deployed
     uuids = [uuid for uuid, release in deployed.items() if is_wanted(uuid, release.app.settings.uuid, wanted)]
     if not uuids:
         raise Failure(not_running(session, wanted, deployed))
