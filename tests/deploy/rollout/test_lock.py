@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from openfactory.deploy.cli.locking import locked
+from openfactory.deploy.cli.session import open_session
 from openfactory.deploy.lock import DeploymentRunsError, deployment_lock
+from openfactory.engines import Engine
+from openfactory.engines.registry import open_engine
 from openfactory.testing import eventually
 
 HOLDER = """
@@ -61,3 +65,28 @@ def test_the_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
     with deployment_lock(tmp_path, "ofa apps up", wait=False):
         assert sorted(os.listdir(tmp_path)) == ["lock", "lock.json"]
     assert os.listdir(tmp_path) == ["lock"]
+
+
+def test_plan_and_rollout_share_the_engine_of_the_factory(
+    tmp_path: Path, file_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KSQLDB_URL", file_url)
+
+    def opened() -> Engine:
+        with open_engine(file_url) as reference:
+            return reference.engine
+
+    first = opened()  # the file is there now
+    with open_session((tmp_path,), "process", None) as session, locked(session, "ofa apps up", wait=True):
+        engine = opened()
+        assert engine is opened()
+    assert opened() not in (first, engine)
+
+
+def test_a_command_that_starts_nothing_makes_no_file_of_a_factory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KSQLDB_URL", raising=False)
+    with open_session((tmp_path,), "process", None) as session, locked(session, "ofa apps down", wait=True):
+        pass
+    assert not list(tmp_path.rglob("*.db"))
