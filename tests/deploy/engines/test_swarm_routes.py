@@ -150,6 +150,9 @@ def test_traefik_finds_the_pages_of_an_app_by_its_service(
         write("v1")
         (result,) = ofa("up")["results"]
         assert (result["outcome"], result["address"]) == ("up", "http://localhost/panel-1/")
+        (row,) = ofa("ls")
+        assert row["address"] == result["address"]
+        assert row["own_address"].endswith(":4000")
         eventually(answers("v1"))
         assert page(gateway, "localhost", "/panel-1").startswith("302 http://localhost/panel-1/")
         assert page(gateway, "panel-1.elsewhere.test", "/board").startswith("404")

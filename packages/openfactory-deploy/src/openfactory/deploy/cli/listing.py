@@ -42,14 +42,15 @@ _SEARCHED = 1000
 def list_apps(paths: tuple[Path, ...], target_name: str | None, project_name: str | None, as_json: bool) -> None:
     """List the apps of a project that run.
 
-    AVAILABILITY is that of the asset, STATE and RESTARTS are of its process or container, and AGE is the time since its
-    start. The files are not read.
+    AVAILABILITY is that of the asset, STATE and RESTARTS are of its process or container, AGE is the time since its
+    start, and ADDRESS is the one for browsers. The files are not read.
 
     \b
     --json: [{"uuid", "app", "availability", "registered", "owner", "state",
               "exit_status", "health", "generation", "hash", "restarts", "age",
-              "pid", "program", "address"}, …]
-    with "age" in seconds, and "owner" as the process that owns the asset, or null
+              "pid", "program", "address", "own_address"}, …]
+    with "age" in seconds, "owner" as the process that owns the asset, or null,
+    and "address" as its pages have it behind the gateway, if there is one
     """
     with open_session(paths, target_name, project_name) as session:
         instances = session.target.instances()
@@ -60,7 +61,8 @@ def list_apps(paths: tuple[Path, ...], target_name: str | None, project_name: st
             except OpenFactoryError as error:
                 click.echo(f"The factory cannot be read, so availability is not known: {error}", err=True)
         now = time.time()
-        rows = [_columns(instance, facts.get(instance.uuid), now) for instance in instances]
+        urls = session.target.urls(list(session.deployed().values())) if instances else {}
+        rows = [_columns(instance, facts.get(instance.uuid), urls.get(instance.uuid), now) for instance in instances]
         if as_json:
             print_json(rows)
         elif rows:
@@ -149,7 +151,15 @@ def _steps(session: Session, wanted: tuple[str, ...], limit: int) -> list[Record
         ]
 
 
-def _columns(instance: Instance, asset: RegisteredAsset | None, now: float) -> dict[str, Any]:
+def _columns(instance: Instance, asset: RegisteredAsset | None, url: str | None, now: float) -> dict[str, Any]:
+    """Return the facts of an instance in the form of --json.
+
+    Args:
+        instance: the instance.
+        asset: its asset, or None if the factory does not know it.
+        url: URL at which a gateway has its pages, or None.
+        now: the time in seconds since 1970.
+    """
     owner = None if asset is None else asset.present_owner
     return {
         "uuid": instance.uuid,
@@ -166,7 +176,8 @@ def _columns(instance: Instance, asset: RegisteredAsset | None, now: float) -> d
         "age": None if instance.started is None else round(max(now - instance.started, 0), 3),
         "pid": instance.pid,
         "program": instance.program,
-        "address": instance.address,
+        "address": (instance.address and url) or instance.address,
+        "own_address": instance.address,
     }
 
 

@@ -53,6 +53,11 @@ class RouteFiles:
         except (FileNotFoundError, ValueError, LookupError, TypeError):
             return []
 
+    def has(self, route: Route) -> bool:
+        """Return whether a route is written as it is now, and leads to a process."""
+        servers = self.servers(route)
+        return bool(servers) and self._path(route).read_bytes() == _content(route, servers)
+
     def put(self, route: Route, servers: Sequence[str]) -> None:
         """Write the file of one route."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -181,5 +181,9 @@ class Target(ABC):
         """Route the gateway to the instances that run, and return the URL of each asset with web pages."""
         return {}
 
+    def urls(self, releases: Sequence[Release]) -> dict[str, str]:  # noqa: ARG002 - for targets with routes
+        """Return the URL at which a gateway has each asset with web pages, as far as it has the route already."""
+        return {}
+
     def close(self) -> None:  # noqa: B027 - a target without connections need not override it
         """Release connections and end logs that are followed; the instances go on."""

@@ -47,7 +47,9 @@ class EngineTarget(Target):
         return merged_logs(sources(), self._read, tail)
 
     def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
-        """Return the URL of each asset with web pages; Traefik finds them by their labels."""
+        return self.urls(releases)  # Traefik finds them by their labels
+
+    def urls(self, releases: Sequence[Release]) -> dict[str, str]:
         return self._addresses.urls(releases)
 
     def close(self) -> None:

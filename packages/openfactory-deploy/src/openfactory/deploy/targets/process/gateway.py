@@ -75,6 +75,24 @@ class ProcessGateway:
             traefik.wait_until_taken(routes)
             return {uuid: route.url(traefik.port) for uuid, route in uuids.items()}
 
+    def urls(self, releases: Sequence[Release], records: Sequence[Record]) -> dict[str, str]:
+        """Return the URL of each asset to which the gateway leads now.
+
+        Args:
+            releases: releases of the assets.
+            records: all records of the supervisor.
+        """
+        runs = any(record.program.project == self._name and record.has_process() for record in records)
+        traefik = Traefik(self._folder, "")  # it runs already
+        if not runs or not traefik.has_port:
+            return {}
+        routes = {release.uuid: self._addresses.route(release.app.settings) for release in releases}
+        return {
+            uuid: route.url(traefik.port)
+            for uuid, route in routes.items()
+            if route is not None and traefik.routes.has(route)
+        }
+
     def announce(self, release: Release, address: str) -> bool:
         """Add the address of an app that is about to replace another to its route, and return whether there is one.
 

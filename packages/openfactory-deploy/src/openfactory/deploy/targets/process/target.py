@@ -112,6 +112,9 @@ class ProcessTarget(Target):
         addresses = {uuid: address for uuid, address in own.items() if uuid in uuids}
         return addresses | self._gateway.apply(releases, instances)
 
+    def urls(self, releases: Sequence[Release]) -> dict[str, str]:
+        return self._gateway.urls(releases, self._records_on_disk())
+
     def _announced(self, release: Release, program: Program) -> Program:
         """Return a program with the port that the gateway knows already, if it replaces another."""
         records = self._records_on_disk()
