@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from engine_targets import MILL, WAITING, target_of_engine, waiting_release
+from ofa_apps import ofa_apps
 from openfactory.assets import Factory
 from openfactory.deploy.targets.base import Instance, InstanceState, Project, TargetError
 from openfactory.deploy.targets.docker import DockerTarget
@@ -308,6 +309,25 @@ def test_apps_come_back_with_a_killed_daemon(
     engine.kill_daemon()
     eventually(lambda: [instance.state for instance in target.instances()] == [InstanceState.RUNNING])
     assert target.instances()[0].uuid == "MILL-1"
+
+
+def test_the_reason_of_an_app_that_ends_at_once_is_told_and_kept(
+    engine: DockerEngine, image: str, tmp_path: Path
+) -> None:
+    program = "raise RuntimeError('the oven is cold')"
+    app = {"uuid": "oven", "image": image, "command": ["python", "-c", program], "stop_grace_period": "1s"}
+    (tmp_path / "app_oven.yml").write_text(json.dumps({"apps": {"oven": app}}))
+    variables = {"DOCKER_HOST": engine.host, "KSQLDB_URL": f"sqlite:///{tmp_path}/factory.db"}
+    done = ofa_apps("up", "--target=docker", "--json", tmp_path, **variables)
+    assert done.returncode == 1
+    (result,) = json.loads(done.stdout)["results"]
+    assert result["outcome"] == "failed"
+    assert result["exit_status"] in (1, None)  # Docker has none of a container that it has started again already
+    assert "RuntimeError: the oven is cold" in result["log"]
+    assert names(engine) == []
+    told = ofa_apps("logs", "--target=docker", tmp_path, **variables)
+    assert "oven | RuntimeError: the oven is cold" in told.stdout
+    assert "oven: generation 1 did not come up" in told.stderr
 
 
 # --- The engine itself

@@ -93,6 +93,28 @@ def test_an_app_that_does_not_come_up_ends_the_command_with_the_reason(hall: Hal
     assert hall.outcomes("up") == {"PRESS": "unchanged", "SAW": "unchanged"}
 
 
+def test_the_end_of_the_log_of_an_app_that_did_not_come_up_is_kept(hall: Hall) -> None:
+    hall.write("exit")
+    results = {result["uuid"]: result for result in hall.json("up", status=1)["results"]}
+    assert results["PRESS"]["log"][0] == "the press is not connected"
+    assert results["PRESS"]["exit_status"] == 3
+    output, messages = hall.ofa("logs", "--app", "PRESS")
+    assert output.splitlines()[0] == "PRESS | the press is not connected"
+    assert messages.startswith("PRESS: generation 1 did not come up, ")
+    assert len(hall.ofa("logs", "--app", "PRESS", "--tail", "1")[0].splitlines()) == 1
+    hall.write("x")
+    hall.ofa("up")
+    assert hall.ofa("logs", "--app", "PRESS")[1] == ""
+    hall.write("exit")
+    hall.ofa("up", status=1)
+    output, messages = hall.ofa("logs", "--app", "PRESS")  # the version before runs, and has the same log
+    assert (output.count("the press is not connected"), messages) == (1, "")
+    hall.ofa("down")
+    hall.ofa("up", status=1)
+    hall.ofa("down")
+    assert hall.ofa("logs", "--app", "PRESS") == ("", "")
+
+
 def test_a_rollback_runs_the_earlier_release(hall: Hall) -> None:
     hall.ofa("up")
     assert "no other release has been up" in hall.ofa("rollback", status=1)[1]

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from openfactory.deploy.app import App, Release, UNSPlace
+from openfactory.deploy.failed_starts import FailedStarts
 from openfactory.deploy.files.schema import AppFile
 from openfactory.deploy.own_files import remove_unfinished, write_own_file
 from openfactory.deploy.problems import Place
@@ -103,10 +104,14 @@ class ReleaseStore:
     Args:
         folder: folder of the project's own files.
         target: name of the target.
+
+    Attributes:
+        failed: the starts that have failed since.
     """
 
     def __init__(self, folder: Path, target: str) -> None:
         self._folder = folder / "releases" / target
+        self.failed = FailedStarts(folder, target)
 
     def keep(self, release: Release) -> None:
         """Keep a release that is up, and forget the oldest ones of its asset."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -10,12 +11,14 @@ from contextlib import contextmanager
 from openfactory.assets import Factory
 from openfactory.deploy.app import Release
 from openfactory.deploy.arrivals import Arrivals
+from openfactory.deploy.failed_starts import FailedStart
 from openfactory.deploy.record import DeploymentRecord
 from openfactory.deploy.registered import RegisteredAsset, registered_assets
 from openfactory.deploy.releases import ReleaseStore
 from openfactory.deploy.targets.base import Instance, InstanceState, Target
 from openfactory.engines.base import Engine
 from openfactory.engines.registry import open_engine
+from openfactory.events.timestamp import current_timestamp
 from openfactory.exceptions import OpenFactoryError
 
 __all__ = ["DeploymentCancelledError", "NotUpError", "Report", "Site", "deployment_site"]
@@ -29,6 +32,9 @@ _WAIT_SECONDS = 0.05
 
 # Number of last lines of its log that tell why an app is not up.
 _LOG_LINES = 20
+_LINE_LENGTH = 1000
+
+_logger = logging.getLogger("openfactory.deploy")
 
 
 class NotUpError(OpenFactoryError):
@@ -183,11 +189,17 @@ class Site:
         return found
 
     def not_up(self, instance: Instance, text: str) -> NotUpError:
-        """Return the error of an app that is not up, with the last lines of its log."""
+        """Return the error of an app that is not up, with the last lines of its log, and keep these for later."""
         try:
-            log = tuple(line.text for line in self.target.logs([instance.uuid], tail=_LOG_LINES))
+            lines = self.target.logs([instance.uuid], tail=_LOG_LINES)
+            log = tuple(_shortened(line.text) for line in lines)
         except OpenFactoryError as error:
             log = (f"The log cannot be read: {error}",)
+        failed = FailedStart(instance.uuid, instance.app, instance.generation, current_timestamp(), text, log)
+        try:
+            self.store.failed.keep(failed)
+        except OSError as error:
+            _logger.warning("The end of the log of %s cannot be kept: %s", instance.uuid, error)
         return NotUpError(text, uuid=instance.uuid, exit_status=instance.exit_status, log=log)
 
     def watch_for(self, instance: Instance, seconds: float) -> None:
@@ -240,6 +252,10 @@ class Site:
 
     def _apply_routes(self) -> None:
         self.addresses = dict(self.target.apply_routes(list(self._routed.values())))
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _LINE_LENGTH else f"{line[:_LINE_LENGTH]} …"
 
 
 @contextmanager

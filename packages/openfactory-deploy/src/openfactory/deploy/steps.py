@@ -58,6 +58,8 @@ class StepRunner:
             result = self._failure(step, error)
         result = msgspec.structs.replace(result, seconds=round(time.monotonic() - began, 3))
         self._site.report(step.uuid, f"{result.outcome}: {result.text}" if result.text else result.outcome)
+        if result.outcome in (Outcome.UP, Outcome.UNCHANGED, Outcome.REMOVED):
+            self._site.store.failed.forget(step.uuid)
         if result.outcome is not Outcome.UNCHANGED:
             self._record(step, result.outcome, result.text, result.generation)
         return result

@@ -68,6 +68,7 @@ def down(
             return
         with locked(session, "ofa apps down", wait=not no_wait):
             results = take_down_plan(session, removal_of(session), now=now)
+            _forget_failed_starts(session)
         succeeded = print_results(session, results, as_json=as_json)
     if not succeeded:
         context.exit(1)
@@ -81,9 +82,22 @@ def removal_of(session: Session) -> Plan:
     """
     from openfactory.deploy.planning import plan_of_removal
 
-    known, paths = known_to(session), session.paths
-    apps = None if any(path.is_dir() for path in paths) else _apps_of_files(paths, known.deployed.values())
-    return plan_of_removal(known, apps=apps)
+    known = known_to(session)
+    return plan_of_removal(known, apps=_apps_of(session, known.deployed.values()))
+
+
+def _forget_failed_starts(session: Session) -> None:
+    """Forget the failed starts of apps that have never been up, and so are in no plan."""
+    apps = _apps_of(session, session.deployed().values())
+    for uuid, failed in session.store.failed.all().items():
+        if apps is None or failed.app in apps:
+            session.store.failed.forget(uuid)
+
+
+def _apps_of(session: Session, deployed: Iterable[Release]) -> set[str] | None:
+    """Return the UUIDs of the apps that a session names, or None for all of the project."""
+    paths = session.paths
+    return None if any(path.is_dir() for path in paths) else _apps_of_files(paths, deployed)
 
 
 def _apps_of_files(paths: Sequence[Path], deployed: Iterable[Release]) -> set[str]:

@@ -15,7 +15,7 @@ from openfactory.apps.cli.options import json_option
 from openfactory.apps.cli.output import print_json, print_table, short_timestamp
 from openfactory.apps.cli.target import file_of, open_factory
 from openfactory.apps.stop_signals import interrupt_on_signals
-from openfactory.deploy.cli.following import follow_logs, print_logs
+from openfactory.deploy.cli.following import follow_logs, print_failed_starts, print_logs
 from openfactory.deploy.cli.options import app_option, paths_argument, project_option, target_option
 from openfactory.deploy.cli.session import facts_of, is_wanted, not_running, open_session
 from openfactory.exceptions import OpenFactoryError
@@ -86,14 +86,22 @@ def logs(
     target_name: str | None,
     project_name: str | None,
 ) -> None:
-    """Print the logs of apps, each line behind the UUID of its asset."""
+    """Print the logs of apps, each line behind the UUID of its asset.
+
+    The log of an app that did not come up is removed with it. Its end is kept, and printed before the other logs, until
+    the app is up or taken down.
+    """
     interrupt_on_signals()
     with open_session(paths, target_name, project_name) as session:
         running = {instance.uuid: instance.app for instance in session.target.instances()}
+        failed = session.store.failed.all()
         known = running or {uuid: release.app.settings.uuid for uuid, release in session.deployed().items()}
+        known = known | {uuid: start.app for uuid, start in failed.items()}
         uuids = sorted(uuid for uuid, app in known.items() if is_wanted(uuid, app, wanted))
         if not uuids:
             raise Failure(not_running(session, wanted, known))
+        lost = [uuid for uuid in uuids if uuid in failed and not (uuid in running and session.target.shares_logs)]
+        print_failed_starts([failed[uuid] for uuid in lost], uuids, tail=tail)
         if follow:
             follow_logs(session, uuids, tail=tail)
         else:

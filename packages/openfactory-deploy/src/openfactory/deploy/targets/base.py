@@ -101,6 +101,9 @@ class Target(ABC):
     #: Name of the target, as in `--target`.
     name: ClassVar[str]
 
+    #: Whether the generations of an asset write into one log; else the log of each is removed with its instance.
+    shares_logs: ClassVar[bool] = False
+
     def __init__(self, project: Project) -> None:
         self.project = project
 

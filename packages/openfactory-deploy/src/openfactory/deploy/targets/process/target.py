@@ -42,6 +42,7 @@ class ProcessTarget(Target):
     """
 
     name: ClassVar[str] = "process"
+    shares_logs: ClassVar[bool] = True
 
     def __init__(self, project: Project, *, log_bytes: int = 10 * 2**20) -> None:
         super().__init__(project)
@@ -140,7 +141,7 @@ class ProcessTarget(Target):
         return sorted(own, key=lambda record: record.key)
 
     def _records_on_disk(self) -> list[Record]:
-        """Return the records, without a start of the supervisor if there are none.
+        """Return all records of the supervisor, which is not started if it has no apps.
 
         A supervisor that runs knows the apps of a damaged file. One that is started puts the file aside.
         """
