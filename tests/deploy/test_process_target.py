@@ -202,7 +202,7 @@ class TestProcessTarget(TargetConformance):
     def test_damaged_records_are_put_aside_and_the_processes_that_they_named_end(
         self, target: Target, program: Settings, caplog: pytest.LogCaptureFixture
     ) -> None:
-        started = target.start(self.release(target, program))
+        started = target.start(self.release(target, program | {"secrets": {"password": "swordfish"}}))
         report_of(target, "MILL-1")
         kill_supervisor(target)
         folder = target.project.folder / ".openfactory"
@@ -213,6 +213,7 @@ class TestProcessTarget(TargetConformance):
         until(lambda: start_of(started.pid or 0) is None)
         aside = folder / "state.damaged.json"
         assert aside.read_bytes() == b"[{"
+        assert not (folder / "secrets").exists()
         again = target.start(self.release(target, program))
         assert again.pid is not None
         aside.unlink()

@@ -76,6 +76,10 @@ class Layout:
             with suppress(OSError):
                 empty.rmdir()
 
+    def remove_all_secrets(self) -> None:
+        """Remove the secrets of all instances."""
+        shutil.rmtree(self.secrets, ignore_errors=True)
+
     def remove_log(self, uuid: str) -> None:
         """Remove the log of an asset with its older parts."""
         remove_log(self.log(uuid))

@@ -105,7 +105,11 @@ class Supervised:
             self._is_stopped = True
 
     async def stop(self) -> None:
-        """Stop the app within its grace period."""
+        """Stop the app within its grace period.
+
+        Raises:
+            TimeoutError: it does not end, though it was killed.
+        """
         async with self._change:
             self._end_watch()
             await self._end()
@@ -116,13 +120,18 @@ class Supervised:
         """Stop the app and start it again, and return whether it was; another command may have stopped it for good.
 
         Raises:
+            TimeoutError: it does not end, though it was killed.
             OSError, subprocess.SubprocessError: it cannot be started again.
         """
         async with self._change:
             if self._is_stopped:
                 return False
             self._end_watch()
-            await self._end()
+            try:
+                await self._end()
+            except TimeoutError:
+                self._supervise()
+                raise
             self._failures = 0
             self.record.state = "exited"
             self._save()
@@ -216,7 +225,11 @@ class Supervised:
         signal_group(pid, signal.SIGKILL)
 
     async def _end(self) -> None:
-        """End the process and its group: with SIGTERM, and after the grace period with SIGKILL."""
+        """End the process and its group: with SIGTERM, and after the grace period with SIGKILL.
+
+        Raises:
+            TimeoutError: the process does not end, though it was killed.
+        """
         pid = self.record.pid
         if pid is None or not self.record.has_process():
             if pid is not None:
@@ -232,6 +245,11 @@ class Supervised:
             signal_group(pid, signal.SIGKILL)
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended(self.record), _KILLED)
+            if self.record.has_process():  # a wait for it would block all other apps
+                raise TimeoutError(
+                    f"process {pid} was killed, and does not end: it waits for a device or a file server. Make that "
+                    "answer, and stop the app again."
+                )
         self._note_end(pid)
 
     def _has_others(self, pid: int) -> bool:

@@ -71,7 +71,9 @@ class Supervisor:
         server.close()
         logs.cancel()
         if self._is_told:
-            await asyncio.gather(*(app.suspend() for app in self._apps.values()))
+            ends = await asyncio.gather(*(app.suspend() for app in self._apps.values()), return_exceptions=True)
+            for error in filter(None, ends):  # the next supervisor takes the process over
+                _logger.warning("An app has not ended: %s", error)
             self._save()
         else:
             self._layout.records.unlink(missing_ok=True)
@@ -101,6 +103,7 @@ class Supervisor:
             return read_records(self._layout.records)
         except msgspec.MsgspecError as error:
             self._layout.records.replace(self._layout.damaged_records)
+            self._layout.remove_all_secrets()
             _logger.warning(
                 "%s is damaged (%s). Its apps are not known any more, and end. Its content is in %s.",
                 self._layout.records, error, self._layout.damaged_records.name,
@@ -140,8 +143,7 @@ class Supervisor:
             text = f"{request.uuid} (generation {request.generation}) does not run. Start it first."
             return "" if request.action == "stop" else text
         if request.action == "stop":
-            await self._stop(app)
-            return ""
+            return await self._stop(app)
         return await self._restart(app)
 
     def _start(self, request: Request) -> str:
@@ -172,17 +174,23 @@ class Supervisor:
             return f"{program.uuid} cannot be started: {program.title}: {error}. Correct its file, or what it needs."
         return ""
 
-    async def _stop(self, app: Supervised) -> None:
+    async def _stop(self, app: Supervised) -> str:
         app.record.stopping = True
         self._save()
-        await app.stop()
+        try:
+            await app.stop()
+        except TimeoutError as error:
+            return f"{app.record.program.uuid} cannot be stopped: {error}"
         self._remove(app)
         self._end_if_idle()
+        return ""
 
     async def _restart(self, app: Supervised) -> str:
         try:
             if not await app.restart():
                 return f"{app.record.program.uuid} was stopped by another command. Start it again."
+        except TimeoutError as error:
+            return f"{app.record.program.uuid} cannot be restarted: {error}"
         except (OSError, subprocess.SubprocessError) as error:
             return f"{app.record.program.uuid} cannot be started again: {error}. Correct its file, or what it needs."
         return ""
