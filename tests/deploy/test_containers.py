@@ -43,7 +43,7 @@ def test_a_container_has_all_that_its_file_says() -> None:
     assert "http://127.0.0.1:4000/health/ready" in found["Healthcheck"]["Test"][-1]
     host = found["HostConfig"]
     assert (host["NanoCpus"], host["Memory"], host["MemorySwap"]) == (500_000_000, 512 * 2**20, 512 * 2**20)
-    assert host["MemoryReservation"] == 2**30
+    assert host["MemoryReservation"] == 256 * 2**20
     assert host["Ulimits"] == [{"Name": "nofile", "Soft": 4096, "Hard": 4096}]
     assert host["RestartPolicy"] == {"Name": "on-failure"}
     assert [mount["Type"] for mount in host["Mounts"]] == ["volume", "volume"]
@@ -126,7 +126,7 @@ def test_a_service_has_all_that_its_file_says() -> None:
     task = found["task_template"]
     assert task["Placement"]["Constraints"] == ["node.labels.hall == 2", "node.hostname != old"]
     assert task["Resources"]["Limits"] == {"NanoCPUs": 500_000_000, "MemoryBytes": 512 * 2**20}
-    assert task["Resources"]["Reservations"] == {"NanoCPUs": 250_000_000, "MemoryBytes": 2**30}
+    assert task["Resources"]["Reservations"] == {"NanoCPUs": 250_000_000, "MemoryBytes": 256 * 2**20}
     assert task["RestartPolicy"]["Condition"] == "on-failure"
     assert task["Networks"] == [{"Target": name, "Aliases": ["mill_panel"]} for name in ("factory-net", "plant")]
     container = task["ContainerSpec"]

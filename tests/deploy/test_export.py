@@ -86,7 +86,7 @@ def test_compose_understands_every_key(composed: Composed) -> None:
     assert panel["restart"] == "on-failure"
     assert panel["stop_grace_period"] == "1m30s"
     assert panel["deploy"]["resources"]["limits"] == {"cpus": 0.5, "memory": str(512 * 2**20)}
-    assert panel["deploy"]["resources"]["reservations"] == {"cpus": 0.25, "memory": str(2**30)}
+    assert panel["deploy"]["resources"]["reservations"] == {"cpus": 0.25, "memory": str(256 * 2**20)}
     assert panel["ulimits"] == {"nofile": {"soft": 4096, "hard": 4096}}
     assert panel["depends_on"] == {"mill": {"condition": "service_healthy", "required": True}}
     assert panel["healthcheck"]["test"][:3] == ["CMD", "python", "-c"]

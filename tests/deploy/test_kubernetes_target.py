@@ -1,11 +1,9 @@
-"""The objects of Kubernetes, by its schemas; the target, on a stand-in of the API server and on a real one."""
+"""The objects of Kubernetes, by its schemas; the target, on a stand-in of the API server."""
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
@@ -21,7 +19,8 @@ from openfactory.deploy.app import Release
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.targets.base import InstanceState, LogLine, Project, TargetError
 from openfactory.deploy.targets.kubernetes import KubernetesTarget
-from openfactory.deploy.targets.kubernetes.manifests import Place, manifests
+from openfactory.deploy.targets.kubernetes.manifests import TAKE_OVER, Place, manifests
+from openfactory.deploy.targets.kubernetes.obstacles import obstacle_of
 from openfactory.exceptions import MissingDistributionError
 from releases_for_tests import WHOLE_APP, releases
 
@@ -68,9 +67,10 @@ def test_the_whole_app_has_all_its_objects() -> None:
     ]
     pod = pod_of(found)
     [container] = pod["containers"]
-    environment = {each["name"]: each["value"] for each in container["env"]}
+    environment = {each["name"]: each.get("value") for each in container["env"]}
     assert environment["PRICE"] == "$5 {{now}} $$(HOME)"  # Kubernetes reads `$$(` as `$(`
-    assert environment["APP_TAKE_OVER"] == "1"
+    assert environment["APP_TAKE_OVER"] is None  # the annotation of the pod
+    assert found["Deployment", "mill-panel"]["spec"]["template"]["metadata"]["annotations"][TAKE_OVER] == "1"
     assert "correct horse" not in environment.values()
     assert container["args"] == ["run", "panel.py", "--cost=$5"]
     assert container["imagePullPolicy"] == "Always"
@@ -78,7 +78,7 @@ def test_the_whole_app_has_all_its_objects() -> None:
     assert pod["terminationGracePeriodSeconds"] == 90
     assert container["resources"] == {
         "limits": {"cpu": "500m", "memory": str(512 * 2**20)},
-        "requests": {"cpu": "250m", "memory": str(2**30)},
+        "requests": {"cpu": "250m", "memory": str(256 * 2**20)},
     }
     assert container["readinessProbe"]["httpGet"] == {"path": "/health/ready", "port": 4000}
     assert container["livenessProbe"]["httpGet"] == {"path": "/health/live", "port": 4000}
@@ -105,6 +105,12 @@ def test_an_update_order_becomes_a_strategy() -> None:
     assert first["Deployment", "mill-1"]["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
     assert stopped["Deployment", "mill-1"]["spec"]["strategy"] == {"type": "Recreate"}
     assert "APP_TAKE_OVER" not in {each["name"] for each in pod_of(stopped)["containers"][0]["env"]}
+
+
+def test_a_secret_has_no_keys_that_the_server_would_keep() -> None:
+    secret = objects(**MILL, secrets={"key": "ü"})["Secret", "mill-1-secrets"]
+    assert {"data": {"key": "w7w="}}.items() <= secret.items()
+    assert "stringData" not in secret
 
 
 def test_a_secret_that_changes_makes_a_new_pod() -> None:
@@ -215,6 +221,29 @@ def test_a_replacement_is_put_back_if_it_does_not_come_up(target: KubernetesTarg
     assert server.objects["deployments", "mill-1"]["spec"] == before["deployments", "mill-1"]["spec"]
 
 
+def test_the_old_pod_of_a_replacement_stays_until_the_new_one_is_up(target: KubernetesTarget, server: StandIn) -> None:
+    running = target.start(release())
+    old = server.objects["pods", "mill-1-pod-1"]
+
+    def is_up(instance: object) -> None:
+        assert server.names("pods") == {"mill-1-pod-1", "mill-1-pod-2"}
+        # Its container may be started again meanwhile.
+        assert server.objects["pods", "mill-1-pod-1"]["metadata"]["annotations"][TAKE_OVER] == "0"
+        assert server.objects["pods", "mill-1-pod-2"]["metadata"]["annotations"][TAKE_OVER] == "1"
+
+    def fail(instance: object) -> None:
+        is_up(instance)
+        raise TargetError("it is not up")
+
+    with pytest.raises(TargetError, match="it is not up"):
+        target.replace(running, release(2, image="mill:2"), fail)
+    assert server.names("pods") == {"mill-1-pod-1"}
+    assert server.objects["pods", "mill-1-pod-1"] == old
+    target.replace(running, release(2, image="mill:2"), is_up)
+    assert server.names("pods") == {"mill-1-pod-2"}
+    assert not {"minReadySeconds", "progressDeadlineSeconds"} & server.objects["deployments", "mill-1"]["spec"].keys()
+
+
 def test_a_replacement_leaves_no_object_of_the_old_release(target: KubernetesTarget, server: StandIn) -> None:
     running = target.start(release(routing={"expose": True, "port": 4000}, secrets={"a": "b"}))
     replaced = target.replace(running, release(2, image="mill:2"), lambda _: None)
@@ -227,6 +256,99 @@ def test_a_refused_object_leaves_nothing_half_made(target: KubernetesTarget, ser
     with pytest.raises(TargetError, match=r"(?s)apply the Service mill-1: .*422.*is invalid.*Change the file"):
         target.start(release(routing={"expose": True, "port": 4000}))
     assert server.objects == {}
+
+
+def test_an_object_of_somebody_else_is_left_alone(target: KubernetesTarget, server: StandIn) -> None:
+    other = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mill-1-secrets", "namespace": "plant"}}
+    server.objects["secrets", "mill-1-secrets"] = other
+    with pytest.raises(TargetError, match=r"(?s)another Secret mill-1-secrets exists.*another UUID"):
+        target.start(release(secrets={"a": "b"}))
+    assert server.objects == {("secrets", "mill-1-secrets"): other}
+
+
+def test_an_account_needs_no_right_to_kinds_that_no_app_uses(target: KubernetesTarget, server: StandIn) -> None:
+    server.forbidden |= {"persistentvolumes", "middlewares", "ingressroutes", "events"}
+    target.stop(target.start(release(secrets={"a": "b"})))
+    assert server.objects == {}
+    server.forbidden |= {"deployments"}
+    with pytest.raises(TargetError, match=r"list the Deployment objects.*403.*an account that may"):
+        target.instances()
+
+
+def test_a_stop_waits_until_the_volumes_are_gone(target: KubernetesTarget, server: StandIn) -> None:
+    [panel] = releases("panel", target="kubernetes", **WHOLE_APP)
+    started = target.start(panel)
+    server.lingering = {"persistentvolumeclaims": 2, "persistentvolumes": 2}
+    target.stop(started)
+    assert server.objects == {}
+
+
+def waiting(reason: str) -> dict[str, Any]:
+    return {"containerStatuses": [{"state": {"waiting": {"reason": reason, "message": f"{reason} of app."}}}]}
+
+
+UNSCHEDULED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are there."}
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (waiting("ErrImagePull"), "ErrImagePull of app. Correct the key image"),
+        (waiting("InvalidImageName"), "InvalidImageName of app. Correct the key image"),
+        (waiting("CreateContainerConfigError"), "CreateContainerConfigError of app. Correct the keys"),
+        ({"conditions": [UNSCHEDULED]}, "0/1 nodes are there. Correct deploy.placement"),
+        (waiting("ContainerCreating"), "/absent is not a directory. Correct what the text names"),
+    ],
+)
+def test_a_pod_that_cannot_begin_is_told_and_leaves_nothing(
+    target: KubernetesTarget,
+    server: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    status: dict[str, Any],
+    told: str,
+) -> None:
+    monkeypatch.setattr("openfactory.deploy.targets.kubernetes.target._BEGIN_SECONDS", 0.3)
+    server.statuses["mill:bad"] = status
+    server.warnings = [{"lastTimestamp": "2026-01-01T00:00:00Z", "message": "/absent is not a directory"}]
+    bad = release(image="mill:bad", secrets={"a": "b"})
+    with pytest.raises(TargetError, match=f"Mill_1 cannot be started: {told}"):
+        target.start(bad)
+    assert server.objects == {}
+    running = target.start(release())
+    with pytest.raises(TargetError, match=told):
+        target.replace(running, msgspec.structs.replace(bad, generation=2), lambda _: None)
+    assert [(instance.generation, instance.health) for instance in target.instances()] == [(1, "ready")]
+    assert server.names("secrets") == set()
+
+
+def test_a_slow_pull_of_an_image_goes_on(
+    target: KubernetesTarget, server: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openfactory.deploy.targets.kubernetes.target._BEGIN_SECONDS", 0.3)
+    server.statuses["mill:1"] = waiting("ContainerCreating")
+    assert target.start(release()).state is InstanceState.STARTING
+
+
+def test_a_refused_pod_is_told_by_its_deployment() -> None:
+    condition = {"type": "ReplicaFailure", "status": "True", "message": "pods are forbidden: exceeded quota"}
+    found = obstacle_of({"status": {"conditions": [condition]}}, None, ())
+    assert found is not None
+    assert (found.final, found.text.startswith("pods are forbidden: exceeded quota. Correct")) == (True, True)
+    assert obstacle_of({"status": {}}, None, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"uuid": "a" * 64}, "64 characters"),
+        ({"uuid": "3D-Printer", "routing": {"port": 4000}}, "begins with a letter"),
+    ],
+)
+def test_a_name_that_kubernetes_refuses_is_told_before(
+    target: KubernetesTarget, keys: dict[str, Any], told: str
+) -> None:
+    assert told in target.refuses(release(**keys))["uuid"]
+    assert target.refuses(release(uuid="3D-Printer")) == {}
 
 
 def test_a_cluster_without_traefik_runs_apps_with_host_names(
@@ -243,8 +365,9 @@ def test_a_cluster_without_traefik_runs_apps_with_host_names(
         assert production.apply_routes([page]) == {"Mill_1": "http://mill-1.factory.test/"}
 
 
-def test_a_restart_makes_a_new_pod(target: KubernetesTarget, server: StandIn) -> None:
-    started = target.start(release())
+@pytest.mark.parametrize("order", ["start-first", "stop-first"])
+def test_a_restart_makes_a_new_pod(target: KubernetesTarget, server: StandIn, order: str) -> None:
+    started = target.start(release(update={"order": order}))
     pod = server.objects["pods", "mill-1-pod-1"]
     target.restart(started)
     assert server.objects["pods", "mill-1-pod-1"] is not pod
@@ -268,6 +391,11 @@ def test_the_state_of_an_instance_is_that_of_its_pod(target: KubernetesTarget, s
     pausing = {"waiting": {"reason": "CrashLoopBackOff"}}
     looping = seen(state=pausing, lastState=ended, restartCount=2)
     assert looping == (InstanceState.RESTARTING, "CrashLoopBackOff", 3, 2)
+    server.objects["pods", "mill-1-pod-1"]["status"] = {"conditions": [UNSCHEDULED]}
+    assert target.instances()[0].health == "0/1 nodes are there."
+    server.objects["pods", "mill-1-pod-1"]["status"] = {"containerStatuses": [{"state": {"running": {}}}]}
+    server.objects["pods", "mill-1-pod-1"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert target.instances()[0].state is InstanceState.STARTING
     server.delete_pods("mill-1")
     assert target.instances()[0].state is InstanceState.STARTING
 
@@ -287,6 +415,13 @@ def test_logs_are_those_of_the_pods(target: KubernetesTarget, server: StandIn, f
         ("Mill_1", "three"),
     ]
     assert sorted(line.uuid for line in logs(4)) == ["Mill_1", "Mill_1", "Mill_1", "other"]
+
+
+def test_logs_have_the_lines_before_a_restart(target: KubernetesTarget, server: StandIn) -> None:
+    target.start(release())
+    server.objects["pods", "mill-1-pod-1"]["status"]["containerStatuses"][0]["restartCount"] = 1
+    server.logs = {"mill-1-pod-1/previous": "no machine\n", "mill-1-pod-1": "\nagain\n"}
+    assert sorted(line.text for line in target.logs()) == ["", "again", "no machine"]
 
 
 def test_logs_go_on_with_a_later_pod_until_the_target_is_closed(target: KubernetesTarget, server: StandIn) -> None:
@@ -331,25 +466,3 @@ def test_a_server_that_is_away_is_told(server: StandIn, tmp_path: Path, monkeypa
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
     with pytest.raises(TargetError, match="Check the server in the kubeconfig"):
         KubernetesTarget(Project("p", tmp_path)).instances()
-
-
-# --- The target on a cluster
-
-
-@pytest.mark.kubernetes
-def test_a_cluster_takes_the_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It makes the objects of an app in the current namespace, and removes them. No pod need run."""
-    assert "KUBECONFIG" in os.environ, "Name the cluster in KUBECONFIG."
-    monkeypatch.setenv("OPENFACTORY_BASE_DOMAIN", "factory.test")
-    keys = dict(WHOLE_APP) | {"uuid": f"Try_{uuid.uuid4().hex[:8]}", "image": "busybox:1", "storage": {}}
-    [panel] = releases("panel", target="kubernetes", **keys)
-    with closing(KubernetesTarget(Project("openfactory-tests", tmp_path))) as target:
-        started = target.start(panel)
-        try:
-            assert target.instances() == [started]
-            changed = msgspec.structs.replace(panel, generation=2)
-            assert target.replace(started, changed, lambda _: None).generation == 2
-        finally:
-            for instance in target.instances():
-                target.stop(instance)
-        assert target.instances() == []

@@ -34,6 +34,10 @@ class StandIn:
         objects: objects by kind (as in paths), and name.
         refused: kinds of objects that the server refuses.
         missing: kinds that the server does not know.
+        forbidden: kinds that the account may not list.
+        warnings: events of the pods.
+        statuses: status of the next pods, by image; other pods run.
+        lingering: by kind, the number of listings for which deleted objects are still there.
         logs: log of each pod.
     """
 
@@ -41,6 +45,10 @@ class StandIn:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.refused: set[str] = set()
         self.missing: set[str] = set()
+        self.forbidden: set[str] = set()
+        self.warnings: list[dict[str, Any]] = []
+        self.statuses: dict[str, dict[str, Any]] = {}
+        self.lingering: dict[str, int] = {}
         self.logs: dict[str, str] = {}
         self.lock = threading.RLock()
 
@@ -58,31 +66,68 @@ class StandIn:
             if kind == "deployments":
                 kept["metadata"].setdefault("annotations", {})["deployment.kubernetes.io/revision"] = "1"
                 kept["status"] = {"replicas": 1}
-            if kind == "deployments" and (before is None or before["spec"]["template"] != item["spec"]["template"]):
+            changed = before is None or before["spec"].get("template") != item["spec"].get("template")
+            if kind == "deployments" and (changed or not self._is_current(name, item)):
                 self._roll(name, item)
             return item
 
     def delete(self, kind: str, name: str) -> bool:
         with self.lock:
+            if kind == "pods" and (pod := self.objects.get((kind, name))) is not None:
+                owner = pod["metadata"]["labels"]["openfactory.uuid"]
+                self._roll(owner, self.objects["deployments", owner], anew=True)  # another pod comes in its place
+                return True
             if kind == "deployments":
-                for pod in [pod for pod in self.names("pods") if pod.startswith(f"{name}-pod")]:
-                    del self.objects["pods", pod]
+                self.delete_pods(name)
+            if self.lingering.get(kind) and (kind, name) in self.objects:
+                self.objects[kind, name]["metadata"]["deletionTimestamp"] = "now"
+                return True
             return self.objects.pop((kind, name), None) is not None
 
-    def _roll(self, name: str, deployment: dict[str, Any]) -> None:
-        self.delete_pods(name)
-        template = deployment["spec"]["template"]
+    def _is_current(self, name: str, deployment: dict[str, Any]) -> bool:
+        """Whether the Deployment has no pod of another version, or keeps it still."""
+        wanted = self._pod_name(name, deployment)
+        others = [pod for pod in self._pods_of(name) if pod != wanted]
+        return bool(deployment["spec"].get("minReadySeconds")) or not others
+
+    def _roll(self, name: str, deployment: dict[str, Any], *, anew: bool = False) -> None:
+        """Have one pod of the wanted version, and the old one only while the Deployment has `minReadySeconds`."""
+        template, pod = deployment["spec"]["template"], self._pod_name(name, deployment)
+        if not deployment["spec"].get("minReadySeconds"):
+            for other in self._pods_of(name):
+                if other != pod or anew:
+                    del self.objects["pods", other]
+        if ("pods", pod) in self.objects and "openfactory.restarted" not in template["metadata"]["annotations"]:
+            return
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        pod = f"{name}-pod-{template['metadata']['annotations']['openfactory.generation']}"
         status = {"state": {"running": {"startedAt": now}}, "restartCount": 0, "ready": True}
+        image = template["spec"]["containers"][0]["image"]
+        metadata = {"name": pod, "namespace": deployment["metadata"]["namespace"], "creationTimestamp": now}
         self.objects["pods", pod] = {
-            "metadata": {**template["metadata"], "name": pod, "creationTimestamp": now},
+            "metadata": copy.deepcopy(template["metadata"]) | metadata,
             "spec": template["spec"],
-            "status": {"containerStatuses": [status]},
+            "status": self.statuses.get(image, {"containerStatuses": [status]}),
         }
 
+    def _pod_name(self, name: str, deployment: dict[str, Any]) -> str:
+        return f"{name}-pod-{deployment['spec']['template']['metadata']['annotations']['openfactory.generation']}"
+
+    def _pods_of(self, name: str) -> list[str]:
+        return [pod for pod in self.names("pods") if pod.startswith(f"{name}-pod")]
+
+    def pass_time(self, kind: str) -> None:
+        """Remove deleted objects of a kind that were listed often enough."""
+        if (left := self.lingering.get(kind)) is None:
+            return
+        self.lingering[kind] = left - 1
+        if left <= 0:
+            ended = [key for key, item in self.objects.items() if "deletionTimestamp" in item["metadata"]]
+            for key in ended:
+                if key[0] == kind:
+                    del self.objects[key]
+
     def delete_pods(self, name: str) -> None:
-        for pod in [pod for pod in self.names("pods") if pod.startswith(f"{name}-pod")]:
+        for pod in self._pods_of(name):
             del self.objects["pods", pod]
 
 
@@ -129,11 +174,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         kind, name = found["kind"], found["name"]
         if found["log"]:
             assert query["timestamps"] == "true"
-            lines = self.state.logs.get(name, "").splitlines(keepends=True)
+            which = f"{name}/previous" if query.get("previous") == "true" else name
+            lines = self.state.logs.get(which, "").splitlines(keepends=True)
             timed = (f"2026-01-01T00:00:00.{number:09}Z {line}" for number, line in enumerate(lines))
             return self._answer(200, "".join(timed).encode())
+        if self.command == "GET" and name:
+            item = self.state.objects.get((kind, name))
+            return self._answer(404, {"message": "not found"}) if item is None else self._answer(200, item)
         if self.command == "GET":
+            if kind in self.state.forbidden:
+                return self._answer(403, {"message": f"{kind} is forbidden"})
+            if kind == "events":
+                return self._answer(200, {"items": self.state.warnings})
             with self.state.lock:
+                self.state.pass_time(kind)
                 items = [
                     item
                     for (of, _), item in self.state.objects.items()
@@ -146,11 +200,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if kind in self.state.refused:
             return self._answer(422, {"message": f"{kind} {name} is invalid"})
         if self.headers["Content-Type"] == "application/merge-patch+json":
-            body = _merged(self.state.objects[kind, name], body)
+            with self.state.lock:
+                if (before := self.state.objects.get((kind, name))) is None:
+                    return self._answer(404, {"message": "not found"})
+                body = _merged(before, body)
+                if kind == "pods":
+                    self.state.objects[kind, name] = body
+                    return self._answer(200, body)
         else:
             assert self.headers["Content-Type"] == "application/apply-patch+yaml"
             assert (query["fieldManager"], query["force"].lower()) == ("openfactory", "true")
             assert "resourceVersion" not in body["metadata"]
+            assert "stringData" not in body  # the server keeps a key that a later version leaves out
         try:
             return self._answer(200, self.state.apply(kind, name, body))
         except kubernetes_validate.ValidationError as error:

@@ -46,7 +46,7 @@ WHOLE_APP: Mapping[str, Any] = {
     "deploy": {
         "resources": {
             "limits": {"cpus": 0.5, "memory": "512Mi", "open_files": 4096},
-            "reservations": {"cpus": 0.25, "memory": "1Gi"},
+            "reservations": {"cpus": 0.25, "memory": "256Mi"},
         },
         "placement": {"constraints": ("node.labels.hall=2", "node.hostname != old")},
     },

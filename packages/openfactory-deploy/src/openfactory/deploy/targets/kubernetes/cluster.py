@@ -39,6 +39,14 @@ _ALL_KINDS = {**KINDS, "Pod": ("v1", "pods")}
 # Kinds that belong to no namespace.
 _OF_CLUSTER = ("PersistentVolume",)
 
+# Kinds that most apps do not need, so that an account may lack the right to list them. The server refuses that before
+# it looks whether it knows the kind.
+_OPTIONAL = ("PersistentVolume", "Middleware", "IngressRoute")
+
+# Statuses of an answer by which there is no such object.
+_ABSENT = (404,)
+_ABSENT_OPTIONAL = (403, 404)
+
 # Seconds in which the server answers.
 _TIMEOUT = 30.0
 
@@ -116,10 +124,12 @@ class Cluster:
 
     def restart(self, deployment: Object) -> None:
         """Make the pods of a Deployment anew."""
-        annotation = {"openfactory.restarted": str(time.time_ns())}
-        change = {"spec": {"template": {"metadata": {"annotations": annotation}}}}
-        with self._told(f"restart {deployment['metadata']['name']}"):
-            self._request("patch", _path_of(deployment), change, content_type="application/merge-patch+json")
+        annotations = {"openfactory.restarted": str(time.time_ns())}
+        self._change(deployment, {"spec": {"template": {"metadata": {"annotations": annotations}}}})
+
+    def annotate(self, item: Object, annotations: Mapping[str, str]) -> None:
+        """Set annotations of an object. An object that is gone is no error."""
+        self._change(item, {"metadata": {"annotations": dict(annotations)}})
 
     def delete(self, item: Object) -> None:
         """Delete an object; its pods end with it. An object that is gone already is no error."""
@@ -127,20 +137,33 @@ class Cluster:
             self._request_or_none("delete", _path_of(item), {"propagationPolicy": "Background"})
 
     def objects(self, selector: str, kinds: Iterable[str] = KINDS) -> list[Object]:
-        """Return the objects with the given labels; a kind that the cluster does not know is skipped."""
+        """Return the objects with the given labels; a kind that the cluster or the account does not have is skipped."""
         found: list[Object] = []
         for kind in kinds:
             with self._told(f"list the {kind} objects"):
-                path = _path(kind, self.namespace)
-                listed = self._request_or_none("get", path, label_selector=selector) or {"items": []}
+                path, absent = _path(kind, self.namespace), _ABSENT_OPTIONAL if kind in _OPTIONAL else _ABSENT
+                listed = self._request_or_none("get", path, absent=absent, label_selector=selector) or {"items": []}
                 found += [{**item, "kind": kind, "apiVersion": _ALL_KINDS[kind][0]} for item in listed["items"]]
         return found
+
+    def warnings(self, pod: Object) -> list[Object]:
+        """Return the warnings about a pod, the oldest first; an account may lack the right to read them."""
+        chosen = f"type=Warning,involvedObject.uid={pod['metadata'].get('uid', '')}"
+        with self._told("list the events"):
+            path = f"/api/v1/namespaces/{self.namespace}/events"
+            listed = self._request_or_none("get", path, absent=_ABSENT_OPTIONAL, field_selector=chosen)
+        return sorted((listed or {"items": []})["items"], key=lambda event: event.get("lastTimestamp") or "")
+
+    def find(self, item: Object) -> Object | None:
+        """Return the object of the same kind and name as the server has it, or None."""
+        with self._told(f"read the {item['kind']} {item['metadata']['name']}"):
+            return self._request_or_none("get", _path_of(item))
 
     def log(self, name: str, *, follow: bool, tail: int | None, since: str | None) -> PodLog:
         """Return the log of a pod, with times.
 
         Args:
-            name: name of the pod.
+            name: name of the pod; with `/previous` at its end, that of its container before the last restart.
             follow: go on until the pod ends.
             tail: number of last lines to begin with.
             since: time from which on; the server cuts it to seconds.
@@ -152,8 +175,11 @@ class Cluster:
             query.append(("tailLines", str(tail)))
         if since is not None:
             query.append(("sinceTime", since))
+        pod, _, which = name.partition("/")
+        if which:
+            query.append((which, "true"))
         with self._told(f"read the log of {name}"):
-            path = f"{_path('Pod', self.namespace)}/{name}/log"
+            path = f"{_path('Pod', self.namespace)}/{pod}/log"
             return PodLog(self._client.request("get", path, serialize=False, query_params=query))
 
     def close(self) -> None:
@@ -174,18 +200,24 @@ class Cluster:
             return "default"
         return context["context"].get("namespace") or "default"
 
+    def _change(self, item: Object, change: Object) -> None:
+        with self._told(f"change the {item['kind']} {item['metadata']['name']}"):
+            self._request_or_none("patch", _path_of(item), change, content_type="application/merge-patch+json")
+
     def _request(self, method: str, path: str, body: Object | None = None, **options: Any) -> Object:
         answer = self._client.request(method, path, body, serialize=False, _request_timeout=_TIMEOUT, **options)
         decoded: Object = json.loads(answer.data)
         return decoded
 
-    def _request_or_none(self, method: str, path: str, body: Object | None = None, **options: Any) -> Object | None:
-        from kubernetes.dynamic.exceptions import NotFoundError
-
+    def _request_or_none(
+        self, method: str, path: str, body: Object | None = None, absent: tuple[int, ...] = _ABSENT, **options: Any
+    ) -> Object | None:
         try:
             return self._request(method, path, body, **options)
-        except NotFoundError:
-            return None
+        except self._kubernetes.client.ApiException as error:
+            if error.status in absent:
+                return None
+            raise
 
     @contextmanager
     def _told(self, act: str) -> Generator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,14 +13,17 @@ from openfactory.deploy.app import Release
 from openfactory.deploy.files.durations import seconds_of
 from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.gateway.routes import Addresses
-from openfactory.deploy.names import normalised_name
+from openfactory.deploy.names import MAX_LABEL, normalised_name
 from openfactory.deploy.targets.health import ALIVE, health_check
 from openfactory.deploy.targets.identity import APP, PROJECT, UUID, identity_labels
 from openfactory.deploy.targets.kubernetes.placement import scheduling
 from openfactory.deploy.targets.kubernetes.routes import route_objects
 from openfactory.deploy.targets.kubernetes.volumes import Volumes, volumes_of
 
-__all__ = ["Place", "manifests", "secret_name"]
+__all__ = ["TAKE_OVER", "Place", "manifests", "name_problem", "secret_name"]
+
+#: Annotation of a pod: 1 if its app takes the UUID over from another process that owns it.
+TAKE_OVER = "openfactory.take-over"
 
 # Folder of the secrets, as in all containers.
 _SECRETS = "/run/secrets"
@@ -44,6 +48,16 @@ def secret_name(release: Release) -> str:
     return f"{normalised_name(release.uuid)}-secrets"
 
 
+def name_problem(release: Release) -> str | None:
+    """Return the reason for which Kubernetes refuses the name of a release, with the remedy, or None."""
+    name = normalised_name(release.uuid)
+    if len(name) > MAX_LABEL:
+        return f"Its name in Kubernetes has {len(name)} characters. Write a UUID of at most {MAX_LABEL}."
+    if name[0].isdigit() and _ports(release):
+        return f"The name of a Service begins with a letter, and {name!r} does not. Begin the UUID with a letter."
+    return None
+
+
 def manifests(release: Release, place: Place, *, with_secrets: bool = True) -> list[dict[str, Any]]:
     """Return the objects of a release, in the order in which they are made.
 
@@ -61,7 +75,8 @@ def manifests(release: Release, place: Place, *, with_secrets: bool = True) -> l
     if release.secrets and with_secrets:
         objects.append(
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret_name(release)}, "type": "Opaque"}
-            | {"stringData": dict(release.secrets)}
+            # Not `stringData`: the server keeps a key that is left out of it.
+            | {"data": {name: b64encode(value.encode()).decode() for name, value in release.secrets.items()}}
         )
     objects += volumes.objects
     objects.append(
@@ -153,16 +168,25 @@ def _pod_template(release: Release, place: Place, volumes: Volumes) -> dict[str,
     spec |= scheduling(settings)
     # A changed value of a secret makes a new pod, because the hash of the release is part of the template.
     metadata = _identity(release, place)
-    metadata["annotations"] = {**settings.labels, **metadata["annotations"]}
+    takes_over = {TAKE_OVER: "1"} if _takes_over(release) else {}
+    metadata["annotations"] = {**settings.labels, **metadata["annotations"], **takes_over}
     return {"metadata": metadata, "spec": spec}
 
 
-def _environment(release: Release) -> list[dict[str, str]]:
-    variables = dict(release.environment)
-    if release.app.settings.update.order == "start-first":
-        # The new pod runs beside the old one, and takes its UUID over.
-        variables.setdefault("APP_TAKE_OVER", "1")
-    return [{"name": name, "value": _without_references(value)} for name, value in variables.items()]
+def _environment(release: Release) -> list[dict[str, Any]]:
+    variables: list[dict[str, Any]] = [
+        {"name": name, "value": _without_references(value)} for name, value in release.environment.items()
+    ]
+    if _takes_over(release):
+        # Of the pod, because it is read again at each start of the container: the old pod of an update has 0.
+        source = {"fieldRef": {"fieldPath": f"metadata.annotations['{TAKE_OVER}']"}}
+        variables.append({"name": "APP_TAKE_OVER", "valueFrom": source})
+    return variables
+
+
+def _takes_over(release: Release) -> bool:
+    """Return whether a new pod runs beside an old one, and takes its UUID over."""
+    return release.app.settings.update.order == "start-first" and "APP_TAKE_OVER" not in release.environment
 
 
 def _without_references(text: str) -> str:

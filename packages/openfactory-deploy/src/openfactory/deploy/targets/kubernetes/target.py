@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import datetime
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from openfactory.deploy.app import Release
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.names import normalised_name
-from openfactory.deploy.targets.base import Instance, InstanceState, LogLine, Project, Target, TargetError
-from openfactory.deploy.targets.identity import APP, GENERATION, HASH, PROJECT, UUID
+from openfactory.deploy.targets.base import Instance, LogLine, Project, Target, TargetError
+from openfactory.deploy.targets.identity import APP, PROJECT, UUID
 from openfactory.deploy.targets.kubernetes.cluster import Cluster, Object
-from openfactory.deploy.targets.kubernetes.manifests import Place, manifests
+from openfactory.deploy.targets.kubernetes.instances import (
+    container_status,
+    generation_of,
+    grace_of,
+    holding,
+    instance_of,
+    key_of,
+    newest_pod,
+    run_of,
+    uuid_of,
+)
+from openfactory.deploy.targets.kubernetes.manifests import TAKE_OVER, Place, manifests, name_problem
+from openfactory.deploy.targets.kubernetes.obstacles import has_begun, obstacle_of
 from openfactory.deploy.targets.kubernetes.placement import unknown_constraints
 from openfactory.deploy.targets.logs import followed_logs, merged_logs
 
@@ -23,6 +35,15 @@ __all__ = ["KubernetesTarget"]
 
 # Seconds beyond the grace period in which a pod is gone.
 _GONE_SECONDS = 60.0
+
+# Seconds in which a pod begins, or the cluster tells a reason; a slow pull of an image may go on.
+_BEGIN_SECONDS = 60.0
+
+# Kinds whose objects go some time after they are deleted.
+_SLOW_KINDS = ("Pod", "PersistentVolumeClaim", "PersistentVolume")
+
+# Seconds between two looks at the pods.
+_PAUSE = 0.2
 
 
 class KubernetesTarget(Target):
@@ -41,6 +62,7 @@ class KubernetesTarget(Target):
         super().__init__(project)
         self._addresses = Addresses.from_settings()
         self._ended = threading.Event()
+        self._starts: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
     @cached_property
     def _cluster(self) -> Cluster:
@@ -64,77 +86,96 @@ class KubernetesTarget(Target):
         return lacking
 
     def refuses(self, release: Release) -> dict[str, str]:
+        refused = {}
         if release.app.settings.image is None:
-            return {"image": "Kubernetes runs images only. Add `image`."}
-        return {}
+            refused["image"] = "Kubernetes runs images only. Add `image`."
+        if (problem := name_problem(release)) is not None:
+            refused["uuid"] = problem
+        return refused
 
     def instances(self) -> list[Instance]:
         pods = self._pods(self._of_project)
-        found = [_instance(item, pods) for item in self._cluster.objects(self._of_project, ["Deployment"])]
+        found = [instance_of(item, pods) for item in self._cluster.objects(self._of_project, ["Deployment"])]
         return sorted(found, key=lambda instance: (instance.uuid, instance.generation))
 
     def start(self, release: Release) -> Instance:
         for problem in self.refuses(release).values():
             raise TargetError(f"{release.uuid} cannot be started: {problem}")
-        running = self._deployment(release.uuid)
-        if running is not None and _generation(running) == release.generation:
-            raise TargetError(f"{release.uuid} of this generation runs already. Replace it by a higher generation.")
-        self._apply(release)
-        return self._find(release)
-
-    def replace(
-        self,
-        running: Instance,  # noqa: ARG002 - Kubernetes stops its pod
-        release: Release,
-        wait_until_up: Callable[[Instance], None],
-    ) -> Instance:
-        before = self._apply(release)
-        started = self._find(release)
+        with self._starts[release.uuid]:
+            running = self._deployment(release.uuid)
+            if running is not None and generation_of(running) == release.generation:
+                raise TargetError(f"{release.uuid} of this generation runs already. Replace it by a higher generation.")
+            before = self._apply(release)
         try:
-            wait_until_up(started)
+            self._wait_until_begun(release)
+            return self._find(release)
         except BaseException:
             self._restore(before, release)
+            if running is None:
+                self._wait_until_gone(release.uuid, grace_of(self._wanted_deployment(release)))
+            raise
+
+    def replace(self, running: Instance, release: Release, wait_until_up: Callable[[Instance], None]) -> Instance:
+        self._take_over(running, may=False)
+        try:
+            before = self._apply(release, holds=True)
+            try:
+                self._wait_until_begun(release)
+                started = self._find(release)
+                wait_until_up(started)
+                self._cluster.apply(self._wanted_deployment(release))  # now the old pod is stopped
+            except BaseException:
+                self._restore(before, release)
+                raise
+        except BaseException:
+            self._take_over(running, may=True)
             raise
         self._remove_surplus(release)
         return started
 
     def stop(self, instance: Instance) -> None:
         running = self._deployment(instance.uuid)
-        if running is None or _generation(running) != instance.generation:
+        if running is None or generation_of(running) != instance.generation:
             return
         for item in reversed(self._cluster.objects(self._of_uuid(instance.uuid))):
             self._cluster.delete(item)
         if not self._cluster.objects(self._of_app(instance.app), ["Deployment"]):
             for item in self._cluster.objects(f"{self._of_app(instance.app)},!{UUID}"):
                 self._cluster.delete(item)
-        grace = running["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
-        deadline = time.monotonic() + grace + _GONE_SECONDS
-        while self._pods(self._of_uuid(instance.uuid)):
-            if time.monotonic() > deadline:
-                raise TargetError(f"The pod of {instance.uuid} is still there. Look at it: kubectl describe pod.")
-            time.sleep(0.2)
+        self._wait_until_gone(instance.uuid, grace_of(running))
 
     def restart(self, instance: Instance) -> None:
         if (running := self._deployment(instance.uuid)) is None:
             raise TargetError(f"{instance.uuid} does not run. Start it: ofa apps up.")
-        self._cluster.restart(running)
+        if running["spec"]["strategy"]["type"] == "Recreate":
+            self._cluster.restart(running)  # the old pod is gone before the new one is made
+            return
+        # Not by a rolling update: the old app ends when the new one takes its UUID, and its container would be started
+        # again, and take the UUID back, before its pod is stopped.
+        for pod in self._pods(self._of_uuid(instance.uuid)):
+            self._cluster.delete(pod)
 
     def logs(self, uuids: Collection[str] = (), *, follow: bool = False, tail: int | None = None) -> Iterator[LogLine]:
         wanted = {normalised_name(uuid) for uuid in uuids}
         runs: dict[str, str] = {}
+        pods: dict[str, Object] = {}
 
         def sources() -> dict[str, str]:
-            pods = {pod["metadata"]["name"]: pod for pod in self._pods(self._of_project)}
-            runs.update({name: _run(pod) for name, pod in pods.items()})
+            pods.clear()
+            pods.update({pod["metadata"]["name"]: pod for pod in self._pods(self._of_project)})
+            runs.update({name: run_of(pod) for name, pod in pods.items()})
             return {
-                name: _uuid(pod)
+                name: uuid_of(pod)
                 for name, pod in pods.items()
                 if not wanted or pod["metadata"]["labels"].get(UUID) in wanted
             }
 
         if follow:
             return followed_logs(sources, runs.__getitem__, self._cluster.log, tail, self._ended)
-        return merged_logs(sources(), self._cluster.log, tail)
+        found = sources()
+        # What an app wrote before it ended is in a log of its own.
+        ended = [name for name in found if container_status(pods[name]).get("restartCount")]
+        return merged_logs(found | {f"{name}/previous": found[name] for name in ended}, self._cluster.log, tail)
 
     def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
         # The routes are objects of the releases, so they are there already.
@@ -169,104 +210,95 @@ class KubernetesTarget(Target):
 
     def _find(self, release: Release) -> Instance:
         made = self._deployment(release.uuid)
-        if made is not None and _generation(made) == release.generation:
-            return _instance(made, self._pods(self._of_uuid(release.uuid)))
+        if made is not None and generation_of(made) == release.generation:
+            return instance_of(made, self._pods(self._of_uuid(release.uuid)))
         raise TargetError(f"{release.uuid} was deleted while it was made. Deploy it again.")
 
-    def _apply(self, release: Release) -> list[Object]:
-        """Apply the objects of a release, and return those before. If one is refused, all are as they were before."""
+    def _wanted_deployment(self, release: Release) -> Object:
+        return next(item for item in manifests(release, self._place) if item["kind"] == "Deployment")
+
+    def _apply(self, release: Release, *, holds: bool = False) -> list[Object]:
+        """Apply the objects of a release, and return those before. If one is refused, all are as they were before.
+
+        Args:
+            release: the release.
+            holds: keep the old pod until the Deployment is applied again.
+        """
         before = self._objects_of(release.uuid, release.app.settings.uuid)
+        wanted, own = manifests(release, self._place), {key_of(item) for item in before}
+        for item in wanted:
+            if key_of(item) not in own:
+                self._check_is_own(item, release)
         try:
-            for item in manifests(release, self._place):
-                self._cluster.apply(item)
+            for item in wanted:
+                self._cluster.apply(holding(item) if holds else item)
         except BaseException:
             self._restore(before, release)
             raise
         return before
 
+    def _check_is_own(self, item: Object, release: Release) -> None:
+        """Raise an error if an object of another project, or of somebody else, has the name of one to be made."""
+        found = self._cluster.find(item)
+        if found is not None and (found["metadata"].get("labels") or {}).get(PROJECT) != self._place.project:
+            kind, name = key_of(item)
+            raise TargetError(
+                f"{release.uuid} cannot be started: another {kind} {name} exists, which is not of the project "
+                f"{self._place.project}. Delete it, or give the app another UUID."
+            )
+
+    def _take_over(self, instance: Instance, *, may: bool) -> None:
+        """Have the containers of an instance take the UUID over when they are started again, or leave it to its owner.
+
+        An app ends when another takes its UUID, and Kubernetes starts its container again.
+        """
+        for pod in self._pods(self._of_uuid(instance.uuid)):
+            if generation_of(pod) == instance.generation:
+                self._cluster.annotate(pod, {TAKE_OVER: str(int(may))})
+
+    def _wait_until_begun(self, release: Release) -> None:
+        """Wait until the container of a release has begun, or the cluster tells for what reason it cannot.
+
+        Raises:
+            TargetError: it cannot begin.
+        """
+        deadline = time.monotonic() + _BEGIN_SECONDS
+        while True:
+            obstacle = None
+            deployment = self._deployment(release.uuid)
+            if deployment is not None and generation_of(deployment) == release.generation:
+                pod = newest_pod(deployment, self._pods(self._of_uuid(release.uuid)))
+                if pod is not None and has_begun(pod):
+                    return
+                warnings = () if pod is None else self._cluster.warnings(pod)
+                obstacle = obstacle_of(deployment, pod, warnings)
+            is_late = time.monotonic() > deadline
+            if obstacle is not None and (obstacle.final or is_late):
+                raise TargetError(f"{release.uuid} cannot be started: {obstacle.text}")
+            if is_late:
+                return  # a slow pull
+            time.sleep(_PAUSE)
+
+    def _wait_until_gone(self, uuid: str, grace: float) -> None:
+        """Wait until the pods of a replica are gone, and its volumes, which go when no pod has them."""
+        deadline = time.monotonic() + grace + _GONE_SECONDS
+        while found := self._cluster.objects(self._of_uuid(uuid), _SLOW_KINDS):
+            if time.monotonic() > deadline:
+                kind, name = key_of(found[0])
+                raise TargetError(f"The {kind} {name} of {uuid} is still there. Look at it: kubectl describe {kind}.")
+            time.sleep(_PAUSE)
+
     def _restore(self, before: Sequence[Object], release: Release) -> None:
-        known = {_key(item) for item in before}
+        known = {key_of(item) for item in before}
         for item in before:
             self._cluster.put_back(item)
         for item in self._objects_of(release.uuid, release.app.settings.uuid):
-            if _key(item) not in known:
+            if key_of(item) not in known:
                 self._cluster.delete(item)
 
     def _remove_surplus(self, release: Release) -> None:
         """Delete the objects that a release no longer has, such as the route of a page that is not exposed now."""
-        wanted = {_key(item) for item in manifests(release, self._place)}
+        wanted = {key_of(item) for item in manifests(release, self._place)}
         for item in self._objects_of(release.uuid, release.app.settings.uuid):
-            if _key(item) not in wanted:
+            if key_of(item) not in wanted:
                 self._cluster.delete(item)
-
-
-def _key(item: Object) -> tuple[str, str]:
-    return item["kind"], item["metadata"]["name"]
-
-
-def _generation(item: Object) -> int:
-    return int(item["metadata"]["annotations"][GENERATION])
-
-
-def _uuid(item: Object) -> str:
-    return str(item["metadata"]["annotations"][UUID])
-
-
-def _run(pod: Object) -> str:
-    """Return a text that changes with each start of the container of a pod."""
-    status = _container_status(pod)
-    state = status.get("state") or {}
-    begun = (state.get("running") or state.get("terminated") or {}).get("startedAt")
-    return f"{status.get('restartCount') or 0} {begun}"
-
-
-def _instance(deployment: Object, pods: Sequence[Object]) -> Instance:
-    """Return the instance of a Deployment, whose state is that of its newest pod."""
-    annotations = deployment["metadata"]["annotations"]
-    label = deployment["metadata"]["labels"][UUID]
-    own = [
-        pod
-        for pod in pods
-        if pod["metadata"]["labels"].get(UUID) == label
-        and pod["metadata"]["annotations"].get(GENERATION) == annotations[GENERATION]
-    ]
-    pod = max(own, key=lambda each: each["metadata"].get("creationTimestamp") or "", default=None)
-    container = deployment["spec"]["template"]["spec"]["containers"][0]
-    status = _container_status(pod)
-    ended = (status.get("lastState") or {}).get("terminated") or {}
-    ended = (status.get("state") or {}).get("terminated") or ended
-    running = (status.get("state") or {}).get("running") or {}
-    waiting = (status.get("state") or {}).get("waiting") or {}
-    ports = [port["containerPort"] for port in container.get("ports", ()) if port["name"] == "web"]
-    return Instance(
-        uuid=annotations[UUID],
-        app=annotations[APP],
-        hash=annotations[HASH],
-        generation=int(annotations[GENERATION]),
-        state=_state(status),
-        exit_status=ended.get("exitCode"),
-        restarts=status.get("restartCount") or 0,
-        started=_timestamp(running.get("startedAt")),
-        program=container["image"],
-        address=f"http://{deployment['metadata']['name']}:{ports[0]}" if ports else None,
-        health="ready" if status.get("ready") else str(waiting.get("reason") or ""),
-        is_ready=bool(status.get("ready")),
-    )
-
-
-def _container_status(pod: Object | None) -> dict[str, Any]:
-    statuses = ((pod or {}).get("status") or {}).get("containerStatuses") or [{}]
-    return dict(statuses[0])
-
-
-def _state(status: dict[str, Any]) -> InstanceState:
-    state = status.get("state") or {}
-    if "running" in state and state["running"] is not None:
-        return InstanceState.RUNNING
-    if status.get("restartCount") or state.get("terminated"):
-        return InstanceState.RESTARTING
-    return InstanceState.STARTING
-
-
-def _timestamp(text: str | None) -> float | None:
-    return None if text is None else datetime.fromisoformat(text).timestamp()
