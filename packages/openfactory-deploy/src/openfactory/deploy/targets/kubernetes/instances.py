@@ -64,7 +64,7 @@ def run_of(pod: Object) -> str:
 
 
 def newest_pod(deployment: Object, pods: Sequence[Object]) -> Object | None:
-    """Return the pod of a Deployment that does not end, or None if there is none."""
+    """Return the newest pod of a Deployment, apart from pods that are being stopped, or None."""
     label, generation = deployment["metadata"]["labels"][UUID], generation_of(deployment)
     own = [
         pod

@@ -257,10 +257,10 @@ class KubernetesTarget(Target):
                 self._cluster.annotate(pod, {TAKE_OVER: str(int(may))})
 
     def _wait_until_begun(self, release: Release) -> None:
-        """Wait until the container of a release has begun, or the cluster tells for what reason it cannot.
+        """Wait until the container of a release has begun; a slow pull of its image may go on after that.
 
         Raises:
-            TargetError: it cannot begin.
+            TargetError: it cannot begin; the text has the reason of the cluster.
         """
         deadline = time.monotonic() + _BEGIN_SECONDS
         while True:
@@ -276,7 +276,7 @@ class KubernetesTarget(Target):
             if obstacle is not None and (obstacle.final or is_late):
                 raise TargetError(f"{release.uuid} cannot be started: {obstacle.text}")
             if is_late:
-                return  # a slow pull
+                return
             time.sleep(_PAUSE)
 
     def _wait_until_gone(self, uuid: str, grace: float) -> None:
