@@ -31,6 +31,7 @@ from target_conformance import REPORTER, Settings, TargetConformance, environmen
 pytestmark = pytest.mark.kubernetes
 
 IMAGE = os.environ.get("OPENFACTORY_TEST_IMAGE", "python:3.13-slim")
+PROGRAM: Settings = {"image": IMAGE, "command": ["python", "-c", REPORTER]}
 STOP_FIRST = {"update": {"order": "stop-first"}}
 
 
@@ -41,12 +42,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setenv("OPENFACTORY_BASE_DOMAIN", "factory.test")
     with closing(Cluster()) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def program() -> Settings:
-    """The keys of an app that runs `REPORTER`."""
-    return {"image": IMAGE, "command": ["python", "-c", REPORTER]}
 
 
 class TestKubernetesTarget(TargetConformance):
@@ -63,6 +58,10 @@ class TestKubernetesTarget(TargetConformance):
             for instance in target.instances():
                 target.stop(instance)
             assert self.left_by(target) == []
+
+    @pytest.fixture
+    def program(self) -> Settings:
+        return PROGRAM
 
     @pytest.fixture
     def missing_program(self) -> Settings:
@@ -158,19 +157,19 @@ def test_the_server_takes_all_keys_of_an_app(cluster: Cluster, target: Kubernete
     assert target.instances()[0].hash == made.hash == panel.hash
 
 
-def test_a_secret_that_is_left_out_is_gone(cluster: Cluster, target: KubernetesTarget, program: Settings) -> None:
+def test_a_secret_that_is_left_out_is_gone(cluster: Cluster, target: KubernetesTarget) -> None:
     factory = FactoryEnvironment({"KSQLDB_URL": "memory://none"}, {})
-    [both] = releases_on(target, factory, uuid="mill", secrets={"a": "1", "b": "2"}, **program)
-    [single] = releases_on(target, factory, uuid="mill", secrets={"a": "1"}, **program)
+    [both] = releases_on(target, factory, uuid="mill", secrets={"a": "1", "b": "2"}, **PROGRAM)
+    [single] = releases_on(target, factory, uuid="mill", secrets={"a": "1"}, **PROGRAM)
     running = target.start(both)
     target.replace(running, msgspec.structs.replace(single, generation=2), lambda _: None)
     [secret] = cluster.objects("openfactory.project=hall-2", ["Secret"])
     assert secret["data"].keys() == {"a"}
 
 
-def test_an_object_of_another_project_is_left_alone(target: KubernetesTarget, program: Settings) -> None:
+def test_an_object_of_another_project_is_left_alone(target: KubernetesTarget) -> None:
     factory = FactoryEnvironment({"KSQLDB_URL": "memory://none"}, {})
-    [mill] = releases_on(target, factory, uuid="mill", **program)
+    [mill] = releases_on(target, factory, uuid="mill", **PROGRAM)
     with closing(KubernetesTarget(Project("hall-3", target.project.folder))) as other:
         running = other.start(mill)
         with pytest.raises(TargetError, match="another Deployment mill exists"):
