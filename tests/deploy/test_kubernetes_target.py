@@ -371,6 +371,9 @@ def test_a_restart_makes_a_new_pod(target: KubernetesTarget, server: StandIn, or
     pod = server.objects["pods", "mill-1-pod-1"]
     target.restart(started)
     assert server.objects["pods", "mill-1-pod-1"] is not pod
+    # A rolling update would start the container of the old pod again, which would take the UUID back.
+    annotations = server.objects["deployments", "mill-1"]["spec"]["template"]["metadata"]["annotations"]
+    assert ("openfactory.restarted" in annotations) == (order == "stop-first")
     assert target.instances()[0].generation == 1
 
 
