@@ -79,11 +79,14 @@ class TestKubernetesTarget(TargetConformance):
         import kubernetes
         from kubernetes.stream import stream
 
-        api = kubernetes.client.CoreV1Api()
         [pod] = self.cluster.objects(f"openfactory.uuid={instance.uuid.lower()}", ["Pod"])
-        command = ["python", "-c", "import os; os.kill(1, 15)"]
+        options = {"command": ["python", "-c", "import os; os.kill(1, 15)"], "stdout": True, "_preload_content": False}
         names = pod["metadata"]["name"], pod["metadata"]["namespace"]
-        stream(api.connect_get_namespaced_pod_exec, *names, command=command, stdout=True, stderr=True)
+        with kubernetes.client.ApiClient() as client:
+            api = kubernetes.client.CoreV1Api(client)
+            command = stream(api.connect_get_namespaced_pod_exec, *names, **options)
+            command.run_forever(timeout=30)
+            command.sock.shutdown()  # its `close` leaves the socket open when the server has ended the connection
 
     def left_by(self, target: Target) -> list[str]:
         found = self.cluster.objects(f"openfactory.project={target.project.name}", [*KINDS, "Pod"])
