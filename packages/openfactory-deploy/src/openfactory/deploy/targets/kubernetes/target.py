@@ -179,6 +179,9 @@ class KubernetesTarget(Target):
 
     def apply_routes(self, releases: Sequence[Release]) -> dict[str, str]:
         # The routes are objects of the releases, so they are there already.
+        return self.urls(releases)
+
+    def urls(self, releases: Sequence[Release]) -> dict[str, str]:
         return self._addresses.urls(releases)
 
     def close(self) -> None:
