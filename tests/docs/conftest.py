@@ -107,7 +107,7 @@ class Terminal:
     @property
     def idle(self) -> bool:
         """Whether the shell waits for a command."""
-        return len(self._ended()) == self._commands and self._said.endswith("$ ")
+        return len(self._ended()) >= self._commands and self._said.endswith("$ ")
 
     def type(self, command: str) -> None:
         """Give the shell a command, as soon as it waits for one."""
@@ -122,12 +122,15 @@ class Terminal:
         """Type Ctrl-C at a command that runs."""
         assert not self.idle, "Ctrl-C is typed where no command runs"
         os.write(self._master, b"\x03")
+        self._wait(lambda: "^C" in self._said[self._heard :], "echo Ctrl-C")
 
     def expect(self, text: str, *, to_end: bool) -> None:
         """Wait for what comes next, and if it says so for the end of the command."""
         pattern = re.compile(_pattern(text))
         if to_end:
             self._wait(lambda: self.idle, f"end after {text!r}")
+            # At a Ctrl-C, a shell that waits for a command writes a status too.
+            assert len(self._ended()) == self._commands, "the command has ended before Ctrl-C was typed"
             said = self._said[self._heard :].removesuffix("$ ")
             whole = said if said.endswith("\n") or not said else said + "\n"
             assert pattern.fullmatch(whole), f"\n--- expected\n{text}\n--- said\n{said}"
