@@ -60,7 +60,8 @@ class Writing:
         return position
 
 
-@pytest.fixture(params=["kafka", "http"])
+# Both engines follow the log by the same code, and a ksqlDB for each test takes seconds.
+@pytest.fixture(params=["kafka", pytest.param("http", marks=pytest.mark.thorough)])
 def writing(
     request: pytest.FixtureRequest, kafka_broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Writing]:
