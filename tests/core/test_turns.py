@@ -9,7 +9,8 @@ from queue import Empty, SimpleQueue
 
 import pytest
 
-from openfactory.concurrency import Lane, OrderedExecutor, collected_lanes, run_lanes
+from openfactory.concurrency import Lane, OrderedExecutor
+from openfactory.concurrency.ordered_executor import collected_lanes, run_lanes
 from openfactory.concurrency.turns import Turns
 
 Eventually = Callable[..., None]

@@ -10,7 +10,8 @@ from contextlib import nullcontext, suppress
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from openfactory.concurrency import Lane, collected_lanes
+from openfactory.concurrency import Lane
+from openfactory.concurrency.ordered_executor import collected_lanes
 from openfactory.concurrency.turns import Turns
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.interest import Interest
