@@ -104,7 +104,7 @@ class Delivery:
         self.on_delivery_error = self._failures.on_delivery_error
         self._written = self._failed = 0
         self.furthest: dict[tuple[str, int], int] = {}
-        self._timed: set[tuple[str | None, int | None]] = set()  # partitions whose clock is noted in this round
+        self._timed: set[tuple[str | None, int | None]] = set()  # partitions with a report in this round
         self._producer: Producer = self._new_producer()
         self._outbox = Outbox(self._producer, self._kafka_exception, self._on_rejected, self._wake.set)
         self._thread = threading.Thread(target=self._run, name="openfactory-delivery", daemon=True)
@@ -167,6 +167,8 @@ class Delivery:
             if partition not in self._timed:
                 self._timed.add(partition)
                 now = boot_seconds()
+                if self._connection.outage.reason:
+                    self._connection.on_answer()
             place = position
             if positions.base and event is not None:  # written perhaps before partitions were added
                 position = positions.of_record(event.asset_uuid, Partition(*partition), place - 1)  # type: ignore[arg-type]
@@ -174,8 +176,6 @@ class Delivery:
             if position == place and offset is not None:
                 self.echoes.note(partition, place, receipt, message)  # type: ignore[arg-type]
             self._written += 1
-            if self._connection.outage.reason:
-                self._connection.on_answer()
         else:
             self._fail_by(receipt, error)
         self._settled(receipt)

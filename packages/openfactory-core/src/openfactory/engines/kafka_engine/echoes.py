@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from openfactory.engines.dispatcher import has_plain_echo
-from openfactory.engines.kafka_engine.fold import is_deregistration
+from openfactory.engines.kafka_engine.fold import ASSET_TYPE_ID
 from openfactory.events.decoding import FLAT_LENGTH, MAX_DEPTH, brackets_in
 from openfactory.events.receipt import Receipt
 
@@ -85,7 +85,7 @@ class Echoes:
         value: Any = message.value() or b""
         if len(value) > FLAT_LENGTH and (len(value) > _MAX_BYTES or brackets_in(value) > MAX_DEPTH):
             return
-        if event is not None and has_plain_echo(event) and not is_deregistration(event):
+        if event is not None and has_plain_echo(event) and event.id != ASSET_TYPE_ID:
             known.written[place] = value, receipt
             if len(known.written) > _MAX_WRITES:
                 # The feed skips the others, or it does not read the partition any more: the newest are still to come.
