@@ -662,6 +662,109 @@ def test_following_goes_on_where_the_log_begins_although_nobody_says_where_at_fi
         reader.close()
 
 
+class FeedOfOwnWrites:
+    """A feed that stops reading after each record for as long as `own` is true, and what it has heard."""
+
+    def __init__(self, broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("openfactory.engines.kafka_engine.own_stretch._SILENT_SECONDS", 600.0)
+        prefix = f"own{uuid4().hex[:8]}_"
+        self.partition = Partition(f"{prefix}ofa_assets", 0)
+        configuration: dict[str, Any] = {"bootstrap.servers": broker.bootstrap_servers}
+        create_topics(configuration, [one for one in TOPICS if one.name == "ofa_assets"], prefix=prefix)
+        self.connection = BrokerConnection(broker.bootstrap_servers, Credentials())
+        self.delivery = Delivery(self.connection)
+        self.lock = threading.RLock()
+        self.own = True
+        self.heard: list[int] = []
+        self.on_look: Callable[[], object] = lambda: None
+        self.reader = LogReader(self.connection)
+        interest = Interest()
+        interest.add_everything({self.partition: 0})
+        self.feed = LogFeed(
+            self.connection,
+            self.reader,
+            lambda: self.lock,
+            lambda *record: self.heard.append(record[1]),
+            lambda _: None,
+            lambda _: None,
+            lambda: interest,
+            expects_own=lambda: self.own,
+            on_reported=self._look,
+            is_behind=lambda _, offset: self.own and offset > 0,
+        )
+        self.feed.start({self.partition: 0})
+        self.write()
+        eventually(lambda: self.heard == [0] and self.feed._stretch.partition == self.partition)
+
+    def _look(self, *_: object) -> int:
+        self.on_look()
+        return 0
+
+    def write(self) -> None:
+        self.delivery.publish(self.partition.topic, "MILL", b"x").wait(60)
+
+    def close(self) -> None:
+        self.feed.close(5)
+        self.reader.close()
+        self.delivery.close(5)
+
+
+@pytest.fixture
+def feed_of_own_writes(kafka_broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> Iterator[FeedOfOwnWrites]:
+    feed = FeedOfOwnWrites(kafka_broker, monkeypatch)
+    yield feed
+    feed.close()
+
+
+def test_a_partition_that_is_let_go_while_it_is_not_read_is_read_when_it_is_followed_again(
+    feed_of_own_writes: FeedOfOwnWrites,
+) -> None:
+    own = feed_of_own_writes
+    with own.lock:
+        own.feed.unfollow([own.partition])
+    eventually(lambda: own.feed.followed == 0)
+    own.own = False
+    with own.lock:
+        own.feed.follow({own.partition: 1})
+    own.write()
+    own.write()
+    eventually(lambda: own.heard == [0, 1, 2])
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["between two looks", "within a look"])
+def test_a_restart_while_a_partition_is_not_read_reads_it_anew(
+    feed_of_own_writes: FeedOfOwnWrites, within: bool
+) -> None:
+    own = feed_of_own_writes
+
+    def restart() -> None:
+        own.own, own.on_look = False, lambda: None
+        with own.lock:
+            own.feed.restart({own.partition: 0})
+        own.own = within  # the stretch goes on for a moment
+
+    if within:
+        own.on_look = restart
+    else:
+        restart()
+    eventually(lambda: own.heard[:2] == [0, 0])
+    own.own = False
+    own.write()
+    eventually(lambda: own.heard == [0, 0, 1])
+
+
+def test_an_error_while_a_partition_is_not_read_has_it_read_again(feed_of_own_writes: FeedOfOwnWrites) -> None:
+    own = feed_of_own_writes
+
+    def fail() -> None:
+        own.own = False
+        raise RuntimeError("a fault on purpose")
+
+    own.on_look = fail
+    own.write()
+    eventually(lambda: own.heard == [0, 1])
+
+
 # Forks
 
 

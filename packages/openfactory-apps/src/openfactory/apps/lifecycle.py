@@ -124,7 +124,7 @@ class Lifecycle:
         with self._lock:
             first, self._begun = not self._begun, True
         if not first:
-            self._done.wait(self.budget + self._handover() if self._deadline is None else self._left())
+            self._done.wait(self._longest() if self._deadline is None else self._left())
             return
         try:
             self._steps(self._left())
@@ -140,6 +140,11 @@ class Lifecycle:
                 end = min(end, self._deadline - self.budget * (1 - _HANDOVER_SHARE))
             time.sleep(min(left, _LOOK_SECONDS))
         return self._left()
+
+    def _longest(self) -> float:
+        """Return the seconds that a stop may take without a signal: with a handover, the commands end before it."""
+        handover = self._handover()
+        return self.budget + (handover + _HANDOVER_SHARE * self.budget if handover else 0)
 
     def _left(self) -> float:
         """Return the seconds until the time limit."""
@@ -196,7 +201,7 @@ class Lifecycle:
             os.kill(os.getpid(), signal.SIGTERM)  # only a signal interrupts a main thread that sleeps
         self._stop_by(begun + (0 if self._runner is None else _PATIENCE) * self.budget)
         if self.ends_process:
-            time.sleep(max(begun + self._handover() + self.budget - time.monotonic(), 0))
+            time.sleep(max(begun + self._longest() - time.monotonic(), 0))
             end_process(self.status)
 
     def _watch(self, deadline: float) -> None:

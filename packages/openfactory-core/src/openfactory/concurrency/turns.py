@@ -87,9 +87,11 @@ class Turns:
         while not self._ended.is_set():
             with self._loop:
                 self._leader = thread
-                lanes = self._lead()
-                self._leader = None
-                self._waiting.discard(thread)
+                try:
+                    lanes = self._lead()
+                finally:
+                    self._leader = None
+                    self._waiting.discard(thread)
             run_lanes(lanes)
             self._waiting.add(thread)
 

@@ -139,6 +139,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
     ) -> None:
         self._host = host or setting("OPENFACTORY_HOST") or ""
         self._port = checked_port(integer("PORT") if port is None else port)
+        self._handover = seconds("HANDOVER_SECONDS")
         self._health_path = checked_path("health_path", health_path)
         self._metrics_path = checked_path("metrics_path", metrics_path)
         self._max_request_bytes = max_request_bytes
@@ -287,7 +288,7 @@ class WebApp(OpenFactoryApp, is_runtime=True):
         ownership = self._ownership_or_none()
         if self._server is None or ownership is None or ownership.lost_to is None:
             return 0.0
-        return seconds("HANDOVER_SECONDS")
+        return self._handover
 
     def _stop_serving(self, timeout: float) -> None:
         if self._server is not None:

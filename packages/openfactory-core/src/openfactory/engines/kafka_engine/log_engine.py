@@ -362,7 +362,6 @@ class LogEngine(SharedEngine):
 
     def _apply_passed(self, partition: Partition, offset: int, writes: Sequence[Receipt]) -> None:
         """Apply the last event of each attribute among consecutive own writes, and forget the writes."""
-        self._delivery.echoes.forget(partition, offset + 1, len(writes))
         last = {(event.asset_uuid, event.id): write for write in writes if (event := write.event) is not None}
         for write in sorted(last.values(), key=attrgetter("position")):
             event, position = write.event, write.position
@@ -370,6 +369,7 @@ class LogEngine(SharedEngine):
             assert position is not None
             if self._interest.wants(partition, key_of_asset(event.asset_uuid)):
                 self._apply_known(event.with_position(position))
+        self._delivery.echoes.forget(partition, offset + 1, len(writes))
 
     def _may_pass(self, partition: Partition) -> bool:
         """Return whether echoes in a partition may be passed. The caller owns the dispatcher's lock."""

@@ -285,9 +285,9 @@ class LogFeed:
                 self._on_restart()
                 self._assign()
                 self._wake_waiters()
-            if self._stretch.partition is not None and not self._pass_reported(self._stretch.partition):
-                self._read_again(self._stretch.partition)
-            if self._changed.is_set():
+            if self._stretch.partition is not None:
+                self._go_on_unread(self._stretch.partition)
+            if self._changed.is_set() and self._stretch.partition is None:
                 self._change_assignment()
             if (now := time.monotonic()) >= self._idle_at + _POLL_SECONDS:
                 self._idle_at = now
@@ -298,7 +298,7 @@ class LogFeed:
                     self._is_skipping = not self._deliver(messages)
                 if len(self._partitions) == 1:
                     self._read_no_more_if_own()
-            if self._lost:
+            if self._lost and not lanes:
                 for partition in list(self._lost):
                     self._skip_lost_records(partition)
         except (EngineUnavailableError, EngineClosedError) as error:
@@ -375,6 +375,7 @@ class LogFeed:
                 self._consumer.assign([TopicPartition(*place, positions[place] - base) for place in expected.values()])
                 self._restarted = False
                 self._partitions = expected
+                self._stretch.end()
 
     def _change_assignment(self) -> None:
         """Assign the partitions that are followed since the last time, and unassign those that are not any more.
@@ -489,18 +490,33 @@ class LogFeed:
         [partition] = self._partitions.values()
         if not (self._stretch.is_due or self._is_behind(partition, self.positions.get(partition, 0))):
             return
-        self._consumer.incremental_unassign([TopicPartition(*partition)])
-        self._stretch.begin(partition)
+        with self._lock():
+            if not (self._waiters or self._restarted or self._changed.is_set() or self._lost):
+                self._consumer.incremental_unassign([TopicPartition(*partition)])
+                self._stretch.begin(partition)
+
+    def _go_on_unread(self, partition: Partition) -> None:
+        """Pass the reported records of a partition that is not read, or read it again."""
+        goes_on = False
+        try:
+            goes_on = self._pass_reported(partition)
+        finally:
+            if not goes_on:
+                self._read_again(partition)
 
     def _read_again(self, partition: Partition) -> None:
-        """Read a partition from its position on."""
+        """Read a partition from its position on, unless it is followed no more."""
         from confluent_kafka import TopicPartition
 
         with self._lock():
-            if not self._restarted and partition in self.positions:
+            self._stretch.end()
+            if self._restarted:
+                return  # all is assigned anew
+            if partition in self.positions:
                 start = TopicPartition(*partition, self.positions[partition] - self._base)
                 self._consumer.incremental_assign([start])
-            self._stretch.end()
+            else:
+                self._partitions = {key: place for key, place in self._partitions.items() if place != partition}
         self._is_spaced = True  # the record of another process mostly comes alone
 
     def _pass_reported(self, partition: Partition) -> bool:

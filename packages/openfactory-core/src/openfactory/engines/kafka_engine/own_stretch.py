@@ -53,6 +53,7 @@ class OwnStretch:
     def begin(self, partition: Partition) -> None:
         """Note that a partition is not read any more."""
         self.partition = partition
+        self._obstacles = 0
         self._begun_at = self._passed_at = time.monotonic()
 
     def wait(self) -> None:

@@ -71,12 +71,14 @@ class DockerTarget(EngineTarget):
     def replace(self, running: Instance, release: Release, wait_until_up: Callable[[Instance], None]) -> Instance:
         # It ends when the release has taken its UUID. Started again, it would take it back.
         with refusals(f"Asset {running.uuid} cannot be replaced", _LOOK):
-            if (container := self._container(running)) is not None:
+            container = self._container(running)
+            if container is not None and RESTART in container["Config"]["Labels"]:
                 self._set_restart_policy(container, "no")
         try:
             return super().replace(running, release, wait_until_up)
         except BaseException:
-            self._settle(running.uuid)
+            with suppress(TargetError):  # the first error counts, and the next deployment settles it too
+                self._settle(running.uuid)
             raise
 
     def stop(self, instance: Instance) -> None:
