@@ -110,7 +110,8 @@ def _write_synced(
     """Write a new file and flush it to disk."""
     if replaced is not None and not stat.S_ISREG(replaced.st_mode):
         replaced = None  # the permissions of a symbolic link mean nothing
-    mode = mode if replaced is None else stat.S_IMODE(replaced.st_mode)
+    if replaced is not None:
+        mode = stat.S_IMODE(replaced.st_mode)
     with errors_naming(path):
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, mode, dir_fd=folder)
     try:
