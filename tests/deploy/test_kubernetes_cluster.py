@@ -183,8 +183,8 @@ def test_an_object_of_another_project_is_left_alone(target: KubernetesTarget) ->
 
 def test_commands_deploy_apps(tmp_path: Path, cluster: Cluster) -> None:
     """The image has the distributions of this workspace, and pods and this machine reach the factory."""
-    if (url := os.environ.get("OPENFACTORY_TEST_FACTORY")) is None:
-        pytest.skip("No factory is named. Set OPENFACTORY_TEST_FACTORY=kafka://HOST:9092.")
+    url = os.environ.get("OPENFACTORY_TEST_FACTORY")
+    assert url is not None, "Name a factory in OPENFACTORY_TEST_FACTORY, such as kafka://HOST:9092."
     uuids = [f"Mill-{token_hex(4)}-{number}" for number in (1, 2)]
     file = tmp_path / "app_mill.yml"
 
