@@ -8,9 +8,9 @@ from typing import Any
 
 from openfactory.deploy.app import Release
 from openfactory.deploy.files.durations import seconds_of
-from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.names import secret_key
 from openfactory.deploy.targets.health import health_check
+from openfactory.deploy.targets.resources import resource_amounts
 from openfactory.exceptions import ConfigurationError
 
 __all__ = [
@@ -89,15 +89,8 @@ def mounts_of(release: Release, *, bind_options: Mapping[str, Any] | None = None
 
 def resources_of(release: Release) -> dict[str, Any]:
     """Return limits and reservations; memory is in bytes, because Compose does not know `Mi` and `Gi`."""
-    deploy = release.app.settings.deploy
-    found = {}
-    for kind, given in (("limits", deploy.limits), ("reservations", deploy.reservations)):
-        amount = {"cpus": f"{given.cpus:g}"} if given.cpus is not None else {}
-        if given.memory is not None:
-            amount["memory"] = str(bytes_of(given.memory))
-        if amount:
-            found[kind] = amount
-    return found
+    cpus = ("cpus", lambda number: f"{number:g}")
+    return resource_amounts(release, ("limits", "reservations"), cpus, ("memory", str))
 
 
 def secret_keys(releases: Sequence[Release]) -> dict[str, dict[str, str]]:

@@ -11,7 +11,6 @@ import msgspec
 
 from openfactory.deploy.app import Release
 from openfactory.deploy.files.durations import seconds_of
-from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.names import MAX_LABEL, normalised_name
 from openfactory.deploy.targets.health import ALIVE, health_check
@@ -19,6 +18,7 @@ from openfactory.deploy.targets.identity import APP, PROJECT, UUID, identity_lab
 from openfactory.deploy.targets.kubernetes.placement import scheduling
 from openfactory.deploy.targets.kubernetes.routes import route_objects
 from openfactory.deploy.targets.kubernetes.volumes import Volumes, volumes_of
+from openfactory.deploy.targets.resources import resource_amounts
 
 __all__ = ["TAKE_OVER", "Place", "manifests", "name_problem", "secret_name"]
 
@@ -245,12 +245,5 @@ def _seconds(seconds: float) -> int:
 
 
 def _resources(release: Release) -> dict[str, Any]:
-    deploy = release.app.settings.deploy
-    found = {}
-    for kind, given in (("limits", deploy.limits), ("requests", deploy.reservations)):
-        amount = {"cpu": f"{round(given.cpus * 1000)}m"} if given.cpus is not None else {}
-        if given.memory is not None:
-            amount["memory"] = str(bytes_of(given.memory))
-        if amount:
-            found[kind] = amount
-    return found
+    cpu = ("cpu", lambda number: f"{round(number * 1000)}m")
+    return resource_amounts(release, ("limits", "requests"), cpu, ("memory", str))

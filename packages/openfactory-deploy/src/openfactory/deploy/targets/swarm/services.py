@@ -8,8 +8,6 @@ from typing import Any
 
 from openfactory.deploy.app import Release
 from openfactory.deploy.files.durations import seconds_of
-from openfactory.deploy.files.schema import Reservations
-from openfactory.deploy.files.sizes import bytes_of
 from openfactory.deploy.gateway.routes import Addresses
 from openfactory.deploy.names import secret_key
 from openfactory.deploy.targets.base import Instance, InstanceState
@@ -23,6 +21,7 @@ from openfactory.deploy.targets.docker.containers import (
     ulimits_of,
 )
 from openfactory.deploy.targets.identity import APP, GENERATION, HASH, UUID, identity_labels
+from openfactory.deploy.targets.resources import resource_amounts
 
 __all__ = [
     "RESTART_CONDITIONS",
@@ -220,15 +219,5 @@ def _secret(name: str, id: str, name_in_swarm: str) -> dict[str, Any]:
 
 
 def _resources(release: Release) -> dict[str, Any]:
-    deploy = release.app.settings.deploy
-    parts = {"Limits": _amounts(deploy.limits), "Reservations": _amounts(deploy.reservations)}
-    return {name: amounts for name, amounts in parts.items() if amounts}
-
-
-def _amounts(part: Reservations) -> dict[str, int]:
-    found = {}
-    if part.cpus is not None:
-        found["NanoCPUs"] = round(part.cpus * 1e9)
-    if part.memory is not None:
-        found["MemoryBytes"] = bytes_of(part.memory)
-    return found
+    cpus = ("NanoCPUs", lambda number: round(number * 1e9))
+    return resource_amounts(release, ("Limits", "Reservations"), cpus, ("MemoryBytes", int))
