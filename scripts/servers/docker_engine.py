@@ -23,7 +23,7 @@ from servers.fetching import NotOnThisMachineError, program, run
 from servers.image_archive import write_image
 from servers.server import Server, ServerFailedError
 
-__all__ = ["INIT", "DockerEngine"]
+__all__ = ["INIT", "DockerEngine", "docker_client"]
 
 _PACKAGE = "docker.io"
 _CLONE_NEWNET = 0x40000000
@@ -104,7 +104,7 @@ class DockerEngine(Server):
         Raises:
             NotOnThisMachineError: it failed, or did not end in time.
         """
-        return run(_client(), *arguments, environment=self.client_environment, timeout=timeout)
+        return run(docker_client(), *arguments, environment=self.client_environment, timeout=timeout)
 
     @property
     def client_environment(self) -> dict[str, str]:
@@ -127,7 +127,7 @@ class DockerEngine(Server):
             NotOnThisMachineError: it could not be made.
         """
         loading = subprocess.Popen(
-            [_client(), "load", "--quiet"],
+            [docker_client(), "load", "--quiet"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -237,7 +237,12 @@ class DockerEngine(Server):
             return False
 
 
-def _client() -> str:
+def docker_client() -> str:
+    """Return the path of the command `docker`.
+
+    Raises:
+        NotOnThisMachineError: it could not be had.
+    """
     # That of the package first: another one on PATH may lack the builder, which is a program of its own by now.
     packaged = Path("/usr/bin/docker")
     return str(packaged) if packaged.exists() else program("docker", _PACKAGE)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine_targets import waiting_release
-from openfactory.deploy.targets.base import Project, TargetError
+from openfactory.deploy.targets.base import InstanceState, Project, TargetError
 from openfactory.deploy.targets.docker import engine
 from openfactory.deploy.targets.swarm import SwarmTarget
 from openfactory.deploy.targets.swarm import target as swarm_target
@@ -21,6 +21,7 @@ class IdleSwarm:
 
     def __init__(self) -> None:
         self.tasks_of_service: list[dict[str, Any]] = []
+        self.tasks_after_update: list[dict[str, Any]] = []
         self.service: dict[str, Any] | None = None
         self.removed = 0
 
@@ -39,7 +40,7 @@ class IdleSwarm:
         return [] if self.service is None else self.tasks_of_service
 
     def update_service(self, *_: object, **__: object) -> None:
-        self.tasks_of_service = [task("shutdown")]
+        self.tasks_of_service = self.tasks_after_update
 
     def remove_service(self, service: str) -> None:
         self.service = None
@@ -52,8 +53,9 @@ class IdleSwarm:
         """Close nothing."""
 
 
-def task(state: str) -> dict[str, Any]:
-    return {"ID": "t1", "ServiceID": "s1", "CreatedAt": "2026-11-21T07:30:00.000000000Z", "Status": {"State": state}}
+def task(state: str, number: int = 1, **status: str) -> dict[str, Any]:
+    made = f"2026-11-21T07:30:0{number}.000000000Z"
+    return {"ID": f"t{number}", "ServiceID": "s1", "CreatedAt": made, "Status": {"State": state, **status}}
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def target(idle: IdleSwarm, tmp_path: Path) -> Iterator[SwarmTarget]:
         yield target
 
 
-@pytest.mark.parametrize(("tasks", "told"), [([], "it has no task"), ([task("assigned")], "its task is assigned")])
+@pytest.mark.parametrize(("tasks", "told"), [([], "it has no new task"), ([task("assigned")], "its task is assigned")])
 def test_a_service_that_no_node_begins_is_an_error_and_is_removed(
     target: SwarmTarget, idle: IdleSwarm, tasks: list[dict[str, Any]], told: str
 ) -> None:
@@ -90,8 +92,38 @@ def test_a_node_has_more_time_to_fetch_an_image(
         target.start(waiting_release("mill:1"))
 
 
-def test_a_restart_without_a_new_task_is_an_error(target: SwarmTarget, idle: IdleSwarm) -> None:
+@pytest.mark.parametrize(
+    ("tasks", "told"),
+    [
+        ([task("shutdown")], "it has no new task"),
+        ([task("shutdown"), task("ready", 2)], "its task is ready"),  # it waits for the end of the first
+    ],
+)
+def test_a_restart_ends_when_a_new_task_has_begun(
+    target: SwarmTarget, idle: IdleSwarm, monkeypatch: pytest.MonkeyPatch, tasks: list[dict[str, Any]], told: str
+) -> None:
+    monkeypatch.setattr(swarm_target, "_PULL_PATIENCE", 0.6)
     idle.tasks_of_service = [task("running")]
     started = target.start(waiting_release("mill:1", stop_grace_period="100ms"))
-    with pytest.raises(TargetError, match=r"was not restarted.* no new task .*service ps --no-trunc mill-1\.$"):
+    idle.tasks_after_update = tasks
+    with pytest.raises(TargetError, match=rf"was not restarted.*{told}.*service ps --no-trunc mill-1\.$"):
+        target.restart(started)
+
+
+@pytest.mark.parametrize(("begun", "state"), [("starting", InstanceState.STARTING), ("running", InstanceState.RUNNING)])
+def test_a_restarted_instance_has_not_ended(
+    target: SwarmTarget, idle: IdleSwarm, begun: str, state: InstanceState
+) -> None:
+    idle.tasks_of_service = [task("running")]
+    started = target.start(waiting_release("mill:1"))
+    idle.tasks_after_update = [task("shutdown"), task(begun, 2)]
+    target.restart(started)
+    assert [instance.state for instance in target.instances()] == [state]
+
+
+def test_a_restart_that_no_node_can_do_is_an_error(target: SwarmTarget, idle: IdleSwarm) -> None:
+    idle.tasks_of_service = [task("running")]
+    started = target.start(waiting_release("mill:1"))
+    idle.tasks_after_update = [task("shutdown"), task("rejected", 2, Err="No such image: mill:1")]
+    with pytest.raises(TargetError, match=r"MILL-1 was not restarted: No such image: mill:1\. Correct the key image"):
         target.restart(started)

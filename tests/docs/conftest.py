@@ -109,6 +109,11 @@ class Terminal:
         """Whether the shell waits for a command."""
         return len(self._ended()) >= self._commands and self._said.endswith("$ ")
 
+    @property
+    def screen(self) -> str:
+        """All that it has shown."""
+        return self._said
+
     def type(self, command: str) -> None:
         """Give the shell a command, as soon as it waits for one."""
         self._wait(lambda: self.idle, f"be ready for {command!r}")
@@ -247,14 +252,14 @@ class Reader:
             text = step.removesuffix("…\n") if goes_on else step
             if step.startswith("$ "):
                 command, _, text = text.removeprefix("$ ").partition("\n")
-                assert not terminal.failed or command == "echo $?", f"a command of {block} failed"
+                assert not terminal.failed or command == "echo $?", f"a command of {block} failed:\n{terminal.screen}"
                 terminal.type(command)
-                self._unused = {name for name in self._unused if name not in command}
+                self._unused = {name for name in self._unused if not _is_given(name, command)}
             elif step.startswith("^C"):
                 terminal.interrupt()
             terminal.expect(skipped + text, to_end=not goes_on)
             skipped = "…\n" if following and text != step else ""
-        assert not terminal.failed, f"the last command of {block} failed"
+        assert not terminal.failed, f"the last command of {block} failed:\n{terminal.screen}"
 
 
 def write_file(folder: Path, block: Block) -> None:
@@ -262,6 +267,12 @@ def write_file(folder: Path, block: Block) -> None:
     path = folder / block.name
     path.parent.mkdir(exist_ok=True)
     path.write_text(block.text, encoding="utf-8")
+
+
+def _is_given(file: str, command: str) -> bool:
+    """Whether a command has a file, or the folder of it."""
+    folder = Path(file).parent
+    return file in command or (folder != Path() and str(folder) in command.split())
 
 
 def _is_named(file: str, text: str) -> bool:

@@ -1,9 +1,10 @@
-"""The page on deploying does as printed, with a real Traefik."""
+"""The page on deploying does as printed, with a real Traefik, and a real Docker that is a swarm."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,37 @@ from distributions import ROOT
 from needed import needed
 from openfactory.deploy.targets.base import Project
 from openfactory.deploy.targets.process import ProcessTarget
-from servers import free_port
+from servers import DockerEngine, free_port
+from servers.docker_engine import docker_client
 from servers.fetching import program
 from servers.pinned import traefik
 from servers.ports import HOST
+from servers.python_image import apps_layers
 
 Follow = Callable[..., None]
 
 PAGE = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
 
+#: Sections that need an engine.
+WITH_ENGINE = ("Docker", "Swarm")
+
+#: Ids of the user and the group of a reader, who is not root.
+READER = (10001, 10002)
+
+#: Creates a factory.
+CREATE = """
+import sys
+from openfactory.kafka import KSQLDBClient
+KSQLDBClient(sys.argv[1]).query("SELECT * FROM assets")
+"""
+
 
 def installs(block: Any) -> bool:
     return bool(block.section == "Install")
+
+
+def needs_no_engine(block: Any) -> bool:
+    return block.section not in ("Install", *WITH_ENGINE)
 
 
 @pytest.fixture
@@ -56,4 +76,38 @@ def test_every_other_block_runs_in_the_order_of_the_page(follow: Follow) -> None
         program("curl", "curl")
     gateway, panel = free_port(), free_port()
     page = PAGE.replace("localhost:8080", f"localhost:{gateway}").replace("port: 4000", f"port: {panel}")
-    follow(page, lambda block: not installs(block), OPENFACTORY_GATEWAY=f"{HOST}:{gateway}", OPENFACTORY_HOST=HOST)
+    follow(page, needs_no_engine, OPENFACTORY_GATEWAY=f"{HOST}:{gateway}", OPENFACTORY_HOST=HOST)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[DockerEngine]:
+    """A swarm of one node, which has the image that the Dockerfile makes."""
+    settings = {"Env": ["PYTHONUNBUFFERED=1"], "Entrypoint": ["ofa"], "WorkingDir": "/factory"}
+    with ExitStack() as stack:
+        with needed("A swarm with the image of apps"):
+            engine = stack.enter_context(DockerEngine())
+            engine.init_swarm()
+            engine.load_image("openfactory-apps:latest", apps_layers(), **settings)
+        yield engine
+
+
+@pytest.fixture
+def with_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command `docker` is that of the engine: another one on PATH may lack the builder."""
+    folder = tmp_path / "docker"
+    folder.mkdir()
+    (folder / "docker").symlink_to(docker_client())
+    monkeypatch.setenv("PATH", os.pathsep.join((str(folder), os.environ["PATH"])))
+
+
+@pytest.mark.usefixtures("with_docker")
+def test_the_walks_with_an_engine_do_as_printed(follow: Follow, engine: DockerEngine, tmp_path: Path) -> None:
+    # The reader of the page is not root: a user whose files root may write makes the factory.
+    hall, (user, group) = tmp_path / "hall", READER
+    hall.mkdir()
+    os.chown(hall, user, group)
+    options = (f"--user={user}:{group}", f"--volume={hall}:{hall}", "--entrypoint=python")
+    engine.docker("run", "--rm", *options, "openfactory-apps", "-c", CREATE, f"sqlite:///{hall}/factory.db")
+    page = PAGE.replace("/srv/hall", str(hall)).replace("$(id -u)", str(user)).replace("$(id -g)", str(group))
+    follow(page, lambda block: block.section in WITH_ENGINE, **engine.client_environment)
+    assert engine.docker("ps", "--all", "--quiet") + engine.docker("service", "ls", "--quiet") == ""

@@ -27,7 +27,6 @@ __all__ = [
     "RESTART_CONDITIONS",
     "grace_of",
     "instance_of",
-    "newest_of",
     "secret_name",
     "service_of",
     "swarm_problems_of",
@@ -45,6 +44,8 @@ _STATES = {
     "remove": InstanceState.EXITED,
     "shutdown": InstanceState.EXITED,
 }
+#: States of a task that waits for no other one any more.
+_BEGINS = ("starting", "running")
 # Swarm replaces these facts of a task, and refuses all other text between such braces.
 _FACT = re.compile(r"\{\{(?!\s*\.(?:Service|Node|Task)\.)")
 _ONE_NODE = re.compile(r"node\.(id|hostname|labels\.\S+) ==")
@@ -150,9 +151,9 @@ def instance_of(service: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) 
     """
     labels = service["Spec"]["Labels"]
     container = service["Spec"]["TaskTemplate"]["ContainerSpec"]
-    newest = newest_of(tasks)
+    newest = _newest_of(tasks)
     ended = [task for task in tasks if _STATES.get(task["Status"]["State"]) is InstanceState.EXITED]
-    last_end = newest_of(ended)
+    last_end = _newest_of(ended)
     condition = service["Spec"]["TaskTemplate"].get("RestartPolicy", {}).get("Condition", "any")
     state = InstanceState.STARTING if newest is None else _state(newest, condition, has_ended=bool(ended))
     status = newest["Status"] if newest is not None else {}
@@ -174,7 +175,7 @@ def instance_of(service: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) 
     )
 
 
-def newest_of(tasks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def _newest_of(tasks: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Return the task that was made last."""
     return max(tasks, key=lambda task: str(task["CreatedAt"]), default=None)
 
@@ -183,7 +184,7 @@ def _state(task: Mapping[str, Any], condition: str, *, has_ended: bool) -> Insta
     name = task["Status"]["State"]
     state = _STATES.get(name, InstanceState.STARTING)
     is_restarted = condition == "any" or (condition == "on-failure" and name != "complete")
-    if state is not InstanceState.RUNNING and has_ended and is_restarted:
+    if name not in _BEGINS and has_ended and is_restarted:
         return InstanceState.RESTARTING
     return state
 

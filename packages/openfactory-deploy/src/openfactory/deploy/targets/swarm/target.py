@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -18,7 +18,6 @@ from openfactory.deploy.targets.swarm.service_logs import service_frames
 from openfactory.deploy.targets.swarm.services import (
     grace_of,
     instance_of,
-    newest_of,
     secret_name,
     service_of,
     swarm_problems_of,
@@ -82,7 +81,7 @@ class SwarmTarget(EngineTarget):
                     release, self.project.name, self._addresses, image=image, secrets=secrets, beside=bool(others)
                 )
                 service = self._api.create_service(name=name, **description)["ID"]
-                self._until_begun(release, service, name)
+                self._until_begun(f"Asset {release.uuid} cannot be started", service, name)
                 return instance_of(self._api.inspect_service(service), self._tasks_of(service))
             except BaseException:
                 self._undo(service, secrets)
@@ -98,7 +97,7 @@ class SwarmTarget(EngineTarget):
         if service is None:
             raise TargetError(f"Asset {instance.uuid} has no service any more. Start it: ofa apps up.")
         task = service["Spec"]["TaskTemplate"]
-        before = self._newest_task(service["ID"])
+        before = [task["ID"] for task in self._tasks_of(service["ID"])]
         with refusals(f"Asset {instance.uuid} cannot be restarted", _LOOK):
             self._api.update_service(
                 service["ID"],
@@ -107,15 +106,8 @@ class SwarmTarget(EngineTarget):
                 task_template={**task, "ForceUpdate": task.get("ForceUpdate", 0) + 1},
                 fetch_current_spec=True,
             )
-        patience = grace_of(service) + _PATIENCE
-        deadline = time.monotonic() + patience
-        while self._newest_task(service["ID"]) == before:
-            if time.monotonic() > deadline:
-                raise TargetError(
-                    f"Asset {instance.uuid} was not restarted: Swarm has no new task for it after {patience:g} s. "
-                    f"{_look_at_tasks(service['Spec']['Name'])}"
-                )
-            time.sleep(_PAUSE)
+            problem = f"Asset {instance.uuid} was not restarted"
+            self._until_begun(problem, service["ID"], service["Spec"]["Name"], before, grace_of(service))
 
     def _services(self, uuid: str | None = None) -> list[dict[str, Any]]:
         """Return the descriptions of the services of the project, or of one asset, by the engine."""
@@ -134,11 +126,6 @@ class SwarmTarget(EngineTarget):
         """Return the tasks of a service that exists."""
         with refusals("The tasks of the service cannot be listed", _LOOK):
             return list(self._api.tasks(filters={"service": service}))
-
-    def _newest_task(self, service: str) -> str | None:
-        """Return the id of the task of a service that was made last; its state may change."""
-        newest = newest_of(self._tasks_of(service))
-        return None if newest is None else str(newest["ID"])
 
     def _service(self, instance: Instance) -> dict[str, Any] | None:
         for service in self._services(instance.uuid):
@@ -161,28 +148,36 @@ class SwarmTarget(EngineTarget):
             name_in_swarm = secret_name(service, name)
             made[name] = self._api.create_secret(name_in_swarm, value.encode(), labels)["ID"], name_in_swarm
 
-    def _until_begun(self, release: Release, service: str, name: str) -> None:
-        """Wait until Swarm has begun to run a task, or says why it can't: an image, a mount, a constraint.
+    def _until_begun(
+        self, problem: str, service: str, name: str, earlier: Collection[str] = (), grace: float = 0.0
+    ) -> None:
+        """Wait until Swarm has begun to run a new task, or says why it can't: an image, a mount, a constraint.
+
+        Args:
+            problem: first words of the error.
+            service: id of the service.
+            name: name of the service.
+            earlier: ids of the tasks before.
+            grace: seconds that those have to end.
 
         Raises:
             TargetError: no node can run it, or none has begun in time.
         """
         began = time.monotonic()
         while True:
-            tasks = self._tasks_of(service)
-            for task in tasks:
-                status = task["Status"]
+            statuses = [task["Status"] for task in self._tasks_of(service) if task["ID"] not in earlier]
+            for status in statuses:
                 if status["State"] in _BEGUN:
                     return
                 if status["State"] == "rejected" or (status["State"] == "pending" and status.get("Err")):
-                    raise _refusal(release, str(status.get("Err", "")))
-            states = [str(task["Status"]["State"]) for task in tasks]
+                    raise _refusal(problem, str(status.get("Err", "")))
+            states = [str(status["State"]) for status in statuses]
             patience = _PULL_PATIENCE if any(state in _PREPARED for state in states) else _PATIENCE
-            if time.monotonic() - began > patience:
-                state = f"its task is {states[-1]}" if states else "it has no task"
+            if time.monotonic() - began > patience + grace:
+                state = f"its task is {states[-1]}" if states else "it has no new task"
                 raise TargetError(
-                    f"Asset {release.uuid} cannot be started: Swarm has not begun it within {patience:g} s, {state}. "
-                    f"{_look_at_tasks(name)}"
+                    f"{problem}: Swarm has not begun it within {patience + grace:g} s, {state}. "
+                    f"Its tasks tell why: docker service ps --no-trunc {name}."
                 )
             time.sleep(_PAUSE)
 
@@ -229,14 +224,10 @@ def _generation(service: Mapping[str, Any]) -> int:
     return int(service["Spec"]["Labels"][GENERATION])
 
 
-def _look_at_tasks(service: str) -> str:
-    return f"Its tasks tell why: docker service ps --no-trunc {service}."
-
-
-def _refusal(release: Release, said: str) -> TargetError:
+def _refusal(problem: str, said: str) -> TargetError:
     remedy = "Correct what the text names."
     if "No such image" in said:
         remedy = "Correct the key image, or push the image to a registry that all nodes reach."
     elif "no suitable node" in said:
         remedy = "Correct deploy.placement and deploy.resources, or add a node."
-    return TargetError(f"Asset {release.uuid} cannot be started: {said.strip().rstrip('.')}. {remedy}")
+    return TargetError(f"{problem}: {said.strip().rstrip('.')}. {remedy}")
