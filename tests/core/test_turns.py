@@ -10,8 +10,8 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from openfactory.concurrency import Lane, OrderedExecutor
-from openfactory.concurrency.ordered_executor import collected_lanes, run_lanes
-from openfactory.concurrency.turns import Turns
+from openfactory.concurrency.ordered_executor import CollectedLanes, run_lanes
+from openfactory.concurrency.turns import Turns, leave_turn
 
 Eventually = Callable[..., None]
 Task = Callable[[], object]
@@ -39,7 +39,7 @@ class Loop:
 
     def _turn(self) -> list[Lane]:
         assert self.turns.is_in_loop()
-        with collected_lanes() as lanes:
+        with CollectedLanes() as lanes:
             try:
                 tasks = self.arrived.get(timeout=0.01)
             except Empty:
@@ -92,6 +92,61 @@ def test_a_task_that_waits_holds_up_neither_the_loop_nor_other_lanes(loop: Loop,
     assert loop_threads() == 2
     go_on.set()
     eventually(lambda: seen[20:] == [True, "after"])
+
+
+@pytest.fixture
+def quick(loop: Loop, eventually: Eventually) -> Lane:
+    """A lane that is known to be quick, so that the leader runs it and goes on with the loop."""
+    lane = loop.executor.lane("MILL")
+
+    def has_run_quickly() -> bool:
+        loop.send((lane, lambda: None))
+        return lane.is_quick
+
+    eventually(has_run_quickly)  # a busy machine may interrupt a task
+    return lane
+
+
+@pytest.fixture
+def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lane ever lasts."""
+    monkeypatch.setattr("openfactory.concurrency.turns._LASTING_SECONDS", 600.0)
+
+
+def test_a_quick_lane_that_lasts_for_once_holds_up_nothing(loop: Loop, quick: Lane, eventually: Eventually) -> None:
+    press, seen, go_on = loop.executor.lane("PRESS"), list[object](), threading.Event()
+    loop.send((quick, lambda: seen.append(go_on.wait(60))))
+    loop.send((press, partial(seen.append, "press")))
+    loop.send((quick, partial(seen.append, "mill")))
+    eventually(lambda: seen == ["press"])
+    go_on.set()
+    eventually(lambda: seen == ["press", True, "mill"])
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_a_task_that_is_about_to_wait_leaves_the_loop(loop: Loop, quick: Lane, eventually: Eventually) -> None:
+    replied = threading.Event()
+
+    def call() -> None:
+        leave_turn()
+        assert replied.wait(60)
+
+    loop.send((quick, call))
+    loop.send((loop.executor.lane("PRESS"), replied.set))
+    eventually(replied.is_set)
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_a_quick_task_may_stop_the_loop(loop: Loop, quick: Lane, eventually: Eventually) -> None:
+    stopped: list[int] = []
+
+    def stop() -> None:
+        loop.turns.stop(60)
+        stopped.append(loop.ended)
+
+    loop.send((quick, stop))
+    eventually(lambda: stopped == [1])
+    eventually(lambda: loop_threads() == 0)
 
 
 def test_tasks_of_several_lanes_run_beside_each_other(loop: Loop, eventually: Eventually) -> None:
@@ -151,7 +206,7 @@ def test_without_a_second_thread_tasks_run_on_those_of_their_executor(
 
 def test_a_lane_with_many_tasks_goes_on_in_its_executor(eventually: Eventually) -> None:
     lane, seen = OrderedExecutor("pool").lane("MILL"), list[tuple[int, str]]()
-    with collected_lanes() as lanes:
+    with CollectedLanes() as lanes:
         for number in range(200):
             lane.submit(lambda number: seen.append((number, threading.current_thread().name)), number)
     assert lanes == [lane]

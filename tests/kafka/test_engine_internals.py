@@ -667,6 +667,7 @@ class FeedOfOwnWrites:
 
     def __init__(self, broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("openfactory.engines.kafka_engine.own_stretch._SILENT_SECONDS", 600.0)
+        monkeypatch.setattr("openfactory.engines.kafka_engine.log_feed._RUN", 1)
         prefix = f"own{uuid4().hex[:8]}_"
         self.partition = Partition(f"{prefix}ofa_assets", 0)
         configuration: dict[str, Any] = {"bootstrap.servers": broker.bootstrap_servers}

@@ -19,6 +19,7 @@ from openfactory.commands.envelope import CommandCancel, CommandEnvelope, Comman
 from openfactory.commands.waiting import SENT, TIMEOUT, seconds_text, text_in
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.concurrency.boot_clock import boot_seconds
+from openfactory.concurrency.turns import leave_turn
 from openfactory.engines.room import waiting_for_room
 from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
@@ -151,6 +152,7 @@ class Caller:
         with self._replied(command) as reply:
             with waiting_for_room(timeout):
                 command.receipt = self._publish(command.event)
+            leave_turn()
             return self._result(method, reply.result(command.seconds_left))
 
     async def call_async(

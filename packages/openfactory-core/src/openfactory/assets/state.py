@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from openfactory.events.attribute import UNAVAILABLE
+from openfactory.concurrency.turns import leave_turn
+from openfactory.events.attribute import ATTRIBUTE_TYPES, UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, counts_after, owner_of
 from openfactory.events.receipt import Receipt
@@ -72,7 +73,8 @@ class AssetState:
 
     def apply(self, event: AssetEvent) -> AssetEvent:
         """Apply an event from the log, and return it as this state shows it."""
-        event = event.normalized()
+        if event.type not in ATTRIBUTE_TYPES:
+            event = event.normalized()
         attribute_id = event.id
         if self._kept and (kept := self._kept.get(attribute_id)) is not None and kept != (event.type, event.tag):
             event = msgspec.structs.replace(event, type=kept[0], tag=kept[1])
@@ -175,6 +177,7 @@ class AssetState:
                     if remaining <= 0:
                         return False
                     if self._changes == seen:
+                        leave_turn()
                         # A receipt that settles does not wake this thread, so look again while a receipt is open.
                         changed.wait(min(remaining, _POLL_SECONDS) if self._pending else remaining)
         finally:

@@ -8,7 +8,7 @@ import logging
 import threading
 import weakref
 from collections import UserDict
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial, wraps
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from openfactory.assets.state import AssetState
 from openfactory.concurrency import Lane, OrderedExecutor
+from openfactory.concurrency.turns import leave_turn
 from openfactory.events.event import CANCEL_TAG, COMMAND_TAG, REPLY_TAG, AssetEvent
 from openfactory.events.message import attributes_of
 from openfactory.exceptions import SubscriptionError
@@ -199,21 +200,21 @@ class Subscriptions:
                 listener.offer(event)
         if not self._callbacks:
             return
-        callbacks = tuple(self._callbacks_of(event))
+        callbacks = self._callbacks_of(event)
         if callbacks and self._lane is not None:
             self._lane.submit(_call, callbacks, event)
 
     def _living(self) -> list[tuple[Collection[str] | None, weakref.ref[Listener]]]:
         return [entry for entry in self._listeners if entry[1]() is not None]
 
-    def _callbacks_of(self, event: AssetEvent) -> Iterator[AssetCallback]:
+    def _callbacks_of(self, event: AssetEvent) -> list[AssetCallback]:
         if event.type == "Method":
-            return  # an app announces its methods this way; subscribers do not receive them
+            return []  # an app announces its methods this way; subscribers do not receive them
         callbacks = self._callbacks
-        yield from callbacks.get("." + event.id, ())
-        yield from callbacks.get(ALL_EVENTS, ())
+        found = [*callbacks.get("." + event.id, ()), *callbacks.get(ALL_EVENTS, ())]
         if event.tag not in (COMMAND_TAG, REPLY_TAG, CANCEL_TAG):
-            yield from callbacks.get(event.type, ())
+            found += callbacks.get(event.type, ())
+        return found
 
 
 def _on_loop(callback: Callable[..., Coroutine[Any, Any, object]], submit: Submit | None) -> AssetCallback:
@@ -230,7 +231,9 @@ def _on_loop(callback: Callable[..., Coroutine[Any, Any, object]], submit: Submi
     @wraps(callback)
     def call(subject: str, message: CaseInsensitiveDict) -> None:
         with suppress(CancelledError):  # the event loop has ended, and the subscription with it
-            submit_here(callback(subject, message)).result()
+            called = submit_here(callback(subject, message))
+            leave_turn()
+            called.result()
 
     return call
 
@@ -242,7 +245,7 @@ def _submit_to(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, o
     return asyncio.run_coroutine_threadsafe(coroutine, loop)
 
 
-def _call(callbacks: tuple[AssetCallback, ...], event: AssetEvent) -> None:
+def _call(callbacks: list[AssetCallback], event: AssetEvent) -> None:
     subject = f"{event.asset_uuid}.{event.id}"
     event = event.as_read()
     for callback in callbacks:

@@ -9,14 +9,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from openfactory.concurrency.forked_child import reset_in_forked_child
 
-__all__ = ["Lane", "OrderedExecutor", "collected_lanes", "run_lanes"]
+__all__ = ["CollectedLanes", "Lane", "OrderedExecutor", "run_lanes"]
 
 _logger = logging.getLogger("openfactory.concurrency")
 
@@ -26,6 +25,9 @@ _TASKS_IN_A_ROW = 64
 # Seconds in which the threads must take so many lanes. If they take fewer while lanes wait, they are blocked.
 _BLOCKED_SECONDS = 0.05
 _BLOCKED_LANES = 8
+
+# A lane whose last task took less than this time, in seconds, is quick.
+_QUICK_SECONDS = 0.0005
 
 # A lane logs a warning at this backlog, and again whenever the backlog is ten times larger.
 _BACKLOG_TO_WARN_AT = 10_000
@@ -40,17 +42,17 @@ class _Collected(threading.local):
 _collected = _Collected()
 
 
-@contextmanager
-def collected_lanes() -> Generator[list[Lane]]:
-    """Yield a list that gets the lanes which this thread makes busy in the block, in place of their executors.
+class CollectedLanes:
+    """A context manager for a list that gets the lanes which this thread makes busy, in place of their executors.
 
     They wait until the caller passes them to `run_lanes`, or to `start` of each.
     """
-    lanes: list[Lane] = []
-    _collected.lanes = lanes
-    try:
-        yield lanes
-    finally:
+
+    def __enter__(self) -> list[Lane]:
+        lanes = _collected.lanes = []
+        return lanes
+
+    def __exit__(self, *_: object) -> None:
         _collected.lanes = None
 
 
@@ -63,12 +65,18 @@ def run_lanes(lanes: list[Lane]) -> None:
 
 
 class Lane:
-    """A queue of tasks that run one after the other."""
+    """A queue of tasks that run one after the other.
 
-    __slots__ = ("_active", "_lock", "_start", "_tasks", "_warn_at", "name")
+    Attributes:
+        name: name of the lane for log lines.
+        is_quick: whether its last tasks took so little time that others can wait for them.
+    """
+
+    __slots__ = ("_active", "_lock", "_start", "_tasks", "_warn_at", "is_quick", "name")
 
     def __init__(self, start: Callable[[Lane], None], name: str) -> None:
         self.name = name
+        self.is_quick = False
         self._start = start
         self._lock = threading.Lock()
         self._tasks: deque[tuple[Callable[..., object], tuple[Any, ...]]] | None = None  # it takes 600 bytes
@@ -110,10 +118,12 @@ class Lane:
         Returns:
             whether tasks are left.
         """
-        for _ in range(_TASKS_IN_A_ROW):
+        begin = time.monotonic()
+        for count in range(_TASKS_IN_A_ROW):
             with self._lock:
                 if not self._tasks:
                     self._active = False
+                    self.is_quick = time.monotonic() < begin + count * _QUICK_SECONDS
                     self._warn_at = _BACKLOG_TO_WARN_AT
                     return False
                 task, arguments = self._tasks.popleft()

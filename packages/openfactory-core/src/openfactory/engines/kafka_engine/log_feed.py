@@ -11,8 +11,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from openfactory.concurrency import Lane
-from openfactory.concurrency.ordered_executor import collected_lanes
-from openfactory.concurrency.turns import Turns
+from openfactory.concurrency.ordered_executor import CollectedLanes
+from openfactory.concurrency.turns import Turns, leave_turn
 from openfactory.engines.kafka_engine.connection import BrokerConnection
 from openfactory.engines.kafka_engine.interest import Interest
 from openfactory.engines.kafka_engine.log_reader import NO_GROUP_RIGHTS, LogReader, Partition, new_consumer
@@ -132,6 +132,7 @@ class LogFeed:
         self._is_skipping = False  # the last records were none that are wanted
         self._is_spaced = False  # the last record came alone
         self._last_message: Message | None = None  # the last record since the last tick
+        self._has_noted = False  # the time of a record since the last tick
         self._partitions: dict[tuple[str | None, int | None], Partition] = {}
         self._base = 0
         self._restarted = False
@@ -225,6 +226,7 @@ class LogFeed:
         """
         if self.is_current():
             return self.has_passed(offsets)  # called by a subscription callback: waiting would block the feed itself
+        leave_turn()
         with self._moved:
             self._waiters += 1
             try:
@@ -294,9 +296,9 @@ class LogFeed:
                 self._tick()
             messages = self._next_messages() if self._stretch.partition is None else []
             if count := len(messages):
-                with collected_lanes() if count <= _FEW_RECORDS else nullcontext(lanes) as lanes:
+                with CollectedLanes() if count <= _FEW_RECORDS else nullcontext(lanes) as lanes:
                     self._is_skipping = not self._deliver(messages)
-                if len(self._partitions) == 1:
+                if count >= _RUN and len(self._partitions) == 1:
                     self._read_no_more_if_own()
             if self._lost and not lanes:
                 for partition in list(self._lost):
@@ -339,6 +341,7 @@ class LogFeed:
 
     def _tick(self) -> None:
         """Run the periodic work of the feed, also while no records arrive."""
+        self._has_noted = False
         if (message := self._last_message) is not None:
             self._last_message = None
             self._connection.clocks.note_read(message)
@@ -401,22 +404,23 @@ class LogFeed:
 
     def _deliver(self, arrived: list[Message]) -> bool:
         """Deliver the wanted records of a batch, and return whether there was one."""
-        messages = self._pass_own(arrived)
+        messages = self._pass_own(arrived) if len(arrived) >= _RUN and self._expects_own() else arrived
         if not messages:
             return True
         interest = self._interest()
-        changes, wanted = interest.changes, self._wanted(messages, interest)
+        changes = interest.changes
+        wanted = messages if len(messages) == 1 else self._wanted(messages, interest)
         is_filtered = wanted is not messages
         with self._lock():
             if interest.changes != changes:
                 wanted = messages  # another thread has asked for an asset meanwhile
-            count = len(messages) - sum(message.error() is not None for message in wanted)
+            count = len(messages) - len([message for message in wanted if message.error() is not None])
             handed_over = self._deliver_wanted(wanted, messages, interest)
             self.counters["read"] += count
             self.counters["skipped"] += count - handed_over
             if self._restarted:
                 return True
-            newest = next((message for message in reversed(messages) if message.error() is None), None)
+            newest = messages[-1] if messages[-1].error() is None else _newest_of(messages)
             if is_filtered and newest is not None:
                 self._pass(messages, newest)
         if newest is not None:
@@ -425,9 +429,10 @@ class LogFeed:
         return handed_over > 0 or not count
 
     def _note_newest(self, message: Message, *, now: bool) -> None:
-        """Note the time of the newest record, now or at the next tick."""
-        self._last_message = None if now else message
-        if now:
+        """Note the time of the newest record, now or at the next tick; once in a tick is enough."""
+        self._last_message = message
+        if now and not self._has_noted:
+            self._has_noted = True
             self._connection.clocks.note_read(message)
 
     def _deliver_wanted(self, wanted: list[Message], messages: list[Message], interest: Interest) -> int:
@@ -444,7 +449,7 @@ class LogFeed:
     def _wanted(self, messages: list[Message], interest: Interest) -> list[Message]:
         """Return the records of a batch that may be wanted, and all errors; the batch itself if all may be."""
         keys, whole = interest.keys, interest.whole
-        if len(messages) == 1 or whole.keys() >= self._partitions.keys():
+        if whole.keys() >= self._partitions.keys():
             return messages
         if not whole:  # mostly, nearly all are skipped here; an error has no key
             return [message for message in messages if (key := message.key()) is None or key in keys]
@@ -456,8 +461,6 @@ class LogFeed:
 
     def _pass_own(self, messages: list[Message]) -> list[Message]:
         """Pass the runs of records that this process has written and has not to hear, and return the other records."""
-        if len(messages) < _RUN or not self._expects_own():
-            return messages
         rest: list[Message] = []
         for number, group in groupby(messages, lambda message: message.partition()):
             run = list(group)
@@ -543,7 +546,7 @@ class LogFeed:
 
     def _deliver_one(self, message: Message, interest: Interest) -> bool:
         """Deliver a record if it is wanted, and return whether it is. The caller owns the lock."""
-        partition = self._partitions.get(_place_of(message))
+        partition = self._partitions.get((message.topic(), message.partition()))
         if self._closed or self._restarted:
             return False
         if (error := message.error()) is not None:
@@ -557,7 +560,7 @@ class LogFeed:
             if partition in self.positions:
                 self.positions[partition] = offset  # skipped records before it are past, if its callback looks there
             self.hand_over(partition, offset, message)
-        if partition in self.positions and not self.is_restarted:
+        if partition in self.positions and not self._restarted:
             self.positions[partition] = offset + 1
         return is_wanted
 
@@ -588,7 +591,7 @@ class LogFeed:
 
     def _on_answer(self) -> None:
         self._connection.on_answer()
-        if not self._lost:
+        if self._outage.reason and not self._lost:
             self._outage.end()
 
     def _begin_outage(self, reason: object) -> None:
@@ -622,6 +625,11 @@ class LogFeed:
                 self._lost.discard(partition)
                 self.positions[partition] = start
                 self._on_lost(partition)
+
+
+def _newest_of(messages: list[Message]) -> Message | None:
+    """Return the last of some messages that is a record."""
+    return next((message for message in reversed(messages) if message.error() is None), None)
 
 
 def _place_of(message: Message) -> tuple[str | None, int | None]:
