@@ -26,6 +26,7 @@ from openfactory.apps.methods import MethodContract
 from openfactory.commands.envelope import CommandCancel, CommandEnvelope, CommandReply, method_of_command
 from openfactory.concurrency import Lane, OrderedExecutor
 from openfactory.concurrency.strand import new_strand
+from openfactory.concurrency.turns import leave_turn
 from openfactory.events.event import AssetEvent, carried_value
 from openfactory.events.timestamp import aware
 from openfactory.exceptions import OpenFactoryError
@@ -209,8 +210,10 @@ class CommandHandler:
         elif refusal is not None:
             self._refuse(method, correlation_id, refusal)
         else:
-            lane = self._lanes.setdefault(method, _executor.lane(f"{self._asset_uuid}.{method}"))
-            lane.submit(self._run, self._contracts[method], envelope, command)
+            lane = self._lanes.get(method)
+            if lane is None:  # two threads may make one at a time
+                lane = self._lanes.setdefault(method, _executor.lane(f"{self._asset_uuid}.{method}"))
+            lane.submit(self._run, self._contracts[method], envelope, correlation_id, command)
 
     def stop(self, timeout: float) -> None:
         """Reject new commands, and wait for the running ones.
@@ -232,9 +235,10 @@ class CommandHandler:
             else:
                 self._refuse(method, correlation_id, STOPPING)
 
-    def _run(self, contract: MethodContract, envelope: CommandEnvelope, command: OpenCommand) -> None:
+    def _run(
+        self, contract: MethodContract, envelope: CommandEnvelope, correlation_id: str, command: OpenCommand
+    ) -> None:
         """Run one command, on the lane of its method."""
-        correlation_id = str(envelope.header.correlation_id)
         if not self._may_run():
             self._close(correlation_id)
             return  # the process that has taken over replies
@@ -244,16 +248,17 @@ class CommandHandler:
             self._refuse(contract.name, correlation_id, Refusal(str(error)))
             return
         try:
-            self._await_cancel(correlation_id, command)
+            if command.is_doubtful:
+                self._await_cancel(correlation_id, command)
             method = partial(getattr(self._owner, contract.attribute), **arguments)
             if contract.is_async:
-                result = self._submit(self._coroutine(contract, envelope, command, method)).result()
+                result = self._awaited(self._coroutine(contract, envelope, correlation_id, command, method))
             else:
-                self._begin(envelope, command)
+                self._begin(envelope, correlation_id, command)
                 with new_strand():  # a flush of the method tells of its own writes
                     result = method()
                 if asyncio.iscoroutine(result):
-                    result = self._submit(result).result()
+                    result = self._awaited(result)
         except _NotBegunError as error:
             if error.refusal is not None:
                 self._refuse(contract.name, correlation_id, error.refusal)
@@ -266,6 +271,12 @@ class CommandHandler:
         else:
             self._succeed(contract, envelope.header.correlation_id, result)
 
+    def _awaited(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on the event loop, and return its result."""
+        running = self._submit(coroutine)
+        leave_turn()
+        return running.result()
+
     def _await_cancel(self, correlation_id: str, command: OpenCommand) -> None:
         """Wait for a cancel that may be on its way.
 
@@ -273,15 +284,15 @@ class CommandHandler:
             _NotBegunError: the method must not begin.
         """
         with self._lock:
-            if command.is_doubtful:
-                patience = min(_CANCEL_SECONDS, -command.arrival.overdue / 2)  # it may be in time, and begins in time
-                self._idle.wait_for(lambda: command.cancelled or self._stopping, max(patience, 0))
+            patience = min(_CANCEL_SECONDS, -command.arrival.overdue / 2)  # it may be in time, and begins in time
+            self._idle.wait_for(lambda: command.cancelled or self._stopping, max(patience, 0))
             self._check_may_begin(correlation_id, command)
 
     async def _coroutine(
         self,
         contract: MethodContract,
         envelope: CommandEnvelope,
+        correlation_id: str,
         command: OpenCommand,
         method: Callable[[], Coroutine[Any, Any, Any]],
     ) -> Any:
@@ -289,27 +300,31 @@ class CommandHandler:
         interrupt = None
         if contract.cancellable and (task := asyncio.current_task()) is not None:
             interrupt = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
-        self._begin(envelope, command, interrupt)
+        self._begin(envelope, correlation_id, command, interrupt)
         return await method()
 
     def _begin(
-        self, envelope: CommandEnvelope, command: OpenCommand, interrupt: Callable[[], object] | None = None
+        self,
+        envelope: CommandEnvelope,
+        correlation_id: str,
+        command: OpenCommand,
+        interrupt: Callable[[], object] | None = None,
     ) -> None:
         """Note that the method of a command begins, right before it does.
 
         Args:
             envelope: content of the command.
+            correlation_id: id of the command as text.
             command: the command.
             interrupt: interrupts the method; None if it may not be interrupted.
 
         Raises:
             _NotBegunError: the method must not begin.
         """
-        header = envelope.header
         with self._lock:
-            self._check_may_begin(str(header.correlation_id), command)
+            self._check_may_begin(correlation_id, command)
             command.running, command.interrupt = True, interrupt
-        self._logger.debug("Command %s %s from %s", command.method, header.correlation_id, header.sender_uuid)
+        self._logger.debug("Command %s %s from %s", command.method, correlation_id, envelope.header.sender_uuid)
 
     def _check_may_begin(self, correlation_id: str, command: OpenCommand) -> None:
         """Check that a command has no reply, and that its time has not passed; with the lock."""
