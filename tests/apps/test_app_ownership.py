@@ -150,6 +150,26 @@ def test_an_app_that_is_taken_over_in_its_process_stops_and_leaves_the_asset(
     assert watched.call("stroke", sender_uuid="HMI", timeout=60) == "done"
 
 
+@pytest.mark.parametrize("newer", ["2", "3", None])
+def test_an_app_takes_over_from_no_higher_generation(
+    start: Start, url: str, monkeypatch: pytest.MonkeyPatch, newer: str | None
+) -> None:
+    def start_generation(number: str | None) -> Any:
+        if number is None:
+            monkeypatch.delenv("APP_GENERATION")
+        else:
+            monkeypatch.setenv("APP_GENERATION", number)
+        return start(Mill, url, app_uuid="MILL", take_over=True)
+
+    assert start_generation("2").owner.generation == 2
+    with pytest.raises(AssetOwnedError, match=r"generation 2 of the app, which has replaced this generation 1\. Stop"):
+        start_generation("1")
+    last = start_generation(newer)
+    assert last.owner.generation == (None if newer is None else int(newer))
+    last.shutdown()
+    start_generation("1")  # nobody has the UUID now
+
+
 def test_an_app_that_is_taken_over_ends_its_main_loop_with_the_error(url: str) -> None:
     class Patient(Mill):
         async def async_main_loop(self) -> None:

@@ -6,6 +6,7 @@ from openfactory.apps.settings import VARIABLES
 from openfactory.settings import VARIABLES as ALL
 
 DEFAULTS = {
+    "APP_GENERATION": None,
     "APP_TAKE_OVER": "0",
     "APPLICATION_LICENSE": "BSD-3-Clause license",
     "APPLICATION_MANUFACTURER": "OpenFactoryIO",

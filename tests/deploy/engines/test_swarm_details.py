@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from engine_targets import target_of_engine, waiting_release
+from engine_targets import MILL, target_of_engine, waiting_release
+from openfactory.assets import Asset
 from openfactory.deploy.targets.base import Instance, Project, TargetError
 from openfactory.deploy.targets.swarm import SwarmTarget
+from openfactory.kafka import KSQLDBClient
 from servers import DockerEngine, free_port
 
 pytestmark = pytest.mark.thorough  # the docker target proves most of it, and the services of a swarm are slow
@@ -142,3 +144,33 @@ def test_an_engine_outside_of_a_swarm_is_an_error_with_a_remedy(
         pytest.raises(TargetError, match="docker swarm init"),
     ):
         target.instances()
+
+
+def test_an_old_version_that_is_started_again_leaves_the_uuid_to_the_newer_one(
+    target: SwarmTarget, swarm: DockerEngine, swarm_image: str, tmp_path: Path, eventually: Eventually
+) -> None:
+    """A deployer was killed after the new version had taken over, and before it had stopped the old one."""
+    url = f"sqlite:///{tmp_path}/factory.db"
+    node = swarm.docker("info", "--format={{.Name}}").strip()
+    keys: dict[str, Any] = {
+        "command": ("python", "-c", MILL),
+        "environment": (f"KSQLDB_URL={url}",),
+        "storage": {"hall": {"type": "local", "local_path": str(tmp_path), "mount_point": str(tmp_path)}},
+        "deploy": {"placement": {"constraints": (f"node.hostname == {node}",)}},
+    }
+    client = KSQLDBClient(url)
+    with Asset("MILL-1", client) as mill:
+
+        def generation() -> int | None:
+            return mill.owner.generation if mill.owner is not None and mill.avail.value == "AVAILABLE" else None
+
+        target.start(waiting_release(swarm_image, 1, **keys))
+        eventually(lambda: generation() == 1)
+        target.start(waiting_release(swarm_image, 2, **keys))  # it may take over too
+        eventually(lambda: generation() == 2)
+        [_, second] = target.instances()
+        target.start(waiting_release(swarm_image, 3, **keys))
+        eventually(lambda: generation() == 3)
+        eventually(lambda: target.instances()[1].restarts > second.restarts + 1)
+        assert (generation(), target.instances()[2].restarts) == (3, 0)
+    client.close()

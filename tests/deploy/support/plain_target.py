@@ -136,7 +136,7 @@ class PlainTarget(Target):
 
     def _spawn(self, release: Release, *, take_over: bool) -> Instance:
         environment = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "TMPDIR")}
-        environment |= release.environment
+        environment |= release.variables
         if take_over:
             environment["APP_TAKE_OVER"] = "1"
         file = release.app.place.file.parent / (release.app.settings.file or "")

@@ -158,6 +158,7 @@ class TargetConformance:
         # Swarm replaces its templates.
         literal = {name: value for name, value in release.environment.items() if "{{." not in value}
         assert {name: inside.get(name) for name in literal} == literal
+        assert inside["APP_GENERATION"] == "1"
         assert "APP_TAKE_OVER" not in inside
 
     def test_an_app_does_not_find_the_settings_of_the_deployer(
@@ -384,7 +385,7 @@ class TargetConformance:
             inside.extend(until(lambda: [seen for seen in environments_of(target) if seen.get("VERSION") == "2"]))
 
         target.replace(old, self.release(target, program, 2, VERSION="2"), is_up)
-        assert inside[0]["APP_TAKE_OVER"] == "1"
+        assert (inside[0]["APP_TAKE_OVER"], inside[0]["APP_GENERATION"]) == ("1", "2")
 
     def test_a_replacement_that_fails_is_gone_and_the_old_instance_runs(
         self, target: Target, program: Settings

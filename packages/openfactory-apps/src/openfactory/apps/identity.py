@@ -19,6 +19,7 @@ __all__ = [
     "AppUUID",
     "app_uuid_from_environment",
     "command_window",
+    "deployed_generation",
     "idle_since",
     "registration_of",
     "standard_attributes",
@@ -92,6 +93,15 @@ def command_window() -> int:
     if window < 1:
         raise ConfigurationError(f"COMMAND_WINDOW={window} is not above 0. Set the seconds, such as 10.")
     return window
+
+
+def deployed_generation() -> int | None:
+    """Return APP_GENERATION, the number of the deployed version, or None for an app that was not deployed.
+
+    Raises:
+        ConfigurationError: the value is not a whole number.
+    """
+    return None if setting("APP_GENERATION") is None else integer("APP_GENERATION")
 
 
 def takes_over() -> bool:

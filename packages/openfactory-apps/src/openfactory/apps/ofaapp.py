@@ -35,6 +35,7 @@ from openfactory.apps.identity import (
     AppUUID,
     app_uuid_from_environment,
     command_window,
+    deployed_generation,
     idle_since,
     registration_of,
     standard_attributes,
@@ -214,7 +215,8 @@ class OpenFactoryApp(Asset, metaclass=_AppMeta):
         self.ksql = ksqlClient or self._own_client
         configure_library_logger("openfactory", asset_uuid)
         self._ownership = Ownership(asset_uuid, self._engine, self._state, self.logger, self._lifecycle.fail)
-        claimed_at = self._ownership.begin(take_over=takes_over() if take_over is None else take_over)
+        may_take_over = takes_over() if take_over is None else take_over
+        claimed_at = self._ownership.begin(take_over=may_take_over, generation=deployed_generation())
         self._found_at = max(self._found_at, claimed_at)
         earlier = [event for event in self._state.events() if self._predates_app(event)]
         types = self._engine.types([asset_uuid])

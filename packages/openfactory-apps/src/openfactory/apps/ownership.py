@@ -61,6 +61,7 @@ class Ownership:
         self._joined: Future[None] | None = None  # done when other processes see this one
         self._is_settled = False  # whether the claim has won, so that a later one of another process is a take-over
         self._ended = False
+        self._generation: int | None = None
         self._epochs: set[int] = set()  # of all claims of the app
         self._pauses = 0  # of this process, after which the log was asked for the owner
         self._availability: AssetEvent | None = None  # as the app has written it last
@@ -70,11 +71,12 @@ class Ownership:
         """Epoch of the claim."""
         return None if self.claim is None else self.claim.epoch
 
-    def begin(self, *, take_over: bool) -> int:
+    def begin(self, *, take_over: bool, generation: int | None = None) -> int:
         """Claim the UUID, and return the position of the claim; the commands before it belong to an earlier owner.
 
         Args:
-            take_over: claim it although another process that lives owns it.
+            take_over: claim it although another process that lives owns it, unless that has a higher generation.
+            generation: number of the deployed version of this app, if it was deployed.
 
         Raises:
             AssetOwnedError: another process that lives owns it.
@@ -87,7 +89,8 @@ class Ownership:
         if not self._liveness.presence.lag:
             self._joined.result()
         owner = self._state.owner
-        while owner is not None and not take_over and self._lives(owner):
+        self._generation = generation
+        while owner is not None and not (take_over and self._may_replace(owner)) and self._lives(owner):
             if self._state.owner == owner:
                 raise self._owned_error(owner)
             owner = self._state.owner  # another process has claimed it meanwhile
@@ -195,6 +198,10 @@ class Ownership:
             return False
         return owner.epoch not in self._epochs or owner.instance != self.claim.instance
 
+    def _may_replace(self, owner: Owner) -> bool:
+        """Return whether this app may take over; an engine may start an app again that a newer version has replaced."""
+        return self._generation is None or owner.generation is None or owner.generation <= self._generation
+
     def _lives(self, owner: Owner) -> bool:
         assert self._liveness is not None
         if self._liveness.presence.lag and owner.ended is None and owner.instance != self._liveness.instance:
@@ -221,6 +228,7 @@ class Ownership:
             process_identity.machine(),
             process_identity.start_of(os.getpid()),
             presence.observable,
+            generation=self._generation,
         )
         self._epochs.add(self.claim.epoch)
         holder = self._liveness.claims.setdefault(self._asset_uuid, self.claim)
@@ -275,9 +283,13 @@ class Ownership:
             self._liveness.claims.pop(self._asset_uuid, None)
 
     def _owned_error(self, owner: Owner) -> AssetOwnedError:
+        remedy = "Stop that process, give this app another APP_UUID, or take over by take_over=True or "
+        remedy += "`ofa run --take-over`."
+        if not self._may_replace(owner):
+            remedy = f"It is generation {owner.generation} of the app, which has replaced this generation "
+            remedy += f"{self._generation}. Stop this process; `ofa apps up` removes what an interrupted one has left."
         return AssetOwnedError(
-            f"{self._asset_uuid} is owned by {owner}, which has run it since {owner.started}. Stop that process, give "
-            "this app another APP_UUID, or take over by take_over=True or `ofa run --take-over`.",
+            f"{self._asset_uuid} is owned by {owner}, which has run it since {owner.started}. {remedy}",
             asset_uuid=self._asset_uuid,
             owner=owner,
         )

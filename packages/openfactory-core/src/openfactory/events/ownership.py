@@ -59,6 +59,7 @@ class Owner(msgspec.Struct, frozen=True):
         process_start: start of the process, in ticks since the start of the machine; None if it is not known.
         observable: whether other processes can see that it lives.
         ended: how the ownership has ended, or None.
+        generation: number of the deployed version of the app; None if it was not deployed.
     """
 
     instance: _Instance
@@ -71,6 +72,7 @@ class Owner(msgspec.Struct, frozen=True):
     process_start: int | None = None
     observable: bool = True
     ended: str | None = None
+    generation: int | None = None
 
     def __str__(self) -> str:
         return f"process {self.pid} on host {self.host}"

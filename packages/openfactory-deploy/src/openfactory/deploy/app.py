@@ -66,6 +66,11 @@ class Release(msgspec.Struct, frozen=True):
         return self.uuid.lower()
 
     @property
+    def variables(self) -> dict[str, str]:
+        """The environment that an instance of this generation gets."""
+        return {**self.environment, "APP_GENERATION": str(self.generation)}
+
+    @property
     def uns(self) -> UNSPlace | None:
         """Place of the asset in the unified namespace, or None without a schema."""
         places = self.app.replica_places

@@ -91,7 +91,7 @@ def container_of(release: Release, project: str, addresses: Addresses, *, beside
 
 def environment_of(release: Release, *, beside: bool) -> list[str]:
     """Return the environment of a release; beside another instance, the app takes the UUID over."""
-    variables = {**release.environment, **({"APP_TAKE_OVER": "1"} if beside else {})}
+    variables = {**release.variables, **({"APP_TAKE_OVER": "1"} if beside else {})}
     return [f"{name}={value}" for name, value in variables.items()]
 
 

@@ -54,7 +54,7 @@ def program_of(release: Release, project: str, layout: Layout, log_bytes: int) -
         title=title,
         arguments=arguments,
         folder=str(folder),
-        environment=base_environment(settings.runtime_uid) | dict(release.environment) | paths,
+        environment=base_environment(settings.runtime_uid) | release.variables | paths,
         ports=[name for name in _PORTS if release.environment.get(name, "").isdecimal()],
         restart=settings.restart,
         grace=seconds_of(settings.stop_grace_period),
@@ -102,7 +102,7 @@ def _is_installed(release: Release, program: str) -> bool:
     """Return whether a program is in the folder of the app's file, or in PATH as the app has it."""
     if os.path.dirname(program):
         program = str(release.app.place.file.parent.absolute() / program)
-    environment = base_environment(release.app.settings.runtime_uid) | dict(release.environment)
+    environment = base_environment(release.app.settings.runtime_uid) | release.variables
     return shutil.which(program, path=environment["PATH"]) is not None
 
 
