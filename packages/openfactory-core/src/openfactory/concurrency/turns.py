@@ -193,7 +193,7 @@ class Turns:
         return True
 
     def _has_second_thread(self) -> bool:
-        """Return whether a second thread waits, after it was started if there was none."""
+        """Return whether a second thread waits; start it if there is only one."""
         return len(self._threads) == 1 and self._start_thread()
 
 
