@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from app_processes import freeze
 from openfactory.apps.cli.root import ofa
 from openfactory.assets.asset_class import Asset
 from openfactory.events.attribute import AssetAttribute
@@ -111,7 +112,7 @@ def test_a_subscriber_that_lags_behind_the_log_is_told_and_goes_on(start: Start,
     watcher.until("watching")
     with KSQLDBClient(f"{file_url}?keep_events=2000") as client, Asset("MILL", client) as mill:
         mill.add_attribute(event("number", 0))
-        watcher.process.send_signal(signal.SIGSTOP)
+        freeze(watcher.process)
         for number in range(1, 10_001):
             mill["number"] = number
             if number % 500 == 0:
@@ -141,7 +142,7 @@ def test_an_asset_that_lags_hears_the_latest_values(start: Start, file_url: str)
     with KSQLDBClient(f"{file_url}?keep_events=2000") as client, Asset("MILL", client) as mill:
         mill.add_attribute(event("number", 0))
         listener.until("number 0")
-        listener.process.send_signal(signal.SIGSTOP)
+        freeze(listener.process)
         mill.add_attribute(event("rare", 42))
         for number in range(1, 10_001):
             mill["number"] = number

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from app_processes import freeze
 from openfactory.assets.asset_class import Asset
 from openfactory.events.attribute import AssetAttribute
 from openfactory.kafka import KSQLDBClient
@@ -105,7 +106,7 @@ def test_subscribers_that_are_stopped_hold_up_no_writer_and_miss_nothing(start: 
     with ExitStack() as going_on:
         for watcher in watchers:
             watcher.until("watching")
-            watcher.process.send_signal(signal.SIGSTOP)
+            freeze(watcher.process)
             going_on.callback(watcher.process.send_signal, signal.SIGCONT)
         with KSQLDBClient(url) as client, Asset("MILL", client) as mill:
             begin = time.monotonic()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["AppProcess", "freeze_when"]
+__all__ = ["AppProcess", "freeze", "freeze_when"]
 
 
 class AppProcess:
@@ -54,7 +54,7 @@ class AppProcess:
 
     def freeze(self) -> None:
         """Freeze it; the peers of its connections do not notice it soon."""
-        _freeze(self.process)
+        freeze(self.process)
 
     def thaw(self) -> None:
         """Let it go on after it was frozen."""
@@ -70,7 +70,7 @@ def freeze_when(process: subprocess.Popen[bytes], condition: Callable[[], bool],
     """Freeze a process (SIGSTOP) at a moment at which a condition holds; it goes on between two attempts."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        _freeze(process)
+        freeze(process)
         if condition():
             return
         process.send_signal(signal.SIGCONT)
@@ -78,7 +78,7 @@ def freeze_when(process: subprocess.Popen[bytes], condition: Callable[[], bool],
     raise AssertionError("the condition never held when the process was frozen")
 
 
-def _freeze(process: subprocess.Popen[bytes]) -> None:
+def freeze(process: subprocess.Popen[bytes]) -> None:
     """Stop a process (SIGSTOP), and return when all its threads have stopped; it stays to be waited for."""
     process.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)

@@ -17,6 +17,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from app_processes import freeze
 from openfactory.engines.kafka_engine.engine import KafkaEngine
 from openfactory.engines.kafka_engine.past_state import PastState
 from openfactory.engines.kafka_engine.replay import Replay
@@ -26,7 +27,6 @@ from openfactory.events.registration import Registration
 from openfactory.exceptions import EngineUnavailableError
 from openfactory.testing import eventually
 from servers import KafkaBroker
-from servers.server import is_running
 from workers.bare_log import append
 from workers.started import started
 
@@ -79,8 +79,7 @@ def test_a_reader_that_was_too_slow_hears_the_latest_and_says_what_is_lost(
         engine.publish(number("A", 1))
         engine.flush()
         watcher.until("heard 1\n")
-        watcher.process.send_signal(signal.SIGSTOP)
-        eventually(lambda: not _goes_on(watcher.process.pid))
+        freeze(watcher.process)
         for value in range(2, 50_000):  # more than stands in its connection already
             engine.publish(number("A", value))
         engine.flush(timeout=30)
@@ -98,11 +97,6 @@ def test_a_reader_that_was_too_slow_hears_the_latest_and_says_what_is_lost(
     assert f"{topic}, partition 0, was read up to offset" in watcher.err
     assert str(lost_before) in watcher.err
     assert "--retention-hours" in watcher.err
-
-
-def _goes_on(pid: int) -> bool:
-    states = ((task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").glob("*"))
-    return is_running(pid) and any(state != "T" for state in states)
 
 
 def test_a_start_takes_what_is_left(kafka_broker: KafkaBroker, topic_prefix: str, kafka_url: str) -> None:

@@ -102,11 +102,9 @@ def deregister(site: Site, uuid: str, epoch: int, *, own: bool = False) -> None:
 
 
 def next_generation(site: Site, step: Step) -> int:
-    """Return a generation that no release of the asset has had, on another target either: it has to take over."""
+    """Return a generation that no release of the asset has had."""
     running = [instance.generation for instance in (step.instance, *step.stale) if instance is not None]
-    owner = None if step.asset is None else step.asset.owner
-    owned = 0 if owner is None else owner.generation or 0
-    return max(site.store.generation(step.uuid), owned, *running) + 1
+    return max(site.store.generation(step.uuid), *running, 0) + 1
 
 
 def earlier_release(site: Site, step: Step) -> Release | None:
