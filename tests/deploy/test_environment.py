@@ -62,6 +62,8 @@ def test_web_pages_have_a_port_and_a_prefix(tmp_path: Path) -> None:
         ({}, "docker", "1"),
         ({"health": {"interval": "10s", "timeout": "2500ms"}}, "docker", "18"),
         ({"health": {"interval": "10s", "timeout": "2500ms"}}, "process", "1"),
+        ({}, "kubernetes", "6"),  # each pod with a port has a probe
+        ({"health": {"interval": "10s", "timeout": "2500ms"}}, "kubernetes", "18"),
     ],
 )
 def test_an_app_serves_until_the_gateway_leads_to_the_next_one(

@@ -45,6 +45,9 @@ _OF_SWARM = {
 _GATEWAY_SECONDS = 1
 _ENGINE_SECONDS = 5
 
+# Seconds between two probes of a pod, which also asks whether the port of an app without `health` is open.
+_PROBE_SECONDS = 1
+
 
 def container_secret_path(uuid: str, name: str) -> str:  # noqa: ARG001 - a plain process needs the UUID
     """Return the path of a secret in the container of an asset."""
@@ -115,12 +118,15 @@ def _injected(app: App, uuid: str, factory: FactoryEnvironment, storage: str | N
 def _handover(app: App, target: str) -> int:
     """Return the seconds for which the old version of an app serves its pages until the gateway leads to the new one.
 
-    With `health`, containers have no route before their first check. The target stops the old version then.
+    With `health`, containers have no route before their first check; a pod has none before its first probe in any case.
+    The target stops the old version then.
     """
     health = app.settings.health
-    if health is None or target == "process":
+    if target == "process":
         return _GATEWAY_SECONDS
-    return _ENGINE_SECONDS + math.ceil(seconds_of(health.interval) + seconds_of(health.timeout))
+    if health is not None:
+        return _ENGINE_SECONDS + math.ceil(seconds_of(health.interval) + seconds_of(health.timeout))
+    return _ENGINE_SECONDS + _PROBE_SECONDS if target == "kubernetes" else _GATEWAY_SECONDS
 
 
 def _own_variables(app: App) -> dict[str, str]:
