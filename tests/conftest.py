@@ -58,11 +58,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the tests of each folder over the whole run of several workers.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests on the cluster of KUBECONFIG, unless `-m kubernetes` asks for them, and spread the others.
 
-    Some folders wait for servers, others use a core: beside each other they take half the time.
+    The tests of each folder are spread over the whole run of several workers. Some folders wait for servers, others use
+    a core: beside each other they take half the time.
     """
+    if "kubernetes" not in (config.option.markexpr or ""):
+        left_out = [item for item in items if item.get_closest_marker("kubernetes")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     folders: dict[Path, list[pytest.Item]] = {}

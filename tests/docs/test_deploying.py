@@ -1,10 +1,12 @@
-"""The page on deploying does as printed, with a real Traefik, and a real Docker that is a swarm."""
+"""The page on deploying does as printed, with a real Traefik, a real Docker that is a swarm, and a cluster if asked."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 
 from distributions import ROOT
 from needed import needed
-from openfactory.deploy.targets.base import Project
+from openfactory.deploy.targets.base import Project, Target
+from openfactory.deploy.targets.kubernetes import KubernetesTarget
 from openfactory.deploy.targets.process import ProcessTarget
 from servers import DockerEngine, free_port
 from servers.docker_engine import docker_client
@@ -25,8 +28,9 @@ Follow = Callable[..., None]
 
 PAGE = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
 
-#: Sections that need an engine.
+#: Sections that need an engine, and the one that needs a cluster.
 WITH_ENGINE = ("Docker", "Swarm")
+WITH_CLUSTER = "Kubernetes"
 
 #: Ids of the user and the group of a reader, who is not root.
 READER = (10001, 10002)
@@ -44,7 +48,7 @@ def installs(block: Any) -> bool:
 
 
 def needs_no_engine(block: Any) -> bool:
-    return block.section not in ("Install", *WITH_ENGINE)
+    return block.section not in ("Install", *WITH_ENGINE, WITH_CLUSTER)
 
 
 @pytest.fixture
@@ -59,10 +63,13 @@ def with_traefik(monkeypatch: pytest.MonkeyPatch) -> None:
 def ended(tmp_path: Path) -> Iterator[None]:
     """End the apps of the page, if the page does not: they run without a terminal."""
     yield
-    target = ProcessTarget(Project("hall", tmp_path / "folder"))
+    with closing(ProcessTarget(Project("hall", tmp_path / "folder"))) as target:
+        stop_all(target)
+
+
+def stop_all(target: Target) -> None:
     for instance in target.instances():
         target.stop(instance)
-    target.close()
 
 
 @pytest.mark.thorough
@@ -111,3 +118,32 @@ def test_the_walks_with_an_engine_do_as_printed(follow: Follow, engine: DockerEn
     page = PAGE.replace("/srv/hall", str(hall)).replace("$(id -u)", str(user)).replace("$(id -g)", str(group))
     follow(page, lambda block: block.section in WITH_ENGINE, **engine.client_environment)
     assert engine.docker("ps", "--all", "--quiet") + engine.docker("service", "ls", "--quiet") == ""
+
+
+@pytest.mark.kubernetes
+def test_the_walk_with_a_cluster_does_as_printed(
+    follow: Follow, blocks: Callable[[str], list[Any]], tmp_path: Path
+) -> None:
+    """As in `test_kubernetes_cluster.py`, and the namespace of the context is empty."""
+    assert "KUBECONFIG" in os.environ, "Name the cluster in KUBECONFIG."
+    image, url = (os.environ.get(f"OPENFACTORY_TEST_{name}") for name in ("IMAGE", "FACTORY"))
+    assert image is not None, "Name an image with the distributions in OPENFACTORY_TEST_IMAGE."
+    assert url is not None, "Name a factory in OPENFACTORY_TEST_FACTORY, such as kafka://HOST:9092."
+    assert shutil.which("kubectl") is not None, "Install kubectl, or add its folder to PATH."
+    # The cluster may have no registry to push the image of the page to, so its program is an argument.
+    [oven] = [block.text for block in blocks(PAGE) if block.name == "line/oven.py"]
+    command = json.dumps(["python", "-c", oven])
+    page = replaced(PAGE, "image: registry.plant.example/line\n", f"image: {image}\n    command: {command}\n")
+    page = replaced(page, "kafka://kafka.plant.example:9092", url)
+    with closing(KubernetesTarget(Project("cluster", tmp_path))) as target:
+        try:
+            follow(page, lambda block: block.section == WITH_CLUSTER, KUBECONFIG=os.environ["KUBECONFIG"])
+            assert target.instances() == []
+        finally:
+            stop_all(target)
+
+
+def replaced(page: str, old: str, new: str) -> str:
+    """Return the page with a text in place of another, which it has once."""
+    assert page.count(old) == 1
+    return page.replace(old, new)
