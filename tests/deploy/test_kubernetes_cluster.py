@@ -1,6 +1,6 @@
 """The target kubernetes on the cluster that KUBECONFIG names, in the namespace of its context.
 
-The pods run `python` of the image that OPENFACTORY_TEST_IMAGE names. The test of the commands needs an image with the
+The pods run `python` of the image that OPENFACTORY_TEST_IMAGE names. The tests of the commands need an image with the
 distributions, such as that of the Dockerfile, and a factory that pods reach, in OPENFACTORY_TEST_FACTORY.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
@@ -33,6 +34,19 @@ pytestmark = pytest.mark.kubernetes
 IMAGE = os.environ.get("OPENFACTORY_TEST_IMAGE", "python:3.13-slim")
 PROGRAM: Settings = {"image": IMAGE, "command": ["python", "-c", REPORTER]}
 STOP_FIRST = {"update": {"order": "stop-first"}}
+
+#: The program of a web app that opens its port some seconds after it has claimed its UUID.
+SLOW_PANEL = """
+import time
+from openfactory.apps import OpenFactoryFlaskApp
+
+class Panel(OpenFactoryFlaskApp):
+    def __init__(self):
+        super().__init__(None)
+        time.sleep(3)
+
+Panel().run()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -181,52 +195,98 @@ def test_an_object_of_another_project_is_left_alone(target: KubernetesTarget) ->
         other.stop(running)
 
 
-def test_commands_deploy_apps(tmp_path: Path, cluster: Cluster) -> None:
-    """The image has the distributions of this workspace, and pods and this machine reach the factory."""
-    url = os.environ.get("OPENFACTORY_TEST_FACTORY")
-    assert url is not None, "Name a factory in OPENFACTORY_TEST_FACTORY, such as kafka://HOST:9092."
-    uuids = [f"Mill-{token_hex(4)}-{number}" for number in (1, 2)]
-    file = tmp_path / "app_mill.yml"
+class Commands:
+    """The commands of `ofa apps` on one file.
 
-    def write(program: str, **keys: Any) -> None:
+    The image has the distributions of this workspace, and pods and this machine reach the factory.
+    """
+
+    def __init__(self, file: Path) -> None:
+        url = os.environ.get("OPENFACTORY_TEST_FACTORY")
+        assert url is not None, "Name a factory in OPENFACTORY_TEST_FACTORY, such as kafka://HOST:9092."
+        self._environment = {"KSQLDB_URL": url, "OPENFACTORY_BASE_DOMAIN": "factory.test"}
+        self._file = file
+
+    def write(self, program: str, *uuids: str, **keys: Any) -> None:
+        """Have the file describe apps of one program."""
         apps = {
-            f"mill{number}": {"uuid": uuid, "image": IMAGE, "command": ["python", "-c", program], **keys}
+            f"app{number}": {"uuid": uuid, "image": IMAGE, "command": ["python", "-c", program], **keys}
             for number, uuid in enumerate(uuids)
         }
-        file.write_text(json.dumps({"apps": apps}), encoding="utf-8")
+        self._file.write_text(json.dumps({"apps": apps}), encoding="utf-8")
 
-    def run(*words: str | Path, status: int = 0) -> str:
-        common = ("--target", "kubernetes", "--project", "hall-2", file)
-        done = ofa_apps(*words, *common, KSQLDB_URL=url, OPENFACTORY_BASE_DOMAIN="factory.test")
+    def run(self, *words: str | Path, status: int = 0) -> str:
+        """Run a command, and return what it has printed."""
+        common = ("--target", "kubernetes", "--project", "hall-2", self._file)
+        done = ofa_apps(*words, *common, **self._environment)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    write(MILL)
-    try:
-        assert run("up").count("it is AVAILABLE") >= 2
-        assert "Nothing differs" in run("plan")
-        assert run("up").count("unchanged") >= 2
-        write(MILL, environment=["VERSION=2"])
-        assert "generation 2 has replaced generation 1" in run("up")
-        for _ in range(2):  # the old pod, whose container is started again, does not take the UUID back
-            assert "it was started again" in run("restart")
-        ended = "import sys, time; print('no machine', flush=True); time.sleep(3); sys.exit(7)"
-        write(ended)
-        failed = run("up", status=1)
-        assert "has ended with status 7" in failed
-        assert "no machine" in failed
-        assert "Generation 2 went on" in failed or "Generation 2 was started again" in failed
-        assert run("ls").count(" AVAILABLE") == 2
-        write(MILL, environment=["VERSION=2"])
-        assert "Nothing differs" in run("plan")
-        assert run("rollback").count("has replaced generation") >= 2
-        assert "Starting the main loop" in run("logs", "--tail", "20")
-        removed = uuids.pop()
-        write(MILL)
-        assert removed in run("plan")
-        assert "left" in run("up")
-        assert "removed" in run("up", "--remove-orphans")
-        assert removed not in run("ls")
-    finally:
-        run("down")
+
+@pytest.fixture
+def commands(tmp_path: Path, cluster: Cluster) -> Iterator[Commands]:
+    """Commands whose apps are stopped at the end; then nothing is left."""
+    commands = Commands(tmp_path / "app_mill.yml")
+    yield commands
+    commands.run("down")
     assert cluster.objects("openfactory.project=hall-2", [*KINDS, "Pod"]) == []
+
+
+def test_commands_deploy_apps(commands: Commands) -> None:
+    uuids = [f"Mill-{token_hex(4)}-{number}" for number in (1, 2)]
+    run = commands.run
+
+    def write(program: str, **keys: Any) -> None:
+        commands.write(program, *uuids, **keys)
+
+    write(MILL)
+    assert run("up").count("it is AVAILABLE") >= 2
+    assert "Nothing differs" in run("plan")
+    assert run("up").count("unchanged") >= 2
+    write(MILL, environment=["VERSION=2"])
+    assert "generation 2 has replaced generation 1" in run("up")
+    for _ in range(2):  # the old pod, whose container is started again, does not take the UUID back
+        assert "it was started again" in run("restart")
+    ended = "import sys, time; print('no machine', flush=True); time.sleep(3); sys.exit(7)"
+    write(ended)
+    failed = run("up", status=1)
+    assert "has ended with status 7" in failed
+    assert "no machine" in failed
+    assert "Generation 2 went on" in failed or "Generation 2 was started again" in failed
+    assert run("ls").count(" AVAILABLE") == 2
+    write(MILL, environment=["VERSION=2"])
+    assert "Nothing differs" in run("plan")
+    assert run("rollback").count("has replaced generation") >= 2
+    assert "Starting the main loop" in run("logs", "--tail", "20")
+    removed = uuids.pop()
+    write(MILL)
+    assert removed in run("plan")
+    assert "left" in run("up")
+    assert "removed" in run("up", "--remove-orphans")
+    assert removed not in run("ls")
+
+
+def test_a_pod_of_a_page_is_ready_at_each_moment_of_an_update(commands: Commands, cluster: Cluster) -> None:
+    uuid = f"Panel-{token_hex(4)}"
+    keys = {"routing": {"expose": True, "port": 4000}}
+
+    def ready() -> list[str]:
+        """The pods that have requests, as the gateway is told."""
+        pods = cluster.objects(f"openfactory.uuid={uuid.lower()}", ["Pod"])
+        return [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
+
+    commands.write(SLOW_PANEL, uuid, **keys)
+    commands.run("up")
+    (old,) = until(ready)
+    commands.write(SLOW_PANEL, uuid, environment=["VERSION=2"], **keys)
+    with ThreadPoolExecutor() as pool:
+        update = pool.submit(commands.run, "up")
+        while not update.done():
+            assert ready()
+    assert "generation 2 has replaced generation 1" in update.result()
+    assert old not in ready()
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", ())}
+    return conditions.get("Ready") == "True" and not pod["metadata"].get("deletionTimestamp")
