@@ -43,7 +43,7 @@ from openfactory.apps import OpenFactoryFlaskApp
 class Panel(OpenFactoryFlaskApp):
     def __init__(self):
         super().__init__(None)
-        time.sleep(3)
+        time.sleep({seconds})
 
 Panel().run()
 """
@@ -266,19 +266,23 @@ def test_commands_deploy_apps(commands: Commands) -> None:
     assert removed not in run("ls")
 
 
-def test_a_pod_of_a_page_is_ready_at_each_moment_of_an_update(commands: Commands, cluster: Cluster) -> None:
+@pytest.mark.parametrize(("keys", "seconds"), [({}, 3), ({"health": {}}, 5)])
+def test_a_pod_of_a_page_is_ready_at_each_moment_of_an_update(
+    commands: Commands, cluster: Cluster, keys: dict[str, Any], seconds: int
+) -> None:
     uuid = f"Panel-{token_hex(4)}"
-    keys = {"routing": {"expose": True, "port": 4000}}
+    keys = {"routing": {"expose": True, "port": 4000}, **keys}
+    program = SLOW_PANEL.format(seconds=seconds)
 
     def ready() -> list[str]:
         """The pods that have requests, as the gateway is told."""
         pods = cluster.objects(f"openfactory.uuid={uuid.lower()}", ["Pod"])
         return [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
 
-    commands.write(SLOW_PANEL, uuid, **keys)
+    commands.write(program, uuid, **keys)
     commands.run("up")
     (old,) = until(ready)
-    commands.write(SLOW_PANEL, uuid, environment=["VERSION=2"], **keys)
+    commands.write(program, uuid, environment=["VERSION=2"], **keys)
     with ThreadPoolExecutor() as pool:
         update = pool.submit(commands.run, "up")
         while not update.done():

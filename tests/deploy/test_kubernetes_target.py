@@ -132,6 +132,12 @@ def test_an_app_without_pages_and_health_has_no_probe() -> None:
     assert with_pages["readinessProbe"]["tcpSocket"] == {"port": 4000}
 
 
+def test_a_pod_loses_its_route_after_the_failed_checks_of_the_file() -> None:
+    keys = MILL | {"routing": {"port": 4000}, "health": {"interval": "2500ms", "retries": 3}}
+    probe = pod_of(objects(**keys))["containers"][0]["readinessProbe"]
+    assert (probe["periodSeconds"], probe["failureThreshold"]) == (1, 8)
+
+
 def test_an_ingress_needs_no_traefik_where_there_is_no_prefix() -> None:
     keys = MILL | {"routing": {"expose": True, "port": 4000}}
     kinds = {kind for kind, _ in objects(Place("p", "n", Addresses("factory.test")), **keys)}

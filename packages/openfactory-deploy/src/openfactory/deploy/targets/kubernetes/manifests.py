@@ -235,8 +235,10 @@ def _probes(release: Release) -> dict[str, Any]:
         "startupProbe": {**alive, "periodSeconds": 1, "timeoutSeconds": times["timeoutSeconds"]}
         | {"failureThreshold": max(tries, 1)},
         "livenessProbe": {**alive, **times, "failureThreshold": check.retries},
-        # Often: the old pod of an update goes when the new one is ready.
-        "readinessProbe": {**ready, "periodSeconds": 1, "timeoutSeconds": times["timeoutSeconds"]},
+        # Often: the old pod of an update goes when the new one is ready. The old one, whose asset is UNAVAILABLE then,
+        # has its route as long as the file says.
+        "readinessProbe": {**ready, "periodSeconds": 1, "timeoutSeconds": times["timeoutSeconds"]}
+        | {"failureThreshold": math.ceil(check.retries * check.interval)},
     }
 
 
