@@ -158,6 +158,7 @@ def test_docker_takes_a_stack_as_it_is(tmp_path: Path) -> None:
 
 def test_the_objects_of_kubernetes_are_in_the_file_once() -> None:
     text = kubernetes_text(all_releases("kubernetes"), Place("hall-2", "plant", ADDRESSES))
+    assert "APP_GENERATION" not in text  # it would keep the app from its UUID after a deployment from here
     objects = list(yaml.safe_load_all(text))
     names = [(item["kind"], item["metadata"]["name"]) for item in objects]
     assert len(names) == len(set(names))

@@ -70,6 +70,7 @@ def test_the_whole_app_has_all_its_objects() -> None:
     environment = {each["name"]: each.get("value") for each in container["env"]}
     assert environment["PRICE"] == "$5 {{now}} $$(HOME)"  # Kubernetes reads `$$(` as `$(`
     assert environment["APP_TAKE_OVER"] is None  # the annotation of the pod
+    assert environment["APP_GENERATION"] == "1"
     assert found["Deployment", "mill-panel"]["spec"]["template"]["metadata"]["annotations"][TAKE_OVER] == "1"
     assert "correct horse" not in environment.values()
     assert container["args"] == ["run", "panel.py", "--cost=$5"]

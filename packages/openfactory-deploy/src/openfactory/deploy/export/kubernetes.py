@@ -29,7 +29,7 @@ def kubernetes_objects(releases: Sequence[Release], place: Place) -> list[dict[s
     """Return the objects of the releases, each once; the replicas of an app share some. Secrets are not among them."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for release in checked_releases(releases, "kubernetes"):
-        for item in manifests(release, place, with_secrets=False):
+        for item in manifests(release, place, as_file=True):
             found.setdefault((item["kind"], item["metadata"]["name"]), item)
     return list(found.values())
 

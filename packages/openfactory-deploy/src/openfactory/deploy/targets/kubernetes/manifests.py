@@ -58,7 +58,7 @@ def name_problem(release: Release) -> str | None:
     return None
 
 
-def manifests(release: Release, place: Place, *, with_secrets: bool = True) -> list[dict[str, Any]]:
+def manifests(release: Release, place: Place, *, as_file: bool = False) -> list[dict[str, Any]]:
     """Return the objects of a release, in the order in which they are made.
 
     Each replica of an app is a Deployment of its own, because it is an asset of its own.
@@ -66,13 +66,14 @@ def manifests(release: Release, place: Place, *, with_secrets: bool = True) -> l
     Args:
         release: the release, whose app has an image.
         place: project and namespace.
-        with_secrets: include the object with the values of the secrets.
+        as_file: leave out what is of one deployment: the values of the secrets, and the generation of the app.
     """
     settings = release.app.settings
     name = normalised_name(release.uuid)
     volumes = volumes_of(release, name, place.namespace)
+    variables = release.environment if as_file else release.variables
     objects: list[dict[str, Any]] = []
-    if release.secrets and with_secrets:
+    if release.secrets and not as_file:
         objects.append(
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret_name(release)}, "type": "Opaque"}
             # Not `stringData`: the server keeps a key that is left out of it.
@@ -88,7 +89,7 @@ def manifests(release: Release, place: Place, *, with_secrets: bool = True) -> l
                 "replicas": 1,
                 "selector": {"matchLabels": {UUID: name}},
                 "strategy": _strategy(settings.update.order),
-                "template": _pod_template(release, place, volumes),
+                "template": _pod_template(release, place, volumes, variables),
             },
         }
     )
@@ -133,13 +134,13 @@ def _strategy(order: str) -> dict[str, Any]:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
 
-def _pod_template(release: Release, place: Place, volumes: Volumes) -> dict[str, Any]:
+def _pod_template(release: Release, place: Place, volumes: Volumes, variables: Mapping[str, str]) -> dict[str, Any]:
     settings = release.app.settings
     container: dict[str, Any] = {
         "name": "app",
         "image": settings.image,
         "imagePullPolicy": "Always" if settings.image_pull_policy == "always" else "IfNotPresent",
-        "env": _environment(release),
+        "env": _environment(release, variables),
     }
     if settings.command:
         container["args"] = [_without_references(word) for word in settings.command]
@@ -173,15 +174,15 @@ def _pod_template(release: Release, place: Place, volumes: Volumes) -> dict[str,
     return {"metadata": metadata, "spec": spec}
 
 
-def _environment(release: Release) -> list[dict[str, Any]]:
-    variables: list[dict[str, Any]] = [
-        {"name": name, "value": _without_references(value)} for name, value in release.environment.items()
+def _environment(release: Release, variables: Mapping[str, str]) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = [
+        {"name": name, "value": _without_references(value)} for name, value in variables.items()
     ]
     if _takes_over(release):
         # Of the pod, because it is read again at each start of the container: the old pod of an update has 0.
         source = {"fieldRef": {"fieldPath": f"metadata.annotations['{TAKE_OVER}']"}}
-        variables.append({"name": "APP_TAKE_OVER", "valueFrom": source})
-    return variables
+        entries.append({"name": "APP_TAKE_OVER", "valueFrom": source})
+    return entries
 
 
 def _takes_over(release: Release) -> bool:
