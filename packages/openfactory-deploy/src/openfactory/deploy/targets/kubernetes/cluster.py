@@ -125,11 +125,9 @@ class Cluster:
     def restart(self, deployment: Object) -> None:
         """Make the pods of a Deployment anew."""
         annotations = {"openfactory.restarted": str(time.time_ns())}
-        self._change(deployment, {"spec": {"template": {"metadata": {"annotations": annotations}}}})
-
-    def annotate(self, item: Object, annotations: Mapping[str, str]) -> None:
-        """Set annotations of an object. An object that is gone is no error."""
-        self._change(item, {"metadata": {"annotations": dict(annotations)}})
+        change = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+        with self._told(f"restart the {deployment['kind']} {deployment['metadata']['name']}"):
+            self._request_or_none("patch", _path_of(deployment), change, content_type="application/merge-patch+json")
 
     def delete(self, item: Object) -> None:
         """Delete an object; its pods end with it. An object that is gone already is no error."""
@@ -199,10 +197,6 @@ class Cluster:
                 raise TargetError(f"No cluster is configured ({error}). Name a kubeconfig in KUBECONFIG.") from error
             return "default"
         return context["context"].get("namespace") or "default"
-
-    def _change(self, item: Object, change: Object) -> None:
-        with self._told(f"change the {item['kind']} {item['metadata']['name']}"):
-            self._request_or_none("patch", _path_of(item), change, content_type="application/merge-patch+json")
 
     def _request(self, method: str, path: str, body: Object | None = None, **options: Any) -> Object:
         answer = self._client.request(method, path, body, serialize=False, _request_timeout=_TIMEOUT, **options)

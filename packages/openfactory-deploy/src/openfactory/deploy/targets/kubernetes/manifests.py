@@ -20,10 +20,7 @@ from openfactory.deploy.targets.kubernetes.routes import route_objects
 from openfactory.deploy.targets.kubernetes.volumes import Volumes, volumes_of
 from openfactory.deploy.targets.resources import resource_amounts
 
-__all__ = ["TAKE_OVER", "Place", "manifests", "name_problem", "secret_name"]
-
-#: Annotation of a pod: 1 if its app takes the UUID over from another process that owns it.
-TAKE_OVER = "openfactory.take-over"
+__all__ = ["Place", "manifests", "name_problem", "secret_name"]
 
 # Folder of the secrets, as in all containers.
 _SECRETS = "/run/secrets"
@@ -169,25 +166,14 @@ def _pod_template(release: Release, place: Place, volumes: Volumes, variables: M
     spec |= scheduling(settings)
     # A changed value of a secret makes a new pod, because the hash of the release is part of the template.
     metadata = _identity(release, place)
-    takes_over = {TAKE_OVER: "1"} if _takes_over(release) else {}
-    metadata["annotations"] = {**settings.labels, **metadata["annotations"], **takes_over}
+    metadata["annotations"] = {**settings.labels, **metadata["annotations"]}
     return {"metadata": metadata, "spec": spec}
 
 
 def _environment(release: Release, variables: Mapping[str, str]) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = [
-        {"name": name, "value": _without_references(value)} for name, value in variables.items()
-    ]
-    if _takes_over(release):
-        # Of the pod, because it is read again at each start of the container: the old pod of an update has 0.
-        source = {"fieldRef": {"fieldPath": f"metadata.annotations['{TAKE_OVER}']"}}
-        entries.append({"name": "APP_TAKE_OVER", "valueFrom": source})
-    return entries
-
-
-def _takes_over(release: Release) -> bool:
-    """Return whether a new pod runs beside an old one, and takes its UUID over."""
-    return release.app.settings.update.order == "start-first" and "APP_TAKE_OVER" not in release.environment
+    if release.app.settings.update.order == "start-first":
+        variables = {"APP_TAKE_OVER": "1", **variables}  # a new pod runs beside an old one
+    return [{"name": name, "value": _without_references(value)} for name, value in variables.items()]
 
 
 def _without_references(text: str) -> str:

@@ -26,7 +26,7 @@ from openfactory.deploy.targets.kubernetes.instances import (
     run_of,
     uuid_of,
 )
-from openfactory.deploy.targets.kubernetes.manifests import TAKE_OVER, Place, manifests, name_problem
+from openfactory.deploy.targets.kubernetes.manifests import Place, manifests, name_problem
 from openfactory.deploy.targets.kubernetes.obstacles import has_begun, obstacle_of
 from openfactory.deploy.targets.kubernetes.placement import unknown_constraints
 from openfactory.deploy.targets.logs import followed_logs, merged_logs
@@ -115,20 +115,20 @@ class KubernetesTarget(Target):
                 self._wait_until_gone(release.uuid, grace_of(self._wanted_deployment(release)))
             raise
 
-    def replace(self, running: Instance, release: Release, wait_until_up: Callable[[Instance], None]) -> Instance:
-        self._take_over(running, may=False)
+    def replace(
+        self,
+        running: Instance,  # noqa: ARG002 - the Deployment is changed
+        release: Release,
+        wait_until_up: Callable[[Instance], None],
+    ) -> Instance:
+        before = self._apply(release, holds=True)
         try:
-            before = self._apply(release, holds=True)
-            try:
-                self._wait_until_begun(release)
-                started = self._find(release)
-                wait_until_up(started)
-                self._cluster.apply(self._wanted_deployment(release))  # now the old pod is stopped
-            except BaseException:
-                self._restore(before, release)
-                raise
+            self._wait_until_begun(release)
+            started = self._find(release)
+            wait_until_up(started)
+            self._cluster.apply(self._wanted_deployment(release))  # now the old pod is stopped
         except BaseException:
-            self._take_over(running, may=True)
+            self._restore(before, release)
             raise
         self._remove_surplus(release)
         return started
@@ -249,15 +249,6 @@ class KubernetesTarget(Target):
                 f"{release.uuid} cannot be started: another {kind} {name} exists, which is not of the project "
                 f"{self._place.project}. Delete it, or give the app another UUID."
             )
-
-    def _take_over(self, instance: Instance, *, may: bool) -> None:
-        """Have the containers of an instance take the UUID over when they are started again, or leave it to its owner.
-
-        An app ends when another takes its UUID, and Kubernetes starts its container again.
-        """
-        for pod in self._pods(self._of_uuid(instance.uuid)):
-            if generation_of(pod) == instance.generation:
-                self._cluster.annotate(pod, {TAKE_OVER: str(int(may))})
 
     def _wait_until_begun(self, release: Release) -> None:
         """Wait until the container of a release has begun; a slow pull of its image may go on after that.
