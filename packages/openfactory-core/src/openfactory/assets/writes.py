@@ -10,7 +10,7 @@ from openfactory.concurrency.strand import Strand, current_strand
 from openfactory.engines.base import Engine
 from openfactory.engines.failures import UntoldFailures, names_of
 from openfactory.events.event import AssetEvent
-from openfactory.events.receipt import Receipt
+from openfactory.events.receipt import Receipt, unsettled
 from openfactory.events.registration import Registration
 from openfactory.exceptions import DeliveryTimeout
 
@@ -85,8 +85,8 @@ class Writes:
             writes = self._writes.copy()
         # An engine mostly settles receipts in the order of their publication.
         while writes and writes[-1].settles(max(deadline - time.monotonic(), 0)):
-            writes.pop()
-        if late := [write for write in writes if not write.settled]:
+            writes = unsettled(writes)
+        if late := unsettled(writes):
             reason = self._engine.health().reason or "they are not acknowledged yet. Wait longer, or write less."
             raise DeliveryTimeout(
                 f"{len(late)} published events were not written within {timeout:g} s ({names_of(late)}): {reason}",
@@ -117,13 +117,13 @@ class Writes:
         """Drop the writes that are settled, and keep their failures and the strands that write."""
         writes = self._writes.copy()
         self._writers.update({write.strand for write in writes})
-        unsettled = []
+        left = []
         for write in [write for write in writes if write.position is None]:  # few of many
             if write.error is None:
-                unsettled.append(write)
+                left.append(write)
             else:
                 self._failures.add([write])
-        self._writes[: len(writes)] = unsettled
-        self._sort_at = len(unsettled) * 2 + _UNSORTED_WRITES
+        self._writes[: len(writes)] = left
+        self._sort_at = len(left) * 2 + _UNSORTED_WRITES
         if len(self._writers) > _MANY_WRITERS:
             self._writers = {strand for strand in self._writers if strand is not None and not strand.is_past}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import msgspec
 
 from openfactory.events.event import AssetEvent
 from openfactory.exceptions import DeliveryTimeout, OpenFactoryError
 
-__all__ = ["Receipt"]
+__all__ = ["Receipt", "unsettled"]
 
 _Await = Callable[["Receipt", float], bool]
 
@@ -64,3 +64,11 @@ class Receipt(msgspec.Struct, eq=False, gc=False):
             raise self.error
         assert self.position is not None
         return self.position
+
+
+AnyReceipt = TypeVar("AnyReceipt", bound=Receipt)
+
+
+def unsettled(receipts: Iterable[AnyReceipt]) -> list[AnyReceipt]:
+    """Return the receipts whose outcome is not known yet; quicker than `settled` of each."""
+    return [receipt for receipt in receipts if receipt.position is None and receipt.error is None]
