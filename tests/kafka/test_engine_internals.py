@@ -294,12 +294,12 @@ def test_a_new_log_is_followed_although_the_broker_does_not_answer_at_first(
 ) -> None:
     heard: list[AssetEvent] = []
     engine.subscribe("MILL", heard.append)
-    former = engine._feed._consumer
-    consumer = _NoAnswerAtFirst(engine._feed._new_consumer())
-    monkeypatch.setattr(engine._feed, "_new_consumer", lambda: consumer)
+    former = engine._feed._consumer.client
+    consumer = _NoAnswerAtFirst(engine._feed._consumer._new_client())
+    monkeypatch.setattr(engine._feed._consumer, "_new_client", lambda: consumer)
     engine._read_anew(engine._identity, "The log is taken for another one")
     eventually(lambda: not consumer.failures)
-    assert engine._feed._consumer is not former  # which knows the leaders of the former log
+    assert engine._feed._consumer.client is not former  # which knows the leaders of the former log
     engine.publish(event(1)).wait()
     eventually(lambda: [one.value for one in heard] == [1])
 

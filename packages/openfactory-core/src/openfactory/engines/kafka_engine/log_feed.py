@@ -14,14 +14,16 @@ from openfactory.concurrency import Lane
 from openfactory.concurrency.ordered_executor import CollectedLanes
 from openfactory.concurrency.turns import Turns, leave_turn
 from openfactory.engines.kafka_engine.connection import BrokerConnection
+from openfactory.engines.kafka_engine.feed_consumer import FeedConsumer
+from openfactory.engines.kafka_engine.feed_waits import FeedWaits
 from openfactory.engines.kafka_engine.interest import Interest
-from openfactory.engines.kafka_engine.log_reader import NO_GROUP_RIGHTS, LogReader, Partition, new_consumer
+from openfactory.engines.kafka_engine.log_reader import NO_GROUP_RIGHTS, LogReader, Partition
 from openfactory.engines.kafka_engine.own_stretch import OwnStretch
 from openfactory.exceptions import EngineClosedError, EngineUnavailableError
 from openfactory.logs.outage import Outage
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaError, Message
+    from confluent_kafka import KafkaError, Message
 
 __all__ = ["LogFeed"]
 
@@ -40,9 +42,6 @@ _START_POLL_SECONDS = 0.01
 
 # Seconds to wait for the leaders of the partitions before the start.
 _CONNECT_SECONDS = 10.0
-
-# Seconds to wait for records that an open transaction seems to hold back.
-_PATIENCE_SECONDS = 1.0
 
 # Maximum number of records to deliver before other threads can acquire the lock.
 _BATCH = 1_000
@@ -123,28 +122,24 @@ class LogFeed:
         self._interest = interest
         self._on_restart = on_restart
         self._on_idle = on_idle
-        self._moved = threading.Condition()
-        self._waiters = 0
+        self._waits = FeedWaits(lambda: None if self._restarted else self.positions, lambda: self._closed)
         self._closed = False
-        self._consumer = self._new_consumer()
+        self._consumer = FeedConsumer(connection)
         self._changed = threading.Event()  # set when other partitions are followed than the consumer is assigned to
         self._changed_at = self._idle_at = time.monotonic()
         self._is_skipping = False  # the last records were none that are wanted
         self._is_spaced = False  # the last record came alone
         self._last_message: Message | None = None  # the last record since the last tick
         self._has_noted = False  # the time of a record since the last tick
-        self._partitions: dict[tuple[str | None, int | None], Partition] = {}
-        self._base = 0
         self._restarted = False
         self._started = threading.Event()
         self._topics: tuple[str, ...] = ()
-        self._turns = Turns("openfactory-log", self._begin, self._turn, lambda: self._consumer.close())
+        self._turns = Turns("openfactory-log", self._begin, self._turn, self._consumer.close)
         self._outage = Outage(
             _logger, meanwhile="Reading is retried until it succeeds.", over="The log can be read again."
         )
         self._lost: set[Partition] = set()  # partitions that have lost records and whose position has not moved yet
         self._rewritten: set[Partition] = set()  # those of them where other records took the place of the lost
-        self._held: dict[Partition, int] = {}  # positions at which a wait was given up because of an open transaction
 
     def connect(self, *topics: str) -> None:
         """Start the thread of the feed, which asks for the leaders of some topics while `start` is awaited."""
@@ -164,7 +159,7 @@ class LogFeed:
         self.positions = dict(offsets)
         self._lost.clear()
         self._rewritten.clear()
-        self._held.clear()
+        self._waits.begin_log()
         self._restarted = True  # records that the consumer has fetched already are dropped
 
     def follow(self, offsets: Mapping[Partition, int]) -> None:
@@ -188,12 +183,12 @@ class LogFeed:
     @property
     def followed(self) -> int:
         """Number of partitions that are read all the time."""
-        return len(self._partitions)
+        return len(self._consumer.partitions)
 
-    def _expected(self) -> dict[tuple[str | None, int | None], Partition]:
-        """Return the partitions to assign, by topic and number; the others are read elsewhere."""
+    def _expected(self) -> dict[Partition, int]:
+        """Return the positions of the partitions to assign; the others are read elsewhere."""
         expected = self._interest().expected
-        return {place: place for place in self.positions if place in expected}
+        return {place: position for place, position in self.positions.items() if place in expected}
 
     @property
     def is_restarted(self) -> bool:
@@ -206,9 +201,7 @@ class LogFeed:
 
     def has_passed(self, offsets: Mapping[Partition, int]) -> bool:
         """Return whether the records before some offsets are delivered."""
-        if self._restarted:
-            return False
-        return all(self.positions.get(partition, 0) >= offset for partition, offset in offsets.items())
+        return self._waits.has_passed(offsets)
 
     def wait_for(
         self, offsets: Mapping[Partition, int], readable: Mapping[Partition, int], stall_seconds: float
@@ -227,35 +220,11 @@ class LogFeed:
         if self.is_current():
             return self.has_passed(offsets)  # called by a subscription callback: waiting would block the feed itself
         leave_turn()
-        with self._moved:
-            self._waiters += 1
-            try:
-                while not self.has_passed(offsets):
-                    before = sum(self.positions.values())
-                    begin = time.monotonic()
-                    while sum(self.positions.values()) == before and not self.has_passed(offsets):
-                        waited = time.monotonic() - begin
-                        if self._closed or waited >= stall_seconds or self._gives_up(offsets, readable, waited):
-                            return self.has_passed(offsets)
-                        self._moved.wait(stall_seconds - waited)
-                return True
-            finally:
-                self._waiters -= 1
+        return self._waits.wait_for(offsets, readable, stall_seconds)
 
     def is_held_back(self) -> bool:
         """Return whether the last wait ended because a partition had no more readable records."""
-        return any(self.positions.get(partition) == position for partition, position in self._held.items())
-
-    def _gives_up(self, offsets: Mapping[Partition, int], readable: Mapping[Partition, int], waited: float) -> bool:
-        """Return whether a wait is of no use, because all records are read that the broker permits to read."""
-        if self._restarted:
-            return False
-        awaited = [partition for partition, offset in offsets.items() if self.positions.get(partition, 0) < offset]
-        if any(self._held.get(partition) != self.positions.get(partition) for partition in awaited):
-            if waited < _PATIENCE_SECONDS or any(self.positions.get(one, 0) < readable.get(one, 0) for one in awaited):
-                return False
-            self._held.update((partition, self.positions.get(partition, 0)) for partition in awaited)
-        return True
+        return self._waits.is_held_back()
 
     def close(self, timeout: float) -> None:
         """Stop the threads and close the consumer.
@@ -265,7 +234,7 @@ class LogFeed:
         """
         self._closed = True
         self._started.set()
-        self._wake_waiters()
+        self._waits.wake()
         self._turns.stop(timeout)
         if not self._turns.are_started:
             self._consumer.close()
@@ -274,8 +243,7 @@ class LogFeed:
         from confluent_kafka import KafkaException
 
         with suppress(KafkaException):  # the reader reports it
-            for topic in self._topics:
-                self._consumer.list_topics(topic, timeout=_CONNECT_SECONDS)
+            self._consumer.look_up(self._topics, _CONNECT_SECONDS)
         self._started.wait()
 
     def _turn(self) -> list[Lane]:
@@ -286,7 +254,7 @@ class LogFeed:
             if self._restarted:
                 self._on_restart()
                 self._assign()
-                self._wake_waiters()
+                self._waits.wake()
             if self._stretch.partition is not None:
                 self._go_on_unread(self._stretch.partition)
             if self._changed.is_set() and self._stretch.partition is None:
@@ -298,7 +266,7 @@ class LogFeed:
             if count := len(messages):
                 with CollectedLanes() if count <= _FEW_RECORDS else nullcontext(lanes) as lanes:
                     self._is_skipping = not self._deliver(messages)
-                if count >= _RUN and len(self._partitions) == 1:
+                if count >= _RUN and len(self._consumer.partitions) == 1:
                     self._read_no_more_if_own()
             if self._lost and not lanes:
                 for partition in list(self._lost):
@@ -310,21 +278,21 @@ class LogFeed:
         except Exception:
             _logger.exception("The consumer of the log raised an exception. It is retried.")
             time.sleep(_POLL_SECONDS)
-        if self._waiters:
-            self._wake_waiters()
+        if self._waits.count:
+            self._waits.wake()
         elif _BUSY_RECORDS <= count < _BATCH and not self._is_skipping:
             time.sleep(_PAUSE_SECONDS)
         return lanes
 
     def _next_messages(self) -> list[Message]:
         """Return the records that have arrived, or that arrive soon."""
-        consumer = self._consumer
-        if self._is_skipping and not self._waiters:
+        consumer = self._consumer.client
+        if self._is_skipping and not self._waits.count:
             time.sleep(_SKIP_SECONDS)  # a wait of the consumer would wake up for each record
             messages = consumer.consume(_BATCH, 0)
             self._is_skipping = bool(messages)
             return messages
-        if not self._partitions:
+        if not self._consumer.partitions:
             self._changed.wait(_POLL_SECONDS)
             first = consumer.poll(0)
         else:
@@ -347,59 +315,30 @@ class LogFeed:
             self._connection.clocks.note_read(message)
         self._on_idle()
 
-    def _wake_waiters(self) -> None:
-        with self._moved:
-            self._moved.notify_all()
-
-    def _new_consumer(self) -> Consumer:
-        # A newly assigned partition waits for the end of the current fetch, which is this long when no records arrive.
-        return new_consumer(self._connection, **{"fetch.wait.max.ms": 100})
-
     def _assign(self) -> None:
         """Assign the partitions of the last `restart`; if the broker does not answer, the next round tries again."""
-        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka import KafkaException
 
         with self._lock():
             positions, base, topics = self.positions, self._connection.positions.base, {p.topic for p in self.positions}
-        if base != self._base:
-            # librdkafka believes what it knows of a former topic, such as the epoch of its leader, and waits for more.
-            self._consumer.close()
-            self._consumer, self._base = self._new_consumer(), base
+        self._consumer.begin_log(base)
         try:
             if base:
-                for topic in topics:
-                    self._consumer.list_topics(topic, timeout=1.0)  # otherwise new partitions are unknown for minutes
+                self._consumer.look_up(topics, 1.0)
         except KafkaException as error:
             self._begin_outage(error.args[0].str())
             return
         with self._lock():
             if positions is self.positions:  # else there was another restart
-                expected = self._expected()
-                self._consumer.assign([TopicPartition(*place, positions[place] - base) for place in expected.values()])
+                self._consumer.assign(self._expected())
                 self._restarted = False
-                self._partitions = expected
                 self._stretch.end()
 
     def _change_assignment(self) -> None:
-        """Assign the partitions that are followed since the last time, and unassign those that are not any more.
-
-        Only this thread does it: during a `poll` of another thread, the call does not return.
-        """
-        from confluent_kafka import TopicPartition
-
+        """Assign the partitions that are followed since the last time, and unassign those that are not any more."""
         with self._lock():
-            self._changed_at, expected = time.monotonic(), self._expected()
-            kept = {key: place for key, place in self._partitions.items() if key in expected}
-            removed = [place for key, place in self._partitions.items() if key not in kept]
-            if removed:
-                self._consumer.incremental_unassign([TopicPartition(*partition) for partition in removed])
-                self._partitions = kept
-            added = [place for key, place in expected.items() if key not in kept]
-            if added:
-                self._consumer.incremental_assign(
-                    [TopicPartition(*place, self.positions[place] - self._base) for place in added]
-                )
-                self._partitions = expected
+            self._changed_at = time.monotonic()
+            self._consumer.change(self._expected())
             self._changed.clear()  # last: after an error, the next round tries again
 
     def _deliver(self, arrived: list[Message]) -> bool:
@@ -449,7 +388,7 @@ class LogFeed:
     def _wanted(self, messages: list[Message], interest: Interest) -> list[Message]:
         """Return the records of a batch that may be wanted, and all errors; the batch itself if all may be."""
         keys, whole = interest.keys, interest.whole
-        if whole.keys() >= self._partitions.keys():
+        if whole.keys() >= self._consumer.partitions.keys():
             return messages
         if not whole:  # mostly, nearly all are skipped here; an error has no key
             return [message for message in messages if (key := message.key()) is None or key in keys]
@@ -464,8 +403,8 @@ class LogFeed:
         rest: list[Message] = []
         for number, group in groupby(messages, lambda message: message.partition()):
             run = list(group)
-            passed = self._passed(self._partitions.get((run[0].topic(), number)), run) if len(run) >= _RUN else 0
-            rest += run[passed:]
+            partition = self._consumer.partitions.get((run[0].topic(), number))
+            rest += run[self._passed(partition, run) if len(run) >= _RUN else 0 :]
         return rest
 
     def _passed(self, partition: Partition | None, run: list[Message]) -> int:
@@ -474,7 +413,7 @@ class LogFeed:
         if partition is None or end - start + 1 != len(run):
             return 0  # records are missing in between
         with self._lock():
-            offset = self._base + start
+            offset = self._consumer.base + start
             if self._closed or self._restarted or self.positions.get(partition) != offset:
                 return 0
             count = self._on_run(partition, offset, run)
@@ -488,14 +427,12 @@ class LogFeed:
 
     def _read_no_more_if_own(self) -> None:
         """Stop reading the only partition, if only this process seems to write there."""
-        from confluent_kafka import TopicPartition
-
-        [partition] = self._partitions.values()
+        [partition] = self._consumer.partitions.values()
         if not (self._stretch.is_due or self._is_behind(partition, self.positions.get(partition, 0))):
             return
         with self._lock():
-            if not (self._waiters or self._restarted or self._changed.is_set() or self._lost):
-                self._consumer.incremental_unassign([TopicPartition(*partition)])
+            if not (self._waits.count or self._restarted or self._changed.is_set() or self._lost):
+                self._consumer.suspend(partition)
                 self._stretch.begin(partition)
 
     def _go_on_unread(self, partition: Partition) -> None:
@@ -509,24 +446,21 @@ class LogFeed:
 
     def _read_again(self, partition: Partition) -> None:
         """Read a partition from its position on, unless it is followed no more."""
-        from confluent_kafka import TopicPartition
-
         with self._lock():
             self._stretch.end()
             if self._restarted:
                 return  # all is assigned anew
             if partition in self.positions:
-                start = TopicPartition(*partition, self.positions[partition] - self._base)
-                self._consumer.incremental_assign([start])
+                self._consumer.resume(partition, self.positions[partition])
             else:
-                self._partitions = {key: place for key, place in self._partitions.items() if place != partition}
+                self._consumer.forget(partition)
         self._is_spaced = True  # the record of another process mostly comes alone
 
     def _pass_reported(self, partition: Partition) -> bool:
         """Pass the own records that are reported since the last time, and return whether to go on so."""
         self._stretch.wait()
         with self._lock():
-            if self._waiters or self._closed or self._restarted or self._changed.is_set():
+            if self._waits.count or self._closed or self._restarted or self._changed.is_set():
                 return False
             passed = self._on_reported(partition, self.positions[partition])
             self.positions[partition] += passed or 0
@@ -534,25 +468,25 @@ class LogFeed:
 
     def _pass(self, messages: list[Message], newest: Message) -> None:
         """Move the positions behind the last records of a batch. The caller owns the lock."""
-        if len(self._partitions) == 1 and _place_of(newest) in self._partitions:
+        if len(self._consumer.partitions) == 1 and _place_of(newest) in self._consumer.partitions:
             last = [newest]  # mostly: without a look at each record
         else:
             last = [*{_place_of(message): message for message in messages}.values()]
         for message in last:
-            partition = self._partitions.get(_place_of(message))
+            partition = self._consumer.partitions.get(_place_of(message))
             if partition is not None and partition in self.positions and message.error() is None:
-                end = self._base + (message.offset() or 0) + 1
+                end = self._consumer.base + (message.offset() or 0) + 1
                 self.positions[partition] = max(self.positions[partition], end)
 
     def _deliver_one(self, message: Message, interest: Interest) -> bool:
         """Deliver a record if it is wanted, and return whether it is. The caller owns the lock."""
-        partition = self._partitions.get((message.topic(), message.partition()))
+        partition = self._consumer.partitions.get((message.topic(), message.partition()))
         if self._closed or self._restarted:
             return False
         if (error := message.error()) is not None:
             self._handle_error(partition, message, error)
             return False
-        offset = self._base + (message.offset() or 0)
+        offset = self._consumer.base + (message.offset() or 0)
         if partition is None or offset < self.positions.get(partition, 0):
             return False  # fetched before the partition was let go and followed again
         is_wanted = interest.wants(partition, message.key())
@@ -578,7 +512,7 @@ class LogFeed:
 
     def _handle_error(self, partition: Partition | None, message: Message, error: KafkaError) -> None:
         if partition is not None and error.name() == "_PARTITION_EOF":
-            end = self._base + (message.offset() or 0)
+            end = self._consumer.base + (message.offset() or 0)
             # Transaction markers have offsets, but the consumer does not return them as records.
             self.positions[partition] = max(self.positions.get(partition, end), end)
             self._on_answer()
@@ -599,8 +533,6 @@ class LogFeed:
 
     def _skip_lost_records(self, partition: Partition) -> None:
         """Continue after the records that the log has lost."""
-        from confluent_kafka import TopicPartition
-
         low, high = self._reader.bounds([partition])[partition]
         with self._lock():
             position = self.positions.get(partition)
@@ -615,11 +547,10 @@ class LogFeed:
             "Set a longer retention to keep more of the log: `ofa setup-kafka --retention-hours`.",
             partition.topic,
             partition.number,
-            *(offset - self._base for offset in (position, low, high, start)),
+            *(offset - self._consumer.base for offset in (position, low, high, start)),
         )
-        assignment = [TopicPartition(partition.topic, partition.number, start - self._base)]
-        self._consumer.incremental_unassign(assignment)  # after an offset error, the consumer cannot seek
-        self._consumer.incremental_assign(assignment)
+        self._consumer.suspend(partition)  # after an offset error, the consumer cannot seek
+        self._consumer.resume(partition, start)
         with self._lock():
             if partition in self._lost:  # else the log is another one now
                 self._lost.discard(partition)
