@@ -162,7 +162,7 @@ def test_an_app_takes_over_from_no_higher_generation(
         return start(Mill, url, app_uuid="MILL", take_over=True)
 
     assert start_generation("2").owner.generation == 2
-    with pytest.raises(AssetOwnedError, match=r"generation 2 of the app, which has replaced this generation 1\. Stop"):
+    with pytest.raises(AssetOwnedError, match=r"as generation 2, and this is generation 1\. Stop.* `ofa apps up`"):
         start_generation("1")
     last = start_generation(newer)
     assert last.owner.generation == (None if newer is None else int(newer))

@@ -20,6 +20,7 @@ from openfactory.exceptions import CommandFailed, CommandRejected
 
 Start = Callable[..., Any]
 Eventually = Callable[..., None]
+Watch = Callable[..., Asset]
 
 
 class Mill(OpenFactoryApp):
@@ -269,6 +270,26 @@ def test_while_an_app_stops_commands_are_rejected_and_those_that_run_are_answere
     eventually(lambda: "end 0" in mill.ran)
     assert mill.ran == ["begin 0", "end 0"]
     assert len(replies(engine, "block")) == 2
+
+
+class Patient(Mill):
+    @ofa_method()
+    async def pause(self) -> None:
+        self.ran.append("pause")
+        await asyncio.sleep(600)
+
+
+def test_an_async_method_that_has_not_begun_at_the_stop_has_not_failed(
+    start: Start, url: str, watch: Watch, engine: Engine, eventually: Eventually, log: pytest.LogCaptureFixture
+) -> None:
+    patient, hmi = start(Patient, url, app_uuid="MILL", stop_timeout=0.5), watch("MILL")
+    for _ in range(3):
+        hmi.pause(sender_uuid="HMI")
+    eventually(lambda: patient.ran == ["pause"] and patient._commands.waiting == 3)
+    patient.shutdown()
+    eventually(lambda: not patient._commands._lanes["pause"]._active)
+    assert [reply.status for reply in replies(engine, "pause")] == ["unknown", "rejected", "rejected"]
+    assert log.text.count("Method pause failed") == 1  # the one that had begun
 
 
 def test_a_command_that_ends_in_time_is_answered_before_the_app_is_gone(

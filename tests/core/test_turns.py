@@ -124,6 +124,16 @@ def test_a_quick_lane_that_lasts_for_once_holds_up_nothing(loop: Loop, quick: La
 
 
 @pytest.mark.usefixtures("unwatched")
+def test_a_task_may_wait_for_one_that_has_arrived_with_it(loop: Loop, quick: Lane, eventually: Eventually) -> None:
+    press, done, waited = loop.executor.lane("PRESS"), threading.Event(), list[bool]()
+    for _ in range(10):
+        press.submit(lambda: None)
+    eventually(lambda: press.is_quick)
+    loop.send((quick, lambda: waited.append(done.wait(60))), (press, done.set))
+    eventually(lambda: waited == [True])
+
+
+@pytest.mark.usefixtures("unwatched")
 def test_a_task_that_is_about_to_wait_leaves_the_loop(loop: Loop, quick: Lane, eventually: Eventually) -> None:
     replied = threading.Event()
 

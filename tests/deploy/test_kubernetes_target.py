@@ -226,6 +226,18 @@ def test_a_replacement_is_put_back_if_it_does_not_come_up(target: KubernetesTarg
     assert server.objects["deployments", "mill-1"]["spec"] == before["deployments", "mill-1"]["spec"]
 
 
+def test_the_pod_of_a_version_that_fails_is_gone_at_the_end(target: KubernetesTarget, server: StandIn) -> None:
+    running = target.start(release())
+
+    def fail(instance: object) -> None:
+        server.lingering["pods"] = 3
+        raise TargetError("it is not up")
+
+    with pytest.raises(TargetError, match="it is not up"):
+        target.replace(running, release(2, image="mill:2"), fail)
+    assert server.names("pods") == {"mill-1-pod-1"}
+
+
 def test_the_old_pod_of_a_replacement_stays_until_the_new_one_is_up(target: KubernetesTarget, server: StandIn) -> None:
     running = target.start(release())
     old = server.objects["pods", "mill-1-pod-1"]

@@ -110,6 +110,21 @@ def test_a_restart_ends_when_a_new_task_has_begun(
         target.restart(started)
 
 
+def test_a_restart_waits_while_the_old_task_has_the_resources_of_the_new_one(
+    target: SwarmTarget, idle: IdleSwarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle.tasks_of_service = [task("running")]
+    started = target.start(waiting_release("mill:1", stop_grace_period="60s"))
+    looks = [
+        [task("running")],
+        [task("running"), task("pending", 2, Err="no suitable node")],
+        [task("shutdown"), task("running", 2)],
+    ]
+    monkeypatch.setattr(idle, "tasks", lambda filters: looks.pop(0))
+    target.restart(started)
+    assert looks == []
+
+
 @pytest.mark.parametrize(("begun", "state"), [("starting", InstanceState.STARTING), ("running", InstanceState.RUNNING)])
 def test_a_restarted_instance_has_not_ended(
     target: SwarmTarget, idle: IdleSwarm, begun: str, state: InstanceState

@@ -211,7 +211,7 @@ class CommandHandler:
             self._refuse(method, correlation_id, refusal)
         else:
             lane = self._lanes.get(method)
-            if lane is None:  # two threads may make one at a time
+            if lane is None:  # two threads may do this at the same moment
                 lane = self._lanes.setdefault(method, _executor.lane(f"{self._asset_uuid}.{method}"))
             lane.submit(self._run, self._contracts[method], envelope, correlation_id, command)
 
@@ -249,9 +249,11 @@ class CommandHandler:
             return
         try:
             if command.is_doubtful:
-                self._await_cancel(correlation_id, command)
+                self._await_cancel(command)
             method = partial(getattr(self._owner, contract.attribute), **arguments)
             if contract.is_async:
+                with self._lock:  # the event loop of an app that stops may have ended
+                    self._check_may_begin(correlation_id, command)
                 result = self._awaited(self._coroutine(contract, envelope, correlation_id, command, method))
             else:
                 self._begin(envelope, correlation_id, command)
@@ -277,16 +279,12 @@ class CommandHandler:
         leave_turn()
         return running.result()
 
-    def _await_cancel(self, correlation_id: str, command: OpenCommand) -> None:
-        """Wait for a cancel that may be on its way.
-
-        Raises:
-            _NotBegunError: the method must not begin.
-        """
+    def _await_cancel(self, command: OpenCommand) -> None:
+        """Wait for a cancel that may be on its way."""
+        leave_turn()
         with self._lock:
             patience = min(_CANCEL_SECONDS, -command.arrival.overdue / 2)  # it may be in time, and begins in time
             self._idle.wait_for(lambda: command.cancelled or self._stopping, max(patience, 0))
-            self._check_may_begin(correlation_id, command)
 
     async def _coroutine(
         self,

@@ -283,13 +283,13 @@ class Ownership:
             self._liveness.claims.pop(self._asset_uuid, None)
 
     def _owned_error(self, owner: Owner) -> AssetOwnedError:
-        remedy = "Stop that process, give this app another APP_UUID, or take over by take_over=True or "
-        remedy += "`ofa run --take-over`."
+        since, way = owner.started, "take over by take_over=True or `ofa run --take-over`"
         if not self._may_replace(owner):
-            remedy = f"It is generation {owner.generation} of the app, which has replaced this generation "
-            remedy += f"{self._generation}. Stop this process; `ofa apps up` removes what an interrupted one has left."
+            since += f" as generation {owner.generation}, and this is generation {self._generation}"
+            way = "run `ofa apps up`, which removes old versions"
         return AssetOwnedError(
-            f"{self._asset_uuid} is owned by {owner}, which has run it since {owner.started}. {remedy}",
+            f"{self._asset_uuid} is owned by {owner}, which has run it since {since}. Stop that process, give "
+            f"this app another APP_UUID, or {way}.",
             asset_uuid=self._asset_uuid,
             owner=owner,
         )

@@ -8,7 +8,7 @@ VARIABLES = (
     Variable(
         "APP_GENERATION",
         None,
-        "Number of the deployed version. With `APP_TAKE_OVER=1`, an app takes its UUID over from no higher one.",
+        "Number of the deployed version. An app takes its UUID over from no higher one that lives.",
     ),
     Variable("APP_TAKE_OVER", "0", "1 has an app take its UUID over from a process that owns it: that app stops."),
     Variable(

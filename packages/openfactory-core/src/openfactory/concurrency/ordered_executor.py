@@ -26,7 +26,7 @@ _TASKS_IN_A_ROW = 64
 _BLOCKED_SECONDS = 0.05
 _BLOCKED_LANES = 8
 
-# A lane whose last task took less than this time, in seconds, is quick.
+# A lane is quick if its tasks took less than this time, in seconds and on average, when it ran last.
 _QUICK_SECONDS = 0.0005
 
 # A lane logs a warning at this backlog, and again whenever the backlog is ten times larger.
@@ -69,7 +69,7 @@ class Lane:
 
     Attributes:
         name: name of the lane for log lines.
-        is_quick: whether its last tasks took so little time that others can wait for them.
+        is_quick: whether its tasks took so little time, when it ran last, that others can wait for them.
     """
 
     __slots__ = ("_active", "_lock", "_start", "_tasks", "_warn_at", "is_quick", "name")
@@ -123,7 +123,8 @@ class Lane:
             with self._lock:
                 if not self._tasks:
                     self._active = False
-                    self.is_quick = time.monotonic() < begin + count * _QUICK_SECONDS
+                    if count:
+                        self.is_quick = time.monotonic() < begin + count * _QUICK_SECONDS
                     self._warn_at = _BACKLOG_TO_WARN_AT
                     return False
                 task, arguments = self._tasks.popleft()

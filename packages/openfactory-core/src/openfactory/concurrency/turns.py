@@ -1,9 +1,9 @@
 """A loop that two threads run by turns, so that the thread which has received an event also handles it.
 
 On a busy machine it takes long to wake up another thread for each event. Here the thread that has received an event
-runs its lane itself. If the lane is known to be quick, the thread goes on with the loop afterwards, and the other one
-only looks now and then whether the lane lasts. Otherwise it leaves the loop to the other one first. This is the pattern
-of leader and followers, from the second volume of Pattern-Oriented Software Architecture.
+runs its lane itself. If it is one lane that is known to be quick, the thread goes on with the loop afterwards, and the
+other one only looks now and then whether the lane lasts. Otherwise it leaves the loop to the other one first. This is
+the pattern of leader and followers, from the second volume of Pattern-Oriented Software Architecture.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Turns:
 
     def is_in_loop(self) -> bool:
         """Return whether the calling thread runs the loop now, and not a lane."""
-        return threading.current_thread() is self._leader and self._lane_since is None
+        return self._lane_since is None and threading.current_thread() is self._leader
 
     def leave(self) -> None:
         """Leave the loop to the other thread; called on the thread that leads it, in a lane."""
@@ -162,9 +162,9 @@ class Turns:
             if not self._waiting and not self._has_second_thread():
                 for lane in lanes:
                     lane.start()
-            elif not _are_quick(lanes):
+            elif len(lanes) > 1 or not lanes[0].is_quick:
                 return lanes
-            elif not self._leads_after(lanes, thread):
+            elif not self._leads_after(lanes[0], thread):
                 return []
         if not self._ended.is_set():
             try:
@@ -173,8 +173,8 @@ class Turns:
                 self._ended.set()
         return []
 
-    def _leads_after(self, lanes: list[Lane], thread: threading.Thread) -> bool:
-        """Run quick lanes, and return whether this thread still leads."""
+    def _leads_after(self, lane: Lane, thread: threading.Thread) -> bool:
+        """Run a quick lane, and return whether this thread still leads."""
         with self._guard:
             self._lane_since = time.monotonic()
             self._lanes_run += 1
@@ -182,9 +182,8 @@ class Turns:
                 self._is_watched = True
                 self._wake_other()
         _led.turns = self
-        for lane in lanes:
-            if lane.run_some():
-                lane.start()
+        if lane.run_some():
+            lane.start()
         _led.turns = None
         with self._guard:
             if self._leader is not thread:
@@ -195,10 +194,3 @@ class Turns:
     def _has_second_thread(self) -> bool:
         """Return whether a second thread waits; start it if there is only one."""
         return len(self._threads) == 1 and self._start_thread()
-
-
-def _are_quick(lanes: list[Lane]) -> bool:
-    for lane in lanes:  # noqa: SIM110 - `all` with a generator takes longer for the few lanes of an event
-        if not lane.is_quick:
-            return False
-    return True

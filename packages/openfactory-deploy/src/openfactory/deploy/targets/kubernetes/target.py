@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import ClassVar
 
@@ -129,6 +130,9 @@ class KubernetesTarget(Target):
             self._cluster.apply(self._wanted_deployment(release))  # now the old pod is stopped
         except BaseException:
             self._restore(before, release)
+            with suppress(TargetError):  # the error of the new version counts
+                grace = grace_of(self._wanted_deployment(release))
+                self._wait_until_gone(release.uuid, grace, release.generation)
             raise
         self._remove_surplus(release)
         return started
@@ -273,14 +277,28 @@ class KubernetesTarget(Target):
                 return
             time.sleep(_PAUSE)
 
-    def _wait_until_gone(self, uuid: str, grace: float) -> None:
-        """Wait until the pods of a replica are gone, and its volumes, which go when no pod has them."""
+    def _wait_until_gone(self, uuid: str, grace: float, generation: int | None = None) -> None:
+        """Wait until the pods of a replica are gone, and its volumes, which go when no pod has them.
+
+        Args:
+            uuid: UUID of the replica.
+            grace: seconds that its app has to end.
+            generation: wait for the pods of this generation alone.
+
+        Raises:
+            TargetError: one of them is still there.
+        """
         deadline = time.monotonic() + grace + _GONE_SECONDS
-        while found := self._cluster.objects(self._of_uuid(uuid), _SLOW_KINDS):
+        while found := self._remains_of(uuid, generation):
             if time.monotonic() > deadline:
                 kind, name = key_of(found[0])
                 raise TargetError(f"The {kind} {name} of {uuid} is still there. Look at it: kubectl describe {kind}.")
             time.sleep(_PAUSE)
+
+    def _remains_of(self, uuid: str, generation: int | None) -> list[Object]:
+        if generation is None:
+            return self._cluster.objects(self._of_uuid(uuid), _SLOW_KINDS)
+        return [pod for pod in self._pods(self._of_uuid(uuid)) if generation_of(pod) == generation]
 
     def _restore(self, before: Sequence[Object], release: Release) -> None:
         known = {key_of(item) for item in before}

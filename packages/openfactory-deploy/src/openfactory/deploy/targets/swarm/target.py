@@ -169,7 +169,9 @@ class SwarmTarget(EngineTarget):
             for status in statuses:
                 if status["State"] in _BEGUN:
                     return
-                if status["State"] == "rejected" or (status["State"] == "pending" and status.get("Err")):
+                # The reservations of the tasks before count until they have ended.
+                is_refused = status["State"] == "pending" and status.get("Err") and time.monotonic() - began > grace
+                if status["State"] == "rejected" or is_refused:
                     raise _refusal(problem, str(status.get("Err", "")))
             states = [str(status["State"]) for status in statuses]
             patience = _PULL_PATIENCE if any(state in _PREPARED for state in states) else _PATIENCE
