@@ -65,7 +65,7 @@ class FeedWaits:
         return any(positions.get(partition) == position for partition, position in self._held.items())
 
     def begin_log(self) -> None:
-        """Forget what is known of a former log."""
+        """Forget the waits that were given up on a former log."""
         self._held.clear()
 
     def wake(self) -> None:
