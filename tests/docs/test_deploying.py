@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from distributions import ROOT
+from engine_targets import swarm_with_apps
 from needed import needed
 from openfactory.deploy.targets.base import Project, Target
 from openfactory.deploy.targets.kubernetes import KubernetesTarget
@@ -24,7 +25,6 @@ from servers.docker_engine import docker_client
 from servers.fetching import program
 from servers.pinned import traefik
 from servers.ports import HOST
-from servers.python_image import apps_layers
 
 Follow = Callable[..., None]
 
@@ -91,12 +91,7 @@ def test_every_other_block_runs_in_the_order_of_the_page(follow: Follow) -> None
 @pytest.fixture(scope="module")
 def engine() -> Iterator[DockerEngine]:
     """A swarm of one node, which has the image that the Dockerfile makes."""
-    settings = {"Env": ["PYTHONUNBUFFERED=1"], "Entrypoint": ["ofa"], "WorkingDir": "/factory"}
-    with ExitStack() as stack:
-        with needed("A swarm with the image of apps"):
-            engine = stack.enter_context(DockerEngine())
-            engine.init_swarm()
-            engine.load_image("openfactory-apps:latest", apps_layers(), **settings)
+    with swarm_with_apps("openfactory-apps:latest", Entrypoint=["ofa"], WorkingDir="/factory") as engine:
         yield engine
 
 

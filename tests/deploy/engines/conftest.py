@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 
+from engine_targets import swarm_with_apps
 from needed import needed, running
 from servers import DockerEngine
 from servers.python_image import apps_layers
@@ -39,11 +39,7 @@ def image(engine: DockerEngine) -> str:
 @pytest.fixture(scope="session")
 def swarm() -> Iterator[DockerEngine]:
     """A Docker that is a swarm of one node, with the image of apps."""
-    with ExitStack() as stack:
-        with needed("A swarm with the image of apps"):
-            engine = stack.enter_context(DockerEngine())
-            engine.init_swarm()
-            engine.load_image(IMAGE, apps_layers(), Env=["PYTHONUNBUFFERED=1"])
+    with swarm_with_apps(IMAGE) as engine:
         yield engine
 
 

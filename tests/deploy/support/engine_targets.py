@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 import pytest
 
+from needed import needed
 from openfactory.deploy.app import Release
 from openfactory.deploy.targets.base import Instance, Project, Target
 from releases_for_tests import releases
 from servers import DockerEngine
+from servers.python_image import apps_layers
 from target_conformance import TargetConformance
 
-__all__ = ["MILL", "WAITING", "EngineConformance", "target_of_engine", "waiting_release"]
+__all__ = ["MILL", "WAITING", "EngineConformance", "swarm_with_apps", "target_of_engine", "waiting_release"]
 
 AnyTarget = TypeVar("AnyTarget", bound=Target)
 
@@ -36,6 +38,17 @@ class Mill(OpenFactoryApp):
 
 Mill(ksqlClient=KSQLDBClient(os.environ["KSQLDB_URL"])).run()
 """
+
+
+@contextmanager
+def swarm_with_apps(image: str, **settings: Any) -> Iterator[DockerEngine]:
+    """Yield a Docker that is a swarm of one node, with an image that has the distributions of this workspace."""
+    with ExitStack() as stack:
+        with needed("A swarm with the image of apps"):
+            engine = stack.enter_context(DockerEngine())
+            engine.init_swarm()
+            engine.load_image(image, apps_layers(), Env=["PYTHONUNBUFFERED=1"], **settings)
+        yield engine
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from openfactory.concurrency.turns import leave_turn
-from openfactory.events.attribute import ATTRIBUTE_TYPES, UNAVAILABLE
+from openfactory.events.attribute import UNAVAILABLE
 from openfactory.events.event import AssetEvent
 from openfactory.events.ownership import AVAILABILITY_ID, OWNER_ID, Owner, counts_after, owner_of
 from openfactory.events.receipt import Receipt
@@ -73,8 +73,7 @@ class AssetState:
 
     def apply(self, event: AssetEvent) -> AssetEvent:
         """Apply an event from the log, and return it as this state shows it."""
-        if event.type not in ATTRIBUTE_TYPES:
-            event = event.normalized()
+        event = event.normalized()
         attribute_id = event.id
         if self._kept and (kept := self._kept.get(attribute_id)) is not None and kept != (event.type, event.tag):
             event = msgspec.structs.replace(event, type=kept[0], tag=kept[1])

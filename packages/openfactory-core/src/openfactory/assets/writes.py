@@ -10,7 +10,7 @@ from openfactory.concurrency.strand import Strand, current_strand
 from openfactory.engines.base import Engine
 from openfactory.engines.failures import UntoldFailures, names_of
 from openfactory.events.event import AssetEvent
-from openfactory.events.receipt import Receipt, unsettled
+from openfactory.events.receipt import Receipt, unsettled_at
 from openfactory.events.registration import Registration
 from openfactory.exceptions import DeliveryTimeout
 
@@ -83,10 +83,7 @@ class Writes:
         deadline = time.monotonic() + timeout
         with self._lock:
             writes = self._writes.copy()
-        # An engine mostly settles receipts in the order of their publication.
-        while writes and writes[-1].settles(max(deadline - time.monotonic(), 0)):
-            writes = unsettled(writes)
-        if late := unsettled(writes):
+        if late := unsettled_at(deadline, writes):
             reason = self._engine.health().reason or "they are not acknowledged yet. Wait longer, or write less."
             raise DeliveryTimeout(
                 f"{len(late)} published events were not written within {timeout:g} s ({names_of(late)}): {reason}",

@@ -57,7 +57,7 @@ class Turns:
         self._waiting: set[threading.Thread] = set()  # threads that run neither the loop nor a lane
         self._guard = threading.Lock()  # of the attributes that follow
         self._leader: threading.Thread | None = None  # the thread that runs the loop
-        self._lane_since: float | None = None  # when the leader has begun to run lanes
+        self._lane_since: float | None = None  # when the leader has begun to run a lane
         self._lanes_run = 0  # how often it has
         self._is_watched = False  # whether the other thread looks at the leader now and then
         self._pause = threading.Lock()  # the thread that waits acquires it, and is woken up by a release

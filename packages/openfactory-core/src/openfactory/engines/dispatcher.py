@@ -82,11 +82,8 @@ class Dispatcher:
 
     def deliver(self, event: AssetEvent, partition: int = 0, place: int | None = None) -> None:
         """Deliver an event to the asset's subscribers and to wildcard subscribers. The caller holds the lock."""
-        subscriptions = self._subscriptions
-        for subscription in subscriptions.get(event.asset_uuid, ()):
-            self.call(subscription, event, partition, place)
-        if None in subscriptions:
-            self.deliver_to_wildcard(event, partition, place)
+        self.deliver_to_asset(event, partition, place)
+        self.deliver_to_wildcard(event, partition, place)
 
     def deliver_to_asset(self, event: AssetEvent, partition: int = 0, place: int | None = None) -> None:
         """Deliver an event to the asset's subscribers only. The caller holds the lock."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from openfactory.events.event import AssetEvent
 from openfactory.exceptions import DeliveryTimeout, OpenFactoryError
 
-__all__ = ["Receipt", "unsettled"]
+__all__ = ["Receipt", "unsettled_at"]
 
 _Await = Callable[["Receipt", float], bool]
 
@@ -69,6 +70,19 @@ class Receipt(msgspec.Struct, eq=False, gc=False):
 AnyReceipt = TypeVar("AnyReceipt", bound=Receipt)
 
 
-def unsettled(receipts: Iterable[AnyReceipt]) -> list[AnyReceipt]:
-    """Return the receipts whose outcome is not known yet; quicker than `settled` of each."""
+def unsettled_at(deadline: float, receipts: Sequence[AnyReceipt]) -> list[AnyReceipt]:
+    """Wait until the outcomes of receipts are known, and return the receipts whose outcome is not known in time.
+
+    Args:
+        deadline: end of the wait, as `time.monotonic()` has it.
+        receipts: the receipts, in the order of their publication, in which an engine mostly settles them.
+    """
+    left = list(receipts)
+    while left and left[-1].settles(max(deadline - time.monotonic(), 0)):
+        left = _unsettled(left)
+    return _unsettled(left)
+
+
+def _unsettled(receipts: list[AnyReceipt]) -> list[AnyReceipt]:
+    # Quicker than a call of `settled` for each: there are tens of thousands after a burst.
     return [receipt for receipt in receipts if receipt.position is None and receipt.error is None]

@@ -20,7 +20,7 @@ from openfactory.engines.kafka_engine.outbox import BATCH_SECONDS, Outbox
 from openfactory.engines.kafka_engine.positions import Partition
 from openfactory.engines.room import room_deadline
 from openfactory.events.event import AssetEvent
-from openfactory.events.receipt import Receipt, unsettled
+from openfactory.events.receipt import Receipt, unsettled_at
 from openfactory.exceptions import DeliveryError, DeliveryTimeout, EngineClosedError
 
 if TYPE_CHECKING:
@@ -206,11 +206,9 @@ class Delivery:
         self._outbox.hand_over()
         if self._linger_ms and receipts:
             self._flush_producer(min(timeout, _LINGER_SECONDS))  # sends the messages that wait for others
-        # The receipts of a partition are settled in order, so mostly the last one is settled last.
-        while receipts and receipts[-1].settles(max(deadline - time.monotonic(), 0)):
-            receipts = unsettled(receipts)
+        pending = unsettled_at(deadline, receipts)
         self._call_hooks(max(deadline - time.monotonic(), 0))
-        if pending := unsettled(receipts):
+        if pending := unsettled_at(deadline, pending):  # after hooks, which may take long
             reason = self._connection.outage.reason or "the broker has not acknowledged them yet."
             raise DeliveryTimeout(
                 f"{len(pending)} published events were not written within {timeout:g} s: {reason} "

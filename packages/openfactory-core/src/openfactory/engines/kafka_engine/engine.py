@@ -285,8 +285,7 @@ class KafkaEngine(LogEngine):
 
     def _apply(self, partition: Partition, offset: int, message: Message) -> None:
         """Apply a record to the state, and deliver its event to the subscriptions."""
-        if self._tables.owns_file:
-            self._note_last(partition, message)
+        self._note_last(partition, message)
         if partition.topic != self._topics.assets:
             place = self._records.place_of(message, partition, offset)
             if place is not None:

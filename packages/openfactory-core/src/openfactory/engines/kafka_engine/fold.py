@@ -90,7 +90,7 @@ class Fold:
         Returns:
             whether it is an event that counts, which subscriptions receive.
         """
-        return (event.attributes is None or self.counts(event)) and self.take_counting(event)
+        return self.counts(event) and self.take_counting(event)
 
     def take_counting(self, event: AssetEvent) -> bool:
         """Apply an event or a deregistration that counts, and return whether it is an event."""

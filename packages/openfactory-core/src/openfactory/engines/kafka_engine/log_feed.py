@@ -369,10 +369,11 @@ class LogFeed:
 
     def _note_newest(self, message: Message, *, now: bool) -> None:
         """Note the time of the newest record, now or at the next tick; once in a tick is enough."""
-        self._last_message = message
         if now and not self._has_noted:
-            self._has_noted = True
+            self._has_noted, self._last_message = True, None
             self._connection.clocks.note_read(message)
+        else:
+            self._last_message = message
 
     def _deliver_wanted(self, wanted: list[Message], messages: list[Message], interest: Interest) -> int:
         """Deliver the wanted records of a batch, and return their number. The caller owns the lock."""
